@@ -1,0 +1,48 @@
+# Targets for people and for CI; plain `make` lists them.
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTHON ?= python3
+DATA ?= digits
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check proto clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/dev  ## install everything a developer needs into .venv
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# What the demo needs: every role, the CPU runtime.
+$(VENV)/run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[export,server,cpu]' tqdm
+	@touch $@
+
+$(VENV)/dev: $(VENV)/run
+	$(PIP) --editable '.[dev,cpu]'
+	@touch $@
+
+demo: $(VENV)/run  ## train, export, serve and call three models; DATA=mnist DATA_DIR=… for MNIST
+	$(BIN)/python -m examples.demo --data $(DATA) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+
+serve: $(VENV)/run  ## serve the demo's models until Ctrl-C
+	$(BIN)/python -m server --repository models
+
+test: $(VENV)/dev  ## run the tests
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/dev  ## lint, types, import contracts, stubs, wire compatibility
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python proto/generate.py --check
+
+proto: $(VENV)/dev  ## regenerate the stubs from the .proto files
+	$(BIN)/python proto/generate.py
+
+clean:  ## remove what make has made
+	rm -rf $(VENV) runs models build

@@ -1,0 +1,1 @@
+"""Typed client of the autoencoder service: arrays in, arrays out."""

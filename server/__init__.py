@@ -1,0 +1,1 @@
+"""gRPC inference server for model bundles; runs on onnxruntime alone."""

@@ -1,0 +1,1 @@
+"""PyTorch training of autoencoders, VAEs and denoisers, from a recipe to a checkpoint."""
