@@ -2,11 +2,12 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+BUF := build/npm/node_modules/.bin/buf
 PYTHON ?= python3
 DATA ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check proto clean
+.PHONY: help setup demo serve test check wire proto clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,12 +19,15 @@ $(VENV)/bin/python:
 
 # What the demo needs: every role, the CPU runtime.
 $(VENV)/run: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[export,server,cpu]' tqdm
+	$(PIP) --editable '.[export,server,cpu]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run
 	$(PIP) --editable '.[dev,cpu]'
 	@touch $@
+
+$(BUF):
+	npm install --silent --no-save --prefix build/npm @bufbuild/buf@1.75.0
 
 demo: $(VENV)/run  ## train, export, serve and call three models; DATA=mnist DATA_DIR=… for MNIST
 	$(BIN)/python -m examples.demo --data $(DATA) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
@@ -31,15 +35,25 @@ demo: $(VENV)/run  ## train, export, serve and call three models; DATA=mnist DAT
 serve: $(VENV)/run  ## serve the demo's models until Ctrl-C
 	$(BIN)/python -m server --repository models
 
-test: $(VENV)/dev  ## run the tests
+test: $(VENV)/dev  ## run the tests; TESTS=tests/server for some of them
 	$(BIN)/python -m pytest $(TESTS)
 
-check: $(VENV)/dev  ## lint, types, import contracts, stubs, wire compatibility
+check: $(VENV)/dev wire  ## lint, types, import contracts, stubs, wire compatibility
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python proto/generate.py --check
+
+# buf comes from npm; a machine without npm is told so, CI fails.
+ifneq ($(shell command -v npm),)
+wire: $(BUF)
+	$(BUF) lint proto
+	$(BUF) breaking proto --against proto/baseline.binpb
+else
+wire:
+	@echo 'buf lint and breaking: SKIPPED, npm is absent'; test -z "$$HOURGLASS_REQUIRE_ALL"
+endif
 
 proto: $(VENV)/dev  ## regenerate the stubs from the .proto files
 	$(BIN)/python proto/generate.py
