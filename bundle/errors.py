@@ -1,0 +1,5 @@
+"""What goes wrong with a bundle on disk."""
+
+
+class BundleError(Exception):
+    """A bundle, or a file of one, is not what it claims to be; the text says what was wanted and what came."""

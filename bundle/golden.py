@@ -1,0 +1,133 @@
+"""Golden vectors: inputs with the outputs that every graph of a model must give, wherever it runs."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle import npz
+from bundle.errors import BundleError
+
+ABSOLUTE_TOLERANCE = 1e-5
+RELATIVE_TOLERANCE = 1e-4
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+
+_SAMPLE = "sample"
+_KEY = re.compile(r"([^/]+)/(\d+)/(inputs|outputs)/([^/]+)")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of one graph: arrays by tensor name, first axis the batch."""
+
+    inputs: Arrays
+    outputs: Arrays
+
+
+@dataclass(frozen=True)
+class SampleCase:
+    """What `Sample` must draw: latents (count, D) to the bit, images (count, H, W, C) within tolerance."""
+
+    seed: int
+    count: int
+    temperature: float
+    latents: NDArray[np.float32]
+    images: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The content of golden.npz: cases by signature, and the sample case where the model can sample."""
+
+    cases: Mapping[str, tuple[Case, ...]]
+    sample_case: SampleCase | None = None
+
+    def to_bytes(self) -> bytes:
+        """Make golden.npz: equal content, equal bytes."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for signature, cases in self.cases.items():
+            for index, case in enumerate(cases):
+                for direction, tensors in (("inputs", case.inputs), ("outputs", case.outputs)):
+                    arrays |= {f"{signature}/{index}/{direction}/{name}": array for name, array in tensors.items()}
+        if self.sample_case is not None:
+            arrays |= {
+                f"{_SAMPLE}/{name}": np.asarray(value) for name, value in _sample_arrays(self.sample_case).items()
+            }
+        return npz.pack(arrays)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Golden":
+        """Read golden.npz.
+
+        Raises:
+            BundleError: not what `to_bytes` writes.
+        """
+        arrays = npz.unpack(data, "golden.npz")
+        drawn = {name.partition("/")[2]: arrays.pop(name) for name in list(arrays) if name.startswith(f"{_SAMPLE}/")}
+        return cls(_cases(arrays), _sample_case(drawn) if drawn else None)
+
+
+def max_error(actual: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Largest |actual - expected|; infinite where shapes differ or a value is not finite."""
+    if actual.shape != expected.shape:
+        return float("inf")
+    if actual.size == 0:
+        return 0.0
+    error = float(np.max(np.abs(actual.astype(np.float64) - expected.astype(np.float64))))
+    return error if np.isfinite(error) else float("inf")
+
+
+def agrees(actual: NDArray[Any], expected: NDArray[Any], tolerance: float = 0.0) -> bool:
+    """Whether |actual - expected| <= tolerance everywhere; tolerance 0 stands for 1e-5 + 1e-4 |expected|."""
+    return excess(actual, expected, tolerance) <= 1.0
+
+
+def excess(actual: NDArray[Any], expected: NDArray[Any], tolerance: float = 0.0) -> float:
+    """Largest |actual - expected| as a multiple of what is allowed; infinite as in `max_error`."""
+    if actual.shape != expected.shape:
+        return float("inf")
+    if actual.size == 0:
+        return 0.0
+    reference = expected.astype(np.float64)
+    allowed = tolerance if tolerance > 0 else ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(reference)
+    ratio = float(np.max(np.abs(actual.astype(np.float64) - reference) / allowed))
+    return ratio if np.isfinite(ratio) else float("inf")
+
+
+def _sample_arrays(case: SampleCase) -> dict[str, Any]:
+    return {
+        "seed": np.uint64(case.seed),
+        "count": np.int64(case.count),
+        "temperature": np.float64(case.temperature),
+        "latents": case.latents,
+        "images": case.images,
+    }
+
+
+def _sample_case(arrays: Arrays) -> SampleCase:
+    try:
+        return SampleCase(
+            seed=int(arrays["seed"]),
+            count=int(arrays["count"]),
+            temperature=float(arrays["temperature"]),
+            latents=arrays["latents"],
+            images=arrays["images"],
+        )
+    except (KeyError, TypeError) as error:
+        raise BundleError(f"golden.npz: the sample case is incomplete: {error}") from error
+
+
+def _cases(arrays: Arrays) -> dict[str, tuple[Case, ...]]:
+    found: dict[str, dict[int, dict[str, dict[str, NDArray[Any]]]]] = {}
+    for key, array in arrays.items():
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise BundleError(f"golden.npz: wanted signature/index/inputs|outputs/tensor, got {key!r}")
+        signature, index, direction, name = match.groups()
+        case = found.setdefault(signature, {}).setdefault(int(index), {"inputs": {}, "outputs": {}})
+        case[direction][name] = array
+    return {signature: tuple(Case(**cases[index]) for index in sorted(cases)) for signature, cases in found.items()}

@@ -1,0 +1,212 @@
+"""What a model knows about its latent space: where training latents lie, how far a new one is, how to draw more."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bundle import npz
+from bundle.errors import BundleError
+from bundle.noise import Purpose, normals, uniforms
+
+Prior: TypeAlias = Literal["normal", "mixture"]
+Floats: TypeAlias = NDArray[np.float64]
+
+MAX_COMPONENTS = 64
+_RIDGE = 1e-4
+# Where all training latents are one point, anything else is far, but finitely so.
+_SMALLEST_VARIANCE = 1e-12
+
+
+def prior(family: str) -> Prior:
+    """Which density a family samples from: a VAE from N(0, I), a plain AE from the mixture fitted to its latents."""
+    return "mixture" if family == "ae" else "normal"
+
+
+def standard(seed: int, first: int, count: int, size: int, temperature: float = 1.0) -> NDArray[np.float32]:
+    """Draw (count, size) float32 from N(0, temperature^2 I), the rows first … first + count - 1 of a seed.
+
+    Raises:
+        ValueError: as `bundle.noise.uniforms`.
+    """
+    return normals(seed, Purpose.SAMPLE, first, count, size) * np.float32(temperature)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LatentStatistics:
+    """The content of latents.npz: D numbers a latent, k = min(D, 64) components, K Gaussians, Q levels, A attributes.
+
+    K and A are 0 where nothing was fitted.
+    """
+
+    mean: Floats
+    """(D,) of the training latents."""
+    components: Floats
+    """(k, D) leading principal axes, orthonormal."""
+    variances: Floats
+    """(k,) along the axes."""
+    total_variance: Floats
+    """() trace of the covariance."""
+    covariance: Floats | None = None
+    """(D, D), where D <= 64."""
+    mixture_weights: Floats
+    """(K,) sum to 1."""
+    mixture_means: Floats
+    """(K, k) in component coordinates."""
+    mixture_covariances: Floats
+    """(K, k, k) in component coordinates."""
+    quantile_levels: Floats
+    """(Q,) ascending in 0 … 1, 0.999 among them."""
+    reconstruction_error_quantiles: Floats
+    """(Q,) of the squared error per pixel on held-out images."""
+    latent_distance_quantiles: Floats
+    """(Q,) of `distance` on held-out images."""
+    attribute_names: NDArray[np.str_]
+    """(A,)"""
+    attribute_directions: Floats
+    """(A, D) one standard deviation of the attribute per unit."""
+    attribute_means: Floats
+    """(A,) of the attribute on training images."""
+    attribute_spreads: Floats
+    """(A,) standard deviations of the attribute on training images."""
+
+    def to_bytes(self) -> bytes:
+        """Make latents.npz: equal content, equal bytes."""
+        arrays: dict[str, NDArray[Any]] = {
+            field.name: np.asarray(getattr(self, field.name), np.float64)
+            for field in fields(self)
+            if field.name != "attribute_names" and getattr(self, field.name) is not None
+        }
+        arrays["attribute_directions"] = arrays["attribute_directions"].reshape(-1, self.latent_size)
+        return npz.pack(arrays | {"attribute_names": np.asarray(self.attribute_names, np.str_)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "LatentStatistics":
+        """Read latents.npz.
+
+        Raises:
+            BundleError: not what `to_bytes` writes, shapes that contradict each other, or numbers that are not finite.
+        """
+        arrays = npz.unpack(data, "latents.npz")
+        _check_shapes(arrays)
+        return cls(**arrays)
+
+    @property
+    def latent_size(self) -> int:
+        """D."""
+        return self.mean.shape[0]
+
+    def distance(self, latents: NDArray[Any]) -> Floats:
+        """(N, D) to (N,): Mahalanobis distance to the training latents in the span of the components, over sqrt(k).
+
+        The variance of every axis is raised by 1e-4 of the mean variance, so that dead units are no division by zero.
+        """
+        coordinates = (latents.astype(np.float64) - self.mean) @ self._whitening
+        return np.sqrt(np.mean(coordinates * coordinates, axis=1))
+
+    def sample(self, seed: int, first: int, count: int, temperature: float, prior: Prior) -> NDArray[np.float32]:
+        """Draw (count, D) float32, the rows first … first + count - 1 of a seed; row i depends on seed and i alone.
+
+        Raises:
+            ValueError: as `bundle.noise.uniforms`.
+        """
+        if prior == "normal":
+            return standard(seed, first, count, self.latent_size, temperature)
+        chosen = self._choose(uniforms(seed, Purpose.MIXTURE, first, count, 1)[:, 0])
+        drawn = standard(seed, first, count, self.components.shape[0], temperature)
+        factors = (row[chosen] for row in self._factor_columns)
+        coordinates = self.mixture_means[chosen] + _ordered_sum(drawn, factors)
+        return (self.mean + _ordered_sum(coordinates, self.components)).astype(np.float32)
+
+    def reconstruction_error_quantile(self, level: float) -> float:
+        """Squared error per pixel below which the share `level` of held-out images lies."""
+        return float(np.interp(level, self.quantile_levels, self.reconstruction_error_quantiles))
+
+    def latent_distance_quantile(self, level: float) -> float:
+        """Latent distance below which the share `level` of held-out images lies."""
+        return float(np.interp(level, self.quantile_levels, self.latent_distance_quantiles))
+
+    def _choose(self, numbers: Floats) -> NDArray[np.intp]:
+        edges = np.asarray(np.cumsum(self.mixture_weights), np.float64)
+        targets: Floats = numbers * float(edges[-1])
+        chosen = np.asarray(np.searchsorted(edges, targets, side="right"), np.intp)
+        return np.minimum(chosen, len(edges) - 1)
+
+    @cached_property
+    def _whitening(self) -> Floats:
+        ridge = _RIDGE * float(self.total_variance) / self.latent_size
+        return self.components.T / np.sqrt(np.maximum(self.variances + ridge, _SMALLEST_VARIANCE))
+
+    @cached_property
+    def _factor_columns(self) -> Floats:
+        """(k, K, k): what the i-th normal number adds to each coordinate, for each Gaussian."""
+        return np.ascontiguousarray(_cholesky(self.mixture_covariances).transpose(2, 0, 1))
+
+
+def _ordered_sum(rows: NDArray[Any], terms: Iterable[Floats]) -> Floats:
+    """(N, k) and k terms of (D,) or (N, D) to (N, D): their product, added from the first to the last.
+
+    BLAS picks its order by size and processor, and a sample must not depend on how many are drawn beside it.
+    """
+    return sum(
+        (column[:, None] * term for column, term in zip(rows.T.astype(np.float64), terms, strict=True)),
+        start=np.zeros(()),
+    )
+
+
+def _cholesky(covariances: Floats) -> Floats:
+    """(K, k, k) positive semi-definite to lower triangular factors.
+
+    By elementwise operations alone, because the last bit of LAPACK's varies between processors.
+    """
+    rest = covariances.copy()
+    factors = np.zeros_like(rest)
+    for index in range(rest.shape[-1]):
+        pivot = np.sqrt(np.maximum(rest[:, index, index], 0.0))
+        column = np.divide(
+            rest[:, index:, index], pivot[:, None], out=np.zeros_like(rest[:, index:, index]), where=pivot[:, None] > 0
+        )
+        factors[:, index:, index] = column
+        rest[:, index:, index:] -= column[:, :, None] * column[:, None, :]
+    return factors
+
+
+def _check_shapes(arrays: dict[str, NDArray[Any]]) -> None:
+    wanted = {field.name for field in fields(LatentStatistics)}
+    if wanted - {"covariance"} - arrays.keys() or arrays.keys() - wanted:
+        raise BundleError(f"latents.npz: wanted {sorted(wanted)}, got {sorted(arrays)}")
+    sizes: dict[str, int] = {}
+    for name, axes in _AXES.items():
+        if name not in arrays:
+            continue
+        shape = arrays[name].shape
+        if len(shape) != len(axes) or any(
+            sizes.setdefault(axis, size) != size for axis, size in zip(axes, shape, strict=True)
+        ):
+            raise BundleError(f"latents.npz: {name} wants shape ({', '.join(axes)}) with {sizes}, got {shape}")
+        if name != "attribute_names" and not (arrays[name].dtype == np.float64 and np.isfinite(arrays[name]).all()):
+            raise BundleError(f"latents.npz: {name} wants finite float64 numbers, got {arrays[name].dtype}")
+    if sizes["k"] != min(sizes["D"], MAX_COMPONENTS):
+        raise BundleError(f"latents.npz: wanted {min(sizes['D'], MAX_COMPONENTS)} components, got {sizes['k']}")
+
+
+_AXES = {
+    "mean": "D",
+    "components": "kD",
+    "variances": "k",
+    "total_variance": "",
+    "covariance": "DD",
+    "mixture_weights": "K",
+    "mixture_means": "Kk",
+    "mixture_covariances": "Kkk",
+    "quantile_levels": "Q",
+    "reconstruction_error_quantiles": "Q",
+    "latent_distance_quantiles": "Q",
+    "attribute_names": "A",
+    "attribute_directions": "AD",
+    "attribute_means": "A",
+    "attribute_spreads": "A",
+}

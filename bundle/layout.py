@@ -1,0 +1,133 @@
+"""Where things lie in a model repository: <repository>/<name>/<version>/model.json and the files that it lists."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from autoencoder.v1.model_pb2 import File, Model
+from google.protobuf import json_format
+
+from bundle.errors import BundleError
+
+MODEL_FILE = "model.json"
+REPORT_FILE = "report.json"
+GOLDEN_FILE = "golden.npz"
+LATENTS_FILE = "latents.npz"
+SIGNATURE_FILE = "model.sig"
+UNLISTED_FILES = frozenset({MODEL_FILE, REPORT_FILE, SIGNATURE_FILE})
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]*")
+_VERSION_PATTERN = re.compile(r"[1-9][0-9]*")
+# Far above any real description, far below what would hurt to parse.
+_MAX_MODEL_BYTES = 4 * 1024 * 1024
+
+
+def model_names(repository: Path) -> list[str]:
+    """Names of the folders that may hold versions, in alphabetical order; none where there is no repository."""
+    if not repository.is_dir():
+        return []
+    return sorted(path.name for path in repository.iterdir() if NAME_PATTERN.fullmatch(path.name) and path.is_dir())
+
+
+def versions(repository: Path, name: str) -> list[int]:
+    """Versions of a model, ascending. A folder without model.json is no version: it is still being written."""
+    folder = repository / name
+    if not folder.is_dir():
+        return []
+    found = (path for path in folder.iterdir() if _VERSION_PATTERN.fullmatch(path.name))
+    return sorted(int(path.name) for path in found if (path / MODEL_FILE).is_file())
+
+
+def version_folder(repository: Path, name: str, version: int) -> Path:
+    """Folder of one version."""
+    return repository / name / str(version)
+
+
+def encode_model(model: Model) -> bytes:
+    """Make model.json: protobuf JSON with proto field names, keys sorted; equal messages give equal bytes."""
+    fields: dict[str, Any] = json_format.MessageToDict(model, preserving_proto_field_name=True)
+    return (json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def read_model(folder: Path) -> Model:
+    """Read and check model.json of a version's folder.
+
+    Raises:
+        BundleError: missing, too large, no message `Model`, or at odds with itself.
+    """
+    path = folder / MODEL_FILE
+    data = _read(path, _MAX_MODEL_BYTES)
+    try:
+        model = json_format.Parse(data, Model())
+    except (json_format.ParseError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: wanted the message Model as JSON: {error}") from error
+    _check(model, path)
+    return model
+
+
+def read_files(folder: Path, model: Model) -> dict[str, bytes]:
+    """Read every listed file of a version once and compare its size and SHA-256.
+
+    Raises:
+        BundleError: a file is missing, unreadable or not the one that model.json describes.
+    """
+    contents: dict[str, bytes] = {}
+    for file in model.files:
+        data = _read(folder / file.path, file.size_bytes)
+        came = describe_file(file.path, data)
+        if came != file:
+            raise BundleError(
+                f"{folder / file.path}: wanted {file.size_bytes} bytes with SHA-256 {file.sha256}, "
+                f"got {came.size_bytes} with {came.sha256}: copy or export the version again"
+            )
+        contents[file.path] = data
+    return contents
+
+
+def describe_file(path: str, data: bytes) -> File:
+    """Size and SHA-256 of a file's bytes, as model.json lists them."""
+    return File(path=path, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def describe_files(contents: Mapping[str, bytes]) -> list[File]:
+    """The list for `Model.files`, in alphabetical order."""
+    return [describe_file(path, contents[path]) for path in sorted(contents)]
+
+
+def _read(path: Path, limit_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            # One byte more than allowed tells a larger file without reading all of it.
+            data = stream.read(limit_bytes + 1)
+    except OSError as error:
+        raise BundleError(f"{path}: wanted a readable file: {error.strerror}") from error
+    if len(data) > limit_bytes:
+        raise BundleError(f"{path}: wanted {limit_bytes} bytes at most, got more")
+    return data
+
+
+def _check(model: Model, path: Path) -> None:
+    listed = {file.path for file in model.files}
+    problems = [
+        *([] if NAME_PATTERN.fullmatch(model.name) else [f"name {model.name!r} does not match {NAME_PATTERN.pattern}"]),
+        *([] if _VERSION_PATTERN.fullmatch(model.version) else [f"version {model.version!r} is no number from 1"]),
+        *([] if len(listed) == len(model.files) else ["a file is listed twice"]),
+        *([] if model.signatures else ["no signature"]),
+        *(f"file {name!r} leads out of the version" for name in sorted(listed) if not _stays_inside(name)),
+        *(
+            f"file {name!r} of signature {s.name!r} is not listed"
+            for s in model.signatures
+            if (name := s.file) not in listed
+        ),
+        *([] if GOLDEN_FILE in listed else [f"{GOLDEN_FILE} is not listed"]),
+    ]
+    if problems:
+        raise BundleError(f"{path}: {'; '.join(problems)}")
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and str(path) == name

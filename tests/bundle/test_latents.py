@@ -1,0 +1,157 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bundle import npz
+from bundle.errors import BundleError
+from bundle.latents import LatentStatistics, prior, standard
+from bundle.noise import Purpose, normals
+
+
+def fitted(
+    size: int, gaussians: int = 3, attributes: int = 2, seed: int = 0
+) -> tuple[LatentStatistics, NDArray[np.float64]]:
+    """Statistics of a random density; also the latents (4000, D) that they describe."""
+    rng = np.random.default_rng(seed)
+    latents = rng.normal(size=(4000, size)) @ rng.normal(size=(size, size)) + rng.normal(size=size)
+    covariance = np.atleast_2d(np.cov(latents.T))
+    variances, axes = np.linalg.eigh(covariance)
+    leading = slice(None, -min(size, 64) - 1, -1)
+    components = axes.T[leading]
+    roots = rng.normal(size=(gaussians, len(components), len(components)))
+    levels = np.array([0.5, 0.99, 0.999])
+    return LatentStatistics(
+        mean=latents.mean(axis=0),
+        components=components,
+        variances=variances[leading],
+        total_variance=np.trace(covariance),
+        covariance=covariance if size <= 64 else None,
+        mixture_weights=np.ones(gaussians) / max(gaussians, 1),
+        mixture_means=10 * rng.normal(size=(gaussians, len(components))),
+        mixture_covariances=roots @ roots.transpose(0, 2, 1),
+        quantile_levels=levels,
+        reconstruction_error_quantiles=levels / 10,
+        latent_distance_quantiles=levels * 2,
+        attribute_names=np.array([f"a{index}" for index in range(attributes)], np.str_),
+        attribute_directions=rng.normal(size=(attributes, size)),
+        attribute_means=np.zeros(attributes),
+        attribute_spreads=np.ones(attributes),
+    ), latents
+
+
+@pytest.mark.parametrize("size", [1, 3, 70])
+def test_round_trip(size: int) -> None:
+    statistics, _ = fitted(size)
+    back = LatentStatistics.from_bytes(statistics.to_bytes())
+    for field in dataclasses.fields(LatentStatistics):
+        np.testing.assert_array_equal(getattr(back, field.name), getattr(statistics, field.name))
+    assert back.to_bytes() == statistics.to_bytes()
+    assert back.latent_size == size
+
+
+def test_nothing_fitted() -> None:
+    statistics, latents = fitted(3, gaussians=0, attributes=0)
+    empty = dataclasses.replace(statistics, attribute_directions=np.zeros(0), attribute_names=np.zeros(0))
+    back = LatentStatistics.from_bytes(empty.to_bytes())
+    assert back.attribute_directions.shape == (0, 3)
+    assert back.sample(1, 0, 2, 1.0, "normal").shape == (2, 3)
+    assert back.distance(latents).shape == (4000,)
+
+
+def test_distance_is_mahalanobis_over_root_k() -> None:
+    statistics, latents = fitted(5)
+    raised = np.cov(latents.T) + 1e-4 * np.trace(np.cov(latents.T)) / 5 * np.eye(5)
+    centred = latents - latents.mean(axis=0)
+    expected = np.sqrt(np.einsum("nd,de,ne->n", centred, np.linalg.inv(raised), centred) / 5)
+    np.testing.assert_allclose(statistics.distance(latents.astype(np.float32)), expected, rtol=1e-3)
+    assert np.mean(statistics.distance(latents) ** 2) == pytest.approx(1, abs=0.05)
+
+
+def test_distance_sees_only_the_leading_components() -> None:
+    statistics, latents = fitted(70)
+    outside = np.linalg.svd(statistics.components)[2][-1]
+    np.testing.assert_allclose(statistics.distance(latents[:5] + 100 * outside), statistics.distance(latents[:5]))
+
+
+def test_distance_survives_dead_units() -> None:
+    statistics, latents = fitted(4)
+    dead = dataclasses.replace(statistics, variances=np.array([*statistics.variances[:3], 0.0]))
+    assert np.isfinite(dead.distance(latents)).all()
+    constant = dataclasses.replace(statistics, variances=np.zeros(4), total_variance=np.zeros(()))
+    assert np.isfinite(constant.distance(latents[:3])).all()
+
+
+def test_a_vae_samples_from_the_standard_normal() -> None:
+    statistics, _ = fitted(3)
+    drawn = statistics.sample(5, 2, 4, 0.5, prior("vae"))
+    np.testing.assert_array_equal(drawn, normals(5, Purpose.SAMPLE, 2, 4, 3) * np.float32(0.5))
+    np.testing.assert_array_equal(drawn, standard(5, 2, 4, 3, 0.5))
+
+
+@pytest.mark.parametrize("size", [1, 3, 70])
+def test_a_sample_depends_on_seed_and_index_alone(size: int) -> None:
+    statistics, _ = fitted(size)
+    whole = statistics.sample(7, 0, 40, 1.0, "mixture")
+    assert whole.dtype == np.float32
+    assert whole.shape == (40, size)
+    for first, count in ((0, 1), (3, 2), (17, 23), (39, 1)):
+        np.testing.assert_array_equal(statistics.sample(7, first, count, 1.0, "mixture"), whole[first : first + count])
+    assert not np.array_equal(statistics.sample(8, 0, 40, 1.0, "mixture"), whole)
+
+
+def test_the_mixture_is_the_one_that_was_fitted() -> None:
+    statistics, _ = fitted(4, gaussians=2)
+    uneven = dataclasses.replace(statistics, mixture_weights=np.array([0.25, 0.75]))
+    drawn = (uneven.sample(1, 0, 40_000, 1.0, "mixture") - uneven.mean) @ uneven.components.T
+    nearest = np.argmin([np.sum((drawn - mean) ** 2, axis=1) for mean in uneven.mixture_means], axis=0)
+    assert np.mean(nearest == 1) == pytest.approx(0.75, abs=0.02)
+    expected_mean = uneven.mixture_weights @ uneven.mixture_means
+    np.testing.assert_allclose(drawn.mean(axis=0), expected_mean, atol=0.2)
+    centred = uneven.mixture_means - expected_mean
+    between = (uneven.mixture_weights[:, None] * centred).T @ centred
+    within = np.tensordot(uneven.mixture_weights, uneven.mixture_covariances, 1)
+    np.testing.assert_allclose(np.cov(drawn.T), between + within, atol=0.05 * np.abs(between + within).max())
+
+
+def test_a_singular_gaussian_can_be_sampled() -> None:
+    statistics, _ = fitted(3, gaussians=1)
+    flat = dataclasses.replace(statistics, mixture_covariances=np.diag([4.0, 0.0, 1.0])[None])
+    drawn = (flat.sample(1, 0, 5000, 1.0, "mixture") - flat.mean) @ flat.components.T - flat.mixture_means[0]
+    np.testing.assert_allclose(drawn.std(axis=0), [2, 0, 1], atol=0.05)
+
+
+def test_temperature_scales_the_spread_not_the_centre() -> None:
+    statistics, _ = fitted(3, gaussians=1)
+    cold = statistics.sample(1, 0, 3, 0.0, "mixture")
+    np.testing.assert_array_equal(cold[0], cold[1])
+    centre = statistics.mean + statistics.mixture_means[0] @ statistics.components
+    np.testing.assert_allclose(cold[0], centre, rtol=1e-5)
+
+
+def test_quantiles_interpolate() -> None:
+    statistics, _ = fitted(3)
+    assert statistics.reconstruction_error_quantile(0.999) == pytest.approx(0.0999)
+    assert statistics.latent_distance_quantile(0.745) == pytest.approx(1.49)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mean", np.zeros(4)),
+        ("components", np.zeros((2, 3))),
+        ("variances", np.array([1.0, np.nan, 1.0])),
+        ("mixture_means", np.zeros((3, 3), np.float32)),
+        ("quantile_levels", np.zeros(2)),
+        ("extra", np.zeros(2)),
+        ("attribute_means", None),
+    ],
+)
+def test_contradictions_are_refused(name: str, value: NDArray[Any] | None) -> None:
+    statistics, _ = fitted(3)
+    arrays = npz.unpack(statistics.to_bytes(), "test") | {name: value}
+    data = npz.pack({key: array for key, array in arrays.items() if array is not None})
+    with pytest.raises(BundleError, match=r"latents\.npz"):
+        LatentStatistics.from_bytes(data)
