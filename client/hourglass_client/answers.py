@@ -1,0 +1,168 @@
+"""What the client's methods return: arrays, and what served them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hourglass_client.images import Pictures, from_message
+from hourglass_client.tensors import FloatArray, to_array
+
+if TYPE_CHECKING:
+    from autoencoder.v1 import autoencoder_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class ServingInfo:
+    """What served a request."""
+
+    model_name: str
+    model_version: str
+    queue_microseconds: int
+    """Time spent waiting for a batch."""
+    run_microseconds: int
+    """Time of the graph runs that the request travelled in."""
+    batch_size: int
+    """Rows of the largest of these runs."""
+
+    @classmethod
+    def from_message(cls, message: pb.ServingInfo) -> ServingInfo:
+        """From the wire."""
+        return cls(
+            message.model_name,
+            message.model_version,
+            message.queue_microseconds,
+            message.run_microseconds,
+            message.batch_size,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """Answer of Encode."""
+
+    latents: FloatArray
+    """(N, D)."""
+    log_variances: FloatArray | None
+    """(N, D), natural logarithm; None from models without a posterior."""
+    seed: int | None
+    """The seed used, when sampled."""
+    info: ServingInfo
+
+    @classmethod
+    def from_message(cls, message: pb.EncodeResponse) -> Encoded:
+        """From the wire."""
+        return cls(
+            to_array(message.latents),
+            to_array(message.log_variances) if message.HasField("log_variances") else None,
+            message.seed if message.HasField("seed") else None,
+            ServingInfo.from_message(message.info),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded(Pictures):
+    """Answer of Decode."""
+
+    info: ServingInfo
+
+    @classmethod
+    def from_message(cls, message: pb.DecodeResponse) -> Decoded:
+        """From the wire."""
+        return cls(*from_message(message.images), ServingInfo.from_message(message.info))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reconstructed(Pictures):
+    """Answer of Reconstruct."""
+
+    squared_errors: FloatArray
+    """(N,): mean squared error per pixel, images in 0…1."""
+    info: ServingInfo
+
+    @classmethod
+    def from_message(cls, message: pb.ReconstructResponse) -> Reconstructed:
+        """From the wire."""
+        return cls(
+            *from_message(message.images), to_array(message.squared_errors), ServingInfo.from_message(message.info)
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Denoised(Pictures):
+    """Answer of Denoise."""
+
+    info: ServingInfo
+
+    @classmethod
+    def from_message(cls, message: pb.DenoiseResponse) -> Denoised:
+        """From the wire."""
+        return cls(*from_message(message.images), ServingInfo.from_message(message.info))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sampled(Pictures):
+    """Answer of Sample."""
+
+    latents: FloatArray | None
+    """(N, D), when asked for."""
+    seed: int
+    """The seed used: the same seed and scheme give the same latents anywhere."""
+    noise_scheme: str
+    """Name of the noise generator."""
+    info: ServingInfo
+
+    @classmethod
+    def from_message(cls, message: pb.SampleResponse) -> Sampled:
+        """From the wire."""
+        return cls(
+            *from_message(message.images),
+            to_array(message.latents) if message.HasField("latents") else None,
+            message.seed,
+            message.noise_scheme,
+            ServingInfo.from_message(message.info),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interpolated(Pictures):
+    """Answer of Interpolate."""
+
+    latents: FloatArray
+    """(steps, D), both ends included."""
+    info: ServingInfo
+
+    @classmethod
+    def from_message(cls, message: pb.InterpolateResponse) -> Interpolated:
+        """From the wire."""
+        return cls(*from_message(message.images), to_array(message.latents), ServingInfo.from_message(message.info))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edited(Pictures):
+    """Answer of Edit."""
+
+    latents: FloatArray
+    """(N, D), after the moves."""
+    info: ServingInfo
+
+    @classmethod
+    def from_message(cls, message: pb.EditResponse) -> Edited:
+        """From the wire."""
+        return cls(*from_message(message.images), to_array(message.latents), ServingInfo.from_message(message.info))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classified:
+    """Answer of Classify."""
+
+    probabilities: FloatArray
+    """(N, K), each row sums to 1."""
+    labels: tuple[str, ...]
+    """Class names, K of them."""
+    info: ServingInfo
+
+    @classmethod
+    def from_message(cls, message: pb.ClassifyResponse) -> Classified:
+        """From the wire."""
+        return cls(to_array(message.probabilities), tuple(message.labels), ServingInfo.from_message(message.info))

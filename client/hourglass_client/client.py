@@ -1,0 +1,239 @@
+"""The client for ordinary, blocking code."""
+
+from __future__ import annotations
+
+from itertools import count as count_from
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import grpc
+from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
+
+from hourglass_client import answers, requests
+from hourglass_client.channels import Route, Tls, route
+from hourglass_client.errors import from_call
+from hourglass_client.retries import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from autoencoder.v1.model_pb2 import Model
+    from google.protobuf.message import Message
+    from numpy.typing import ArrayLike
+
+    from hourglass_client.images import ImageFormat, ImageInput
+    from hourglass_client.requests import Interpolation, Posterior
+
+Request = TypeVar("Request", bound="Message")
+Response = TypeVar("Response", bound="Message")
+
+
+def open_channel(way: Route) -> grpc.Channel:
+    """A channel; it connects with the first call."""
+    if way.tls is None:
+        return grpc.insecure_channel(way.target, way.options)
+    return grpc.secure_channel(way.target, way.tls.credentials(), way.options)
+
+
+class Client:
+    """Calls a server: arrays, PIL images or files in, arrays out. Safe to share between threads.
+
+    `model` may be empty when the server holds exactly one, `version` for the newest that works; `version` takes a
+    number or a label. Images are (N, H, W), (N, H, W, C), or one grey image (H, W): uint8 in 0…255 or floating point
+    in 0…1. Every method takes a `timeout_seconds` of its own and raises `HourglassError`s.
+    """
+
+    def __init__(
+        self,
+        address: str | Sequence[str],
+        *,
+        timeout_seconds: float = 30.0,
+        tls: Tls | None = None,
+        token: str | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        """Prepares to call `address`: HOST:PORT, or several IP:PORT that share the load."""
+        way = route(address, tls, token)
+        self._channel = open_channel(way)
+        self._stub = AutoencoderServiceStub(self._channel)
+        self._metadata = way.metadata
+        self._timeout_seconds = timeout_seconds
+        self._retry = retry or Retry()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection; calls under way fail as cancelled."""
+        self._channel.close()
+
+    def encode(
+        self,
+        images: ImageInput,
+        *,
+        model: str = "",
+        version: str = "",
+        posterior: Posterior = "mean",
+        seed: int | None = None,
+        resize: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Encoded:
+        """Images to latents (N, D): the posterior's mean, or with posterior="sample" a draw from it."""
+        request = requests.encode(images, model=model, version=version, posterior=posterior, seed=seed, resize=resize)
+        return answers.Encoded.from_message(self._call(self._stub.Encode, request, timeout_seconds))
+
+    def decode(
+        self,
+        latents: ArrayLike,
+        *,
+        model: str = "",
+        version: str = "",
+        image_format: ImageFormat = "uint8",
+        timeout_seconds: float | None = None,
+    ) -> answers.Decoded:
+        """Latents (N, D) or (D,) to images (N, H, W, C)."""
+        request = requests.decode(latents, model=model, version=version, form=image_format)
+        return answers.Decoded.from_message(self._call(self._stub.Decode, request, timeout_seconds))
+
+    def reconstruct(
+        self,
+        images: ImageInput,
+        *,
+        model: str = "",
+        version: str = "",
+        image_format: ImageFormat = "uint8",
+        resize: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Reconstructed:
+        """Images through the bottleneck and back, with the squared error of each."""
+        request = requests.reconstruct(images, model=model, version=version, form=image_format, resize=resize)
+        return answers.Reconstructed.from_message(self._call(self._stub.Reconstruct, request, timeout_seconds))
+
+    def denoise(
+        self,
+        images: ImageInput,
+        *,
+        model: str = "",
+        version: str = "",
+        image_format: ImageFormat = "uint8",
+        resize: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Denoised:
+        """Noisy images to clean ones."""
+        request = requests.denoise(images, model=model, version=version, form=image_format, resize=resize)
+        return answers.Denoised.from_message(self._call(self._stub.Denoise, request, timeout_seconds))
+
+    def sample(  # noqa: PLR0913 (the request's own fields)
+        self,
+        count: int,
+        *,
+        model: str = "",
+        version: str = "",
+        seed: int | None = None,
+        temperature: float | None = None,
+        include_latents: bool = False,
+        image_format: ImageFormat = "uint8",
+        timeout_seconds: float | None = None,
+    ) -> answers.Sampled:
+        """New images; image i of a seed is the same whatever `count` is."""
+        request = requests.sample(
+            count,
+            model=model,
+            version=version,
+            seed=seed,
+            temperature=temperature,
+            include_latents=include_latents,
+            form=image_format,
+        )
+        return answers.Sampled.from_message(self._call(self._stub.Sample, request, timeout_seconds))
+
+    def interpolate(  # noqa: PLR0913 (the request's own fields)
+        self,
+        *,
+        from_images: ImageInput | None = None,
+        from_latents: ArrayLike | None = None,
+        to_images: ImageInput | None = None,
+        to_latents: ArrayLike | None = None,
+        steps: int = 10,
+        model: str = "",
+        version: str = "",
+        interpolation: Interpolation = "linear",
+        image_format: ImageFormat = "uint8",
+        timeout_seconds: float | None = None,
+    ) -> answers.Interpolated:
+        """Images along the path from one image or latent to another, both ends included."""
+        request = requests.interpolate(
+            from_images=from_images,
+            from_latents=from_latents,
+            to_images=to_images,
+            to_latents=to_latents,
+            steps=steps,
+            model=model,
+            version=version,
+            interpolation=interpolation,
+            form=image_format,
+        )
+        return answers.Interpolated.from_message(self._call(self._stub.Interpolate, request, timeout_seconds))
+
+    def edit(  # noqa: PLR0913 (the request's own fields)
+        self,
+        shifts: Mapping[str, float],
+        *,
+        images: ImageInput | None = None,
+        latents: ArrayLike | None = None,
+        model: str = "",
+        version: str = "",
+        image_format: ImageFormat = "uint8",
+        resize: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Edited:
+        """Images or latents moved along attributes, in standard deviations: {"thickness": 1.5, "slant": -1}."""
+        request = requests.edit(
+            shifts, images=images, latents=latents, model=model, version=version, form=image_format, resize=resize
+        )
+        return answers.Edited.from_message(self._call(self._stub.Edit, request, timeout_seconds))
+
+    def classify(
+        self,
+        images: ImageInput,
+        *,
+        model: str = "",
+        version: str = "",
+        resize: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Classified:
+        """Class probabilities (N, K) of images."""
+        request = requests.classify(images, model=model, version=version, resize=resize)
+        return answers.Classified.from_message(self._call(self._stub.Classify, request, timeout_seconds))
+
+    def list_models(self, *, timeout_seconds: float | None = None) -> tuple[Model, ...]:
+        """Every loaded version of every model."""
+        return tuple(self._call(self._stub.ListModels, pb.ListModelsRequest(), timeout_seconds).models)
+
+    def get_model(self, model: str = "", version: str = "", *, timeout_seconds: float | None = None) -> Model:
+        """The version that calls with the same `model` and `version` reach."""
+        request = pb.GetModelRequest(model_name=model, model_version=version)
+        return self._call(self._stub.GetModel, request, timeout_seconds).model
+
+    def _call(
+        self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout_seconds: float | None
+    ) -> Response:
+        """Calls once, or more often as the retry policy allows, within one deadline."""
+        end = monotonic() + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
+        for attempt in count_from(1):
+            try:
+                return method(request, timeout=end - monotonic(), metadata=self._metadata)
+            except grpc.RpcError as error:
+                failure = from_call(error)
+                delay = self._retry.delay_seconds(failure, attempt)
+                if delay is None or monotonic() + delay >= end:
+                    raise failure from error
+            sleep(delay)
+        raise AssertionError("unreachable")

@@ -1,0 +1,34 @@
+"""When to try a failed call again, and after how long."""
+
+import random
+from dataclasses import dataclass
+
+from hourglass_client.errors import HourglassError, ResourceExhaustedError, UnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Exponential backoff with full jitter, always within the call's deadline.
+
+    Only what cannot have run is tried again: UNAVAILABLE, and RESOURCE_EXHAUSTED where the server names a time to
+    wait (without one the message is too large, and would be again).
+    """
+
+    attempts: int = 4
+    """Tries in all; 1 turns retries off."""
+    first_delay_seconds: float = 0.05
+    max_delay_seconds: float = 2.0
+
+    def delay_seconds(self, error: HourglassError, attempt: int) -> float | None:
+        """How long to wait after failed attempt number `attempt` (from 1); None: give up."""
+        if attempt >= self.attempts:
+            return None
+        backoff = random.uniform(0, self._ceiling_seconds(attempt))  # noqa: S311 (spreads load, hides nothing)
+        if isinstance(error, UnavailableError):
+            return backoff
+        if isinstance(error, ResourceExhaustedError) and error.retry_after_seconds is not None:
+            return error.retry_after_seconds + backoff
+        return None
+
+    def _ceiling_seconds(self, attempt: int) -> float:
+        return min(self.max_delay_seconds, self.first_delay_seconds * 2 ** (attempt - 1))
