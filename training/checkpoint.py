@@ -1,0 +1,169 @@
+"""Self-describing checkpoints: weights, what rebuilds the model, reference images, latent statistics."""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from bundle.latents import LatentStatistics
+from training import models
+from training.config import Architecture
+from training.data import Split
+from training.errors import CheckpointError
+
+FORMAT_VERSION = 1
+WEIGHTS, META, REFERENCE, LATENTS, STATE = (
+    "model.safetensors",
+    "checkpoint.json",
+    "reference.npz",
+    "latents.npz",
+    "state.pt",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model (float32, eval mode) and what is known about it."""
+
+    model: models.Network
+    meta: dict[str, Any]
+    reference: Split
+    latents: LatentStatistics | None
+
+
+def load(folder: Path) -> Checkpoint:
+    """Reads a checkpoint, or the best one of a run's folder; nothing but the folder is needed.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another format version.
+    """
+    folder = find(folder)
+    meta = read_meta(folder)
+    try:
+        model = _rebuild(meta["model"], load_tensors((folder / WEIGHTS).read_bytes()))
+        reference = _reference(np.load(folder / REFERENCE, allow_pickle=False))
+        latents = LatentStatistics.from_bytes((folder / LATENTS).read_bytes()) if (folder / LATENTS).exists() else None
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"the checkpoint in {folder} is damaged: {error}; train it anew") from error
+    return Checkpoint(model, meta, reference, latents)
+
+
+def find(folder: Path) -> Path:
+    """The checkpoint's own folder: this one, or `best` in a run's folder."""
+    for each in (folder, folder / "best", folder / "best.previous"):
+        if (each / META).is_file():
+            return each
+    raise CheckpointError(f"no checkpoint in {folder}: give a run's folder, or a folder with {META}")
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """checkpoint.json, its format version checked."""
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / META} cannot be read: {error}") from None
+    version = meta.get("format_version") if isinstance(meta, dict) else None
+    if version != FORMAT_VERSION:
+        wanted = f"checkpoint format {FORMAT_VERSION} wanted, {version} came"
+        raise CheckpointError(f"{folder}: {wanted}; use the release of Hourglass that wrote it, or train anew")
+    return meta
+
+
+def describe(architecture: Architecture, image_shape: models.ImageShape, labels: tuple[str, ...]) -> dict[str, Any]:
+    """The model's own constructor arguments, for checkpoint.json."""
+    return {
+        "architecture": architecture.model_dump(mode="json"),
+        "image_shape": list(image_shape),
+        "labels": list(labels),
+    }
+
+
+def files(
+    weights: Mapping[str, Tensor], meta: Mapping[str, Any], reference: Split, latents: LatentStatistics | None
+) -> dict[str, bytes]:
+    """The files of a checkpoint by name."""
+    contents = {
+        WEIGHTS: save_tensors({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}),
+        META: (json.dumps({"format_version": FORMAT_VERSION, **meta}, indent=2) + "\n").encode(),
+        REFERENCE: _npz(reference),
+    }
+    return contents if latents is None else {**contents, LATENTS: latents.to_bytes()}
+
+
+def write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Replaces a checkpoint's folder by these files, whole or not at all, even if the power fails.
+
+    Raises:
+        OSError: the disk is full or the folder unwritable; the folder is as it was.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    recover(folder)
+    fresh, previous = folder.with_name(f".{folder.name}.new"), folder.with_name(f"{folder.name}.previous")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fresh.mkdir()
+        for name, data in contents.items():
+            _write_synced(fresh / name, data)
+        _sync(fresh)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    if folder.exists():
+        folder.rename(previous)
+    fresh.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Puts the previous checkpoint back if the process died between the two renames of `write`."""
+    previous = folder.with_name(f"{folder.name}.previous")
+    if previous.exists():
+        if folder.exists():
+            shutil.rmtree(previous)
+        else:
+            previous.rename(folder)
+
+
+def _rebuild(description: Mapping[str, Any], weights: dict[str, Tensor]) -> models.Network:
+    architecture = Architecture.model_validate(description["architecture"])
+    height, width, channels = description["image_shape"]
+    model = models.build(architecture, (height, width, channels), tuple(description["labels"]))
+    model.load_state_dict(weights)
+    return model.float().eval()
+
+
+def _reference(arrays: Mapping[str, np.ndarray]) -> Split:
+    return Split(arrays["images"], arrays.get("labels"))
+
+
+def _npz(reference: Split) -> bytes:
+    buffer = io.BytesIO()
+    labels = {} if reference.labels is None else {"labels": reference.labels}
+    np.savez(buffer, images=reference.images, **labels)
+    return buffer.getvalue()
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

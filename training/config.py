@@ -1,0 +1,198 @@
+"""Every setting of a run, once and typed: a recipe's TOML, then its table for the data set, then the command line."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from training.errors import ConfigError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown names are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Architecture(Section):
+    """The network's own constructor arguments: with the image shape and the labels they rebuild it."""
+
+    family: Literal["ae", "vae", "vae-gan", "multitask", "denoiser"]
+    body: Literal["dense", "conv"] = "dense"
+    hidden: tuple[Positive, ...] = ()
+    """Widths of the hidden dense layers, from the image to the code; the decoder mirrors them."""
+    channels: tuple[Positive, ...] = ()
+    """Widths of the convolutions; each is followed by a halving of height and width."""
+    latent_size: Annotated[int, Field(ge=0)] = 0
+    """Values in the code; 0 leaves a convolutional code as wide as it comes."""
+    activation: Literal["relu", "tanh", "gated"] = "relu"
+    code_activation: Literal["none", "relu"] = "none"
+    upsampling: Literal["nearest", "transposed"] = "nearest"
+    classifier_hidden: tuple[Positive, ...] = ()
+
+
+class Loss(Section):
+    """What is minimised, in nats per image."""
+
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    sigma: Annotated[float, Field(gt=0)] = 0.1
+    """Standard deviation of the Gaussian likelihood, in pixel values 0 to 1."""
+    beta: NotNegative = 1.0
+    warm_up_epochs: NotNegative = 0.0
+    """Epochs over which the weight of the KL divergence grows from 0 to beta."""
+    free_bits: NotNegative = 0.0
+    """Nats of KL divergence per latent dimension that cost nothing."""
+    binarise: bool = False
+    """Draw each pixel as a Bernoulli variable at every visit."""
+    importance_samples: Positive = 1
+    noise: NotNegative = 0.0
+    """Standard deviation of the noise that a denoiser removes, in pixel values 0 to 1."""
+    classification: NotNegative = 0.0
+    """Weight of the cross-entropy of a multitask model."""
+
+
+class Optimizer(Section):
+    """Adam and its learning rate over the run."""
+
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: NotNegative = 0.0
+    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
+    clip_norm: NotNegative = 0.0
+    """Largest norm of the gradient; 0 never clips. The norm is logged either way."""
+
+
+class Run(Section):
+    """How long, from which seed, and which weights are kept."""
+
+    epochs: Positive
+    batch_size: Positive = 128
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay per step of the moving average of the weights; 0 keeps none."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without a better validation loss after which the run stops; 0 never stops."""
+    min_delta: NotNegative = 0.0
+
+
+class Data(Section):
+    """Where the images come from."""
+
+    kind: str = "digits"
+    folder: str = ""
+
+
+class Device(Section):
+    """What the run computes on."""
+
+    name: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Expected(Section):
+    """Test figures of this recipe on MNIST, and what it takes to get them."""
+
+    at_most: dict[str, float] = {}
+    at_least: dict[str, float] = {}
+    minutes: NotNegative = 0.0
+    """Wall time on two CPU cores."""
+    reference: str = ""
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    summary: str
+    model: Architecture
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    run: Run
+    data: Data = Data()
+    device: Device = Device()
+    expected: Expected = Expected()
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def load(recipe: str, kind: str, overrides: Iterable[str] = (), settings: Mapping[str, Any] | None = None) -> Config:
+    """Reads a recipe; lays over it, in order, its `[on.KIND]` table, `settings`, and `section.name=value` overrides.
+
+    Raises:
+        ConfigError: no such recipe, an unknown setting, or a value out of range.
+    """
+    values = _read(recipe)
+    _merge(values, values.pop("on", {}).get(kind, {}))
+    _merge(values, settings or {})
+    for override in overrides:
+        _merge(values, _parse(override))
+    return parse(values)
+
+
+def parse(values: Mapping[str, Any]) -> Config:
+    """Validates plain values into a configuration; ConfigError lists every wrong one."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, each['loc']))}: {each['msg']} (got {each['input']!r})" for each in error.errors())
+        raise ConfigError("the configuration is invalid: " + "; ".join(lines)) from None
+
+
+def differences(wanted: Config, found: Config) -> list[str]:
+    """Settings on which two configurations differ, as `name: a, not b`."""
+    ours, theirs = _flat(wanted.model_dump(mode="json")), _flat(found.model_dump(mode="json"))
+    names = sorted(ours.keys() | theirs.keys())
+    return [
+        f"{name}: {theirs.get(name)!r}, not {ours.get(name)!r}" for name in names if ours.get(name) != theirs.get(name)
+    ]
+
+
+def _read(recipe: str) -> dict[str, Any]:
+    path = Path(recipe) if recipe.endswith(".toml") else RECIPES / f"{recipe}.toml"
+    if not path.is_file():
+        raise ConfigError(f"no recipe {recipe!r}: give one of {', '.join(recipe_names())}, or the path of a .toml file")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for name, change in changes.items():
+        if isinstance(change, Mapping) and isinstance(values.get(name), dict):
+            _merge(values[name], change)
+        else:
+            values[name] = change
+
+
+def _parse(override: str) -> dict[str, Any]:
+    name, equals, text = override.partition("=")
+    if not equals or not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"an override is section.name=value, as in optimizer.learning_rate=1e-3; got {override!r}")
+    value = _value(text)
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return value
+
+
+def _value(text: str) -> Any:  # noqa: ANN401  whatever TOML can say
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is a string
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat

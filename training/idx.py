@@ -1,0 +1,88 @@
+"""The IDX files of MNIST and Fashion-MNIST, plain or gzip, checked before use."""
+
+import gzip
+import hashlib
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from training.errors import DataError
+
+IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
+
+FILES = {
+    "train-images-idx3-ubyte": 60_000,
+    "train-labels-idx1-ubyte": 60_000,
+    "t10k-images-idx3-ubyte": 10_000,
+    "t10k-labels-idx1-ubyte": 10_000,
+}
+
+# SHA-256 of the decompressed bytes.
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+def read_pair(folder: Path, prefix: str, sha256: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (N, H, W, 1) and labels int64 (N,) of the split `train` or `t10k`.
+
+    Raises:
+        DataError: a file is missing, truncated, of another kind, or differs from its SHA-256 (where one is known).
+    """
+    images = read_images(folder, f"{prefix}-images-idx3-ubyte", sha256)
+    labels = read_labels(folder, f"{prefix}-labels-idx1-ubyte", sha256)
+    if len(images) != len(labels):
+        raise DataError(f"{folder} holds {len(images)} {prefix} images and {len(labels)} labels: fetch the files anew")
+    return images, labels
+
+
+def read_images(folder: Path, name: str, sha256: dict[str, str]) -> np.ndarray:
+    """uint8 (N, H, W, 1)."""
+    data, path = _content(folder, name, sha256)
+    return _array(data, path, IMAGES_MAGIC, dimensions=3)[..., np.newaxis]
+
+
+def read_labels(folder: Path, name: str, sha256: dict[str, str]) -> np.ndarray:
+    """int64 (N,)."""
+    data, path = _content(folder, name, sha256)
+    return _array(data, path, LABELS_MAGIC, dimensions=1).astype(np.int64)
+
+
+def _content(folder: Path, name: str, sha256: dict[str, str]) -> tuple[bytes, Path]:
+    paths = [folder / name, folder / f"{name}.gz"]
+    path = next((each for each in paths if each.is_file()), None)
+    if path is None:
+        raise DataError(f"no {name} or {name}.gz in {folder}: give the folder of the IDX files with --data-dir")
+    data = _decompressed(path)
+    wanted, came = sha256.get(name), hashlib.sha256(data).hexdigest()
+    if wanted and came != wanted:
+        raise DataError(f"{path} is damaged: SHA-256 {wanted} wanted, {came} came; fetch it anew")
+    return data, path
+
+
+def _decompressed(path: Path) -> bytes:
+    data = path.read_bytes()
+    if path.suffix != ".gz":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is not a whole gzip file ({error}): fetch it anew") from None
+
+
+def _array(data: bytes, path: Path, magic: int, dimensions: int) -> np.ndarray:
+    header = 4 * (1 + dimensions)
+    if len(data) < header:
+        raise DataError(f"{path} is truncated: a header of {header} bytes wanted, {len(data)} bytes came")
+    numbers = np.frombuffer(data, ">u4", count=1 + dimensions).tolist()
+    if numbers[0] != magic:
+        raise DataError(f"{path} is another kind of file: IDX magic {magic} wanted, {numbers[0]} came")
+    shape = tuple(numbers[1:])
+    wanted = header + int(np.prod(shape))
+    if len(data) != wanted:
+        raise DataError(f"{path} has the wrong size: {wanted} bytes wanted for shape {shape}, {len(data)} came")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

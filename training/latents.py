@@ -1,0 +1,67 @@
+"""What is learnt about a latent space after training: where the codes lie, how they spread, a mixture to sample."""
+
+import dataclasses
+
+import numpy as np
+from sklearn.mixture import GaussianMixture
+
+from bundle.latents import MAX_COMPONENTS, LatentStatistics
+
+QUANTILE_LEVELS = np.array([0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999])
+MIXTURE_COMPONENTS = 30
+MIN_CODES_PER_COMPONENT = 50
+
+
+def fit(codes: np.ndarray, held_out_codes: np.ndarray, held_out_errors: np.ndarray, seed: int) -> LatentStatistics:
+    """Statistics of training codes (N, D), with quantiles over held-out codes (M, D) and squared errors (M,)."""
+    codes = codes.astype(np.float64)
+    mean = codes.mean(0)
+    covariance = np.cov(codes, rowvar=False).reshape(len(mean), len(mean))
+    components, variances = principal_axes(covariance)
+    mixture = fit_mixture((codes - mean) @ components.T, seed)
+    statistics = LatentStatistics(
+        mean=mean,
+        components=components,
+        variances=variances,
+        total_variance=np.trace(covariance),
+        covariance=covariance if len(mean) <= MAX_COMPONENTS else None,
+        mixture_weights=mixture.weights_,
+        mixture_means=mixture.means_,
+        mixture_covariances=mixture.covariances_,
+        quantile_levels=QUANTILE_LEVELS,
+        reconstruction_error_quantiles=np.quantile(held_out_errors.astype(np.float64), QUANTILE_LEVELS),
+        latent_distance_quantiles=np.zeros(len(QUANTILE_LEVELS)),
+        attribute_names=np.array([], np.str_),
+        attribute_directions=np.zeros((0, len(mean))),
+        attribute_means=np.zeros(0),
+        attribute_spreads=np.zeros(0),
+    )
+    return with_distances(statistics, held_out_codes)
+
+
+def with_distances(statistics: LatentStatistics, held_out_codes: np.ndarray) -> LatentStatistics:
+    """The same, with the quantiles of the distance of held-out codes."""
+    quantiles = np.quantile(statistics.distance(held_out_codes), QUANTILE_LEVELS)
+    return dataclasses.replace(statistics, latent_distance_quantiles=quantiles)
+
+
+def principal_axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(D, D) to the leading k = min(D, 64) axes (k, D) and the variances (k,) along them.
+
+    Each axis points where its largest entry is positive: eigenvectors have no sign of their own.
+    """
+    variances, vectors = np.linalg.eigh(covariance)
+    axes = vectors[:, ::-1][:, :MAX_COMPONENTS].T
+    largest = axes[np.arange(len(axes)), np.abs(axes).argmax(1)]
+    return axes * np.sign(largest)[:, np.newaxis], np.maximum(variances[::-1][:MAX_COMPONENTS], 0)
+
+
+def fit_mixture(coordinates: np.ndarray, seed: int) -> GaussianMixture:
+    """A Gaussian mixture of codes (N, k); fewer components where codes are few.
+
+    The ridge is relative to the spread of the codes, which has no unit of its own.
+    """
+    count = max(1, min(MIXTURE_COMPONENTS, len(coordinates) // MIN_CODES_PER_COMPONENT))
+    ridge = 1e-4 * float(coordinates.var(0).mean()) + np.finfo(np.float32).tiny
+    mixture = GaussianMixture(count, reg_covar=ridge, random_state=seed, max_iter=200, tol=1e-2)
+    return mixture.fit(coordinates)

@@ -1,0 +1,39 @@
+"""One formula per function, in nats per image: sums over pixels and latents, never means."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def bernoulli_nll(logits: Tensor, images: Tensor) -> Tensor:
+    """(N, C, H, W) twice to (N,): binary cross-entropy; images in 0 to 1, grey or binary."""
+    return functional.binary_cross_entropy_with_logits(logits, images, reduction="none").flatten(1).sum(1)
+
+
+def gaussian_nll(logits: Tensor, images: Tensor, sigma: float) -> Tensor:
+    """(N, C, H, W) twice to (N,): negative log-density of images around sigmoid(logits) with fixed sigma."""
+    squares = (logits.sigmoid() - images).square() / (2 * sigma**2)
+    return (squares + math.log(sigma * math.sqrt(2 * math.pi))).flatten(1).sum(1)
+
+
+def kl_to_standard_normal(means: Tensor, log_variances: Tensor) -> Tensor:
+    """(N, D) twice to (N, D): KL of each latent's Gaussian from N(0, 1) (Kingma & Welling 2013, appendix B)."""
+    return 0.5 * (means.square() + log_variances.exp() - 1 - log_variances)
+
+
+def with_free_bits(kl: Tensor, free_nats: float) -> Tensor:
+    """(N, D) to (N,): each latent costs at least `free_nats` (after Kingma et al. 2016, per image)."""
+    return kl.clamp(min=free_nats).sum(1)
+
+
+def log_normal(values: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
+    """(..., D) thrice to (...): log-density of a diagonal Gaussian."""
+    squares = (values - means).square() * torch.exp(-log_variances)
+    return -0.5 * (squares + log_variances + math.log(2 * math.pi)).sum(-1)
+
+
+def log_mean_exp(log_weights: Tensor) -> Tensor:
+    """(K, N) to (N,): the importance-weighted bound on log p(x) (Burda et al. 2015, equation 8)."""
+    return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))

@@ -1,0 +1,51 @@
+"""Random numbers that depend on nothing but (seed, purpose, step): no state to save, none to lose."""
+
+import enum
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Purpose(enum.Enum):
+    """What a stream is for; streams of different purposes never meet."""
+
+    WEIGHTS = "weights"
+    ORDER = "order"
+    STEP = "step"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+def generator(seed: int, purpose: Purpose, index: int = 0) -> torch.Generator:
+    """A CPU generator: the same numbers on every machine and device."""
+    digest = hashlib.sha256(f"{seed}/{purpose.value}/{index}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Draws for one batch. Every process draws for the whole batch and keeps its own rows `start` to `stop`.
+
+    So the numbers of an image do not depend on how many processes share the batch.
+    """
+
+    generator: torch.Generator
+    size: int
+    start: int
+    stop: int
+    device: torch.device
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        """float32 (rows, *shape) from N(0, 1)."""
+        return torch.randn((self.size, *shape), generator=self.generator)[self.start : self.stop].to(self.device)
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        """float32 (rows, *shape) from U(0, 1)."""
+        return torch.rand((self.size, *shape), generator=self.generator)[self.start : self.stop].to(self.device)
+
+
+def whole(source: torch.Generator, size: int, device: torch.device) -> Noise:
+    """Draws for a batch that one process holds alone."""
+    return Noise(source, size, 0, size, device)

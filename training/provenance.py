@@ -1,0 +1,56 @@
+"""What a checkpoint says about where it came from; no clock, host, path or user in it."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from training import checkpoint
+from training.config import Config
+from training.data import Dataset, Split
+
+REFERENCE_IMAGES = 1_024
+TOOLS = ("torch", "numpy", "safetensors", "scikit-learn")
+
+
+def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """checkpoint.json but for its format version."""
+    return {
+        "name": config.name,
+        "model": checkpoint.describe(config.model, dataset.image_shape, dataset.classes),
+        "config": settings(config),
+        "data": {
+            "name": dataset.name,
+            "sha256": dataset.sha256,
+            "train": len(dataset.train),
+            "validation": len(dataset.validation),
+            "test": len(dataset.test),
+        },
+        "step": step,
+        "epoch": epoch,
+        "metrics": dict(metrics),
+        "git_revision": git_revision(),
+        "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
+    }
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """The configuration without the folder of the data: their hash says what they are."""
+    return config.model_dump(mode="json", exclude={"data": {"folder"}})
+
+
+def reference(dataset: Dataset) -> Split:
+    """The images that export tries a model on: the first of the test split."""
+    return dataset.test.take(slice(REFERENCE_IMAGES))
+
+
+def git_revision() -> str:
+    """The commit of this source tree, or `unknown` outside of one."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603  fixed command
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
