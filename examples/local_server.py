@@ -1,0 +1,79 @@
+"""Starts the real server as a program of its own, and stops it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+LISTENING = re.compile(r"listening grpc=(\S+) metrics=(\S+)")
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+class ServerError(Exception):
+    """The server did not start, or did not stop as it should."""
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    """A server that listens: HOST:PORT of gRPC and of the metrics page, and its process."""
+
+    address: str
+    metrics_address: str
+    process: subprocess.Popen[str]
+
+
+@contextmanager
+def running(
+    repository: Path, log: Path, *flags: str, environment: Mapping[str, str] | None = None
+) -> Iterator[LocalServer]:
+    """A server of `repository` on free ports, its log in the file `log`; stopped by SIGTERM at the end."""
+    command = [sys.executable, "-m", "server", "--repository", str(repository), "--port", "0", "--metrics-port", "0"]
+    with log.open("w") as errors:
+        process = subprocess.Popen(  # noqa: S603 (our own program)
+            [*command, *flags],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        try:
+            yield _listening(process, log)
+            _stop(process, log)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _listening(process: subprocess.Popen[str], log: Path) -> LocalServer:
+    """Reads the server's output up to the line that tells its ports."""
+    watchdog = threading.Timer(START_SECONDS, process.kill)
+    watchdog.start()
+    try:
+        for line in process.stdout or ():
+            if found := LISTENING.search(line):
+                return LocalServer(found[1], found[2], process)
+    finally:
+        watchdog.cancel()
+    raise ServerError(f"the server ended before it listened (exit code {process.wait()}); {_tail(log)}")
+
+
+def _stop(process: subprocess.Popen[str], log: Path) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        code = process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired as late:
+        raise ServerError(f"the server still ran {STOP_SECONDS:.0f} s after SIGTERM; {_tail(log)}") from late
+    if code != 0:
+        raise ServerError(f"the server ended with exit code {code} on SIGTERM; {_tail(log)}")
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text().splitlines()[-15:]
+    return f"the end of its log {log}:\n" + "\n".join(lines)
