@@ -1,16 +1,19 @@
 """`python -m training RECIPE --data digits|mnist --out DIR`: trains a recipe."""
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from training import checkpoint, config
-from training.errors import InputError, TrainingError
+from training.errors import InputError, StoppedError, TrainingError
 from training.train import train
 
-USAGE_ERROR, FAILURE = 2, 1
+USAGE_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,6 +26,11 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--epochs", type=int, help="default: the recipe's")
     flags.add_argument("--seed", type=int, help="default: the recipe's, 0")
     flags.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    again = flags.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the run in --out from its last save")
+    again.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    flags.add_argument("--tensorboard", action="store_true", help="write TensorBoard files beside metrics.jsonl")
+    flags.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
     flags.add_argument(
         "--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="any setting of the recipe; repeatable"
     )
@@ -33,7 +41,26 @@ def settings(flags: argparse.Namespace) -> dict[str, Any]:
     """The flags that were given, as settings."""
     run = {name: getattr(flags, name) for name in ("epochs", "seed") if getattr(flags, name) is not None}
     data = {"kind": flags.data, "folder": str(flags.data_dir or "")}
-    return {"run": run, "data": data, "device": {"name": flags.device}}
+    device = {"name": flags.device, **({"compile": True} if flags.compile else {})}
+    output = {"tensorboard": True} if flags.tensorboard else {}
+    return {"run": run, "data": data, "device": device, "output": output}
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second one ends the process at once."""
+    stop = threading.Event()
+
+    def ask(number: int, _frame: object) -> None:
+        signal.signal(number, before[number])
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,9 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser().parse_args(arguments)
     try:
         chosen = config.load(flags.recipe, flags.data, flags.set, settings(flags))
-        best = train(chosen, flags.out)
+        with stop_on_signals() as stop:
+            best = train(chosen, flags.out, resume=flags.resume, overwrite=flags.overwrite, stop=stop)
     except InputError as error:
         return _complain(error, USAGE_ERROR)
+    except StoppedError as error:
+        return _complain(error, INTERRUPTED)
     except TrainingError as error:
         return _complain(error, FAILURE)
     metrics = checkpoint.read_meta(best)["metrics"]

@@ -90,9 +90,23 @@ class Data(Section):
 
 
 class Device(Section):
-    """What the run computes on."""
+    """What the run computes on, and how."""
 
     name: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of one operation; 0 leaves PyTorch's choice. Small dense layers are fastest with 1."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products and convolutions; `auto` is bfloat16 on CUDA and float32 on the CPU."""
+    compile: bool = False
+    """Compile the network (torch.compile)."""
+
+
+class Output(Section):
+    """What a run writes beside its result; no part of what the result is."""
+
+    save_seconds: NotNegative = 30.0
+    """Time between saves of `latest`; 0 saves after every step."""
+    tensorboard: bool = False
 
 
 class Expected(Section):
@@ -116,6 +130,7 @@ class Config(Section):
     run: Run
     data: Data = Data()
     device: Device = Device()
+    output: Output = Output()
     expected: Expected = Expected()
 
 

@@ -19,3 +19,7 @@ class DataError(InputError):
 
 class CheckpointError(InputError):
     """A checkpoint is missing, damaged, of another format, or of another run."""
+
+
+class StoppedError(TrainingError):
+    """A run was asked to stop; it is saved where it was and can be resumed."""

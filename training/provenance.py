@@ -37,8 +37,8 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """The configuration without the folder of the data: their hash says what they are."""
-    return config.model_dump(mode="json", exclude={"data": {"folder"}})
+    """The part of a configuration that decides the result: the hash of the data stands for their folder."""
+    return config.model_dump(mode="json", exclude={"data": {"folder"}, "output": True})
 
 
 def reference(dataset: Dataset) -> Split:
