@@ -1,0 +1,96 @@
+import shutil
+import subprocess
+from functools import partial
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import HealthServicer
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from hourglass_client import Client, InvalidArgumentError, Tls, UnavailableError
+from hourglass_client.channels import route
+
+from .conftest import Start
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("localhost:8001", "localhost:8001"),
+        (["models.example:8001"], "models.example:8001"),
+        (["10.0.0.1:1", "10.0.0.2:2"], "ipv4:10.0.0.1:1,10.0.0.2:2"),
+        (["[::1]:1", "[::2]:2"], "ipv6:[::1]:1,[::2]:2"),
+    ],
+)
+def test_target(address: str | list[str], target: str) -> None:
+    assert route(address, None, None).target == target
+
+
+@pytest.mark.parametrize("addresses", [[], ["a:1", "b:2"], ["10.0.0.1:1", "[::1]:1"]])
+def test_unusable_addresses_are_refused(addresses: list[str]) -> None:
+    with pytest.raises(InvalidArgumentError, match="address"):
+        Client(addresses)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/run/hourglass.sock"])
+def test_token_travels_in_the_clear_on_this_machine_only(address: str) -> None:
+    assert route(address, None, "secret").metadata == (("authorization", "Bearer secret"),)
+    with pytest.raises(InvalidArgumentError, match="TLS"):
+        route([address, "10.0.0.1:1"], None, "secret")
+
+
+def test_token_reaches_the_server(start: Start) -> None:
+    server = start()
+    with Client(server.address, token="secret") as client:  # noqa: S106 (not a real one)
+        client.get_model()
+    assert server.metadata["authorization"] == "Bearer secret"
+
+
+def with_health(server: grpc.Server, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    health = HealthServicer()
+    health.set("", status)
+    add_HealthServicer_to_server(health, server)
+
+
+def test_several_servers_share_the_load_and_the_unhealthy_gets_none(start: Start) -> None:
+    states = health_pb2.HealthCheckResponse
+    first, second = (start(also=partial(with_health, status=states.SERVING)) for _ in range(2))
+    sick = start(also=partial(with_health, status=states.NOT_SERVING))
+    with Client([first.address, sick.address, second.address]) as client:
+        for _ in range(40):
+            client.get_model()
+    assert first.calls + second.calls == 40
+    assert min(first.calls, second.calls) >= 10
+    assert sick.calls == 0
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """Key and self-signed certificate of "models.example"."""
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("openssl is absent: apt-get install openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    key, chain = folder / "key.pem", folder / "chain.pem"
+    name = ["-subj", "/CN=models.example", "-addext", "subjectAltName=DNS:models.example"]
+    made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    command = [openssl, "req", "-x509", *made, *name, "-keyout", str(key), "-out", str(chain)]
+    subprocess.run(command, check=True, capture_output=True)
+    return key.read_bytes(), chain.read_bytes()
+
+
+def test_tls_with_a_name_of_its_own(start: Start, certificate: tuple[bytes, bytes]) -> None:
+    server = start(credentials=grpc.ssl_server_credentials([certificate]))
+    tls = Tls(root_certificates=certificate[1], server_name="models.example")
+    with Client(server.address, tls=tls, token="secret") as client:  # noqa: S106 (not a real one)
+        client.get_model()
+    assert server.metadata["authorization"] == "Bearer secret"
+
+
+def test_tls_refuses_a_stranger(start: Start, certificate: tuple[bytes, bytes]) -> None:
+    server = start(credentials=grpc.ssl_server_credentials([certificate]))
+    with (
+        Client(server.address, tls=Tls(root_certificates=certificate[1]), timeout_seconds=5) as client,
+        pytest.raises(UnavailableError),
+    ):
+        client.get_model()
+    assert server.calls == 0

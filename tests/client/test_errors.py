@@ -1,0 +1,62 @@
+import grpc
+import pytest
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import StringValue
+from google.rpc import error_details_pb2, status_pb2
+from hourglass_client import Client, HourglassError, InternalError, Retry, Violation, errors
+
+from .conftest import Start
+
+
+def status(code: grpc.StatusCode, message: str, *details: Message) -> status_pb2.Status:
+    packed = [any_pb2.Any() for _ in details]
+    for each, detail in zip(packed, details, strict=True):
+        each.Pack(detail)
+    return status_pb2.Status(code=code.value[0], message=message, details=packed)
+
+
+def raised_by(start: Start, answer: status_pb2.Status) -> HourglassError:
+    server = start(answer)
+    with Client(server.address, retry=Retry(attempts=1)) as client, pytest.raises(HourglassError) as caught:
+        client.get_model("vae")
+    return caught.value
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+def test_every_status_is_an_error_of_its_kind(start: Start, code: grpc.StatusCode) -> None:
+    error = raised_by(start, status(code, "a sentence"))
+    assert (error.code, error.message, str(error)) == (code, "a sentence", f"{code.name}: a sentence")
+    expected = {
+        "INVALID_ARGUMENT": ValueError,
+        "NOT_FOUND": LookupError,
+        "DEADLINE_EXCEEDED": TimeoutError,
+        "INTERNAL": InternalError,
+        "DATA_LOSS": InternalError,
+    }
+    assert isinstance(error, expected.get(code.name, HourglassError))
+
+
+def test_details_are_kept(start: Start) -> None:
+    bad = error_details_pb2.BadRequest()
+    bad.field_violations.add(field="images", description="missing")
+    retry = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1, nanos=500_000_000))
+    error = raised_by(start, status(grpc.StatusCode.INVALID_ARGUMENT, "no images", bad, retry, StringValue(value="?")))
+    assert error.violations == (Violation("images", "missing"),)
+    assert error.retry_after_seconds == 1.5
+    assert [type(detail) for detail in error.details[:2]] == [type(bad), type(retry)]
+    assert isinstance(error.details[2], any_pb2.Any)
+
+
+def test_damaged_details_do_not_hide_the_error(start: Start) -> None:
+    broken = any_pb2.Any(type_url="type.googleapis.com/google.rpc.BadRequest", value=b"\xff")
+    answer = status_pb2.Status(code=grpc.StatusCode.NOT_FOUND.value[0], message="gone", details=[broken])
+    error = raised_by(start, answer)
+    assert (error.code, error.violations, error.details) == (grpc.StatusCode.NOT_FOUND, (), (broken,))
+
+
+def test_item_of_a_stream_fails_in_the_same_way() -> None:
+    error = errors.from_status(status(grpc.StatusCode.NOT_FOUND, "gone"))
+    assert isinstance(error, LookupError)
+    assert error.message == "gone"

@@ -1,0 +1,40 @@
+"""The client stands alone."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import hourglass_client
+
+FOLDER = Path(hourglass_client.__file__).parents[1]
+DEPENDENCIES = ("grpc", "numpy", "google.protobuf", "google.rpc.status_pb2", "google.rpc.error_details_pb2")
+TELL = """
+import json, sys
+print(json.dumps([name for name, module in sys.modules.items() if "site-packages" in str(vars(module).get("__spec__"))]))
+"""
+
+
+def packages(*imports: str) -> set[str]:
+    """Installed packages that are loaded once these are imported."""
+    program = f"import {', '.join(imports)}\n{TELL}"
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    return {name.partition(".")[0] for name in json.loads(told)}
+
+
+def test_imports_nothing_but_its_dependencies() -> None:
+    assert packages("hourglass_client") == packages(*DEPENDENCIES)
+
+
+def test_versions_agree() -> None:
+    own = tomllib.loads((FOLDER / "pyproject.toml").read_text())["project"]
+    whole = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
+    assert own["version"] == whole["version"]
+    asked = {need for extra in whole["optional-dependencies"].values() for need in extra} | set(whole["dependencies"])
+    assert set(own["dependencies"]) <= asked
+
+
+def test_public_names_exist() -> None:
+    assert hourglass_client.__all__ == sorted(hourglass_client.__all__)
+    assert all(hasattr(hourglass_client, name) for name in hourglass_client.__all__)

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+from autoencoder.v1.autoencoder_pb2 import Tensor
+from autoencoder.v1.model_pb2 import DataType
+from hourglass_client import InternalError, InvalidArgumentError
+from hourglass_client.tensors import byte_tensor, float_tensor, latents_tensor, to_array
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+@pytest.mark.parametrize("shape", [(2, 3), (0, 3), (2, 3, 4)])
+def test_there_and_back(kind: type[np.floating], shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).normal(size=shape).astype(kind)
+    back = to_array(float_tensor(array))
+    np.testing.assert_array_equal(back, array, strict=True)
+    assert back.flags.writeable
+
+
+def test_bytes_there_and_back() -> None:
+    array = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    np.testing.assert_array_equal(to_array(byte_tensor(array)), array, strict=True)
+
+
+def test_one_latent_is_a_batch_of_one() -> None:
+    tensor = latents_tensor("latents", [0.5, 1.5])
+    assert (tuple(tensor.shape), tensor.data_type) == ((1, 2), DataType.DATA_TYPE_FLOAT32)
+
+
+@pytest.mark.parametrize("latents", [np.zeros((1, 2, 3)), np.zeros((2, 3), np.int64), 1.0])
+def test_what_is_no_latent_is_refused(latents: np.ndarray) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"latents: wanted floating-point latents \(N, D\)"):
+        latents_tensor("latents", latents)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        Tensor(shape=[1], data=b"0"),
+        Tensor(data_type=DataType.DATA_TYPE_FLOAT32, shape=[2], data=b"0000"),
+        Tensor(data_type=DataType.DATA_TYPE_UINT8, shape=[-1, -1], data=b"0"),
+    ],
+)
+def test_what_does_not_fit_together_is_told(tensor: Tensor) -> None:
+    with pytest.raises(InternalError, match="do not fit together"):
+        to_array(tensor)
