@@ -12,7 +12,8 @@ FOLDER = Path(hourglass_client.__file__).parents[1]
 DEPENDENCIES = ("grpc", "numpy", "google.protobuf", "google.rpc.status_pb2", "google.rpc.error_details_pb2")
 TELL = """
 import json, sys
-print(json.dumps([name for name, module in sys.modules.items() if "site-packages" in str(vars(module).get("__spec__"))]))
+specs = {name: str(vars(module).get("__spec__")) for name, module in sys.modules.items()}
+print(json.dumps([name for name, spec in specs.items() if "site-packages" in spec]))
 """
 
 
