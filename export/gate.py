@@ -1,0 +1,197 @@
+"""The gate: seven checks between a trained network and a bundle, each refusing with what it found.
+
+Everything that touches onnx's C++ or the runtime happens in a process apart.
+"""
+
+import copy
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from autoencoder.v1.model_pb2 import Signature
+from torch import nn
+
+from bundle.errors import BundleError
+from bundle.golden import Golden
+from export import parity, signatures
+from export.errors import Failure, GateError
+from export.isolation import CrashError, Isolation
+from export.latency import latencies_ms
+from export.parity import Measured
+from export.selftest import golden_problems
+from export.signatures import Method
+from export.structure import form_problems
+from export.trials import Array, answer, batch_buckets, noisy, trials
+from export.weights import weight_problems
+
+CHECKS = ("structure", "weights", "numbers", "batch invariance", "quality", "golden vectors", "reproducibility")
+_QUALITY_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Mean squared error per pixel on the reference images, of the graph and of the float64 network."""
+
+    signature: str
+    graph: float
+    network: float
+
+    @property
+    def relative_difference(self) -> float:
+        """Of the two."""
+        return abs(self.graph - self.network) / max(self.network, 1e-30)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a bundle that passed is known to do, by signature."""
+
+    measured: Mapping[str, Measured]
+    latencies_ms: Mapping[str, Mapping[int, float]]
+    quality: Quality
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged: a folded network in eval mode, its graphs by signature, held-out images (N, H, W, C) uint8."""
+
+    model: nn.Module
+    graphs: Mapping[str, bytes]
+    images: Array
+
+    @property
+    def signatures(self) -> list[Signature]:
+        """Of the graphs."""
+        about = signatures.facts(self.model)
+        return [signatures.signature(name, about) for name in sorted(self.graphs)]
+
+
+def exact_methods(model: nn.Module) -> list[tuple[Method, Signature]]:
+    """Methods of the network in float64, with their signatures."""
+    double = copy.deepcopy(model).double()
+    about = signatures.facts(model)
+    return [(method, signatures.signature(method.name, about)) for method in signatures.methods(double)]
+
+
+def judge(subject: Subject, golden: Golden) -> Verdict:
+    """Pass all checks but that of reproducibility, which is `exporter`'s.
+
+    Raises:
+        GateError: a check refused.
+    """
+    with Isolation() as apart:
+        check_structure(subject, apart)
+        check_weights(subject)
+        exact = exact_methods(subject.model)
+        measured, latencies = _measure(subject, exact, apart)
+        check_numbers(measured)
+        check_invariance(measured)
+        quality = check_quality(subject, exact, apart)
+        check_golden(subject.graphs, golden, apart)
+    return Verdict(measured, latencies, quality)
+
+
+def check_structure(subject: Subject, apart: Isolation) -> None:
+    """Form of the graphs: what `structure` and `bundle.graph` say."""
+    failures: list[Failure] = []
+    for signature in subject.signatures:
+        with _crash_refused("structure", signature.name):
+            found = apart.run(form_problems, subject.graphs[signature.name], signature)
+        failures += [Failure(signature.name, "", problem) for problem in found]
+    _refuse("structure", failures)
+
+
+def check_weights(subject: Subject) -> None:
+    """Every number in the graphs is the checkpoint's."""
+    _refuse(
+        "weights",
+        [
+            Failure(name, "", found)
+            for name, graph in subject.graphs.items()
+            for found in weight_problems(graph, subject.model)
+        ],
+    )
+
+
+def check_numbers(measured: Mapping[str, Measured]) -> None:
+    """|onnxruntime - float64 network| within the tolerance, on every kind of input in every batch size."""
+    _refuse(
+        "numbers",
+        [
+            Failure(
+                name,
+                f"{worst.kind}, batch of {worst.batch}, output {worst.output}",
+                f"off by {worst.max_abs_error:.3g}, {worst.excess:.3g} times what 1e-5 + 1e-4 |reference| allows",
+            )
+            for name, each in measured.items()
+            for worst in each.worst
+            if not worst.excess <= 1
+        ],
+    )
+
+
+def check_invariance(measured: Mapping[str, Measured]) -> None:
+    """A row alone and in company within the tolerance of each other."""
+    _refuse(
+        "batch invariance",
+        [
+            Failure(name, "a row alone against the row in a batch", f"off by {each.alone_difference:.3g}")
+            for name, each in measured.items()
+            if not each.alone_excess <= 1
+        ],
+    )
+
+
+def check_quality(subject: Subject, exact: Sequence[tuple[Method, Signature]], apart: Isolation) -> Quality:
+    """Squared error per pixel on the reference images as the network's, within 1e-5 relative."""
+    method, signature = next(each for each in exact if each[0].name in {"reconstruct", "denoise"})
+    inputs = noisy(subject.images) if method.name == "denoise" else subject.images
+    targets, output = subject.images / 255, signature.outputs[0].name
+    network = float(np.mean((answer(method, inputs, signature)[output] - targets) ** 2))
+    with _crash_refused("quality", method.name):
+        graph = apart.run(parity.mean_squared_error, subject.graphs[method.name], inputs, targets, output)
+    quality = Quality(method.name, graph, network)
+    if not quality.relative_difference <= _QUALITY_TOLERANCE:
+        detail = f"squared error per pixel {graph:.9g}, the network's is {network:.9g}"
+        raise GateError("quality", [Failure(method.name, "reference images", detail)])
+    return quality
+
+
+def check_golden(graphs: Mapping[str, bytes], golden: Golden, apart: Isolation) -> None:
+    """The test that a server will make when it loads the bundle."""
+    failures: list[Failure] = []
+    for name, graph in graphs.items():
+        with _crash_refused("golden vectors", name):
+            found = apart.run(golden_problems, graph, golden.cases[name])
+        failures += [Failure(name, "golden vectors", problem) for problem in found]
+    _refuse("golden vectors", failures)
+
+
+def _measure(
+    subject: Subject, exact: Iterable[tuple[Method, Signature]], apart: Isolation
+) -> tuple[dict[str, Measured], dict[str, dict[int, float]]]:
+    measured: dict[str, Measured] = {}
+    latencies: dict[str, dict[int, float]] = {}
+    buckets = batch_buckets(signatures.facts(subject.model).image_shape)
+    for method, signature in exact:
+        tried = trials(method, signature, subject.images, buckets[-1])
+        graph = subject.graphs[signature.name]
+        with _crash_refused("numbers", signature.name):
+            measured[signature.name] = apart.run(parity.measure, graph, tried)
+            latencies[signature.name] = apart.run(latencies_ms, graph, tried[0].inputs, buckets)
+    return measured, latencies
+
+
+def _refuse(check: str, failures: Sequence[Failure]) -> None:
+    if failures:
+        raise GateError(check, failures)
+
+
+@contextmanager
+def _crash_refused(check: str, signature: str) -> Generator[None]:
+    """A graph that the runtime refuses, or that kills it, fails the check."""
+    try:
+        yield
+    except (CrashError, BundleError) as error:
+        raise GateError(check, [Failure(signature, "", str(error))]) from error

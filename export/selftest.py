@@ -1,0 +1,22 @@
+"""Golden vectors against a runtime: the test that a server makes before it serves. Needs no torch."""
+
+from collections.abc import Iterable
+
+from bundle import golden
+from bundle.golden import Case
+from export.runtime import Device, Session, open_session
+
+
+def golden_problems(graph: bytes, cases: Iterable[Case], tolerance: float = 0.0, device: Device = "cpu") -> list[str]:
+    """Outputs of a graph that are not the golden ones, a sentence each."""
+    session = open_session(graph, device)
+    return [problem for index, case in enumerate(cases) for problem in _case_problems(session, index, case, tolerance)]
+
+
+def _case_problems(session: Session, index: int, case: Case, tolerance: float) -> list[str]:
+    came = session.run(case.inputs)
+    return [
+        f"case {index}, output {name}: off by {golden.max_error(came[name], wanted):.3g}"
+        for name, wanted in case.outputs.items()
+        if not golden.agrees(came[name], wanted, tolerance)
+    ]
