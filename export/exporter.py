@@ -47,15 +47,27 @@ def export(
         GateError: a check refused; nothing was written.
         ExportError: the repository could not be written.
     """
-    start = perf_counter()
     loaded = load(source)
+    return export_checkpoint(loaded, weights_sha256(source), repository, name, version, say)
+
+
+def export_checkpoint(
+    loaded: Checkpoint,
+    weights: str,
+    repository: Path,
+    name: str | None,
+    version: int | None,
+    say: Callable[[str], None],
+) -> Exported:
+    """Export a checkpoint in memory; `weights` is the SHA-256 of its weights file, else as `export`."""
+    start = perf_counter()
     name = name or str(loaded.meta.get("name", ""))
     check_place(repository, name, version)
     say(f"{name}: building graphs")
-    candidate = assemble(loaded, weights_sha256(source))
+    candidate = assemble(loaded, weights)
     say(f"{name}: checking {len(candidate.subject.graphs)} graphs")
     verdict = gate.judge(candidate.subject, candidate.golden)
-    check_reproducible(candidate, assemble(loaded, weights_sha256(source)))
+    check_reproducible(candidate, assemble(loaded, weights))
     described = candidate.with_verdict(verdict)
     contents = candidate.contents | {REPORT_FILE: report.encode(described, verdict, perf_counter() - start)}
     folder = publish(repository, name, version, contents, lambda number: _named(described, name, number))
