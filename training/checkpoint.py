@@ -1,6 +1,5 @@
 """Self-describing checkpoints: weights, what rebuilds the model, reference images, latent statistics."""
 
-import io
 import json
 import os
 import shutil
@@ -15,6 +14,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from bundle import npz
+from bundle.errors import BundleError
 from bundle.latents import LatentStatistics
 from training import models
 from training.config import Architecture
@@ -51,9 +52,9 @@ def load(folder: Path) -> Checkpoint:
     meta = read_meta(folder)
     try:
         model = _rebuild(meta["model"], load_tensors((folder / WEIGHTS).read_bytes()))
-        reference = _reference(np.load(folder / REFERENCE, allow_pickle=False))
+        reference = _reference(npz.unpack((folder / REFERENCE).read_bytes(), REFERENCE))
         latents = LatentStatistics.from_bytes((folder / LATENTS).read_bytes()) if (folder / LATENTS).exists() else None
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError, BundleError) as error:
         raise CheckpointError(f"the checkpoint in {folder} is damaged: {error}; train it anew") from error
     return Checkpoint(model, meta, reference, latents)
 
@@ -148,10 +149,8 @@ def _reference(arrays: Mapping[str, np.ndarray]) -> Split:
 
 
 def _npz(reference: Split) -> bytes:
-    buffer = io.BytesIO()
     labels = {} if reference.labels is None else {"labels": reference.labels}
-    np.savez(buffer, images=reference.images, **labels)
-    return buffer.getvalue()
+    return npz.pack({"images": reference.images, **labels})
 
 
 def _write_synced(path: Path, data: bytes) -> None:

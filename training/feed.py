@@ -11,8 +11,8 @@ class Feed:
     """A split on the device. Images come out float32 (N, C, H, W) in 0 to 1."""
 
     def __init__(self, split: Split, device: torch.device, memory_format: torch.memory_format) -> None:
-        self.images = torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous().to(device)
-        self.labels = None if split.labels is None else torch.from_numpy(split.labels).to(device)
+        self.images = torch.tensor(split.images).permute(0, 3, 1, 2).contiguous().to(device)
+        self.labels = None if split.labels is None else torch.tensor(split.labels).to(device)
         self.memory_format = memory_format
 
     def __len__(self) -> int:

@@ -1,8 +1,10 @@
 """What is learnt about a latent space after training: where the codes lie, how they spread, a mixture to sample."""
 
 import dataclasses
+import warnings
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from bundle.latents import MAX_COMPONENTS, LatentStatistics
@@ -61,7 +63,11 @@ def fit_mixture(coordinates: np.ndarray, seed: int) -> GaussianMixture:
 
     The ridge is relative to the spread of the codes, which has no unit of its own.
     """
-    count = max(1, min(MIXTURE_COMPONENTS, len(coordinates) // MIN_CODES_PER_COMPONENT))
+    distinct = len(np.unique(coordinates.round(6), axis=0))
+    count = max(1, min(MIXTURE_COMPONENTS, len(coordinates) // MIN_CODES_PER_COMPONENT, distinct))
     ridge = 1e-4 * float(coordinates.var(0).mean()) + np.finfo(np.float32).tiny
     mixture = GaussianMixture(count, reg_covar=ridge, random_state=seed, max_iter=200, tol=1e-2)
-    return mixture.fit(coordinates)
+    with warnings.catch_warnings():
+        # Collapsed codes make clusters coincide: the mixture is then simpler than asked for, and still right.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(coordinates)

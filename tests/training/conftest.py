@@ -1,0 +1,47 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training import config
+from training.config import Config
+from training.train import train
+
+# Small and quick, yet with several batches an epoch, the last of them smaller.
+QUICK = ("run.epochs=2", "run.batch_size=256")
+
+
+def quick(recipe: str, *overrides: str) -> Config:
+    return config.load(recipe, "digits", [*QUICK, *overrides])
+
+
+@pytest.fixture(scope="session")
+def vae_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short run; read it, do not write it."""
+    folder = tmp_path_factory.mktemp("vae")
+    train(quick("vae"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def denoiser_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("denoiser")
+    train(quick("denoiser", "run.epochs=1"), folder)
+    return folder
+
+
+def idx_bytes(array: np.ndarray, magic: int) -> bytes:
+    header = np.array([magic, *array.shape], ">u4").tobytes()
+    return header + array.astype(np.uint8).tobytes()
+
+
+def write_idx(folder: Path, count: int = 40, *, compressed: bool = True) -> None:
+    """Four IDX files of random images."""
+    draws = np.random.default_rng(0)
+    for prefix in ("train", "t10k"):
+        images = idx_bytes(draws.integers(0, 256, (count, 28, 28)), 2051)
+        labels = idx_bytes(np.arange(count) % 10, 2049)
+        for name, data in ((f"{prefix}-images-idx3-ubyte", images), (f"{prefix}-labels-idx1-ubyte", labels)):
+            path = folder / (f"{name}.gz" if compressed else name)
+            path.write_bytes(gzip.compress(data) if compressed else data)

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from training import config
+from training.errors import ConfigError
+
+
+@pytest.mark.parametrize("recipe", config.recipe_names())
+@pytest.mark.parametrize("kind", ["mnist", "digits"])
+def test_every_recipe_is_valid_and_named_after_its_file(recipe: str, kind: str) -> None:
+    loaded = config.load(recipe, kind)
+    assert loaded.name == recipe
+    assert loaded.expected.at_most or loaded.expected.at_least
+
+
+def test_the_table_for_a_data_set_counts_only_there(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'name = "mine"\nsummary = ""\n[model]\nfamily = "ae"\nlatent_size = 2\n'
+        "[run]\nepochs = 5\nbatch_size = 3\n[on.digits.run]\nepochs = 7\n"
+    )
+    assert config.load(str(path), "mnist").run.epochs == 5
+    assert config.load(str(path), "digits").run.epochs == 7
+    assert config.load(str(path), "digits").run.batch_size == 3
+
+
+def test_later_overrides_win_over_flags_and_recipe() -> None:
+    chosen = config.load(
+        "vae", "digits", ["run.epochs=3", "model.hidden=[7, 5]", "optimizer.schedule=cosine"], {"run": {"epochs": 2}}
+    )
+    assert (chosen.run.epochs, chosen.model.hidden, chosen.optimizer.schedule) == (3, (7, 5), "cosine")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("run.epochs=0", "run.epochs.*greater than 0.*got 0"),
+        ("run.epoch=3", "run.epoch.*not permitted"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate.*finite"),
+        ("model.family=gan", "model.family.*got 'gan'"),
+        ("epochs", "section.name=value"),
+        ("run..epochs=1", "section.name=value"),
+    ],
+)
+def test_a_wrong_override_is_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.load("vae", "digits", [override])
+
+
+def test_unknown_recipe_lists_the_known() -> None:
+    with pytest.raises(ConfigError, match=r"no recipe 'nope'.*denoiser, .*fc-ae.*vae"):
+        config.load("nope", "digits")
+
+
+def test_broken_toml_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text("name = ")
+    with pytest.raises(ConfigError, match=r"broken.toml is not valid TOML"):
+        config.load(str(path), "digits")
+
+
+def test_differences_name_both_values() -> None:
+    one, other = config.load("vae", "digits"), config.load("vae", "digits", ["run.seed=3", "model.latent_size=2"])
+    assert config.differences(one, other) == ["model.latent_size: 2, not 20", "run.seed: 3, not 0"]
+    assert config.differences(one, one) == []

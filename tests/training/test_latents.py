@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from bundle.latents import LatentStatistics
+from training import latents
+
+
+def codes(count: int = 2000, size: int = 3) -> np.ndarray:
+    draws = np.random.default_rng(0)
+    return (draws.standard_normal((count, size)) * np.arange(1, size + 1) + 5).astype(np.float32)
+
+
+def fitted(values: np.ndarray) -> LatentStatistics:
+    return latents.fit(values, values[:500], np.linspace(0, 1, 500), seed=0)
+
+
+def test_axes_are_orthonormal_and_ordered_by_variance() -> None:
+    statistics = fitted(codes())
+    np.testing.assert_allclose(statistics.components @ statistics.components.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(statistics.variances, [9, 4, 1], rtol=0.1)
+    assert statistics.total_variance == pytest.approx(statistics.variances.sum())
+
+
+def test_the_distance_of_the_training_codes_is_about_one() -> None:
+    statistics = fitted(codes())
+    assert np.sqrt(np.mean(statistics.distance(codes()) ** 2)) == pytest.approx(1, abs=0.02)
+    assert statistics.latent_distance_quantile(0.999) == pytest.approx(2.3, abs=0.3)
+
+
+def test_wide_codes_keep_the_leading_64_components_and_no_covariance() -> None:
+    statistics = fitted(codes(size=70))
+    assert statistics.components.shape == (64, 70)
+    assert statistics.covariance is None
+    assert LatentStatistics.from_bytes(statistics.to_bytes()).mean.shape == (70,)
+
+
+def test_samples_of_the_mixture_are_distributed_as_the_codes() -> None:
+    centres = np.array([[-10.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    draws = np.random.default_rng(1)
+    values = centres[draws.integers(0, 3, 3000)] + draws.standard_normal((3000, 2))
+    samples = fitted(values.astype(np.float32)).sample(0, 0, 1000, 1.0, "mixture")
+    nearest = np.linalg.norm(samples[:, np.newaxis] - centres, axis=2).min(1)
+    assert (nearest < 4).mean() > 0.99
+    np.testing.assert_allclose(samples.mean(0), values.mean(0), atol=0.7)
+
+
+@pytest.mark.parametrize("values", [np.zeros((300, 4), np.float32), np.eye(4, dtype=np.float32)[np.arange(300) % 2]])
+def test_collapsed_codes_are_no_error(values: np.ndarray) -> None:
+    statistics = LatentStatistics.from_bytes(fitted(values).to_bytes())
+    assert np.isfinite(statistics.sample(0, 0, 10, 1.0, "mixture")).all()
+    assert np.isfinite(statistics.distance(values)).all()
+
+
+def test_the_same_codes_give_the_same_bytes() -> None:
+    assert fitted(codes()).to_bytes() == fitted(codes()).to_bytes()

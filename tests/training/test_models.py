@@ -1,0 +1,100 @@
+import pytest
+import torch
+
+from training import models
+from training.config import Architecture
+from training.errors import ConfigError
+
+GREY, COLOUR = (28, 28, 1), (16, 24, 3)
+
+
+def images(shape: models.ImageShape, count: int = 3) -> torch.Tensor:
+    height, width, channels = shape
+    return torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def made(shape: models.ImageShape, **settings: object) -> models.Network:
+    model = models.build(Architecture.model_validate(settings), shape)
+    models.initialise(model, torch.Generator().manual_seed(0))
+    return model.eval()
+
+
+AUTOENCODERS = [
+    {"family": "ae", "latent_size": 5, "hidden": [9, 7]},
+    {"family": "ae", "latent_size": 5, "code_activation": "relu", "activation": "tanh", "hidden": [9]},
+    {"family": "ae", "latent_size": 5, "activation": "gated", "hidden": [9]},
+    {"family": "ae", "body": "conv", "channels": [4, 6]},
+    {"family": "ae", "body": "conv", "channels": [4, 6], "latent_size": 5, "upsampling": "transposed"},
+]
+
+
+@pytest.mark.parametrize("shape", [GREY, COLOUR])
+@pytest.mark.parametrize("settings", AUTOENCODERS)
+def test_an_autoencoder_keeps_the_shape_and_flattens_its_code(settings: dict, shape: models.ImageShape) -> None:
+    model = made(shape, **settings)
+    latents = model.encode(images(shape))
+    assert latents.shape == (3, model.latent_size)
+    assert model.decode(latents).shape == images(shape).shape
+    assert (model.family, model.image_shape) == ("ae", shape)
+
+
+@pytest.mark.parametrize("shape", [GREY, COLOUR])
+@pytest.mark.parametrize("body", [{"hidden": [9]}, {"body": "conv", "channels": [4, 6]}])
+def test_a_vae_answers_means_and_log_variances(body: dict, shape: models.ImageShape) -> None:
+    model = made(shape, family="vae", latent_size=5, **body)
+    means, log_variances = model.encode(images(shape))
+    assert means.shape == log_variances.shape == (3, 5)
+    assert model.decode(means).shape == images(shape).shape
+
+
+def test_log_variances_stay_within_bounds_whatever_comes() -> None:
+    model = made(GREY, family="vae", latent_size=5)
+    _, log_variances = model.encode(images(GREY) * 1e6)
+    assert log_variances.exp().isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [GREY, COLOUR])
+@pytest.mark.parametrize("upsampling", ["nearest", "transposed"])
+def test_a_denoiser_keeps_the_shape(upsampling: str, shape: models.ImageShape) -> None:
+    model = made(shape, family="denoiser", body="conv", channels=[4, 6], upsampling=upsampling)
+    assert model.denoise(images(shape)).shape == images(shape).shape
+    assert model.latent_size == 0
+
+
+def test_encoding_is_deterministic() -> None:
+    # pythae #126, lightning-bolts #566: their encoders sample.
+    model = made(GREY, family="vae", latent_size=5, hidden=[9])
+    assert torch.equal(model.encode(images(GREY))[0], model.encode(images(GREY))[0])
+
+
+def test_the_network_of_the_blog_has_its_number_of_parameters() -> None:
+    conv = made(GREY, family="ae", body="conv", channels=[32, 32])
+    dense = made(GREY, family="ae", latent_size=32)
+    assert sum(weight.numel() for weight in conv.parameters()) == 28_353
+    assert sum(weight.numel() for weight in dense.parameters()) == 50_992
+
+
+def test_the_generator_alone_decides_the_weights() -> None:
+    torch.manual_seed(1)
+    one = made(GREY, family="vae", latent_size=5, hidden=[9]).state_dict()
+    torch.manual_seed(2)
+    other = made(GREY, family="vae", latent_size=5, hidden=[9]).state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_image_that_cannot_be_halved_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"divisible by 4 \(2 halvings\), the images are 28x30"):
+        made((28, 30, 1), family="ae", body="conv", channels=[4, 4])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"family": "ae"}, "model.latent_size"),
+        ({"family": "vae", "body": "conv", "channels": [4]}, "model.latent_size"),
+        ({"family": "denoiser"}, "model.channels"),
+    ],
+)
+def test_an_incomplete_architecture_is_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        made(GREY, **settings)

@@ -1,0 +1,173 @@
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.conftest import quick
+from training import checkpoint
+from training.config import Config
+from training.errors import CheckpointError, StoppedError, TrainingError
+from training.train import train
+
+WEIGHTS = checkpoint.WEIGHTS
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    """The log without what a clock decides."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in each.items() if k not in {"seconds", "images_per_second"}} for each in records]
+
+
+def weights(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "best" / WEIGHTS).read_bytes(), (folder / "latest" / WEIGHTS).read_bytes()
+
+
+class StopAfter(threading.Event):
+    """Set after so many questions: the loop asks once a step."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def test_the_same_seed_gives_the_same_bytes_and_log(vae_run: Path, tmp_path: Path) -> None:
+    torch.manual_seed(12345)  # what the caller drew before must not matter
+    train(quick("vae"), tmp_path)
+    assert weights(tmp_path) == weights(vae_run)
+    assert log(tmp_path) == log(vae_run)
+    assert (tmp_path / "best" / "latents.npz").read_bytes() == (vae_run / "best" / "latents.npz").read_bytes()
+    assert (tmp_path / "best" / "checkpoint.json").read_bytes() == (vae_run / "best" / "checkpoint.json").read_bytes()
+
+
+def test_another_seed_gives_other_weights(vae_run: Path, tmp_path: Path) -> None:
+    train(quick("vae", "run.seed=1"), tmp_path)
+    assert weights(tmp_path)[0] != weights(vae_run)[0]
+
+
+def test_the_log_holds_every_epoch_in_nats(vae_run: Path) -> None:
+    records = log(vae_run)
+    assert [(each["epoch"], each["step"]) for each in records] == [(1, 6), (2, 12)]
+    for each in records:
+        for split in ("train", "validation"):
+            assert each[split]["loss"] == pytest.approx(each[split]["reconstruction"] + each[split]["kl"], rel=1e-5)
+        assert each["gradient_norm"] > 0
+    assert records[1]["train"]["loss"] < records[0]["train"]["loss"]
+
+
+def test_pictures_are_drawn(vae_run: Path, denoiser_run: Path) -> None:
+    for folder in (vae_run, denoiser_run):
+        assert (folder / "reconstructions.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "losses.png").is_file()
+    assert (vae_run / "samples.png").is_file()
+    assert not (denoiser_run / "samples.png").exists()
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 9, 12])
+def test_a_stopped_run_resumes_to_the_same_bytes(vae_run: Path, tmp_path: Path, step: int) -> None:
+    with pytest.raises(StoppedError, match=f"step {step}, saved"):
+        train(quick("vae"), tmp_path, stop=StopAfter(step))
+    train(quick("vae"), tmp_path, resume=True)
+    assert weights(tmp_path) == weights(vae_run)
+    assert log(tmp_path) == log(vae_run)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    train(quick("fc-ae", "run.epochs=1"), tmp_path)
+    before = weights(tmp_path), log(tmp_path)
+    train(quick("fc-ae", "run.epochs=1"), tmp_path, resume=True)
+    assert (weights(tmp_path), log(tmp_path)) == before
+
+
+def test_resuming_before_the_first_save_starts_anew(vae_run: Path, tmp_path: Path) -> None:
+    train(quick("vae"), tmp_path, resume=True)
+    assert weights(tmp_path) == weights(vae_run)
+
+
+def test_another_configuration_is_refused_with_the_difference(vae_run: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"optimizer.learning_rate: 0.002, not 0.5.*run.seed: 0, not 7"):
+        train(quick("vae", "optimizer.learning_rate=0.5", "run.seed=7"), vae_run, resume=True)
+
+
+def test_a_run_is_not_overwritten_unasked(vae_run: Path) -> None:
+    before = weights(vae_run)
+    with pytest.raises(CheckpointError, match=r"holds a run already: --resume"):
+        train(quick("vae"), vae_run)
+    assert weights(vae_run) == before
+
+
+def test_a_run_is_overwritten_when_asked(tmp_path: Path) -> None:
+    train(quick("fc-ae", "run.epochs=1"), tmp_path)
+    train(quick("denoiser", "run.epochs=1", "model.channels=[2]"), tmp_path, overwrite=True)
+    assert checkpoint.load(tmp_path).meta["name"] == "denoiser"
+    assert len(log(tmp_path)) == 1
+
+
+def test_infinite_loss_stops_before_the_step_and_names_the_batch(tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingError, match=r"loss.* is not finite at step \d+, training images \[\d+, .*learning_rate"
+    ):
+        train(quick("vae", "optimizer.learning_rate=1e30", "output.save_seconds=0"), tmp_path)
+    state = torch.load(tmp_path / "latest" / checkpoint.STATE, weights_only=True)
+    assert all(weight.isfinite().all() for weight in state["model"].values())
+
+
+def test_an_unwritable_folder_is_an_error_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(TrainingError, match="cannot write the run's folder"):
+        train(quick("vae"), tmp_path / "file" / "run")
+
+
+def trained(config: Config, folder: Path) -> checkpoint.Checkpoint:
+    train(config, folder)
+    return checkpoint.load(folder)
+
+
+def test_the_moving_average_is_what_is_served(tmp_path: Path) -> None:
+    served = trained(quick("fc-ae", "run.ema_decay=0.9"), tmp_path / "ema").model.state_dict()
+    raw = torch.load(tmp_path / "ema" / "latest" / checkpoint.STATE, weights_only=True)
+    assert all(torch.equal(served[name], raw["average"][f"module.{name}"]) for name in served)
+    assert not torch.equal(served["decoder.layers.0.weight"], raw["model"]["decoder.layers.0.weight"])
+
+
+def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path) -> None:
+    # PyTorch-VAE chooses by another loss than it trains; pythae pairs the best weights with the last optimizer.
+    best = trained(
+        quick("fc-ae", "run.epochs=5", "optimizer.learning_rate=0.3", "optimizer.schedule=constant"), tmp_path
+    )
+    losses = [each["validation"]["loss"] for each in log(tmp_path)]
+    assert min(losses) != losses[-1], "the test wants a run that gets worse"
+    assert best.meta["epoch"] == losses.index(min(losses)) + 1
+    assert best.meta["metrics"]["validation_loss"] == min(losses)
+    state = torch.load(tmp_path / "latest" / checkpoint.STATE, weights_only=True)
+    latest = checkpoint.load(tmp_path / "latest").model.state_dict()
+    assert all(torch.equal(latest[name], state["model"][name]) for name in latest)
+    assert not torch.equal(best.model.state_dict()["encoder.layers.1.weight"], latest["encoder.layers.1.weight"])
+
+
+def test_early_stopping_counts_epochs_without_gain(tmp_path: Path) -> None:
+    train(quick("fc-ae", "run.epochs=50", "run.patience=2", "run.min_delta=1e6"), tmp_path)
+    assert len(log(tmp_path)) == 3
+
+
+def test_nothing_is_chosen_before_the_warm_up_ends(tmp_path: Path) -> None:
+    config = quick("vae", "run.epochs=4", "run.patience=1", "run.min_delta=1e6", "loss.warm_up_epochs=3")
+    assert trained(config, tmp_path).meta["epoch"] == 3
+    assert len(log(tmp_path)) == 4
+
+
+def test_the_norm_is_logged_as_it_was_before_clipping(tmp_path: Path) -> None:
+    train(quick("fc-ae", "run.epochs=1", "optimizer.clip_norm=1e-9"), tmp_path)
+    assert log(tmp_path)[0]["gradient_norm"] > 1
+
+
+def test_training_beats_the_mean_image_by_far(tmp_path: Path) -> None:
+    best = trained(quick("fc-ae", "run.epochs=30", "run.batch_size=64"), tmp_path)
+    pixels = torch.tensor(best.reference.images).float() / 255
+    assert best.meta["metrics"]["mse"] < 0.25 * pixels.var(0, correction=0).mean().item()
