@@ -76,7 +76,9 @@ def train(recipe: str, options: argparse.Namespace) -> float:
     epochs = options.epochs or EPOCHS[options.data].get(recipe)
     folder = ["--data-dir", str(options.data_dir)] if options.data_dir else []
     limit = ["--epochs", str(epochs)] if epochs else []
-    return step("training", recipe, "--data", options.data, *folder, *limit, "--out", str(options.runs / recipe))
+    return step(
+        "training", recipe, "--data", options.data, *folder, *limit, "--overwrite", "--out", str(options.runs / recipe)
+    )
 
 
 def export(recipe: str, options: argparse.Namespace) -> float:
