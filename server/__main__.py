@@ -1,0 +1,53 @@
+"""`python -m server`: settings, signals, exit codes (0 stopped, 1 cannot start, 2 bad settings)."""
+
+import os
+import signal
+import sys
+import threading
+
+# Products of a few rows gain nothing from threads, which spin beside the transport's; to be set before numpy comes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from server.config import Config, explain
+from server.log import start_log
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT."""
+    try:
+        config = Config(_cli_parse_args=True)  # pyright: ignore[reportCallIssue] (read from flags and environment)
+    except (ValidationError, SettingsError) as error:
+        print(f"python -m server: {explain(error)}", file=sys.stderr)
+        return 2
+    start_log(config.log_level)
+    return _serve(config)
+
+
+def _serve(config: Config) -> int:
+    # Not before the settings are right: onnxruntime and grpc take a while to load.
+    from server.app import App  # noqa: PLC0415
+    from server.session import DeviceError  # noqa: PLC0415
+    from server.transport import BindError  # noqa: PLC0415
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        app = App(config)
+        line = app.start()
+    except (BindError, DeviceError) as error:
+        print(f"python -m server: {error}", file=sys.stderr)
+        return 1
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda *_: app.repository.rescan())
+    print(line, flush=True)
+    stop.wait()
+    app.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

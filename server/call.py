@@ -1,0 +1,108 @@
+"""One request on its way: what came, until when it is worth answering, and where the answer goes."""
+
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
+
+from grpc import StatusCode
+
+from server.errors import Status, status_of
+
+if TYPE_CHECKING:
+    from server.row_queue import Entry
+    from server.models import ServedModel
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+FOREVER = float("inf")
+
+
+class Replies(Protocol):
+    """The transport's side of a call: takes one answer or one failure for a token, from any thread."""
+
+    def send(self, token: Any, payload: bytes) -> None:
+        """Answer with a serialised response."""
+        ...
+
+    def fail(self, token: Any, status: Status) -> None:
+        """End with a status other than OK."""
+        ...
+
+
+class Call:
+    """A unary request; answered exactly once, by whoever comes first.
+
+    `arrival` and `deadline` are seconds of time.monotonic(); a call without a deadline has infinity.
+    """
+
+    __slots__ = (
+        "_finished",
+        "_replies",
+        "_token",
+        "_unanswered",
+        "arrival",
+        "batch_rows",
+        "deadline",
+        "entry",
+        "metadata",
+        "method",
+        "open",
+        "queue_seconds",
+        "run_seconds",
+        "served",
+    )
+
+    def __init__(  # noqa: PLR0913 (plain data)
+        self,
+        method: str,
+        arrival: float,
+        deadline: float,
+        metadata: Metadata,
+        replies: Replies,
+        token: Any,
+        finished: Callable[["Call", str], None],
+    ) -> None:
+        self.method = method
+        self.arrival = arrival
+        self.deadline = deadline
+        self.metadata = metadata
+        self.served: ServedModel | None = None
+        self.entry: Entry | None = None
+        self.open = True
+        self.queue_seconds = 0.0
+        self.run_seconds = 0.0
+        self.batch_rows = 0
+        self._replies = replies
+        self._token = token
+        self._finished = finished
+        # Never released: the one who gets it answers.
+        self._unanswered = Lock()
+
+    def note_run(self, queue_seconds: float, run_seconds: float, rows: int) -> None:
+        """Add a graph run that carried rows of this call."""
+        self.queue_seconds += queue_seconds
+        self.run_seconds += run_seconds
+        self.batch_rows = max(self.batch_rows, rows)
+
+    def answer(self, payload: bytes) -> None:
+        """Send the response, unless the call has ended already."""
+        if self._unanswered.acquire(blocking=False):
+            self.open = False
+            self._finished(self, "OK")
+            self._replies.send(self._token, payload)
+
+    def fail(self, error: BaseException) -> None:
+        """End with the status of an exception, unless the call has ended already."""
+        if self._unanswered.acquire(blocking=False):
+            self.open = False
+            status = status_of(error)
+            self._finished(self, status.code.name)
+            self._replies.fail(self._token, status)
+
+    def cancel(self, code: StatusCode) -> None:
+        """End without an answer: the caller is gone or its deadline has passed; rows still waiting are dropped."""
+        if self._unanswered.acquire(blocking=False):
+            self.open = False
+            self._finished(self, code.name)
+            entry = self.entry
+            if entry is not None:
+                entry.batcher.discard(entry)

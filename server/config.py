@@ -1,0 +1,106 @@
+"""Every setting of the server: a flag, an environment variable, a default, a unit."""
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+
+
+class BatchingConfig(BaseModel):
+    """When a batch leaves, how large it is, how many run at a time, and how much may wait."""
+
+    max_batch_rows: NonNegativeInt = Field(0, description="rows of a graph run at most; 0: measured at warm-up")
+    max_queue_delay_ms: NonNegativeFloat = Field(0, description="time that a batch may wait to fill, in ms")
+    max_queue_rows: PositiveInt = Field(8192, description="rows that may wait per model")
+    concurrent_runs: NonNegativeInt = Field(0, description="runs of one graph at a time; 0: measured at warm-up")
+    inline_run_microseconds: NonNegativeFloat = Field(
+        150, description="graphs whose single run is at most this long run on the transport's own thread"
+    )
+
+
+class LimitsConfig(BaseModel):
+    """What one request may ask for."""
+
+    max_request_rows: PositiveInt = Field(1024, description="images or latents per request, and count of Sample")
+    max_message_bytes: PositiveInt = Field(64 * 1024 * 1024, description="size of a request, in bytes")
+    max_image_pixels: PositiveInt = Field(4_194_304, description="pixels of an encoded image, before decoding")
+
+
+class SessionConfig(BaseModel):
+    """How onnxruntime runs the graphs."""
+
+    device: Device = Field("auto", description="cuda refuses to start without CUDA, auto then takes the CPU")
+    intra_op_threads: PositiveInt = Field(1, description="CPU threads of one graph run")
+    cuda_device: NonNegativeInt = Field(0, description="number of the CUDA device")
+    cuda_graphs: bool = Field(False, description="capture a CUDA graph per batch bucket")
+    cuda_memory_limit_bytes: NonNegativeInt = Field(0, description="memory per CUDA session, in bytes; 0: no limit")
+
+
+class Config(BatchingConfig, LimitsConfig, SessionConfig, BaseSettings):
+    """Settings of `python -m server`; each is also HOURGLASS_<NAME> in the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HOURGLASS_",
+        env_ignore_empty=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_prog_name="python -m server",
+        extra="forbid",
+    )
+
+    repository: Path = Field(description="folder of model bundles: <repository>/<name>/<version>/model.json")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(8001, description="gRPC port; 0 takes a free one")
+    metrics_port: Port = Field(8002, description="port of /metrics, /livez and /readyz; 0 takes a free one")
+    transport: Literal["auto", "native", "grpcio"] = Field(
+        "auto", description="auto is native (pygrpc-native) where it is installed, else grpcio"
+    )
+    reflection: bool = Field(True, description="answer gRPC server reflection")
+    versions: str = Field("latest", description="versions to serve: latest, all, or a list such as 1,3")
+    poll_seconds: NonNegativeFloat = Field(5, description="look for new versions this often, in s; 0: never")
+    strict_readiness: bool = Field(False, description="ready only when every model of the repository serves")
+    drain_seconds: PositiveFloat = Field(30, description="time to answer what was accepted when stopping, in s")
+    lame_duck_seconds: NonNegativeFloat = Field(
+        0, description="time to go on serving as not ready before refusing new calls when stopping, in s"
+    )
+    io_threads: PositiveInt = Field(2, description="threads of the native transport")
+    heavy_threads: PositiveInt = Field(2, description="threads that decode images and large messages")
+    worker_niceness: Annotated[int, Field(ge=0, le=19)] = Field(5, description="niceness of threads with slow work")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+
+    @field_validator("versions")
+    @classmethod
+    def _known_policy(cls, value: str) -> str:
+        if value not in {"latest", "all"} and not all(_is_version(part) for part in value.split(",")):
+            raise ValueError(f"wanted latest, all, or version numbers such as 1,3, got {value!r}")
+        return value
+
+
+def explain(error: ValidationError | SettingsError) -> str:
+    """One sentence for each setting that is wrong."""
+    if isinstance(error, SettingsError):
+        return str(error)
+    lines: list[str] = []
+    for problem in error.errors(include_url=False, include_context=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        flag = f"--{name.replace('_', '-')} (HOURGLASS_{name.upper()})"
+        came = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
+        lines.append(f"{flag}: {problem['msg']}{came}")
+    return "; ".join(lines)
+
+
+def _is_version(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) > 0

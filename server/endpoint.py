@@ -1,0 +1,103 @@
+"""From bytes to a service and back: counts calls, parses requests, refuses what cannot be served now."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from server.call import FOREVER, Call, Metadata, Replies
+from server.dispatcher import Dispatcher
+from server.errors import InvalidArgumentError, TooLargeError, UnavailableError, UnimplementedError
+from server.metrics import Metrics
+
+# Parsing and checking this much takes about as long as a small batch; more goes to another thread.
+_HEAVY_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True)
+class Method:
+    """One unary RPC: how its request is parsed and who serves it.
+
+    `serve` answers the call now or later, from any thread, or raises.
+    """
+
+    name: str
+    path: str
+    parse: Callable[[bytes], Any]
+    serve: Callable[[Call, Any], None]
+
+
+class Endpoint:
+    """Everything between the transports and the services."""
+
+    def __init__(
+        self,
+        methods: Iterable[Method],
+        declared: Iterable[str],
+        dispatcher: Dispatcher,
+        metrics: Metrics,
+        max_message_bytes: int,
+    ) -> None:
+        self.methods = {method.path: method for method in methods}
+        self.max_message_bytes = max_message_bytes
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._draining = False
+        self._declared = frozenset(declared)
+
+    def open(self, method: str, seconds_left: float | None, metadata: Metadata, replies: Replies, token: Any) -> Call:
+        """Begin a call: from here on it is counted, and it must end."""
+        now = time.monotonic()
+        deadline = FOREVER if seconds_left is None else now + seconds_left
+        self._metrics.started(method)
+        return Call(method, now, deadline, metadata, replies, token, self._finished)
+
+    def accept(self, call: Call, method: Method, payload: bytes) -> None:
+        """Serve a call; whoever calls this calls `run_ready` soon after."""
+        if self._draining:
+            call.fail(UnavailableError("The server is stopping: try another one, or this one again later."))
+        elif len(payload) > self.max_message_bytes:
+            call.fail(TooLargeError(len(payload), self.max_message_bytes))
+        elif len(payload) > _HEAVY_BYTES:
+            self._dispatcher.offload(partial(self._serve, call, method, payload))
+        else:
+            self._serve(call, method, payload)
+
+    def label(self, path: str) -> str:
+        """Name of a path in the metrics: what anybody may ask for must not become a label."""
+        method = path.rpartition("/")[2]
+        return method if path in self._declared else "unknown"
+
+    def refuse(self, call: Call, path: str) -> None:
+        """End a call to a method that is not in this build."""
+        call.fail(UnimplementedError(f"This server has no method {path}."))
+
+    def run_ready(self) -> bool:
+        """Run what the accepted calls have left to run on this thread; true when there is more."""
+        return self._dispatcher.run_ready()
+
+    def drain(self) -> None:
+        """Refuse calls from now on."""
+        self._draining = True
+
+    def _serve(self, call: Call, method: Method, payload: bytes) -> None:
+        try:
+            request = method.parse(payload)
+        except DecodeError as error:
+            call.fail(InvalidArgumentError("request", f"wanted the message of {method.name}: {error}"))
+            return
+        try:
+            method.serve(call, request)
+        except Exception as error:  # noqa: BLE001 (it becomes the call's status)
+            call.fail(error)
+
+    def _finished(self, call: Call, code: str) -> None:
+        served = call.served
+        seconds = time.monotonic() - call.arrival
+        if served is None:
+            self._metrics.finished(call.method, "", "", code, seconds)
+        else:
+            self._metrics.finished(call.method, served.name, served.version, code, seconds)

@@ -1,0 +1,130 @@
+"""Errors that carry their gRPC status, and the one place where any exception becomes a status."""
+
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from google.protobuf import any_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, RequestInfo, RetryInfo
+from google.rpc.status_pb2 import Status as RpcStatus
+from grpc import StatusCode
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a failed call ends: code, sentence, and a serialised google.rpc.Status where there are details."""
+
+    code: StatusCode
+    message: str
+    details: bytes | None = None
+
+    @property
+    def number(self) -> int:
+        """The code on the wire."""
+        return int(self.code.value[0])
+
+
+class ServingError(Exception):
+    """A request that cannot be answered; the text says what was wanted, what came and what to do."""
+
+    code = StatusCode.INTERNAL
+
+    def __init__(self, message: str, details: Sequence[Message] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+    def status(self) -> Status:
+        """Code, sentence and packed details."""
+        return Status(self.code, self.message, _pack(self.code, self.message, self.details) if self.details else None)
+
+
+class InvalidArgumentError(ServingError):
+    """A field of the request is wrong; `field` is its path in the message."""
+
+    code = StatusCode.INVALID_ARGUMENT
+
+    def __init__(self, field: str, message: str) -> None:
+        violation = BadRequest.FieldViolation(field=field, description=message)
+        super().__init__(f"{field}: {message}", [BadRequest(field_violations=[violation])])
+
+
+class NotFoundError(ServingError):
+    """No such model or version."""
+
+    code = StatusCode.NOT_FOUND
+
+
+class UnavailableError(ServingError):
+    """Not now: starting, draining, or the model is loading or has failed."""
+
+    code = StatusCode.UNAVAILABLE
+
+
+class WrongMethodError(ServingError):
+    """The model cannot serve this method."""
+
+    code = StatusCode.FAILED_PRECONDITION
+
+
+class UnimplementedError(ServingError):
+    """No such method in this build."""
+
+    code = StatusCode.UNIMPLEMENTED
+
+
+class TooLargeError(ServingError):
+    """The message exceeds the limit; no retry will help."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        # The words of gRPC's own refusal, so that both transports say the same.
+        super().__init__(f"SERVER: Received message larger than max ({size_bytes} vs. {limit_bytes})")
+
+
+class OverloadedError(ServingError):
+    """Too much is waiting; `retry_seconds` is when it may be worth another try."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, retry_seconds: float) -> None:
+        delay = Duration()
+        delay.FromNanoseconds(max(1, int(retry_seconds * 1e9)))
+        super().__init__(message, [RetryInfo(retry_delay=delay)])
+
+
+class DeadlineError(ServingError):
+    """The caller's deadline has passed."""
+
+    code = StatusCode.DEADLINE_EXCEEDED
+
+
+class CancelledError(ServingError):
+    """The caller has gone."""
+
+    code = StatusCode.CANCELLED
+
+
+def status_of(error: BaseException) -> Status:
+    """Status of any exception; one that was not meant for callers goes to the log under a request id."""
+    if isinstance(error, ServingError):
+        return error.status()
+    request_id = secrets.token_hex(8)
+    _LOGGER.error("request %s failed", request_id, exc_info=error)
+    message = f"The server failed to answer; its log has the reason under request id {request_id}."
+    details = _pack(StatusCode.INTERNAL, message, [RequestInfo(request_id=request_id)])
+    return Status(StatusCode.INTERNAL, message, details)
+
+
+def _pack(code: StatusCode, message: str, details: Sequence[Message]) -> bytes:
+    packed: list[any_pb2.Any] = []
+    for detail in details:
+        packed.append(any_pb2.Any())
+        packed[-1].Pack(detail)
+    return RpcStatus(code=int(code.value[0]), message=message, details=packed).SerializeToString()

@@ -1,0 +1,137 @@
+"""Images on the wire to rows of a graph and back: tensors, and PNG, JPEG or WebP files."""
+
+import io
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+from autoencoder.v1 import autoencoder_pb2, model_pb2
+from autoencoder.v1.autoencoder_pb2 import EncodedImages, Images, Tensor
+from numpy.typing import NDArray
+
+from server import tensor
+from server.config import LimitsConfig
+from server.errors import InvalidArgumentError
+
+Shape: TypeAlias = tuple[int, int, int]
+_MODES = {1: "L", 3: "RGB"}
+_FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+def rows_of_tensor(message: Tensor, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int) -> tuple[Any, int]:
+    """Rows for a graph that takes (N, H, W, C) of uint8, or of float32 in 0 … 1: a buffer and N.
+
+    Raises:
+        InvalidArgumentError: another shape, size or type, N = 0 or too large, values out of range.
+    """
+    came = tuple(message.shape)
+    if came[1:] != shape and not (shape[2] == 1 and came[1:] == shape[:2]):
+        raise _wrong_shape(field, came, shape)
+    rows = came[0]
+    if not 0 < rows <= limit_rows:
+        raise _wrong_count(field, rows, limit_rows)
+    if message.data_type == model_pb2.DATA_TYPE_UINT8 and dtype == np.uint8:
+        data = message.data
+        if len(data) == rows * math.prod(shape):
+            return data, rows
+    return _convert(tensor.read(message, f"{field}.tensor"), f"{field}.tensor", dtype), rows
+
+
+def rows_of_files(
+    message: EncodedImages, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int, limits: LimitsConfig
+) -> tuple[Any, int]:
+    """As `rows_of_tensor`, from files of one image each, converted to the model's channels.
+
+    Raises:
+        InvalidArgumentError: no file or too many, not an image, too large, or another size without `resize`.
+    """
+    rows = len(message.files)
+    if not 0 < rows <= limit_rows:
+        raise _wrong_count(f"{field}.files", rows, limit_rows)
+    decoded = [
+        _decode(file, f"{field}.files[{index}]", shape, limits.max_image_pixels, resize=message.resize)
+        for index, file in enumerate(message.files)
+    ]
+    return _convert(np.stack(decoded), field, dtype), rows
+
+
+def fill(message: Images, images: NDArray[np.float32], image_format: int) -> None:
+    """Write (N, H, W, C) in 0 … 1 into an empty message, in the form asked for; PNG is slow."""
+    if image_format == autoencoder_pb2.IMAGE_FORMAT_FLOAT32:
+        tensor.fill(message.tensor, images)
+    elif image_format == autoencoder_pb2.IMAGE_FORMAT_PNG:
+        message.encoded.files.extend(_png(image) for image in to_bytes(images))
+    elif image_format != autoencoder_pb2.IMAGE_FORMAT_NONE:
+        tensor.fill(message.tensor, to_bytes(images))
+
+
+def check_format(image_format: int) -> None:
+    """Refuse a format of another build."""
+    if image_format not in autoencoder_pb2.ImageFormat.values():
+        names = ", ".join(autoencoder_pb2.ImageFormat.keys())
+        raise InvalidArgumentError("image_format", f"wanted one of {names}, got {image_format}")
+
+
+def to_bytes(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """0 … 1 to the nearest of 0 … 255."""
+    return np.rint(np.clip(images, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
+
+
+def _convert(images: NDArray[Any], field: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    if images.dtype == np.uint8:
+        return images if dtype == np.uint8 else images.astype(np.float32) / np.float32(255.0)
+    low, high = float(images.min()), float(images.max())
+    # NaN makes both comparisons false.
+    if not (low >= 0.0 and high <= 1.0):
+        tensor.check_finite(images, field)
+        raise InvalidArgumentError(f"{field}.data", f"wanted floats from 0 to 1, got {low:g} to {high:g}")
+    return to_bytes(images.astype(np.float32)) if dtype == np.uint8 else images.astype(np.float32, copy=False)
+
+
+def _decode(file: bytes, field: str, shape: Shape, limit_pixels: int, *, resize: bool) -> NDArray[np.uint8]:
+    # Most callers send tensors: the library is loaded for those who do not.
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
+
+    height, width, channels = shape
+    try:
+        with Image.open(io.BytesIO(file), formats=_FORMATS) as image:
+            if image.width * image.height > limit_pixels:
+                raise InvalidArgumentError(
+                    field, f"wanted at most {limit_pixels} pixels, got {image.width} x {image.height}"
+                )
+            if image.size != (width, height) and not resize:
+                raise InvalidArgumentError(
+                    field,
+                    f"wanted {width} x {height} pixels, got {image.width} x {image.height}: "
+                    "send that size, or set resize",
+                )
+            converted = image.convert(_MODES[channels])
+            if converted.size != (width, height):
+                converted = converted.resize((width, height), Image.Resampling.LANCZOS)
+            return np.asarray(converted, dtype=np.uint8).reshape(shape)
+    except InvalidArgumentError:
+        raise
+    except UnidentifiedImageError:
+        raise InvalidArgumentError(field, "wanted a PNG, JPEG or WebP file, got something else") from None
+    except Exception as error:
+        # A decoder of untrusted bytes raises whatever it likes.
+        raise InvalidArgumentError(field, f"wanted a readable PNG, JPEG or WebP file: {error}") from error
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    from PIL import Image  # noqa: PLC0415 (as above)
+
+    stream = io.BytesIO()
+    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _wrong_shape(field: str, came: tuple[int, ...], shape: Shape) -> InvalidArgumentError:
+    height, width, channels = shape
+    grey = f"(N, {height}, {width}) or " if channels == 1 else ""
+    wanted = f"{grey}(N, {height}, {width}, {channels})"
+    return InvalidArgumentError(f"{field}.tensor.shape", f"wanted {wanted}, got {tensor.shape_text(came)}")
+
+
+def _wrong_count(field: str, rows: int, limit_rows: int) -> InvalidArgumentError:
+    return InvalidArgumentError(field, f"wanted 1 to {limit_rows} images a request, got {rows}")

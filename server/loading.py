@@ -1,0 +1,154 @@
+"""From a folder to a model that serves: every check of a bundle, then warm-up. docs/architecture.md has the list."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+from numpy.typing import NDArray
+
+from bundle import layout
+from bundle.errors import BundleError
+from bundle.golden import Golden
+from bundle.latents import LatentStatistics
+from server.batcher import Batcher
+from server.compatibility import check_model, check_statistics
+from server.config import Config
+from server.dispatcher import Dispatcher
+from server.drift import Drift
+from server.graph_check import check_graph
+from server.metrics import Metrics, RunSeries
+from server.models import ServedModel
+from server.plan import choose
+from server.row_queue import Backlog
+from server.self_test import Parts, check_invariance, replay, replay_sample
+from server.session import CPU, DeviceError, Provider, Session
+
+_LOGGER = logging.getLogger(__name__)
+_DEFAULT_BUCKETS = (1, 8, 64, 256)
+# Larger buckets of a graph this slow would tell nothing and delay the start.
+_LONG_RUN_SECONDS = 0.1
+_TIMED_RUNS = 3
+_QUANTILES = (0.5, 0.9, 0.99, 0.999)
+
+
+class Loader:
+    """Makes served models."""
+
+    def __init__(self, config: Config, provider: Provider, dispatcher: Dispatcher, metrics: Metrics) -> None:
+        self._config = config
+        self._provider: Provider = provider
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+
+    def load(self, repository: Path, name: str, version: int, failed: Callable[[BaseException], None]) -> ServedModel:
+        """Load, check and warm up one version; `failed` is told when one of its sessions stops working.
+
+        Raises:
+            BundleError: it is not what it claims to be, or does not give its golden outputs.
+            DeviceError: the provider cannot be had.
+        """
+        started = time.monotonic()
+        result = "invalid"
+        try:
+            parts = self._read(layout.version_folder(repository, name, version), name, version)
+            result = "self_test_failed"
+            self._self_test(parts)
+            result = "warm_up_failed"
+            served = self._serve(parts, failed)
+            result = "ok"
+        except DeviceError:
+            result = "device_failed"
+            raise
+        finally:
+            self._metrics.models.loads.labels(name, result).inc()
+            self._metrics.models.load_seconds.labels(name).observe(time.monotonic() - started)
+        return served
+
+    def _read(self, folder: Path, name: str, version: int) -> Parts:
+        model = layout.read_model(folder)
+        if (model.name, model.version) != (name, str(version)):
+            raise BundleError(f"{folder}: wanted model {name} version {version}, got {model.name} {model.version}")
+        check_model(model)
+        files = layout.read_files(folder, model)
+        opsets = [check_graph(signature.file, files[signature.file]) for signature in model.signatures]
+        statistics = None
+        if layout.LATENTS_FILE in files:
+            statistics = LatentStatistics.from_bytes(files[layout.LATENTS_FILE])
+        check_statistics(model, statistics)
+        sessions = {
+            signature.name: Session.open(signature, files[signature.file], self._provider, self._config)
+            for signature in model.signatures
+        }
+        return Parts(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, sessions, max(opsets))
+
+    def _self_test(self, parts: Parts) -> None:
+        for signature in parts.model.signatures:
+            error = replay(signature, parts.sessions[signature.name], parts.golden)
+            labels = (parts.model.name, parts.model.version, signature.name)
+            self._metrics.models.self_test.labels(*labels).set(error)
+            if signature.batch_invariant and self._provider == CPU:
+                check_invariance(signature, parts.sessions[signature.name], parts.golden)
+        if parts.golden.sample_case is not None:
+            replay_sample(parts, parts.golden.sample_case)
+
+    def _serve(self, parts: Parts, failed: Callable[[BaseException], None]) -> ServedModel:
+        model, statistics = parts.model, parts.statistics
+        backlog = Backlog(self._config.max_queue_rows)
+        batchers: dict[str, Batcher] = {}
+        for signature in model.signatures:
+            session = parts.sessions[signature.name]
+            plan = choose(_warm_up(session, signature.batch_buckets), self._config, _cores())
+            series = RunSeries(self._metrics, model.name, model.version, signature.name)
+            batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, failed)
+            _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, plan)
+        return ServedModel(
+            model=model,
+            batchers=batchers,
+            input_types={name: session.dtype for name, session in parts.sessions.items()},
+            statistics=statistics,
+            drift=Drift(self._metrics, model.name, model.version, statistics),
+            provider=self._provider,
+            opset=parts.opset,
+        )
+
+
+def announce(metrics: Metrics, served: ServedModel) -> None:
+    """Set the gauges of a version that serves from now on."""
+    name, version = served.name, served.version
+    labels = (name, version, served.model.family, served.provider, str(served.opset))
+    metrics.models.info.labels(*labels).set(1)
+    metrics.models.ready.labels(name, version).set(1)
+    for signature, batcher in served.batchers.items():
+        metrics.queues[name, version, signature] = lambda queue=batcher.queue: queue.rows
+    if served.statistics is not None and len(served.statistics.quantile_levels):
+        for level in _QUANTILES:
+            value = served.statistics.reconstruction_error_quantile(level)
+            metrics.models.error_quantile.labels(name, version, f"{level:g}").set(value)
+
+
+def _warm_up(session: Session, buckets: Sequence[int]) -> dict[int, float]:
+    """Run every batch bucket, up to where a run gets long; seconds per run by rows."""
+    seconds: dict[int, float] = {}
+    for rows in sorted(buckets) or _DEFAULT_BUCKETS:
+        batch = np.zeros((rows, *session.row_shape), session.dtype)
+        session.run(batch)
+        seconds[rows] = min(_time(session, batch) for _ in range(_TIMED_RUNS))
+        if seconds[rows] > _LONG_RUN_SECONDS:
+            break
+    return seconds
+
+
+def _time(session: Session, batch: NDArray[Any]) -> float:
+    started = time.perf_counter()
+    session.run(batch)
+    return time.perf_counter() - started
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,155 @@
+"""What is loaded: models that serve, and the table that finds one by name and version or label."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from autoencoder.v1.model_pb2 import Model
+
+from bundle.latents import LatentStatistics
+from server.batcher import Batcher
+from server.drift import Drift
+from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError, WrongMethodError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ServedModel:
+    """One version that has passed its checks."""
+
+    model: Model
+    batchers: Mapping[str, Batcher]
+    input_types: Mapping[str, np.dtype[Any]]
+    statistics: LatentStatistics | None
+    drift: Drift
+    provider: str
+    opset: int
+    name: str = field(init=False)
+    version: str = field(init=False)
+    image_shape: tuple[int, int, int] = field(init=False)
+    latent_size: int = field(init=False)
+    methods: frozenset[str] = field(init=False)
+    has_posterior: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read once what every request needs."""
+        model = self.model
+        object.__setattr__(self, "name", model.name)
+        object.__setattr__(self, "version", model.version)
+        object.__setattr__(self, "image_shape", (model.height, model.width, model.channels))
+        object.__setattr__(self, "latent_size", model.latent_size)
+        object.__setattr__(self, "methods", frozenset(model.methods))
+        encoders = [signature for signature in model.signatures if signature.name == "encode"]
+        object.__setattr__(self, "has_posterior", any(len(encoder.outputs) > 1 for encoder in encoders))
+
+    def check(self, method: str) -> None:
+        """Refuse a method that the model lacks.
+
+        Raises:
+            WrongMethodError: lists those that it has.
+        """
+        if method not in self.methods:
+            raise WrongMethodError(
+                f"model {self.name!r} version {self.version} of family {self.model.family!r} has no {method}: "
+                f"it serves {', '.join(sorted(self.methods))}"
+            )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The table at one moment; never changed, only replaced."""
+
+    models: Mapping[str, Mapping[int, ServedModel]] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    unready: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """Versions that are known and do not serve, with the reason."""
+
+
+class ModelTable:
+    """Finds the model for a request; switches versions without a gap."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._snapshot = Snapshot()
+        self._routes: dict[tuple[str, str], ServedModel] = {}
+        self._scanned = False
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What serves, what does not and why."""
+        return self._snapshot
+
+    @property
+    def scanned(self) -> bool:
+        """Whether the first scan of the repository has ended."""
+        return self._scanned
+
+    def replace(self, snapshot: Snapshot) -> None:
+        """Switch to another set of versions; requests under way keep theirs."""
+        with self._lock:
+            self._snapshot = snapshot
+            self._routes = _routes(snapshot)
+
+    def note_scanned(self) -> None:
+        """Note that the first scan has ended."""
+        self._scanned = True
+
+    def get(self, name: str, version: str) -> ServedModel:
+        """Model for a request's `model_name` and `model_version`, either of which may be empty.
+
+        Raises:
+            InvalidArgumentError: no name, and several models are loaded.
+            NotFoundError: unknown model or version.
+            UnavailableError: known, but loading or failed; or nothing is loaded yet.
+        """
+        served = self._routes.get((name, version))
+        if served is None:
+            raise self._missing(name, version)
+        return served
+
+    def all(self) -> list[ServedModel]:
+        """Every loaded version, by name and then by version."""
+        models = self._snapshot.models
+        return [models[name][version] for name in sorted(models) for version in sorted(models[name])]
+
+    def _missing(self, name: str, version: str) -> ServingError:
+        snapshot = self._snapshot
+        loaded = _listing(snapshot)
+        reasons = {key: why for key, why in snapshot.unready.items() if not name or key[0] == name}
+        if version.isdecimal() and name:
+            reasons = {key: why for key, why in reasons.items() if key[1] == int(version)}
+        if not name and len(snapshot.models) > 1:
+            return InvalidArgumentError("model_name", f"wanted one of the loaded models, got none: {loaded}")
+        if not self._scanned and name not in snapshot.models:
+            return UnavailableError("The server is starting: models are still being loaded.")
+        # A known model with a wrong label or version is not found, however other versions of it do.
+        known = name not in snapshot.models or (version.isdecimal() and reasons)
+        if reasons and known:
+            why = "; ".join(f"{key[0]} version {key[1]}: {text}" for key, text in sorted(reasons.items()))
+            return UnavailableError(f"The model does not serve now: {why}.")
+        if not snapshot.models:
+            return UnavailableError("No model is loaded: put a bundle into the repository.")
+        asked = f"model {name!r}" + (f" version {version!r}" if version else "")
+        return NotFoundError(f"There is no {asked}: {loaded}.")
+
+
+def _routes(snapshot: Snapshot) -> dict[tuple[str, str], ServedModel]:
+    """Every (name, version) that a request may say, empty ones and labels included."""
+    routes: dict[tuple[str, str], ServedModel] = {}
+    for name, versions in snapshot.models.items():
+        newest = versions[max(versions)]
+        named = {"": newest} | {str(number): served for number, served in versions.items()}
+        named |= {label: versions[number] for label, number in snapshot.labels.get(name, {}).items()}
+        routes |= {(name, version): served for version, served in named.items()}
+        if len(snapshot.models) == 1:
+            routes |= {("", version): served for version, served in named.items()}
+    return routes
+
+
+def _listing(snapshot: Snapshot) -> str:
+    entries: Iterable[str] = (
+        f"{name} ({', '.join([*map(str, sorted(versions)), *sorted(snapshot.labels.get(name, {}))])})"
+        for name, versions in sorted(snapshot.models.items())
+    )
+    return f"loaded are {'; '.join(entries) or 'none'}"

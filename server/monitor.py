@@ -1,0 +1,101 @@
+"""The metrics port: /metrics for Prometheus, /livez and /readyz for probes."""
+
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import AF_INET6
+from socketserver import TCPServer
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from server.readiness import ReadinessCheck
+from server.transport import BindError
+
+_PLAIN = "text/plain; charset=utf-8"
+
+
+class Monitor:
+    """A small HTTP server on threads of its own."""
+
+    def __init__(self, host: str, port: int, registry: CollectorRegistry, readiness: ReadinessCheck) -> None:
+        self._address = (host, port)
+        self._registry = registry
+        self._readiness = readiness
+        self._server: ThreadingHTTPServer
+
+    def start(self) -> int:
+        """Listen; the port.
+
+        Raises:
+            BindError: the address is taken or not ours.
+        """
+        monitor = self
+
+        class Handler(_Handler):
+            def respond(self) -> tuple[HTTPStatus, str, bytes]:
+                return monitor.respond(self.path.partition("?")[0], self.headers.get("Accept", ""))
+
+        host, port = self._address
+        try:
+            self._server = (_HttpServer6 if ":" in host else _HttpServer)(self._address, Handler)
+        except OSError as error:
+            raise BindError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        threading.Thread(target=self._server.serve_forever, name="monitor", daemon=True).start()
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def respond(self, path: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
+        """Status, content type and body for a path."""
+        if path == "/metrics":
+            encode, content_type = choose_encoder(accept)
+            return HTTPStatus.OK, content_type, encode(self._registry)
+        if path == "/livez":
+            return HTTPStatus.OK, _PLAIN, b"live\n"
+        if path == "/readyz":
+            answer = self._readiness.check()
+            status = HTTPStatus.OK if answer.ready else HTTPStatus.SERVICE_UNAVAILABLE
+            return status, _PLAIN, f"{answer.reason}\n".encode()
+        return HTTPStatus.NOT_FOUND, _PLAIN, b"try /metrics, /livez or /readyz\n"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # A silent client must not hold a thread for ever.
+    timeout = 30
+
+    def respond(self) -> tuple[HTTPStatus, str, bytes]:
+        raise NotImplementedError
+
+    def do_GET(self) -> None:  # noqa: N802 (http.server's name)
+        status, content_type, body = self.respond()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 (likewise)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (http.server's name)
+        """Probes and scrapes are no news."""
+
+
+class _HttpServer(ThreadingHTTPServer):
+    daemon_threads = True
+    # A port in use is an error.
+    allow_reuse_port = False
+
+    def server_bind(self) -> None:
+        # HTTPServer's own would ask the name service who we are.
+        TCPServer.server_bind(self)
+
+
+class _HttpServer6(_HttpServer):
+    address_family = AF_INET6

@@ -1,0 +1,47 @@
+"""How a graph is run, decided by the times measured at its warm-up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from server.config import BatchingConfig
+
+# A larger batch must save this share of the time per row to be worth its latency …
+_WORTHWHILE = 0.15
+# … but a run shorter than this is all overhead.
+_SHORT_RUN_SECONDS = 0.002
+# A second concurrent run pays only where the graph outweighs what two threads cost each other.
+_CONCURRENT_RUN_SECONDS = 0.0001
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows of a run at most, runs at a time, on which thread, and how long a batch may wait to fill."""
+
+    max_rows: int
+    concurrent_runs: int
+    inline: bool
+    max_delay_seconds: float
+    seconds_per_row: float
+
+
+def choose(seconds: Mapping[int, float], config: BatchingConfig, cores: int) -> Plan:
+    """Plan for a graph that took `seconds[rows]` a run."""
+    rows = min(config.max_batch_rows, max(seconds)) if config.max_batch_rows else _best_rows(seconds)
+    nearest = max((size for size in seconds if size <= rows), default=min(seconds))
+    quick = min(seconds.values()) * 1e6 <= config.inline_run_microseconds and not config.max_queue_delay_ms
+    runs = config.concurrent_runs or (cores if min(seconds.values()) >= _CONCURRENT_RUN_SECONDS else 1)
+    return Plan(
+        max_rows=rows,
+        concurrent_runs=runs,
+        inline=quick,
+        max_delay_seconds=config.max_queue_delay_ms / 1000,
+        seconds_per_row=seconds[nearest] / nearest,
+    )
+
+
+def _best_rows(seconds: Mapping[int, float]) -> int:
+    best = min(time / rows for rows, time in seconds.items())
+    for rows in sorted(seconds):
+        if seconds[rows] / rows <= best * (1 + _WORTHWHILE) and seconds[rows] >= _SHORT_RUN_SECONDS:
+            return rows
+    return max(seconds)

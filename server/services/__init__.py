@@ -1,0 +1,1 @@
+"""What each RPC does, a few lines each."""

@@ -1,0 +1,141 @@
+"""The RPCs that make images from points of the latent space: Sample, Interpolate, Edit."""
+
+import math
+import secrets
+from functools import partial
+from typing import Any
+
+import numpy as np
+from autoencoder.v1 import autoencoder_pb2 as pb
+from numpy.typing import NDArray
+
+from bundle import latents as densities
+from bundle import noise
+from server import images, latent_paths, tensor
+from server.call import Call
+from server.errors import InvalidArgumentError
+from server.models import ServedModel
+from server.row_queue import Entry
+from server.services.graph_calls import GraphCalls, Latents, Source
+
+# Seeds that the server draws survive a trip through JSON and JavaScript.
+_SEED_LIMIT = 2**53
+# Drawing this many normals takes about as long as a small batch; more goes to another thread.
+_HEAVY_NUMBERS = 4096
+
+
+def draw_seed() -> int:
+    """Make a seed for a request that brings none."""
+    return secrets.randbelow(_SEED_LIMIT)
+
+
+def sample_posterior(means: NDArray[Any], log_variances: NDArray[Any], seed: int) -> Latents:
+    """(N, D) means and log variances to (N, D) draws; row i depends on the seed and i alone."""
+    drawn = noise.normals(seed, noise.Purpose.ENCODE, 0, *means.shape)
+    return (means + np.exp(0.5 * log_variances.astype(np.float64)) * drawn).astype(np.float32)
+
+
+class Generation:
+    """Images from latents that the server makes."""
+
+    def __init__(self, graphs: GraphCalls) -> None:
+        self._graphs = graphs
+
+    def sample(self, call: Call, request: pb.SampleRequest) -> None:
+        """New images from the model's latent density."""
+        served = self._graphs.model(call, request, "Sample")
+        images.check_format(request.image_format)
+        limit = self._graphs.limits.max_request_rows
+        temperature = request.temperature if request.HasField("temperature") else 1.0
+        if not 1 <= request.count <= limit:
+            raise InvalidArgumentError("count", f"wanted 1 to {limit} images, got {request.count}")
+        if not 0.0 <= temperature < math.inf:
+            raise InvalidArgumentError("temperature", f"wanted a finite number from 0, got {temperature:g}")
+        seed = request.seed if request.HasField("seed") else draw_seed()
+        draw = partial(self._draw, call, request, served, seed, temperature)
+        if request.count * served.latent_size > _HEAVY_NUMBERS:
+            self._graphs.offload(call, draw)
+        else:
+            draw()
+
+    def _draw(self, call: Call, request: pb.SampleRequest, served: ServedModel, seed: int, temperature: float) -> None:
+        drawn = _prior(served, seed, request.count, temperature)
+        response = pb.SampleResponse(seed=seed, noise_scheme=noise.SCHEME)
+        if request.include_latents:
+            tensor.fill(response.latents, drawn)
+        self._decode(call, drawn, response, request.image_format)
+
+    def interpolate(self, call: Call, request: pb.InterpolateRequest) -> None:
+        """Images along the path between two points."""
+        self._graphs.model(call, request, "Interpolate")
+        images.check_format(request.image_format)
+        limit = self._graphs.limits.max_request_rows
+        if not 2 <= request.steps <= limit:  # noqa: PLR2004 (both ends)
+            raise InvalidArgumentError("steps", f"wanted 2 to {limit}, got {request.steps}")
+        if request.interpolation not in pb.Interpolation.values():
+            names = ", ".join(pb.Interpolation.keys())
+            raise InvalidArgumentError("interpolation", f"wanted one of {names}, got {request.interpolation}")
+        ends = [_source(request, "from", "from_images", "from_latents", 1)]
+        ends.append(_source(request, "to", "to_images", "to_latents", 1))
+        self._graphs.run_sources(call, ends, partial(self._walk, call, request))
+
+    def _walk(self, call: Call, request: pb.InterpolateRequest, ends: list[Latents]) -> None:
+        spherical = request.interpolation == pb.INTERPOLATION_SPHERICAL
+        path = (latent_paths.spherical if spherical else latent_paths.linear)(ends[0][0], ends[1][0], request.steps)
+        response = pb.InterpolateResponse()
+        tensor.fill(response.latents, path)
+        self._decode(call, path, response, request.image_format)
+
+    def edit(self, call: Call, request: pb.EditRequest) -> None:
+        """Images moved along attribute directions."""
+        served = self._graphs.model(call, request, "Edit")
+        images.check_format(request.image_format)
+        move = _move(served, request)
+        source = _source(request, "input", "images", "latents", self._graphs.limits.max_request_rows)
+        self._graphs.run_sources(call, [source], partial(self._edit, call, request, move))
+
+    def _edit(self, call: Call, request: pb.EditRequest, move: NDArray[np.float64], points: list[Latents]) -> None:
+        moved = (points[0] + move).astype(np.float32)
+        response = pb.EditResponse()
+        tensor.fill(response.latents, moved)
+        self._decode(call, moved, response, request.image_format)
+
+    def _decode(self, call: Call, points: Latents, response: Any, image_format: int) -> None:
+        done = partial(self._decoded, response, image_format)
+        self._graphs.run(call, "decode", np.ascontiguousarray(points), len(points), done)
+
+    def _decoded(self, response: Any, image_format: int, entry: Entry) -> None:
+        self._graphs.answer_images(entry.call, response, entry.outputs[0], image_format)
+
+
+def _prior(served: ServedModel, seed: int, count: int, temperature: float) -> Latents:
+    prior = densities.prior(served.model.family)
+    if served.statistics is None:
+        return densities.standard(seed, 0, count, served.latent_size, temperature)
+    return served.statistics.sample(seed, 0, count, temperature, prior)
+
+
+def _source(request: Any, oneof: str, image_field: str, latent_field: str, limit_rows: int) -> Source:
+    given = request.WhichOneof(oneof)
+    if given is None:
+        raise InvalidArgumentError(oneof, f"wanted {image_field} or {latent_field}, got neither")
+    value = getattr(request, given)
+    return Source(given, value if given == image_field else None, value if given == latent_field else None, limit_rows)
+
+
+def _move(served: ServedModel, request: pb.EditRequest) -> NDArray[np.float64]:
+    """(D,): the sum of the shifts."""
+    statistics = served.statistics
+    names = [] if statistics is None else [str(name) for name in statistics.attribute_names]
+    move = np.zeros(served.latent_size)
+    if not request.shifts:
+        raise InvalidArgumentError("shifts", f"wanted a shift at least, along {', '.join(names)}, got none")
+    for index, shift in enumerate(request.shifts):
+        if shift.attribute not in names or statistics is None:
+            raise InvalidArgumentError(
+                f"shifts[{index}].attribute", f"wanted one of {', '.join(names)}, got {shift.attribute!r}"
+            )
+        if not math.isfinite(shift.amount):
+            raise InvalidArgumentError(f"shifts[{index}].amount", f"wanted a finite number, got {shift.amount}")
+        move += shift.amount * statistics.attribute_directions[names.index(shift.attribute)]
+    return move

@@ -1,0 +1,174 @@
+"""From a request's rows to a graph and from its outputs to an answer: what every RPC that runs a graph shares."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from autoencoder.v1 import autoencoder_pb2 as pb
+from numpy.typing import NDArray
+
+from server import images, tensor
+from server.call import Call
+from server.config import LimitsConfig
+from server.dispatcher import Dispatcher
+from server.errors import InvalidArgumentError
+from server.models import ModelTable, ServedModel
+from server.row_queue import Entry
+
+Latents: TypeAlias = NDArray[np.float32]
+Done: TypeAlias = Callable[[Entry], None]
+
+
+class Response(Protocol):
+    """A response with `info`."""
+
+    @property
+    def info(self) -> pb.ServingInfo:
+        """What served the request."""
+        ...
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
+        """Bytes on the wire."""
+        ...
+
+
+class ImagesResponse(Response, Protocol):
+    """A response with `images` too."""
+
+    @property
+    def images(self) -> pb.Images:
+        """(N, H, W, C)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Points of the latent space, given by images to encode or as latents; `field` is the request's name for it."""
+
+    field: str
+    images: pb.Images | None
+    latents: pb.Tensor | None
+    limit_rows: int
+
+
+class GraphCalls:
+    """Runs graphs for calls."""
+
+    def __init__(self, table: ModelTable, dispatcher: Dispatcher, limits: LimitsConfig) -> None:
+        self.table = table
+        self.limits = limits
+        self._dispatcher = dispatcher
+
+    def model(self, call: Call, request: Any, method: str) -> ServedModel:
+        """Find the model that a request names, for a method that it must have."""
+        served = self.table.get(request.model_name, request.model_version)
+        call.served = served
+        served.check(method)
+        return served
+
+    def run(self, call: Call, signature: str, rows: Any, count: int, done: Done) -> None:
+        """Queue `count` rows for a graph of the call's model; `done` gets its outputs."""
+        assert call.served is not None  # noqa: S101 (every caller has found its model)
+        call.served.batchers[signature].submit(Entry(call, rows, count, done))
+
+    def run_images(self, call: Call, signature: str, message: pb.Images, field: str, done: Done) -> None:
+        """Queue a request's images for a graph; files are decoded on another thread first."""
+        if message.HasField("encoded"):
+            self.offload(call, partial(self._run_images, call, signature, message, field, done))
+        else:
+            self._run_images(call, signature, message, field, done)
+
+    def run_sources(self, call: Call, sources: Sequence[Source], done: Callable[[list[Latents]], None]) -> None:
+        """Turn each source into (N, D) latents, all images of the call in one run, and go on with `done`."""
+        if any(source.images is not None and source.images.HasField("encoded") for source in sources):
+            self.offload(call, partial(self._run_sources, call, sources, done))
+        else:
+            self._run_sources(call, sources, done)
+
+    def offload(self, call: Call, job: Callable[[], None]) -> None:
+        """Do slow work for a call on another thread; what it raises ends the call."""
+        self._dispatcher.offload(partial(_guarded, call, job))
+
+    def answer(self, call: Call, response: Response) -> None:
+        """Add what served the call and send the response."""
+        served = call.served
+        assert served is not None  # noqa: S101 (as above)
+        info = response.info
+        info.model_name = served.name
+        info.model_version = served.version
+        info.queue_microseconds = int(call.queue_seconds * 1e6)
+        info.run_microseconds = int(call.run_seconds * 1e6)
+        info.batch_size = call.batch_rows
+        call.answer(response.SerializeToString())
+
+    def answer_images(
+        self, call: Call, response: ImagesResponse, array: NDArray[np.float32], image_format: int
+    ) -> None:
+        """Add (N, H, W, C) in 0 … 1 in the form asked for, and answer; files are made on another thread."""
+        if image_format == pb.IMAGE_FORMAT_PNG:
+            self.offload(call, partial(self._answer_images, call, response, array, image_format))
+        else:
+            self._answer_images(call, response, array, image_format)
+
+    def _answer_images(
+        self, call: Call, response: ImagesResponse, array: NDArray[np.float32], image_format: int
+    ) -> None:
+        images.fill(response.images, array, image_format)
+        self.answer(call, response)
+
+    def _run_images(self, call: Call, signature: str, message: pb.Images, field: str, done: Done) -> None:
+        rows, count = self._pixels(call, signature, message, field, self.limits.max_request_rows)
+        self.run(call, signature, rows, count, done)
+
+    def _pixels(self, call: Call, signature: str, message: pb.Images, field: str, limit: int) -> tuple[Any, int]:
+        served = call.served
+        assert served is not None  # noqa: S101 (as above)
+        dtype = served.input_types[signature]
+        if message.HasField("tensor"):
+            return images.rows_of_tensor(message.tensor, field, served.image_shape, dtype, limit)
+        if not message.HasField("encoded"):
+            raise InvalidArgumentError(field, "wanted images as a tensor or as encoded files, got neither")
+        return images.rows_of_files(message.encoded, f"{field}.encoded", served.image_shape, dtype, limit, self.limits)
+
+    def _run_sources(self, call: Call, sources: Sequence[Source], done: Callable[[list[Latents]], None]) -> None:
+        served = call.served
+        assert served is not None  # noqa: S101 (as above)
+        latents: dict[str, Latents] = {}
+        pixels: list[tuple[str, Any, int]] = []
+        for source in sources:
+            if source.images is not None:
+                rows, count = self._pixels(call, "encode", source.images, source.field, source.limit_rows)
+                pixels.append((source.field, rows, count))
+            elif source.latents is not None:
+                latents[source.field] = tensor.read_latents(
+                    source.latents, source.field, served.latent_size, source.limit_rows
+                )
+        if not pixels:
+            done([latents[source.field] for source in sources])
+            return
+        total = sum(count for _, _, count in pixels)
+        joined = b"".join(rows for _, rows, _ in pixels)
+        self.run(call, "encode", joined, total, partial(_split, sources, latents, pixels, done))
+
+
+def _split(
+    sources: Sequence[Source],
+    latents: dict[str, Latents],
+    pixels: Sequence[tuple[str, Any, int]],
+    done: Callable[[list[Latents]], None],
+    entry: Entry,
+) -> None:
+    first = 0
+    for field, _, count in pixels:
+        latents[field] = entry.outputs[0][first : first + count]
+        first += count
+    done([latents[source.field] for source in sources])
+
+
+def _guarded(call: Call, job: Callable[[], None]) -> None:
+    try:
+        job()
+    except Exception as error:  # noqa: BLE001 (it becomes the call's status)
+        call.fail(error)

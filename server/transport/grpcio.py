@@ -1,0 +1,209 @@
+"""The reference transport: grpc.aio on a thread of its own; also serves what the native one cannot."""
+
+import asyncio
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health_pb2_grpc
+
+from server.call import Call
+from server.endpoint import Endpoint, Method
+from server.errors import Status
+from server.services.health import HealthService
+from server.transport import BindError
+from server.transport.reflection import add_reflection
+
+_Settled: TypeAlias = "asyncio.Future[bytes | Status]"
+_Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
+# Clients may ping every ten seconds, with calls or without.
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.max_send_message_length", -1),
+)
+_CLOSE_SECONDS = 1.0
+
+
+class GrpcioTransport:
+    """Serves every method, health and reflection. Without an address it listens on a socket file of its own."""
+
+    name = "grpcio"
+
+    def __init__(self, endpoint: Endpoint, health: HealthService, address: str | None, *, reflection: bool) -> None:
+        self._endpoint = endpoint
+        self._health = health
+        self._address = address
+        self._reflection = reflection
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="grpcio")
+        self._port: Future[int] = Future()
+        self._settled: deque[tuple[_Settled, bytes | Status]] = deque()
+        self._settling = False
+        self._drain_scheduled = False
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+
+    @property
+    def socket_path(self) -> str:
+        """Socket file, where it listens on one."""
+        assert self._folder is not None  # noqa: S101 (asked for after start alone)
+        return str(Path(self._folder.name) / "grpc.sock")
+
+    def start(self) -> int:
+        """Listen; the port."""
+        if self._address is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="hourglass-")
+        self._thread.start()
+        return self._port.result()
+
+    def close(self) -> None:
+        """Stop listening and end what is left."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def send(self, token: _Settled, payload: bytes) -> None:
+        """Answer a call."""
+        self._settle(token, payload)
+
+    def fail(self, token: _Settled, status: Status) -> None:
+        """End a call with a status."""
+        self._settle(token, status)
+
+    def _settle(self, token: _Settled, result: bytes | Status) -> None:
+        if threading.get_ident() == self._thread.ident:
+            _resolve(token, result)
+            return
+        # One wake-up of the loop serves all answers of a batch.
+        self._settled.append((token, result))
+        if not self._settling:
+            self._settling = True
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._settle_all)
+
+    def _settle_all(self) -> None:
+        self._settling = False
+        while self._settled:
+            _resolve(*self._settled.popleft())
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        server = aio.server(options=[*_OPTIONS, ("grpc.max_receive_message_length", self._endpoint.max_message_bytes)])
+        try:
+            port = await self._listen(server)
+        except BaseException as error:
+            self._port.set_exception(error)
+            return
+        self._port.set_result(port)
+        await self._stop.wait()
+        self._health.detach()
+        await server.stop(_CLOSE_SECONDS)
+
+    async def _listen(self, server: aio.Server) -> int:
+        await self._health.attach(self._loop)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._reflection:
+            add_reflection(server)
+        # The last, because it takes every path.
+        server.add_generic_rpc_handlers([_Handlers(self._unary, self._unknown, self._endpoint.methods)])
+        address = self._address or f"unix:{self.socket_path}"
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise BindError(f"cannot listen on {address}: {error}") from error
+        await server.start()
+        return port
+
+    async def _unary(self, method: Method, payload: bytes, context: _Context) -> bytes:
+        token: _Settled = self._loop.create_future()
+        call = self._open(method.name, context, token)
+        self._endpoint.accept(call, method, payload)
+        self._schedule_drain()
+        return await self._finish(call, token, context)
+
+    async def _unknown(self, path: str, context: _Context) -> None:
+        token: _Settled = self._loop.create_future()
+        call = self._open(self._endpoint.label(path), context, token)
+        self._endpoint.refuse(call, path)
+        await self._finish(call, token, context)
+
+    def _open(self, method: str, context: _Context, token: _Settled) -> Call:
+        metadata: Any = context.invocation_metadata() or ()
+        return self._endpoint.open(method, context.time_remaining(), metadata, self, token)
+
+    async def _finish(self, call: Call, token: _Settled, context: _Context) -> bytes:
+        try:
+            result = await token
+        except asyncio.CancelledError:
+            late = time.monotonic() >= call.deadline
+            call.cancel(grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED)
+            raise
+        if isinstance(result, bytes):
+            return result
+        context.set_code(result.code)
+        context.set_details(result.message)
+        if result.details is not None:
+            context.set_trailing_metadata((("grpc-status-details-bin", result.details),))
+        return b""
+
+    def _schedule_drain(self) -> None:
+        """Run what has come in after the calls that the loop is about to take in too."""
+        if not self._drain_scheduled:
+            self._drain_scheduled = True
+            self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self._drain_scheduled = False
+        if self._endpoint.run_ready():
+            self._schedule_drain()
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Finds the handler of a path; bytes go through as they are."""
+
+    def __init__(
+        self,
+        unary: Callable[[Method, bytes, _Context], Awaitable[bytes]],
+        unknown: Callable[[str, _Context], Awaitable[None]],
+        methods: dict[str, Method],
+    ) -> None:
+        self._unknown = unknown
+        self._known: dict[str, Any] = {path: _unary_handler(unary, method) for path, method in methods.items()}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Handler for a call."""
+        path = handler_call_details.method
+        return self._known.get(path) or _refusal(self._unknown, path)
+
+
+def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]], method: Method) -> Any:
+    async def handle(payload: bytes, context: _Context) -> bytes:
+        return await unary(method, payload, context)
+
+    return grpc.unary_unary_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (aio takes coroutines)
+
+
+def _refusal(unknown: Callable[[str, _Context], Awaitable[None]], path: str) -> Any:
+    # A stream on both sides, because it answers calls of any kind.
+    async def handle(_: Any, context: _Context) -> None:
+        await unknown(path, context)
+
+    return grpc.stream_stream_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (as above)
+
+
+def _resolve(token: _Settled, result: bytes | Status) -> None:
+    if not token.done():
+        token.set_result(result)
