@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from types import FrameType
 
 # Products of a few rows gain nothing from threads, which spin beside the transport's; to be set before numpy comes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -34,7 +36,7 @@ def _serve(config: Config) -> int:
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, _calling(stop.set))
     try:
         app = App(config)
         line = app.start()
@@ -42,11 +44,21 @@ def _serve(config: Config) -> int:
         print(f"python -m server: {error}", file=sys.stderr)
         return 1
     if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda *_: app.repository.rescan())
+        signal.signal(signal.SIGHUP, _calling(app.repository.rescan))
     print(line, flush=True)
     stop.wait()
     app.stop()
     return 0
+
+
+def _calling(action: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
+    """Signal handler that does an action."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        action()
+
+    return handle
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from server.dispatcher import Dispatcher
 from server.errors import DeadlineError, OverloadedError
 from server.plan import Plan
-from server.row_queue import Array, Backlog, Entry, RowQueue, Slice
+from server.row_queue import Array, Backlog, Buffer, Entry, RowQueue, Slice
 
 _LOGGER = logging.getLogger(__name__)
 # Weight of the latest full run in the running mean of its speed.
@@ -202,7 +202,7 @@ class Batcher:
         flat = np.frombuffer(data, session.dtype, (stop - start) * elements, start * session.row_bytes)
         return flat.reshape(stop - start, *session.row_shape)
 
-    def _bytes_of(self, piece: Slice) -> Any:
+    def _bytes_of(self, piece: Slice) -> Buffer:
         entry, data, start, stop = piece
         if stop - start == entry.count:
             return data
@@ -240,9 +240,7 @@ class Batcher:
             except Exception as error:  # noqa: BLE001 (it becomes the call's status)
                 call.fail(error)
 
-    def _join(  # noqa: PLR0913 (one part of a large request)
-        self, entry: Entry, start: int, part: list[Array], started: float, seconds: float, rows: int
-    ) -> bool:
+    def _join(self, entry: Entry, start: int, part: list[Array], started: float, seconds: float, rows: int) -> bool:
         """Keep one part of a large request; true when all are there."""
         with self._backlog.lock:
             entry.call.note_run(started - entry.queued if start == 0 else 0.0, seconds, rows)

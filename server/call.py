@@ -2,28 +2,30 @@
 
 from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from grpc import StatusCode
 
 from server.errors import Status, status_of
 
 if TYPE_CHECKING:
-    from server.row_queue import Entry
     from server.models import ServedModel
+    from server.row_queue import Entry
 
-Metadata = tuple[tuple[str, str | bytes], ...]
+# What a transport knows its calls by.
+Token: TypeAlias = Any
+Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 FOREVER = float("inf")
 
 
 class Replies(Protocol):
     """The transport's side of a call: takes one answer or one failure for a token, from any thread."""
 
-    def send(self, token: Any, payload: bytes) -> None:
+    def send(self, token: Token, payload: bytes) -> None:
         """Answer with a serialised response."""
         ...
 
-    def fail(self, token: Any, status: Status) -> None:
+    def fail(self, token: Token, status: Status) -> None:
         """End with a status other than OK."""
         ...
 
@@ -51,14 +53,14 @@ class Call:
         "served",
     )
 
-    def __init__(  # noqa: PLR0913 (plain data)
+    def __init__(
         self,
         method: str,
         arrival: float,
         deadline: float,
         metadata: Metadata,
         replies: Replies,
-        token: Any,
+        token: Token,
         finished: Callable[["Call", str], None],
     ) -> None:
         self.method = method

@@ -45,11 +45,11 @@ class SessionConfig(BaseModel):
     device: Device = Field("auto", description="cuda refuses to start without CUDA, auto then takes the CPU")
     intra_op_threads: PositiveInt = Field(1, description="CPU threads of one graph run")
     cuda_device: NonNegativeInt = Field(0, description="number of the CUDA device")
-    cuda_graphs: bool = Field(False, description="capture a CUDA graph per batch bucket")
+    cuda_graphs: bool = Field(default=False, description="capture a CUDA graph per batch bucket")
     cuda_memory_limit_bytes: NonNegativeInt = Field(0, description="memory per CUDA session, in bytes; 0: no limit")
 
 
-class Config(BatchingConfig, LimitsConfig, SessionConfig, BaseSettings):
+class Config(BatchingConfig, LimitsConfig, SessionConfig, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic merges them)
     """Settings of `python -m server`; each is also HOURGLASS_<NAME> in the environment."""
 
     model_config = SettingsConfigDict(
@@ -68,10 +68,10 @@ class Config(BatchingConfig, LimitsConfig, SessionConfig, BaseSettings):
     transport: Literal["auto", "native", "grpcio"] = Field(
         "auto", description="auto is native (pygrpc-native) where it is installed, else grpcio"
     )
-    reflection: bool = Field(True, description="answer gRPC server reflection")
+    reflection: bool = Field(default=True, description="answer gRPC server reflection")
     versions: str = Field("latest", description="versions to serve: latest, all, or a list such as 1,3")
     poll_seconds: NonNegativeFloat = Field(5, description="look for new versions this often, in s; 0: never")
-    strict_readiness: bool = Field(False, description="ready only when every model of the repository serves")
+    strict_readiness: bool = Field(default=False, description="ready only when every model of the repository serves")
     drain_seconds: PositiveFloat = Field(30, description="time to answer what was accepted when stopping, in s")
     lame_duck_seconds: NonNegativeFloat = Field(
         0, description="time to go on serving as not ready before refusing new calls when stopping, in s"

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from server.call import FOREVER, Call, Metadata, Replies
+from server.call import FOREVER, Call, Metadata, Replies, Token
 from server.dispatcher import Dispatcher
 from server.errors import InvalidArgumentError, TooLargeError, UnavailableError, UnimplementedError
 from server.metrics import Metrics
@@ -48,7 +48,7 @@ class Endpoint:
         self._draining = False
         self._declared = frozenset(declared)
 
-    def open(self, method: str, seconds_left: float | None, metadata: Metadata, replies: Replies, token: Any) -> Call:
+    def open(self, method: str, seconds_left: float | None, metadata: Metadata, replies: Replies, token: Token) -> Call:
         """Begin a call: from here on it is counted, and it must end."""
         now = time.monotonic()
         deadline = FOREVER if seconds_left is None else now + seconds_left

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
@@ -12,6 +12,8 @@ from bundle.errors import BundleError
 _DOMAINS = frozenset({"", "ai.onnx"})
 _EXTERNAL = 1
 
+# Messages of classes that exist at run time only.
+_Part: TypeAlias = Any
 _Field = descriptor_pb2.FieldDescriptorProto
 # The part of onnx.proto (onnx 1.23) that matters here: message -> (field, number, type or message, repeated).
 _MESSAGES: dict[str, tuple[tuple[str, int, str, bool], ...]] = {
@@ -45,7 +47,7 @@ def check_graph(name: str, data: bytes) -> int:
     Raises:
         BundleError: no ONNX model, operators of a foreign domain, functions, or weights outside the file.
     """
-    model: Any = _model_class()()
+    model: _Part = _model_class()()
     try:
         model.ParseFromString(data)
     except DecodeError as error:
@@ -62,14 +64,14 @@ def check_graph(name: str, data: bytes) -> int:
     return int(versions[0])
 
 
-def _nodes(graph: Any) -> Iterator[Any]:
+def _nodes(graph: _Part) -> Iterator[_Part]:
     for node in graph.node:
         yield node
         for inner in _subgraphs(node):
             yield from _nodes(inner)
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
+def _tensors(graph: _Part) -> Iterator[_Part]:
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -80,7 +82,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
             yield from _tensors(inner)
 
 
-def _subgraphs(node: Any) -> Iterator[Any]:
+def _subgraphs(node: _Part) -> Iterator[_Part]:
     for attribute in node.attribute:
         yield from attribute.graphs
         if attribute.HasField("g"):

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from server import tensor
 from server.config import LimitsConfig
 from server.errors import InvalidArgumentError
+from server.row_queue import Buffer
 
 Shape: TypeAlias = tuple[int, int, int]
 _MODES = {1: "L", 3: "RGB"}
 _FORMATS = ("PNG", "JPEG", "WEBP")
 
 
-def rows_of_tensor(message: Tensor, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int) -> tuple[Any, int]:
+def rows_of_tensor(
+    message: Tensor, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int
+) -> tuple[Buffer, int]:
     """Rows for a graph that takes (N, H, W, C) of uint8, or of float32 in 0 … 1: a buffer and N.
 
     Raises:
@@ -34,12 +37,12 @@ def rows_of_tensor(message: Tensor, field: str, shape: Shape, dtype: np.dtype[An
         data = message.data
         if len(data) == rows * math.prod(shape):
             return data, rows
-    return _convert(tensor.read(message, f"{field}.tensor"), f"{field}.tensor", dtype), rows
+    return _convert(tensor.read(message, f"{field}.tensor"), f"{field}.tensor", dtype).data, rows
 
 
 def rows_of_files(
     message: EncodedImages, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int, limits: LimitsConfig
-) -> tuple[Any, int]:
+) -> tuple[Buffer, int]:
     """As `rows_of_tensor`, from files of one image each, converted to the model's channels.
 
     Raises:
@@ -52,7 +55,7 @@ def rows_of_files(
         _decode(file, f"{field}.files[{index}]", shape, limits.max_image_pixels, resize=message.resize)
         for index, file in enumerate(message.files)
     ]
-    return _convert(np.stack(decoded), field, dtype), rows
+    return _convert(np.stack(decoded), field, dtype).data, rows
 
 
 def fill(message: Images, images: NDArray[np.float32], image_format: int) -> None:
@@ -95,16 +98,7 @@ def _decode(file: bytes, field: str, shape: Shape, limit_pixels: int, *, resize:
     height, width, channels = shape
     try:
         with Image.open(io.BytesIO(file), formats=_FORMATS) as image:
-            if image.width * image.height > limit_pixels:
-                raise InvalidArgumentError(
-                    field, f"wanted at most {limit_pixels} pixels, got {image.width} x {image.height}"
-                )
-            if image.size != (width, height) and not resize:
-                raise InvalidArgumentError(
-                    field,
-                    f"wanted {width} x {height} pixels, got {image.width} x {image.height}: "
-                    "send that size, or set resize",
-                )
+            _check_size(field, image.size, (width, height), limit_pixels, resize=resize)
             converted = image.convert(_MODES[channels])
             if converted.size != (width, height):
                 converted = converted.resize((width, height), Image.Resampling.LANCZOS)
@@ -116,6 +110,17 @@ def _decode(file: bytes, field: str, shape: Shape, limit_pixels: int, *, resize:
     except Exception as error:
         # A decoder of untrusted bytes raises whatever it likes.
         raise InvalidArgumentError(field, f"wanted a readable PNG, JPEG or WebP file: {error}") from error
+
+
+def _check_size(field: str, came: tuple[int, int], wanted: tuple[int, int], limit_pixels: int, *, resize: bool) -> None:
+    """Widths and heights; the header tells them before anything is decoded."""
+    if came[0] * came[1] > limit_pixels:
+        raise InvalidArgumentError(field, f"wanted at most {limit_pixels} pixels, got {came[0]} x {came[1]}")
+    if came != wanted and not resize:
+        raise InvalidArgumentError(
+            field,
+            f"wanted {wanted[0]} x {wanted[1]} pixels, got {came[0]} x {came[1]}: send that size, or set resize",
+        )
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

@@ -1,15 +1,15 @@
 """Labels such as stable and canary: <repository>/<name>/labels.json, {"stable": 1, "canary": 2}."""
 
-import json
 import logging
-import re
 from collections.abc import Container
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
 _LOGGER = logging.getLogger(__name__)
 LABELS_FILE = "labels.json"
-_PATTERN = re.compile(r"[a-z][a-z0-9-]*")
+_LABELS = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")], PositiveInt])
 
 
 def read_labels(folder: Path, loaded: Container[int], before: dict[str, int]) -> dict[str, int]:
@@ -30,19 +30,11 @@ def read_labels(folder: Path, loaded: Container[int], before: dict[str, int]) ->
 
 
 def _parse(path: Path) -> dict[str, int] | None:
-    """Content of the file; empty without a file, nothing where it cannot be read."""
+    """Content of the file; empty without a file, nothing where it cannot be used."""
     try:
-        content: Any = json.loads(path.read_bytes())
+        return _LABELS.validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValidationError) as error:
         _LOGGER.error('%s: wanted JSON such as {"stable": 1}: %s', path, error)  # noqa: TRY400 (the text says it all)
         return None
-    if not isinstance(content, dict):
-        _LOGGER.error('%s: wanted an object such as {"stable": 1}', path)
-        return None
-    labels: dict[Any, Any] = content
-    if not all(isinstance(k, str) and _PATTERN.fullmatch(k) and type(v) is int for k, v in labels.items()):
-        _LOGGER.error("%s: wanted names such as stable with version numbers, got %s", path, labels)
-        return None
-    return labels

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-
 from numpy.typing import NDArray
 
 from bundle import layout

@@ -15,7 +15,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 Labels: TypeAlias = tuple[str, ...]
-DURATIONS_SECONDS = tuple(mantissa * 10.0**power for power in range(-4, 1) for mantissa in (1, 2.5, 5)) + (10.0,)
+DURATIONS_SECONDS = (
+    *(float(f"{mantissa}e{power}") for power in range(-4, 1) for mantissa in (1, 2.5, 5)),
+    10.0,
+)
 BATCH_ROWS = tuple(float(2**power) for power in range(11))
 ERRORS = tuple(float(f"{10 ** (step / 4 - 5):.3g}") for step in range(21))
 DISTANCES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 20.0, 50.0)

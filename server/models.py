@@ -60,9 +60,9 @@ class ServedModel:
 class Snapshot:
     """The table at one moment; never changed, only replaced."""
 
-    models: Mapping[str, Mapping[int, ServedModel]] = field(default_factory=dict)
-    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    unready: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    models: Mapping[str, Mapping[int, ServedModel]]
+    labels: Mapping[str, Mapping[str, int]]
+    unready: Mapping[tuple[str, int], str]
     """Versions that are known and do not serve, with the reason."""
 
 
@@ -71,7 +71,7 @@ class ModelTable:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._snapshot = Snapshot()
+        self._snapshot = Snapshot({}, {}, {})
         self._routes: dict[tuple[str, str], ServedModel] = {}
         self._scanned = False
 

@@ -5,7 +5,6 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET6
 from socketserver import TCPServer
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -72,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
     def respond(self) -> tuple[HTTPStatus, str, bytes]:
         raise NotImplementedError
 
-    def do_GET(self) -> None:  # noqa: N802 (http.server's name)
+    def do_GET(self) -> None:
         status, content_type, body = self.respond()
         self.send_response(status)
         self.send_header("Content-Type", content_type)
@@ -83,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 (likewise)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (http.server's name)
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's name)
         """Probes and scrapes are no news."""
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from server.batcher import Batcher
 
 Array: TypeAlias = NDArray[Any]
+Buffer: TypeAlias = bytes | memoryview
 
 # Calls without a deadline queue as if they had this much time, so that those with one cannot starve them.
 _PATIENCE_SECONDS = 30.0
@@ -51,7 +52,7 @@ class Entry:
         "waiting",
     )
 
-    def __init__(self, call: Call, rows: Any, count: int, done: Callable[["Entry"], None]) -> None:
+    def __init__(self, call: Call, rows: Buffer, count: int, done: Callable[["Entry"], None]) -> None:
         self.call = call
         self.rows = rows
         self.count = count
@@ -69,7 +70,7 @@ class Slice(NamedTuple):
     """Rows start … stop - 1 of an entry's buffer."""
 
     entry: Entry
-    rows: Any
+    rows: Buffer
     start: int
     stop: int
 
@@ -97,7 +98,7 @@ class RowQueue:
         """Mark an entry as gone; the rows that were still waiting. The heap forgets it when it comes up."""
         rows = entry.waiting
         entry.dropped = True
-        entry.rows = None
+        entry.rows = b""
         entry.waiting = 0
         self._count(entry, -rows)
         # Every live entry has a row at least.

@@ -31,7 +31,11 @@ class Parts:
 
 
 def replay(signature: Signature, session: Session, golden: Golden) -> float:
-    """Largest error over the golden cases of one graph."""
+    """Largest error over the golden cases of one graph.
+
+    Raises:
+        SelfTestError: it exceeds the tolerance, or a case is missing.
+    """
     cases = golden.cases.get(signature.name, ())
     if not cases:
         raise SelfTestError(f"golden.npz: wanted a case for signature {signature.name!r}, got none")
@@ -57,6 +61,11 @@ def _golden_input(signature: Signature, inputs: Mapping[str, NDArray[Any]]) -> N
 
 
 def replay_sample(parts: Parts, case: SampleCase) -> None:
+    """Compare what the golden seed draws: latents to the bit, images within tolerance.
+
+    Raises:
+        SelfTestError: they differ.
+    """
     model, statistics = parts.model, parts.statistics
     if statistics is None:
         drawn = latents.standard(case.seed, 0, case.count, model.latent_size, case.temperature)
@@ -71,7 +80,11 @@ def replay_sample(parts: Parts, case: SampleCase) -> None:
 
 
 def check_invariance(signature: Signature, session: Session, golden: Golden) -> None:
-    """Each golden row alone against the row in company, to the bit."""
+    """Compare each golden row alone with the row in company, to the bit.
+
+    Raises:
+        SelfTestError: they differ.
+    """
     for case in golden.cases[signature.name]:
         batch = _golden_input(signature, case.inputs)
         together = session.run(batch)

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
-import onnxruntime as ort
+import onnxruntime
 from autoencoder.v1 import model_pb2
 from autoencoder.v1.model_pb2 import Signature, TensorSpec
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 from bundle.errors import BundleError
 from server.config import SessionConfig
 
+# onnxruntime ships no types.
+ort: Any = onnxruntime
+OrtSession: TypeAlias = Any
+OrtOptions: TypeAlias = Any
 Array: TypeAlias = NDArray[Any]
 Provider: TypeAlias = Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
 
@@ -70,7 +74,7 @@ def choose_provider(config: SessionConfig) -> Provider:
 class Session:
     """One graph, ready to run: rows in, one array per output."""
 
-    def __init__(self, session: ort.InferenceSession, signature: Signature, provider: Provider) -> None:
+    def __init__(self, session: OrtSession, signature: Signature, provider: Provider) -> None:
         spec = signature.inputs[0]
         self.provider = provider
         self.dtype = DTYPES[spec.data_type]
@@ -100,13 +104,13 @@ class Session:
 
     def run(self, batch: Array) -> Sequence[Array]:
         """(rows, …) to one array per output, (rows, …) each; safe from several threads."""
-        return self._session.run(self._outputs, {self._input: batch})  # pyright: ignore[reportReturnType] (dense only)
+        return self._session.run(self._outputs, {self._input: batch})
 
 
 class CudaSession(Session):
     """A session on CUDA: batches are padded to the signature's buckets, buffers are bound once and reused."""
 
-    def __init__(self, session: ort.InferenceSession, signature: Signature, provider: Provider) -> None:
+    def __init__(self, session: OrtSession, signature: Signature, provider: Provider) -> None:
         super().__init__(session, signature, provider)
         self._specs = list(signature.outputs)
         self._buckets = sorted(signature.batch_buckets) or [1]
@@ -135,7 +139,7 @@ class CudaSession(Session):
 class _BoundBatch:
     """Input and output buffers of one batch size on the device."""
 
-    def __init__(self, session: ort.InferenceSession, name: str, padded: Array, outputs: Sequence[TensorSpec]) -> None:
+    def __init__(self, session: OrtSession, name: str, padded: Array, outputs: Sequence[TensorSpec]) -> None:
         self._session = session
         self._padded = padded
         self._input = ort.OrtValue.ortvalue_from_numpy(padded, "cuda", 0)
@@ -158,7 +162,7 @@ class _BoundBatch:
         return [value.numpy() for value in self._outputs]
 
 
-def _options(config: SessionConfig) -> ort.SessionOptions:
+def _options(config: SessionConfig) -> OrtOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = config.intra_op_threads
     options.inter_op_num_threads = 1
@@ -206,7 +210,7 @@ def _cuda_problem(config: SessionConfig) -> str | None:
     return None if session.get_providers()[0] == CUDA else "onnxruntime gave another provider"
 
 
-def _check_interface(session: ort.InferenceSession, signature: Signature) -> None:
+def _check_interface(session: OrtSession, signature: Signature) -> None:
     if len(signature.inputs) != 1 or not signature.outputs:
         raise BundleError(f"{signature.file}: wanted a graph with one input and outputs")
     for specs, nodes, kind in (

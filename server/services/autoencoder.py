@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 
 from server import images, tensor
@@ -76,7 +75,7 @@ class AutoencoderService:
         limit = self._graphs.limits.max_request_rows
         latents = tensor.read_latents(request.latents, "latents", served.latent_size, limit)
         done = partial(self._imaged, pb.DecodeResponse, request.image_format)
-        self._graphs.run(call, "decode", latents, len(latents), done)
+        self._graphs.run(call, "decode", latents.data, len(latents), done)
 
     def denoise(self, call: Call, request: pb.DenoiseRequest) -> None:
         """Noisy images to clean ones."""

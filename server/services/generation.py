@@ -16,7 +16,7 @@ from server.call import Call
 from server.errors import InvalidArgumentError
 from server.models import ServedModel
 from server.row_queue import Entry
-from server.services.graph_calls import GraphCalls, Latents, Source
+from server.services.graph_calls import GraphCalls, ImagesResponse, Latents, Source
 
 # Seeds that the server draws survive a trip through JSON and JavaScript.
 _SEED_LIMIT = 2**53
@@ -100,11 +100,11 @@ class Generation:
         tensor.fill(response.latents, moved)
         self._decode(call, moved, response, request.image_format)
 
-    def _decode(self, call: Call, points: Latents, response: Any, image_format: int) -> None:
+    def _decode(self, call: Call, points: Latents, response: ImagesResponse, image_format: int) -> None:
         done = partial(self._decoded, response, image_format)
-        self._graphs.run(call, "decode", np.ascontiguousarray(points), len(points), done)
+        self._graphs.run(call, "decode", np.ascontiguousarray(points).data, len(points), done)
 
-    def _decoded(self, response: Any, image_format: int, entry: Entry) -> None:
+    def _decoded(self, response: ImagesResponse, image_format: int, entry: Entry) -> None:
         self._graphs.answer_images(entry.call, response, entry.outputs[0], image_format)
 
 
@@ -115,8 +115,10 @@ def _prior(served: ServedModel, seed: int, count: int, temperature: float) -> La
     return served.statistics.sample(seed, 0, count, temperature, prior)
 
 
-def _source(request: Any, oneof: str, image_field: str, latent_field: str, limit_rows: int) -> Source:
-    given = request.WhichOneof(oneof)
+def _source(
+    request: pb.InterpolateRequest | pb.EditRequest, oneof: str, image_field: str, latent_field: str, limit_rows: int
+) -> Source:
+    given: str | None = request.WhichOneof(oneof)  # pyright: ignore[reportArgumentType] (of one of the two)
     if given is None:
         raise InvalidArgumentError(oneof, f"wanted {image_field} or {latent_field}, got neither")
     value = getattr(request, given)

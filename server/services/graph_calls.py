@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
@@ -15,10 +15,17 @@ from server.config import LimitsConfig
 from server.dispatcher import Dispatcher
 from server.errors import InvalidArgumentError
 from server.models import ModelTable, ServedModel
-from server.row_queue import Entry
+from server.row_queue import Buffer, Entry
 
 Latents: TypeAlias = NDArray[np.float32]
 Done: TypeAlias = Callable[[Entry], None]
+
+
+class ModelRequest(Protocol):
+    """A request that names a model."""
+
+    model_name: str
+    model_version: str
 
 
 class Response(Protocol):
@@ -61,14 +68,14 @@ class GraphCalls:
         self.limits = limits
         self._dispatcher = dispatcher
 
-    def model(self, call: Call, request: Any, method: str) -> ServedModel:
+    def model(self, call: Call, request: ModelRequest, method: str) -> ServedModel:
         """Find the model that a request names, for a method that it must have."""
         served = self.table.get(request.model_name, request.model_version)
         call.served = served
         served.check(method)
         return served
 
-    def run(self, call: Call, signature: str, rows: Any, count: int, done: Done) -> None:
+    def run(self, call: Call, signature: str, rows: Buffer, count: int, done: Done) -> None:
         """Queue `count` rows for a graph of the call's model; `done` gets its outputs."""
         assert call.served is not None  # noqa: S101 (every caller has found its model)
         call.served.batchers[signature].submit(Entry(call, rows, count, done))
@@ -122,7 +129,7 @@ class GraphCalls:
         rows, count = self._pixels(call, signature, message, field, self.limits.max_request_rows)
         self.run(call, signature, rows, count, done)
 
-    def _pixels(self, call: Call, signature: str, message: pb.Images, field: str, limit: int) -> tuple[Any, int]:
+    def _pixels(self, call: Call, signature: str, message: pb.Images, field: str, limit: int) -> tuple[Buffer, int]:
         served = call.served
         assert served is not None  # noqa: S101 (as above)
         dtype = served.input_types[signature]
@@ -136,7 +143,7 @@ class GraphCalls:
         served = call.served
         assert served is not None  # noqa: S101 (as above)
         latents: dict[str, Latents] = {}
-        pixels: list[tuple[str, Any, int]] = []
+        pixels: list[tuple[str, Buffer, int]] = []
         for source in sources:
             if source.images is not None:
                 rows, count = self._pixels(call, "encode", source.images, source.field, source.limit_rows)
@@ -156,7 +163,7 @@ class GraphCalls:
 def _split(
     sources: Sequence[Source],
     latents: dict[str, Latents],
-    pixels: Sequence[tuple[str, Any, int]],
+    pixels: Sequence[tuple[str, Buffer, int]],
     done: Callable[[list[Latents]], None],
     entry: Entry,
 ) -> None:

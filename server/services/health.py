@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TypeAlias
 
 import grpc
+from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+Context: TypeAlias = "aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]"
 
 
 class HealthService(health_pb2_grpc.HealthServicer):
@@ -38,7 +41,7 @@ class HealthService(health_pb2_grpc.HealthServicer):
                 self._loop.call_soon_threadsafe(self._wake)
 
     async def Check(  # noqa: N802 (the RPC's name)
-        self, request: HealthCheckRequest, context: Any
+        self, request: HealthCheckRequest, context: Context
     ) -> HealthCheckResponse:
         """Status of one service or model."""
         if request.service not in self._serving:
@@ -46,7 +49,7 @@ class HealthService(health_pb2_grpc.HealthServicer):
         return HealthCheckResponse(status=self._status(request.service))
 
     async def Watch(  # noqa: N802 (the RPC's name)
-        self, request: HealthCheckRequest, context: Any
+        self, request: HealthCheckRequest, context: Context
     ) -> None:
         """Status of one service or model, now and whenever it changes."""
         sent = None

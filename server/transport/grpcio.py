@@ -25,6 +25,7 @@ from server.transport.reflection import add_reflection
 _Settled: TypeAlias = "asyncio.Future[bytes | Status]"
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 # Clients may ping every ten seconds, with calls or without.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -104,7 +105,7 @@ class GrpcioTransport:
         server = aio.server(options=[*_OPTIONS, ("grpc.max_receive_message_length", self._endpoint.max_message_bytes)])
         try:
             port = await self._listen(server)
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 (the caller of start gets it)
             self._port.set_exception(error)
             return
         self._port.set_result(port)
@@ -114,7 +115,7 @@ class GrpcioTransport:
 
     async def _listen(self, server: aio.Server) -> int:
         await self._health.attach(self._loop)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)  # pyright: ignore[reportUnknownMemberType]
         if self._reflection:
             add_reflection(server)
         # The last, because it takes every path.
@@ -181,24 +182,24 @@ class _Handlers(grpc.GenericRpcHandler):
         methods: dict[str, Method],
     ) -> None:
         self._unknown = unknown
-        self._known: dict[str, Any] = {path: _unary_handler(unary, method) for path, method in methods.items()}
+        self._known: dict[str, Handler] = {path: _unary_handler(unary, method) for path, method in methods.items()}
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         """Handler for a call."""
         path = handler_call_details.method
         return self._known.get(path) or _refusal(self._unknown, path)
 
 
-def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]], method: Method) -> Any:
+def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]], method: Method) -> Handler:
     async def handle(payload: bytes, context: _Context) -> bytes:
         return await unary(method, payload, context)
 
     return grpc.unary_unary_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (aio takes coroutines)
 
 
-def _refusal(unknown: Callable[[str, _Context], Awaitable[None]], path: str) -> Any:
+def _refusal(unknown: Callable[[str, _Context], Awaitable[None]], path: str) -> Handler:
     # A stream on both sides, because it answers calls of any kind.
-    async def handle(_: Any, context: _Context) -> None:
+    async def handle(_: object, context: _Context) -> None:
         await unknown(path, context)
 
     return grpc.stream_stream_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (as above)

@@ -3,16 +3,20 @@
 import logging
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from grpc import StatusCode
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from server.call import Call
 from server.endpoint import Endpoint, Method
 from server.errors import Status
 from server.transport import BindError
 from server.transport.grpcio import GrpcioTransport
+
+if TYPE_CHECKING:
+    from pygrpc_native._native import DetailedEvent
+
+    from server.call import Call
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_EVENTS = 256
@@ -81,9 +85,9 @@ class NativeTransport:
                     _LOGGER.exception("an event of the native transport failed")
             more = self._endpoint.run_ready()
 
-    def _take(self, event: Any) -> None:
+    def _take(self, event: "DetailedEvent") -> None:
         kind, token, method_id, payload, _, details = event
-        if kind != EVENT_CALL:
+        if kind != EVENT_CALL or payload is None or details is None:
             self._cancel(token)
             return
         metadata, _, seconds_left = details
