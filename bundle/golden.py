@@ -73,12 +73,7 @@ class Golden:
 
 def max_error(actual: NDArray[Any], expected: NDArray[Any]) -> float:
     """Largest |actual - expected|; infinite where shapes differ or a value is not finite."""
-    if actual.shape != expected.shape:
-        return float("inf")
-    if actual.size == 0:
-        return 0.0
-    error = float(np.max(np.abs(actual.astype(np.float64) - expected.astype(np.float64))))
-    return error if np.isfinite(error) else float("inf")
+    return _largest(actual, expected, np.ones(()))
 
 
 def agrees(actual: NDArray[Any], expected: NDArray[Any], tolerance: float = 0.0) -> bool:
@@ -88,14 +83,19 @@ def agrees(actual: NDArray[Any], expected: NDArray[Any], tolerance: float = 0.0)
 
 def excess(actual: NDArray[Any], expected: NDArray[Any], tolerance: float = 0.0) -> float:
     """Largest |actual - expected| as a multiple of what is allowed; infinite as in `max_error`."""
+    if tolerance > 0:
+        return _largest(actual, expected, np.asarray(tolerance))
+    return _largest(actual, expected, ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(expected.astype(np.float64)))
+
+
+def _largest(actual: NDArray[Any], expected: NDArray[Any], unit: NDArray[np.float64]) -> float:
     if actual.shape != expected.shape:
         return float("inf")
     if actual.size == 0:
         return 0.0
-    reference = expected.astype(np.float64)
-    allowed = tolerance if tolerance > 0 else ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(reference)
-    ratio = float(np.max(np.abs(actual.astype(np.float64) - reference) / allowed))
-    return ratio if np.isfinite(ratio) else float("inf")
+    with np.errstate(invalid="ignore", over="ignore"):
+        largest = float(np.max(np.abs(actual.astype(np.float64) - expected.astype(np.float64)) / unit))
+    return largest if np.isfinite(largest) else float("inf")
 
 
 def _sample_arrays(case: SampleCase) -> dict[str, Any]:

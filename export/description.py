@@ -79,7 +79,7 @@ def _provenance(meta: Mapping[str, Any], weights_sha256: str) -> dict[str, str]:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
+    numbers = {name: float(value) for name, value in metrics.items() if type(value) in {int, float}}
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 

@@ -16,6 +16,7 @@ from export import gate, graphs, report, signatures, vectors
 from export.description import describe, with_measurements
 from export.errors import ExportError, Failure, GateError, InputError
 from export.gate import Subject, Verdict
+from export.isolation import Isolation
 from export.publish import check_place, publish
 from export.weights import unfit_weights
 from training import checkpoint
@@ -66,7 +67,8 @@ def export_checkpoint(
     say(f"{name}: building graphs")
     candidate = assemble(loaded, weights)
     say(f"{name}: checking {len(candidate.subject.graphs)} graphs")
-    verdict = gate.judge(candidate.subject, candidate.golden)
+    with Isolation() as apart:
+        verdict = gate.judge(candidate.subject, candidate.golden, apart)
     check_reproducible(candidate, assemble(loaded, weights))
     described = candidate.with_verdict(verdict)
     contents = candidate.contents | {REPORT_FILE: report.encode(described, verdict, perf_counter() - start)}

@@ -74,21 +74,20 @@ def exact_methods(model: nn.Module) -> list[tuple[Method, Signature]]:
     return [(method, signatures.signature(method.name, about)) for method in signatures.methods(double)]
 
 
-def judge(subject: Subject, golden: Golden) -> Verdict:
+def judge(subject: Subject, golden: Golden, apart: Isolation) -> Verdict:
     """Pass all checks but that of reproducibility, which is `exporter`'s.
 
     Raises:
         GateError: a check refused.
     """
-    with Isolation() as apart:
-        check_structure(subject, apart)
-        check_weights(subject)
-        exact = exact_methods(subject.model)
-        measured, latencies = _measure(subject, exact, apart)
-        check_numbers(measured)
-        check_invariance(measured)
-        quality = check_quality(subject, exact, apart)
-        check_golden(subject.graphs, golden, apart)
+    check_structure(subject, apart)
+    check_weights(subject)
+    exact = exact_methods(subject.model)
+    measured, latencies = _measure(subject, exact, apart)
+    check_numbers(measured)
+    check_invariance(measured)
+    quality = check_quality(subject, exact, apart)
+    check_golden(subject.graphs, golden, apart)
     return Verdict(measured, latencies, quality)
 
 
@@ -96,7 +95,7 @@ def check_structure(subject: Subject, apart: Isolation) -> None:
     """Form of the graphs: what `structure` and `bundle.graph` say."""
     failures: list[Failure] = []
     for signature in subject.signatures:
-        with _crash_refused("structure", signature.name):
+        with crash_refused("structure", signature.name):
             found = apart.run(form_problems, subject.graphs[signature.name], signature)
         failures += [Failure(signature.name, "", problem) for problem in found]
     _refuse("structure", failures)
@@ -149,7 +148,7 @@ def check_quality(subject: Subject, exact: Sequence[tuple[Method, Signature]], a
     inputs = noisy(subject.images) if method.name == "denoise" else subject.images
     targets, output = subject.images / 255, signature.outputs[0].name
     network = float(np.mean((answer(method, inputs, signature)[output] - targets) ** 2))
-    with _crash_refused("quality", method.name):
+    with crash_refused("quality", method.name):
         graph = apart.run(parity.mean_squared_error, subject.graphs[method.name], inputs, targets, output)
     quality = Quality(method.name, graph, network)
     if not quality.relative_difference <= _QUALITY_TOLERANCE:
@@ -162,7 +161,7 @@ def check_golden(graphs: Mapping[str, bytes], golden: Golden, apart: Isolation) 
     """The test that a server will make when it loads the bundle."""
     failures: list[Failure] = []
     for name, graph in graphs.items():
-        with _crash_refused("golden vectors", name):
+        with crash_refused("golden vectors", name):
             found = apart.run(golden_problems, graph, golden.cases[name])
         failures += [Failure(name, "golden vectors", problem) for problem in found]
     _refuse("golden vectors", failures)
@@ -177,7 +176,7 @@ def _measure(
     for method, signature in exact:
         tried = trials(method, signature, subject.images, buckets[-1])
         graph = subject.graphs[signature.name]
-        with _crash_refused("numbers", signature.name):
+        with crash_refused("numbers", signature.name):
             measured[signature.name] = apart.run(parity.measure, graph, tried)
             latencies[signature.name] = apart.run(latencies_ms, graph, tried[0].inputs, buckets)
     return measured, latencies
@@ -189,7 +188,7 @@ def _refuse(check: str, failures: Sequence[Failure]) -> None:
 
 
 @contextmanager
-def _crash_refused(check: str, signature: str) -> Generator[None]:
+def crash_refused(check: str, signature: str) -> Generator[None]:
     """A graph that the runtime refuses, or that kills it, fails the check."""
     try:
         yield

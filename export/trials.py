@@ -52,7 +52,13 @@ def answer(method: Method, rows: Array, signature: Signature) -> dict[str, Array
 def encode(model: nn.Module, images: Array) -> NDArray[np.float32]:
     """(N, H, W, C) uint8 to latents (N, D), computed in the precision of the network."""
     with torch.no_grad():
-        return _array(Encode(model)(torch.tensor(images))[0]).astype(np.float32)
+        return narrowed(_array(Encode(model)(torch.tensor(images))[0]))
+
+
+def narrowed(values: Array) -> NDArray[np.float32]:
+    """To float32; what does not fit becomes infinite, and the check of numbers refuses it."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 def noisy(images: Array) -> NDArray[np.float32]:

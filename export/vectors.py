@@ -10,7 +10,7 @@ from bundle.golden import Case, Golden, SampleCase
 from bundle.latents import LatentStatistics, prior, standard
 from bundle.noise import Purpose, normals, uniforms
 from export.signatures import Decode, Method
-from export.trials import Array, answer, encode, noisy, repeated
+from export.trials import Array, answer, encode, narrowed, noisy, repeated
 
 _ROWS = 4
 _SEED = 20260117
@@ -35,7 +35,7 @@ def draw(family: str, latent_size: int, latents: LatentStatistics | None, seed: 
 
 
 def _case(method: Method, signature: Signature, rows: Array) -> Case:
-    outputs = {name: array.astype(np.float32) for name, array in answer(method, rows, signature).items()}
+    outputs = {name: narrowed(array) for name, array in answer(method, rows, signature).items()}
     return Case({signature.inputs[0].name: rows}, outputs)
 
 
@@ -54,5 +54,5 @@ def _sample(method: Method, signature: Signature, latents: LatentStatistics | No
     drawn = draw(method.model.family, method.model.latent_size, latents, _SEED)
     if drawn is None:
         return None
-    images = answer(method, drawn, signature)["images"].astype(np.float32)
+    images = narrowed(answer(method, drawn, signature)["images"])
     return SampleCase(_SEED, _ROWS, _TEMPERATURE, drawn, images)

@@ -68,7 +68,6 @@ def test_errors_are_measured_without_wrapping() -> None:
         (np.array([0.0]), np.array([np.nan])),
     ],
 )
-@pytest.mark.filterwarnings("ignore:invalid value")
 def test_what_is_not_finite_never_agrees(actual: NDArray[np.float64], expected: NDArray[np.float64]) -> None:
     assert max_error(actual, expected) == float("inf")
     assert not agrees(actual, expected)

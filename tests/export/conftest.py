@@ -1,0 +1,48 @@
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# `networks` lies beside the tests; with importlib's import mode pytest adds no folder to the path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import networks
+
+from export import gate, graphs, signatures, vectors
+from export.gate import Subject
+from export.isolation import Isolation
+
+
+@pytest.fixture(scope="session")
+def apart() -> Iterator[Isolation]:
+    """One process apart for all tests: starting it takes a second."""
+    with Isolation() as isolation:
+        yield isolation
+
+
+def make_subject(network: networks.Network) -> Subject:
+    """A network, its graphs and images, as export hands them to the gate."""
+    model = graphs.folded(network)
+    about = signatures.facts(model)
+    built = {m.name: graphs.build(m, signatures.signature(m.name, about)) for m in signatures.methods(model)}
+    return Subject(model, built, networks.blobs(64, network.image_shape))
+
+
+@pytest.fixture(scope="session")
+def subjects() -> dict[str, Subject]:
+    """A subject of each family, grey and colour, square and not."""
+    return {
+        "ae": make_subject(networks.weighted(networks.Autoencoder((8, 8, 1)))),
+        "multitask": make_subject(networks.weighted(networks.Multitask((6, 10, 3)))),
+        "denoiser": make_subject(networks.weighted(networks.Denoiser((12, 8, 3)))),
+    }
+
+
+@pytest.fixture(scope="session")
+def goldens(subjects: dict[str, Subject]) -> dict[str, vectors.Golden]:
+    """Golden vectors of each subject."""
+    return {
+        family: vectors.golden(gate.exact_methods(subject.model), subject.images, None)
+        for family, subject in subjects.items()
+    }
