@@ -9,7 +9,9 @@ from pathlib import Path
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent
-PROTOS = sorted(path for path in ROOT.glob("autoencoder/**/*.proto"))
+# google/ is vendored for other languages and has stubs of its own on PyPI.
+PACKAGES = ("autoencoder", "inference")
+PROTOS = sorted(path for package in PACKAGES for path in ROOT.glob(f"{package}/**/*.proto"))
 
 
 def generate(out: Path) -> None:
@@ -38,7 +40,8 @@ def differing(fresh: Path) -> list[str]:
     """Names of committed stubs that differ from those under `fresh`, and of missing or surplus ones."""
 
     def stubs(root: Path) -> dict[str, bytes]:
-        return {str(path.relative_to(root)): path.read_bytes() for path in root.glob("autoencoder/**/*_pb2*.py*")}
+        paths = (path for package in PACKAGES for path in root.glob(f"{package}/**/*_pb2*.py*"))
+        return {str(path.relative_to(root)): path.read_bytes() for path in paths}
 
     committed, generated = stubs(ROOT), stubs(fresh)
     return sorted(name for name in committed | generated if committed.get(name) != generated.get(name))
