@@ -31,7 +31,10 @@ def main() -> int:
 def _serve(config: Config) -> int:
     # Not before the settings are right: onnxruntime and grpc take a while to load.
     from server.app import App  # noqa: PLC0415
+    from server.bundle_signature import SignatureKeyError  # noqa: PLC0415
+    from server.security import TokenFileError  # noqa: PLC0415
     from server.session import DeviceError  # noqa: PLC0415
+    from server.tls import TlsError  # noqa: PLC0415
     from server.transport import BindError  # noqa: PLC0415
 
     stop = threading.Event()
@@ -40,11 +43,11 @@ def _serve(config: Config) -> int:
     try:
         app = App(config)
         line = app.start()
-    except (BindError, DeviceError) as error:
+    except (BindError, DeviceError, SignatureKeyError, TlsError, TokenFileError) as error:
         print(f"python -m server: {error}", file=sys.stderr)
         return 1
     if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, _calling(app.repository.rescan))
+        signal.signal(signal.SIGHUP, _calling(app.reload))
     print(line, flush=True)
     stop.wait()
     app.stop()

@@ -1,8 +1,6 @@
 """The parts of a server, and the order in which they start and stop."""
 
 import importlib.metadata
-import importlib.util
-import ipaddress
 import logging
 import threading
 import time
@@ -10,6 +8,7 @@ import time
 import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 
+from server.bundle_signature import SignatureCheck
 from server.config import Config
 from server.dispatcher import Dispatcher
 from server.endpoint import Endpoint
@@ -19,12 +18,13 @@ from server.models import ModelTable
 from server.monitor import Monitor
 from server.readiness import ReadinessCheck
 from server.repository import ModelRepository
+from server.security import Gate
 from server.services import autoencoder
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
 from server.session import RUNTIME_VERSION, choose_provider
-from server.transport import Transport
-from server.transport.grpcio import GrpcioTransport
+from server.tls import Certificates
+from server.transport.choice import admin_transport, join, main_transport
 
 _LOGGER = logging.getLogger(__name__)
 # Scripts that wait for the line of `App.start` should find the models there, if they can be loaded at once.
@@ -48,7 +48,9 @@ class App:
         self._readiness = ReadinessCheck(self.table, strict=config.strict_readiness)
         self._health = HealthService()
         self._dispatcher = Dispatcher(config.heavy_threads, config.worker_niceness)
-        loader = Loader(config, choose_provider(config), self._dispatcher, self.metrics)
+        self._gate = Gate(config.token_file)
+        self._signatures = SignatureCheck(config.require_signature)
+        loader = Loader(config, choose_provider(config), self._signatures, self._dispatcher, self.metrics)
         self.repository = ModelRepository(
             config.repository,
             config.versions,
@@ -58,12 +60,12 @@ class App:
             self.metrics,
             self._tell_health,
         )
-        graphs = GraphCalls(self.table, self._dispatcher, config)
-        declared = [f"/{autoencoder.SERVICE}/{name}" for name in _declared()]
-        methods = autoencoder.methods(graphs)
-        self._endpoint = Endpoint(methods, declared, self._dispatcher, self.metrics, config.max_message_bytes)
         self._monitor = Monitor(config.host, config.metrics_port, self.metrics.registry, self._readiness)
-        self._transport = self._make_transport()
+        self._certificates = _certificates(config)
+        self._endpoint = self._make_endpoint(model_control=config.model_control)
+        self._transport = main_transport(config, self._endpoint, self._health, self._certificates)
+        self._admin_endpoint = self._make_endpoint(model_control=True)
+        self._admin = admin_transport(config, self._admin_endpoint, self._certificates)
         self._stopped = threading.Event()
 
     def start(self) -> str:
@@ -71,8 +73,11 @@ class App:
 
         Raises:
             BindError: a port is taken.
+            TokenFileError, TlsError, SignatureKeyError: a file cannot be used.
         """
         config = self._config
+        self._gate.start()
+        self._signatures.start()
         self.metrics.before_collect.append(self._flush_drift)
         self.metrics.start()
         versions = (importlib.metadata.version("hourglass"), RUNTIME_VERSION, grpc.__version__)
@@ -80,6 +85,7 @@ class App:
         metrics_port = self._monitor.start()
         try:
             port = self._transport.start()
+            self._start_admin()
         except BaseException:
             self._monitor.close()
             raise
@@ -88,7 +94,14 @@ class App:
         reason = self._readiness.check()
         if not reason.ready:
             _LOGGER.warning("not ready: %s", reason.reason)
-        return f"listening grpc={_join(config.host, port)} metrics={_join(config.host, metrics_port)}"
+        return f"listening grpc={join(config.host, port)} metrics={join(config.host, metrics_port)}"
+
+    def reload(self) -> None:
+        """Read certificates and tokens again, look for changes in the repository, and at refused versions again."""
+        self._gate.reload()
+        if self._certificates is not None:
+            self._certificates.reload()
+        self.repository.rescan()
 
     def stop(self) -> None:
         """Become unready, refuse new calls after the lame-duck time, answer those accepted, then close."""
@@ -96,6 +109,7 @@ class App:
         self._tell_health()
         time.sleep(self._config.lame_duck_seconds)
         self._endpoint.drain()
+        self._admin_endpoint.drain()
         deadline = time.monotonic() + self._config.drain_seconds
         while (left := self.metrics.requests_in_flight()) and time.monotonic() < deadline:
             time.sleep(_DRAIN_POLL_SECONDS)
@@ -103,24 +117,35 @@ class App:
             _LOGGER.warning("%d requests are not answered after %g s", left, self._config.drain_seconds)
         time.sleep(_FLUSH_SECONDS)
         self._transport.close()
+        if self._admin is not None:
+            self._admin.close()
         self.repository.close()
         self._dispatcher.close()
         self._monitor.close()
 
-    def _make_transport(self) -> Transport:
+    def _make_endpoint(self, *, model_control: bool) -> Endpoint:
         config = self._config
-        address = _join(config.host, config.port)
-        if _wants_native(config):
-            from server.transport.native import NativeTransport  # noqa: PLC0415 (may not be installed)
+        methods = autoencoder.methods(GraphCalls(self.table, self._dispatcher, config))
+        declared = [f"/{autoencoder.SERVICE}/{name}" for name in _declared()]
+        return Endpoint(
+            methods,
+            declared,
+            self._dispatcher,
+            self.metrics,
+            self._gate,
+            config.max_message_bytes,
+            model_control=model_control,
+        )
 
-            if not _is_loopback(config.host):
-                _LOGGER.warning(
-                    "the native transport has no TLS, no limits on connection age and client pings: "
-                    "beyond loopback put a proxy before it, or use --transport grpcio"
-                )
-            behind = GrpcioTransport(self._endpoint, self._health, None, reflection=config.reflection)
-            return NativeTransport(self._endpoint, behind, address, config.io_threads)
-        return GrpcioTransport(self._endpoint, self._health, address, reflection=config.reflection)
+    def _start_admin(self) -> None:
+        if self._admin is None:
+            return
+        try:
+            port = self._admin.start()
+        except BaseException:
+            self._transport.close()
+            raise
+        _LOGGER.info("the admin port is %s", join(self._config.admin_host, port))
 
     def _tell_health(self) -> None:
         self._health.update(self._readiness.serving((autoencoder.SERVICE,)))
@@ -134,18 +159,7 @@ def _declared() -> list[str]:
     return [method.name for method in pb.DESCRIPTOR.services_by_name["AutoencoderService"].methods]
 
 
-def _wants_native(config: Config) -> bool:
-    if config.transport == "auto":
-        return importlib.util.find_spec("pygrpc_native") is not None
-    return config.transport == "native"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _certificates(config: Config) -> Certificates | None:
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+    return Certificates(config.tls_certificate, config.tls_key, config.tls_client_ca)

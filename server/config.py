@@ -1,7 +1,8 @@
 """Every setting of the server: a flag, an environment variable, a default, a unit."""
 
+import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -12,6 +13,7 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
@@ -39,6 +41,34 @@ class LimitsConfig(BaseModel):
     max_image_pixels: PositiveInt = Field(4_194_304, description="pixels of an encoded image, before decoding")
 
 
+class ConnectionConfig(BaseModel):
+    """What one caller may hold of the transport."""
+
+    max_connections: PositiveInt = Field(4096, description="connections at a time; grpcio transport only")
+    max_concurrent_streams: PositiveInt = Field(1024, description="calls at a time per connection")
+    max_header_bytes: PositiveInt = Field(16_384, description="size of a call's metadata, in bytes")
+    max_connection_age_seconds: NonNegativeFloat = Field(
+        0, description="ask clients to connect anew after this time, in s; 0: never; grpcio transport only"
+    )
+
+
+class SecurityConfig(BaseModel):
+    """Who may call, and over what."""
+
+    tls_certificate: Path | None = Field(None, description="PEM file of the certificate chain; turns TLS on")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's key")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of the authorities whose clients alone may connect (mutual TLS)"
+    )
+    token_file: Path | None = Field(None, description="file of bearer tokens, `RIGHT TOKEN` a line; turns them on")
+    model_control: bool = Field(default=False, description="load and unload models on request at the gRPC port too")
+    admin_host: str = Field("127.0.0.1", description="address of the admin port")
+    admin_port: Port | None = Field(None, description="port that loads and unloads models on request; off unless set")
+    require_signature: Path | None = Field(
+        None, description="PEM file of an Ed25519 public key; serve only bundles whose model.sig it verifies"
+    )
+
+
 class SessionConfig(BaseModel):
     """How onnxruntime runs the graphs."""
 
@@ -49,7 +79,7 @@ class SessionConfig(BaseModel):
     cuda_memory_limit_bytes: NonNegativeInt = Field(0, description="memory per CUDA session, in bytes; 0: no limit")
 
 
-class Config(BatchingConfig, LimitsConfig, SessionConfig, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic merges them)
+class Config(BatchingConfig, LimitsConfig, ConnectionConfig, SecurityConfig, SessionConfig, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic merges them)
     """Settings of `python -m server`; each is also HOURGLASS_<NAME> in the environment."""
 
     model_config = SettingsConfigDict(
@@ -88,6 +118,29 @@ class Config(BatchingConfig, LimitsConfig, SessionConfig, BaseSettings):  # pyri
             raise ValueError(f"wanted latest, all, or version numbers such as 1,3, got {value!r}")
         return value
 
+    @model_validator(mode="after")
+    def _secure(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("wanted both of --tls-certificate and --tls-key, got one of them")
+        if self.tls_certificate is None and self.tls_client_ca is not None:
+            raise ValueError("--tls-client-ca works with --tls-certificate and --tls-key alone")
+        if self.tls_certificate is not None and self.transport == "native":
+            raise ValueError("the native transport has no TLS: wanted --transport grpcio or auto beside a certificate")
+        if self.token_file is not None and self.tls_certificate is None and not self._stays_here():
+            raise ValueError("tokens travel beyond this machine only under TLS: give --tls-certificate and --tls-key")
+        return self
+
+    def _stays_here(self) -> bool:
+        return is_loopback(self.host) and (self.admin_port is None or is_loopback(self.admin_host))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
 
 def explain(error: ValidationError | SettingsError) -> str:
     """One sentence for each setting that is wrong."""
@@ -95,7 +148,10 @@ def explain(error: ValidationError | SettingsError) -> str:
         return str(error)
     lines: list[str] = []
     for problem in error.errors(include_url=False, include_context=False):
-        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        if not problem["loc"]:
+            lines.append(problem["msg"])
+            continue
+        name = str(problem["loc"][0])
         flag = f"--{name.replace('_', '-')} (HOURGLASS_{name.upper()})"
         came = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
         lines.append(f"{flag}: {problem['msg']}{came}")

@@ -10,8 +10,16 @@ from google.protobuf.message import DecodeError
 
 from server.call import FOREVER, Call, Metadata, Replies, Token
 from server.dispatcher import Dispatcher
-from server.errors import InvalidArgumentError, TooLargeError, UnavailableError, UnimplementedError
+from server.errors import (
+    InvalidArgumentError,
+    PermissionDeniedError,
+    ServingError,
+    TooLargeError,
+    UnavailableError,
+    UnimplementedError,
+)
 from server.metrics import Metrics
+from server.security import Gate, Right
 
 # Parsing and checking this much takes about as long as a small batch; more goes to another thread.
 _HEAVY_BYTES = 512 * 1024
@@ -28,6 +36,8 @@ class Method:
     path: str
     parse: Callable[[bytes], Any]
     serve: Callable[[Call, Any], None]
+    right: Right | None = "inference"
+    """What the caller's token must allow; None for methods that tell health."""
 
 
 class Endpoint:
@@ -39,12 +49,17 @@ class Endpoint:
         declared: Iterable[str],
         dispatcher: Dispatcher,
         metrics: Metrics,
+        gate: Gate,
         max_message_bytes: int,
+        *,
+        model_control: bool,
     ) -> None:
         self.methods = {method.path: method for method in methods}
         self.max_message_bytes = max_message_bytes
         self._dispatcher = dispatcher
         self._metrics = metrics
+        self._gate = gate
+        self._model_control = model_control
         self._draining = False
         self._declared = frozenset(declared)
 
@@ -55,10 +70,30 @@ class Endpoint:
         self._metrics.started(method)
         return Call(method, now, deadline, metadata, replies, token, self._finished)
 
+    def refusal(self, path: str, metadata: Metadata) -> ServingError | None:
+        """Why a call cannot be served whatever its request says; None when it can."""
+        method = self.methods.get(path)
+        if method is None:
+            return UnimplementedError(f"This server has no method {path}.")
+        if self._draining:
+            return UnavailableError("The server is stopping: try another one, or this one again later.")
+        if method.right is None:
+            return None
+        try:
+            self._gate.check(metadata, method.right)
+        except ServingError as error:
+            return error
+        if method.right == "admin" and not self._model_control:
+            return PermissionDeniedError(
+                "Models are not loaded and unloaded on request here: the server needs --admin-port or --model-control."
+            )
+        return None
+
     def accept(self, call: Call, method: Method, payload: bytes) -> None:
         """Serve a call; whoever calls this calls `run_ready` soon after."""
-        if self._draining:
-            call.fail(UnavailableError("The server is stopping: try another one, or this one again later."))
+        refusal = self.refusal(method.path, call.metadata)
+        if refusal is not None:
+            call.fail(refusal)
         elif len(payload) > self.max_message_bytes:
             call.fail(TooLargeError(len(payload), self.max_message_bytes))
         elif len(payload) > _HEAVY_BYTES:
@@ -70,10 +105,6 @@ class Endpoint:
         """Name of a path in the metrics: what anybody may ask for must not become a label."""
         method = path.rpartition("/")[2]
         return method if path in self._declared else "unknown"
-
-    def refuse(self, call: Call, path: str) -> None:
-        """End a call to a method that is not in this build."""
-        call.fail(UnimplementedError(f"This server has no method {path}."))
 
     def run_ready(self) -> bool:
         """Run what the accepted calls have left to run on this thread; true when there is more."""

@@ -60,6 +60,18 @@ class NotFoundError(ServingError):
     code = StatusCode.NOT_FOUND
 
 
+class UnauthenticatedError(ServingError):
+    """No credentials, or wrong ones."""
+
+    code = StatusCode.UNAUTHENTICATED
+
+
+class PermissionDeniedError(ServingError):
+    """The caller may not do this, or nobody may do it here."""
+
+    code = StatusCode.PERMISSION_DENIED
+
+
 class UnavailableError(ServingError):
     """Not now: starting, draining, or the model is loading or has failed."""
 

@@ -15,6 +15,7 @@ from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
 from server.batcher import Batcher
+from server.bundle_signature import SignatureCheck
 from server.compatibility import check_model, check_statistics
 from server.config import Config
 from server.dispatcher import Dispatcher
@@ -38,8 +39,16 @@ _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 class Loader:
     """Makes served models."""
 
-    def __init__(self, config: Config, provider: Provider, dispatcher: Dispatcher, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: Config,
+        provider: Provider,
+        signatures: SignatureCheck,
+        dispatcher: Dispatcher,
+        metrics: Metrics,
+    ) -> None:
         self._config = config
+        self._signatures = signatures
         self._provider: Provider = provider
         self._dispatcher = dispatcher
         self._metrics = metrics
@@ -72,6 +81,7 @@ class Loader:
         model = layout.read_model(folder)
         if (model.name, model.version) != (name, str(version)):
             raise BundleError(f"{folder}: wanted model {name} version {version}, got {model.name} {model.version}")
+        self._signatures.check(folder, model)
         check_model(model)
         files = layout.read_files(folder, model)
         opsets = [check_graph(signature.file, files[signature.file]) for signature in model.signatures]

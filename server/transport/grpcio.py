@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,9 +17,11 @@ from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 
 from server.call import Call
+from server.config import ConnectionConfig
 from server.endpoint import Endpoint, Method
-from server.errors import Status
+from server.errors import ServingError, Status
 from server.services.health import HealthService
+from server.tls import Certificates
 from server.transport import BindError
 from server.transport.reflection import add_reflection
 
@@ -31,6 +34,8 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_send_message_length", -1),
+    # Whoever connects and says nothing is let go.
+    ("grpc.server_handshake_timeout_ms", 10_000),
 )
 _CLOSE_SECONDS = 1.0
 
@@ -40,8 +45,19 @@ class GrpcioTransport:
 
     name = "grpcio"
 
-    def __init__(self, endpoint: Endpoint, health: HealthService, address: str | None, *, reflection: bool) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        health: HealthService,
+        address: str | None,
+        limits: ConnectionConfig,
+        certificates: Certificates | None,
+        *,
+        reflection: bool,
+    ) -> None:
         self._endpoint = endpoint
+        self._limits = limits
+        self._certificates = certificates
         self._health = health
         self._address = address
         self._reflection = reflection
@@ -102,7 +118,7 @@ class GrpcioTransport:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        server = aio.server(options=[*_OPTIONS, ("grpc.max_receive_message_length", self._endpoint.max_message_bytes)])
+        server = aio.server(options=[*_OPTIONS, *_limiting(self._limits, self._endpoint.max_message_bytes)])
         try:
             port = await self._listen(server)
         except Exception as error:  # noqa: BLE001 (the caller of start gets it)
@@ -119,14 +135,19 @@ class GrpcioTransport:
         if self._reflection:
             add_reflection(server)
         # The last, because it takes every path.
-        server.add_generic_rpc_handlers([_Handlers(self._unary, self._unknown, self._endpoint.methods)])
+        server.add_generic_rpc_handlers([_Handlers(self._unary, self._refused, self._endpoint)])
         address = self._address or f"unix:{self.socket_path}"
         try:
-            port = server.add_insecure_port(address)
+            port = self._bind(server, address)
         except RuntimeError as error:
             raise BindError(f"cannot listen on {address}: {error}") from error
         await server.start()
         return port
+
+    def _bind(self, server: aio.Server, address: str) -> int:
+        if self._certificates is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, self._certificates.credentials())
 
     async def _unary(self, method: Method, payload: bytes, context: _Context) -> bytes:
         token: _Settled = self._loop.create_future()
@@ -135,10 +156,10 @@ class GrpcioTransport:
         self._schedule_drain()
         return await self._finish(call, token, context)
 
-    async def _unknown(self, path: str, context: _Context) -> None:
+    async def _refused(self, path: str, error: ServingError, context: _Context) -> None:
         token: _Settled = self._loop.create_future()
         call = self._open(self._endpoint.label(path), context, token)
-        self._endpoint.refuse(call, path)
+        call.fail(error)
         await self._finish(call, token, context)
 
     def _open(self, method: str, context: _Context, token: _Settled) -> Call:
@@ -178,16 +199,35 @@ class _Handlers(grpc.GenericRpcHandler):
     def __init__(
         self,
         unary: Callable[[Method, bytes, _Context], Awaitable[bytes]],
-        unknown: Callable[[str, _Context], Awaitable[None]],
-        methods: dict[str, Method],
+        refused: Callable[[str, ServingError, _Context], Awaitable[None]],
+        endpoint: Endpoint,
     ) -> None:
-        self._unknown = unknown
-        self._known: dict[str, Handler] = {path: _unary_handler(unary, method) for path, method in methods.items()}
+        self._refused = refused
+        self._endpoint = endpoint
+        self._known: dict[str, Handler] = {
+            path: _unary_handler(unary, method) for path, method in endpoint.methods.items()
+        }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         """Handler for a call."""
         path = handler_call_details.method
-        return self._known.get(path) or _refusal(self._unknown, path)
+        metadata: Any = handler_call_details.invocation_metadata or ()
+        # Before the message is read: who may not call costs no memory.
+        refusal = self._endpoint.refusal(path, metadata)
+        return self._known[path] if refusal is None else _refusal(partial(self._refused, path, refusal))
+
+
+def _limiting(limits: ConnectionConfig, max_message_bytes: int) -> list[tuple[str, int]]:
+    options = [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        ("grpc.max_metadata_size", limits.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", limits.max_header_bytes),
+    ]
+    if limits.max_connection_age_seconds:
+        options.append(("grpc.max_connection_age_ms", round(limits.max_connection_age_seconds * 1000)))
+    return options
 
 
 def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]], method: Method) -> Handler:
@@ -197,10 +237,10 @@ def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]],
     return grpc.unary_unary_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (aio takes coroutines)
 
 
-def _refusal(unknown: Callable[[str, _Context], Awaitable[None]], path: str) -> Handler:
+def _refusal(refused: Callable[[_Context], Awaitable[None]]) -> Handler:
     # A stream on both sides, because it answers calls of any kind.
     async def handle(_: object, context: _Context) -> None:
-        await unknown(path, context)
+        await refused(context)
 
     return grpc.stream_stream_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (as above)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from grpc import StatusCode
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
+from server.config import Config
 from server.endpoint import Endpoint, Method
 from server.errors import Status
 from server.transport import BindError
@@ -30,11 +31,11 @@ class NativeTransport:
 
     name = "native"
 
-    def __init__(self, endpoint: Endpoint, fallback: GrpcioTransport, address: str, io_threads: int) -> None:
+    def __init__(self, endpoint: Endpoint, fallback: GrpcioTransport, address: str, config: Config) -> None:
         self._endpoint = endpoint
         self._fallback = fallback
         self._address = address
-        self._io_threads = io_threads
+        self._config = config
         self._methods: list[Method] = list(endpoint.methods.values())
         self._calls: dict[int, Call] = {}
         self._front: NativeGrpcFront
@@ -46,9 +47,11 @@ class NativeTransport:
             self._front = NativeGrpcFront(
                 self._address,
                 [(method.path, False) for method in self._methods],
-                io_threads=self._io_threads,
+                io_threads=self._config.io_threads,
                 call_details=True,
                 keepalive_timeout_ms=_KEEPALIVE_TIMEOUT_MS,
+                max_concurrent_streams=self._config.max_concurrent_streams,
+                max_metadata_size=self._config.max_header_bytes,
             )
         except OSError as error:
             raise BindError(f"cannot listen on {self._address}: {error}") from error

@@ -1,0 +1,135 @@
+"""Who may call what: bearer tokens from a file, with rights."""
+
+import hashlib
+import hmac
+import logging
+import time
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from server.call import Metadata
+from server.errors import PermissionDeniedError, UnauthenticatedError
+from server.watch import WatchedFiles
+
+Right: TypeAlias = Literal["inference", "admin"]
+
+_LOGGER = logging.getLogger(__name__)
+_LOOK_SECONDS = 1.0
+_SHORTEST_TOKEN = 16
+_SCHEME = "bearer "
+
+
+class TokenFileError(Exception):
+    """The file of tokens cannot be used."""
+
+
+class Gate:
+    """Lets calls in by the token that they bring; without a file it lets everybody do everything.
+
+    A line of the file is `RIGHT TOKEN`, or `inference,admin TOKEN` for both rights. Several tokens may hold at once:
+    add the new one, move the callers, take the old one out. A file that has changed is read within a second.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._watched = WatchedFiles([] if file is None else [file])
+        self._looked = 0.0
+        self._rights: list[tuple[bytes, frozenset[str]]] = []
+
+    def start(self) -> None:
+        """Read the file.
+
+        Raises:
+            TokenFileError: it cannot be read, or a line is wrong.
+        """
+        if self._file is not None:
+            self._watched.changed()
+            self._rights = read_tokens(self._file)
+
+    def reload(self) -> None:
+        """Read the file again before the next call, changed or not."""
+        self._watched.forget()
+        self._looked = 0.0
+
+    def check(self, metadata: Metadata, right: Right) -> None:
+        """Refuse a call that lacks a right.
+
+        Raises:
+            UnauthenticatedError: no token, or one that is not in the file.
+            PermissionDeniedError: the token has not this right.
+        """
+        if self._file is None:
+            return
+        self._look(self._file)
+        rights = self._rights_of(_token(metadata))
+        if rights is None:
+            raise UnauthenticatedError(
+                "wanted the metadata entry `authorization: Bearer TOKEN` with a token that this server knows"
+            )
+        if right not in rights:
+            raise PermissionDeniedError(f"This token has not the right {right!r}.")
+
+    def _look(self, file: Path) -> None:
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        if not self._watched.changed():
+            return
+        try:
+            self._rights = read_tokens(file)
+        except TokenFileError as error:
+            self._watched.forget()
+            _LOGGER.error("%s; the tokens read before go on", error)  # noqa: TRY400 (the text says it all)
+        else:
+            _LOGGER.info("%d tokens have been read anew from %s", len(self._rights), file)
+
+    def _rights_of(self, token: str) -> frozenset[str] | None:
+        """Rights of a token; takes the same time whatever token it is."""
+        came = _digest(token)
+        found = None
+        for known, rights in self._rights:
+            if hmac.compare_digest(known, came):
+                found = rights
+        return found
+
+
+def read_tokens(file: Path) -> list[tuple[bytes, frozenset[str]]]:
+    """SHA-256 and rights of each token; `#` begins a comment line.
+
+    Raises:
+        TokenFileError: names the line, never the token.
+    """
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokenFileError(f"{file}: wanted a readable file of tokens: {error}") from error
+    tokens = [_parse(file, number, line) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
+    if not tokens:
+        raise TokenFileError(f"{file}: wanted `inference TOKEN` or `admin TOKEN` a line, got no token")
+    return tokens
+
+
+def _parse(file: Path, number: int, line: str) -> tuple[bytes, frozenset[str]]:
+    words = line.split()
+    if len(words) != 2:  # noqa: PLR2004 (rights and token)
+        raise TokenFileError(f"{file}, line {number}: wanted `RIGHT TOKEN`, got {len(words)} words")
+    rights = frozenset(words[0].split(","))
+    if not rights <= set(get_args(Right)):
+        raise TokenFileError(f"{file}, line {number}: wanted the rights inference or admin, got {words[0]!r}")
+    if len(words[1]) < _SHORTEST_TOKEN:
+        raise TokenFileError(f"{file}, line {number}: wanted a token of {_SHORTEST_TOKEN} characters at least")
+    return _digest(words[1]), rights
+
+
+def _digest(token: str) -> bytes:
+    # Of equal length, so that comparing tells nothing of the token's.
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _token(metadata: Metadata) -> str:
+    for key, value in metadata:
+        if key == "authorization":
+            text = value if isinstance(value, str) else value.decode("latin-1")
+            return text[len(_SCHEME) :].strip() if text[: len(_SCHEME)].lower() == _SCHEME else ""
+    return ""

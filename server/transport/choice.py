@@ -1,0 +1,50 @@
+"""Which transport listens where."""
+
+import importlib.util
+import logging
+
+from server.config import Config, is_loopback
+from server.endpoint import Endpoint
+from server.services.health import HealthService
+from server.tls import Certificates
+from server.transport import Transport
+from server.transport.grpcio import GrpcioTransport
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def main_transport(
+    config: Config, endpoint: Endpoint, health: HealthService, certificates: Certificates | None
+) -> Transport:
+    """The transport of the gRPC port."""
+    address = join(config.host, config.port)
+    if not _wants_native(config, certificates):
+        return GrpcioTransport(endpoint, health, address, config, certificates, reflection=config.reflection)
+    from server.transport.native import NativeTransport  # noqa: PLC0415 (may not be installed)
+
+    if not is_loopback(config.host):
+        _LOGGER.warning(
+            "the native transport has no TLS, no limits on connections, their age and client pings: "
+            "beyond loopback put a proxy before it, or use --transport grpcio"
+        )
+    behind = GrpcioTransport(endpoint, health, None, config, None, reflection=config.reflection)
+    return NativeTransport(endpoint, behind, address, config)
+
+
+def admin_transport(config: Config, endpoint: Endpoint, certificates: Certificates | None) -> GrpcioTransport | None:
+    """The transport of the admin port, where one is asked for."""
+    if config.admin_port is None:
+        return None
+    address = join(config.admin_host, config.admin_port)
+    return GrpcioTransport(endpoint, HealthService(), address, config, certificates, reflection=config.reflection)
+
+
+def join(host: str, port: int) -> str:
+    """HOST:PORT, as URLs write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _wants_native(config: Config, certificates: Certificates | None) -> bool:
+    if config.transport == "auto":
+        return certificates is None and importlib.util.find_spec("pygrpc_native") is not None
+    return config.transport == "native"
