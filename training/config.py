@@ -36,6 +36,9 @@ class Architecture(Section):
     code_activation: Literal["none", "relu"] = "none"
     upsampling: Literal["nearest", "transposed"] = "nearest"
     classifier_hidden: tuple[Positive, ...] = ()
+    """Widths of the hidden layers between the code and the classes of a multitask model."""
+    discriminator_channels: tuple[Positive, ...] = (16, 32)
+    """Widths of the convolutions of a VAE/GAN's discriminator."""
 
 
 class Loss(Section):
@@ -56,6 +59,10 @@ class Loss(Section):
     """Standard deviation of the noise that a denoiser removes, in pixel values 0 to 1."""
     classification: NotNegative = 0.0
     """Weight of the cross-entropy of a multitask model."""
+    adversarial: NotNegative = 1.0
+    """Weight, for the decoder of a VAE/GAN, of fooling the discriminator beside reconstructing features."""
+    gradient_penalty: NotNegative = 0.0
+    """Weight of the R1 penalty on the discriminator's gradient at real images."""
 
 
 class Optimizer(Section):
@@ -80,6 +87,8 @@ class Run(Section):
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better validation loss after which the run stops; 0 never stops."""
     min_delta: NotNegative = 0.0
+    keep: Literal["best", "last"] = "best"
+    """Which epoch becomes the checkpoint `best`: that of the lowest validation loss, or simply the last."""
 
 
 class Data(Section):
@@ -109,6 +118,13 @@ class Output(Section):
     tensorboard: bool = False
 
 
+class Evaluation(Section):
+    """What is measured at the end beyond what is cheap."""
+
+    nll_samples: Annotated[int, Field(ge=0)] = 0
+    """Importance samples per image for the negative log-likelihood of binarised images; 0 leaves it out."""
+
+
 class Expected(Section):
     """Test figures of this recipe on MNIST, and what it takes to get them."""
 
@@ -131,6 +147,7 @@ class Config(Section):
     data: Data = Data()
     device: Device = Device()
     output: Output = Output()
+    evaluation: Evaluation = Evaluation()
     expected: Expected = Expected()
 
 

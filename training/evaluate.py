@@ -1,6 +1,7 @@
-"""The figures of a trained model on held-out images."""
+"""The figures of a trained model on the test split, from streams of noise of their own: measured again, the same."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,14 +9,19 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from training import losses, objectives
-from training.config import Loss
+from bundle.latents import LatentStatistics, prior
+from training import judge as judging
+from training import losses, objectives, probes
+from training.config import Config, Loss
+from training.data import Dataset, Split
 from training.feed import Feed
-from training.models import Denoiser, Network, VariationalAutoencoder
+from training.likelihood import negative_log_likelihood
+from training.models import Denoiser, MultitaskVae, Network, VariationalAutoencoder
 from training.noise import Noise, Purpose, generator, whole
 
 BATCH = 1_000
 PIXEL_AXES = (1, 2, 3)
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -32,20 +38,30 @@ class Seen:
         return self.logits.sigmoid()
 
 
-def measure(model: Network, feed: Feed, loss: Loss) -> dict[str, float]:
-    """Every figure of the model's family, means over the images.
+def measure(model: Network, dataset: Dataset, config: Config, latents: LatentStatistics | None) -> dict[str, float]:
+    """Every figure of the model's family on the test split."""
+    figures = per_image(model, dataset.test, config)
+    if latents is None:
+        return figures
+    figures |= probes.probes(all_codes(model, dataset.train), all_codes(model, dataset.test), dataset)
+    if isinstance(model, VariationalAutoencoder):
+        figures |= posterior_figures(model, dataset.test)
+    return figures | sample_figures(model, dataset, latents)
 
-    Noise comes from a stream of its own, so that the same model has the same figures every time.
-    """
+
+def per_image(model: Network, split: Split, config: Config) -> dict[str, float]:
+    """Means over the images of a split."""
+    feed = feed_of(split)
     sums: Counter[str] = Counter()
     source = generator(0, Purpose.TEST)
     for rows in torch.arange(len(feed)).split(BATCH):
         images, labels = feed.batch(rows)
-        draws = whole(source, len(rows), images.device)
-        figures = {
-            **image_figures(see(model, images, draws, loss)),
-            **bound_figures(model, images, labels, draws, loss),
-        }
+        draws = whole(source, len(rows), CPU)
+        figures = image_figures(see(model, images, draws, config.loss))
+        if isinstance(model, VariationalAutoencoder):
+            figures |= bound_figures(model, images, draws, config)
+        if isinstance(model, MultitaskVae) and labels is not None:
+            figures["accuracy"] = (model.classify(codes(model, images)).argmax(1) == labels).float()
         sums.update({name: float(values.double().sum()) for name, values in figures.items()})
     return {name: value / len(feed) for name, value in sums.items()}
 
@@ -85,29 +101,74 @@ def entropy(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def bound_figures(model: Network, images: Tensor, labels: Tensor | None, draws: Noise, loss: Loss) -> dict[str, Tensor]:
-    """(N,) each: the negative evidence lower bound in nats and its two parts; nothing for a model without one."""
-    if not isinstance(model, VariationalAutoencoder):
-        return {}
-    measures = objectives.evaluate(model, images, labels, draws, loss, kl_weight=1.0).measures
-    return {
-        "elbo_loss": measures["reconstruction"] + measures["kl"],
-        **{k: measures[k] for k in ("reconstruction", "kl")},
-    }
-
-
-def all_codes(model: Network, feed: Feed) -> np.ndarray:
-    """Every code of a split, float32 (N, D)."""
-    batches = (feed.batch(rows)[0] for rows in torch.arange(len(feed)).split(BATCH))
-    return np.concatenate([codes(model, images).cpu().numpy() for images in batches])
+def bound_figures(model: VariationalAutoencoder, images: Tensor, draws: Noise, config: Config) -> dict[str, Tensor]:
+    """(N,) each: the negative evidence lower bound in nats and its two parts; the NLL where it is asked for."""
+    if config.loss.binarise:
+        images = objectives.binarised(images, draws)
+    found = objectives.variational(model, images, draws, config.loss, kl_weight=1.0).measures
+    figures = {name: found[name] for name in ("reconstruction", "kl")}
+    figures["elbo_loss"] = figures["reconstruction"] + figures["kl"]
+    if config.loss.binarise and config.evaluation.nll_samples:
+        figures["nll"] = negative_log_likelihood(model, images, draws, config.evaluation.nll_samples)
+    return figures
 
 
 @torch.no_grad()
-def squared_errors(model: Network, feed: Feed) -> np.ndarray:
+def posterior_figures(model: VariationalAutoencoder, split: Split) -> dict[str, float]:
+    """Units in use, and how far the aggregated posterior is from N(0, I)."""
+    posteriors = [model.encode(images) for images in batches(split)]
+    means, log_variances = (torch.cat(each) for each in zip(*posteriors, strict=True))
+    draws = objectives.sampled(means, log_variances, whole(generator(1, Purpose.TEST), len(means), CPU))
+    return {
+        "active_units": float(probes.active_units(means.numpy())),
+        "prior_distance": probes.sliced_wasserstein(draws.numpy()),
+    }
+
+
+def sample_figures(model: Network, dataset: Dataset, latents: LatentStatistics) -> dict[str, float]:
+    """Frechet distance of as many samples as test images, with that of the training images as the zero level.
+
+    Empty where no judge was trained on these data.
+    """
+    judge = judging.find(dataset)
+    if judge is None:
+        return {}
+    real = judging.features(judge, list(batches(dataset.test)))
+    ours = judging.features(judge, list(decoded(model, latents, len(dataset.test))))
+    train = judging.features(judge, list(batches(dataset.train.take(slice(len(dataset.test))))))
+    return {
+        "frechet_distance": judging.frechet_distance(ours, real),
+        "frechet_distance_of_training_images": judging.frechet_distance(train, real),
+    }
+
+
+@torch.no_grad()
+def decoded(model: Network, latents: LatentStatistics, count: int) -> Iterator[Tensor]:
+    """Samples in batches (N, C, H, W): those that a server would draw for seed 0."""
+    for first in range(0, count, BATCH):
+        drawn = latents.sample(0, first, min(BATCH, count - first), 1.0, prior(model.family))
+        yield model.decode(torch.from_numpy(drawn)).sigmoid()
+
+
+def all_codes(model: Network, split: Split) -> np.ndarray:
+    """Every code of a split, float32 (N, D)."""
+    return np.concatenate([codes(model, images).numpy() for images in batches(split)])
+
+
+@torch.no_grad()
+def squared_errors(model: Network, split: Split) -> np.ndarray:
     """Squared error per pixel of every reconstruction of a split, (N,)."""
-    found = []
+    outputs = ((model.decode(codes(model, images)).sigmoid(), images) for images in batches(split))
+    return np.concatenate([(output - images).square().mean(PIXEL_AXES).numpy() for output, images in outputs])
+
+
+def batches(split: Split) -> Iterator[Tensor]:
+    """Images (N, C, H, W) of a split, in order."""
+    feed = feed_of(split)
     for rows in torch.arange(len(feed)).split(BATCH):
-        images, _ = feed.batch(rows)
-        outputs = model.decode(codes(model, images)).sigmoid()
-        found.append((outputs - images).square().mean(PIXEL_AXES).cpu().numpy())
-    return np.concatenate(found)
+        yield feed.batch(rows)[0]
+
+
+def feed_of(split: Split) -> Feed:
+    """A split on the CPU, where every figure is taken."""
+    return Feed(split, CPU, torch.contiguous_format)

@@ -2,30 +2,34 @@
 
 from pathlib import Path
 
-import torch
-
-from training import checkpoint, evaluate, latents, plots
+from training import checkpoint, evaluate, latents, plots, report
 from training.checkpoint import Checkpoint
 from training.config import Config
 from training.data import Dataset
-from training.feed import Feed
+from training.errors import TrainingError
 
 
-def finish(config: Config, dataset: Dataset, workdir: Path) -> dict[str, float]:
-    """Completes the checkpoint `best` with test figures and latent statistics, and draws the pictures."""
+def finish(config: Config, dataset: Dataset, workdir: Path) -> None:
+    """Completes the checkpoint `best` with test figures and latent statistics; draws pictures, writes report.md.
+
+    Raises:
+        TrainingError: nothing can be written.
+    """
     best = checkpoint.load(workdir)
-    test = Feed(dataset.test, torch.device("cpu"), torch.contiguous_format)
-    figures = evaluate.measure(best.model, test, config.loss)
-    statistics = latent_statistics(best, dataset, test, config.run.seed) if best.model.latent_size else None
+    statistics = latent_statistics(best, dataset, config.run.seed) if best.model.latent_size else None
+    figures = evaluate.measure(best.model, dataset, config, statistics)
     meta = {**best.meta, "metrics": {**best.meta["metrics"], **figures}}
+    finished = Checkpoint(best.model, meta, best.reference, statistics)
     weights = best.model.state_dict()
-    checkpoint.write(workdir / "best", checkpoint.files(weights, meta, best.reference, statistics))
-    plots.draw(workdir, config, dataset, Checkpoint(best.model, meta, best.reference, statistics))
-    return figures
+    try:
+        checkpoint.write(workdir / "best", checkpoint.files(weights, meta, best.reference, statistics))
+        plots.draw(workdir, config, dataset, finished)
+        report.write(workdir, config, finished)
+    except OSError as error:
+        raise TrainingError(f"cannot write {workdir}: {error}; --resume tries again") from error
 
 
-def latent_statistics(best: Checkpoint, dataset: Dataset, test: Feed, seed: int) -> latents.LatentStatistics:
+def latent_statistics(best: Checkpoint, dataset: Dataset, seed: int) -> latents.LatentStatistics:
     """Statistics of the training codes, quantiles over the test split."""
-    train = Feed(dataset.train, torch.device("cpu"), torch.contiguous_format)
-    errors = evaluate.squared_errors(best.model, test)
-    return latents.fit(evaluate.all_codes(best.model, train), evaluate.all_codes(best.model, test), errors, seed)
+    train, test = (evaluate.all_codes(best.model, split) for split in (dataset.train, dataset.test))
+    return latents.fit(train, test, evaluate.squared_errors(best.model, dataset.test), seed)

@@ -99,6 +99,28 @@ class ConvDecoder(nn.Module):
         return self.layers(latents)
 
 
+class Discriminator(nn.Module):
+    """(N, C, H, W) to features (N, F) and logits (N,) of being real: strided 3x3 convolutions, then one dense layer.
+
+    No batch norm: real and made-up images travel in one batch, whose statistics would give them away.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], channels: Sequence[int]) -> None:
+        super().__init__()
+        height, width, depth = image_shape
+        layers: list[nn.Module] = []
+        for before, after in zip([depth, *channels], channels, strict=False):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            height, width, depth = -(-height // 2), -(-width // 2), after
+        self.features = nn.Sequential(*layers)
+        self.verdict = nn.Sequential(nn.Flatten(), nn.Linear(height * width * depth, 1), nn.Flatten(0))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) to (N, F) and (N,)."""
+        features = self.features(images)
+        return features.flatten(1), self.verdict(features)
+
+
 class DenoisingNetwork(nn.Module):
     """(N, C, H, W) to (N, C, H, W): halved and doubled, features added across (after Ronneberger et al. 2015)."""
 

@@ -7,7 +7,15 @@ from torch import Tensor, nn
 
 from training.config import Architecture
 from training.errors import ConfigError
-from training.layers import ConvDecoder, ConvEncoder, DenoisingNetwork, DenseDecoder, DenseEncoder
+from training.layers import (
+    ConvDecoder,
+    ConvEncoder,
+    DenoisingNetwork,
+    DenseDecoder,
+    DenseEncoder,
+    Discriminator,
+    dense_stack,
+)
 
 ImageShape = tuple[int, int, int]
 
@@ -58,6 +66,35 @@ class VariationalAutoencoder(nn.Module):
         return self.decoder(latents)
 
 
+class VaeGan(VariationalAutoencoder):
+    """A VAE whose decoder also plays against a discriminator, which judges reconstructions too (Larsen et al. 2016)."""
+
+    family = "vae-gan"
+
+    def __init__(self, architecture: Architecture, image_shape: ImageShape) -> None:
+        super().__init__(architecture, image_shape)
+        self.discriminator = Discriminator(image_shape, architecture.discriminator_channels)
+
+
+class MultitaskVae(VariationalAutoencoder):
+    """A VAE with a classifier on the posterior mean (Le, Patterson & White 2018)."""
+
+    family = "multitask"
+
+    def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str]) -> None:
+        super().__init__(architecture, image_shape)
+        if not labels:
+            raise ConfigError("a multitask model wants labelled images, these have no labels")
+        self.labels = tuple(labels)
+        widths = [architecture.latent_size, *architecture.classifier_hidden]
+        hidden = dense_stack(widths, architecture.activation)
+        self.classifier = nn.Sequential(*hidden, nn.Linear(widths[-1], len(labels)))
+
+    def classify(self, latents: Tensor) -> Tensor:
+        """(N, D) to class logits (N, K)."""
+        return self.classifier(latents)
+
+
 class Denoiser(nn.Module):
     """Noisy images to clean ones (Vincent et al. 2008); it has no code of its own to serve."""
 
@@ -83,8 +120,9 @@ def build(architecture: Architecture, image_shape: ImageShape, labels: Sequence[
     Raises:
         ConfigError: the architecture does not fit the images.
     """
-    del labels
-    families = {"ae": Autoencoder, "vae": VariationalAutoencoder, "denoiser": Denoiser}
+    if architecture.family == "multitask":
+        return MultitaskVae(architecture, image_shape, labels)
+    families = {"ae": Autoencoder, "vae": VariationalAutoencoder, "vae-gan": VaeGan, "denoiser": Denoiser}
     return families[architecture.family](architecture, image_shape)
 
 

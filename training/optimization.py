@@ -1,12 +1,13 @@
 """Gradients, their norm, learning rate and KL weight: functions of the step, so that nothing here needs saving."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from training.config import Loss, Optimizer
+from training.models import VaeGan
 
 WARM_UP_SHARE = 0.1
 
@@ -28,7 +29,9 @@ def kl_weight(settings: Loss, step: int, steps_per_epoch: int) -> float:
 
 
 def players(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """The parameters that each loss of an objective moves."""
+    """The parameters that each loss of an objective moves: all, but for a VAE/GAN, whose three parts have their own."""
+    if isinstance(model, VaeGan):
+        return {name: list(getattr(model, name).parameters()) for name in ("encoder", "decoder", "discriminator")}
     return {"model": list(model.parameters())}
 
 
@@ -55,6 +58,18 @@ def gradients(losses: Mapping[str, Tensor], teams: Mapping[str, list[nn.Paramete
             parameter.grad = grad
         found += grads
     return found
+
+
+def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+    """How an average follows the weights: slowly at last, faster at first, when it still holds the initial weights."""
+
+    def follow(average: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor) -> None:
+        count = float(updates)
+        share = min(decay, (1 + count) / (10 + count))
+        for old, new in zip(average, weights, strict=True):
+            old.lerp_(new, 1 - share)
+
+    return follow
 
 
 def clip(grads: list[Tensor], norm: float, limit: float) -> None:

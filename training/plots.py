@@ -14,7 +14,6 @@ from training import evaluate
 from training.checkpoint import Checkpoint
 from training.config import Config
 from training.data import Dataset
-from training.feed import Feed
 from training.models import Denoiser
 from training.noise import Purpose, generator, whole
 
@@ -36,8 +35,7 @@ def draw(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -
 
 def reconstructions(config: Config, dataset: Dataset, trained: Checkpoint) -> Figure:
     """Test images above what the model makes of them, with the noisy input between for a denoiser."""
-    feed = Feed(dataset.test.take(slice(COLUMNS)), torch.device("cpu"), torch.contiguous_format)
-    images, _ = feed.batch(slice(None))
+    images = next(evaluate.batches(dataset.test.take(slice(COLUMNS))))
     draws = whole(generator(0, Purpose.TEST), len(images), images.device)
     seen = evaluate.see(trained.model, images, draws, config.loss)
     rows = {"input": seen.targets, "reconstruction": seen.outputs}

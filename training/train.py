@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from training import data, models, objectives, optimization
@@ -65,7 +65,7 @@ class Trainer:
         self.model = models.build(config.model, dataset.image_shape, dataset.classes)
         self.model.to(self.device, memory_format=layout)
         decay = config.run.ema_decay
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+        self.average = AveragedModel(self.model, multi_avg_fn=optimization.moving_average(decay)) if decay else None
         self.players = optimization.players(self.model)
         self.optimizers = optimization.optimizers(config.optimizer, self.players)
         self.progress = Progress()
@@ -172,7 +172,8 @@ class Trainer:
         record = self._record(epoch, validation)
         self.progress.history.append(record)
         self.progress.sums, self.progress.seconds = {}, 0.0
-        if self._warm(epoch) and validation["loss"] < self.progress.best_loss - self.config.run.min_delta:
+        better = validation["loss"] < self.progress.best_loss - self.config.run.min_delta
+        if self._warm(epoch) and (better or self.config.run.keep == "last"):
             self.progress.best_loss, self.progress.best_epoch = validation["loss"], epoch + 1
             if self.team.leads:
                 self._save("best")
