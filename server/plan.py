@@ -9,6 +9,8 @@ from server.config import BatchingConfig
 _WORTHWHILE = 0.15
 # … but a run shorter than this is all overhead.
 _SHORT_RUN_SECONDS = 0.002
+# … and no run should keep others waiting this long, if it can be smaller.
+_LONG_RUN_SECONDS = 0.010
 # A second concurrent run pays only where the graph outweighs what two threads cost each other.
 _CONCURRENT_RUN_SECONDS = 0.0001
 
@@ -40,8 +42,8 @@ def choose(seconds: Mapping[int, float], config: BatchingConfig, cores: int) -> 
 
 
 def _best_rows(seconds: Mapping[int, float]) -> int:
-    best = min(time / rows for rows, time in seconds.items())
-    for rows in sorted(seconds):
-        if seconds[rows] / rows <= best * (1 + _WORTHWHILE) and seconds[rows] >= _SHORT_RUN_SECONDS:
-            return rows
-    return max(seconds)
+    """The smallest batch that is nearly as fast a row as any, between too short a run and too long a one."""
+    sizes = [rows for rows in sorted(seconds) if seconds[rows] <= _LONG_RUN_SECONDS] or [min(seconds)]
+    best = min(seconds[rows] / rows for rows in sizes)
+    good = [rows for rows in sizes if seconds[rows] / rows <= best * (1 + _WORTHWHILE)]
+    return next((rows for rows in good if seconds[rows] >= _SHORT_RUN_SECONDS), sizes[-1])

@@ -95,7 +95,10 @@ class Generation:
         self._graphs.run_sources(call, [source], partial(self._edit, call, request, move))
 
     def _edit(self, call: Call, request: pb.EditRequest, move: NDArray[np.float64], points: list[Latents]) -> None:
-        moved = (points[0] + move).astype(np.float32)
+        with np.errstate(over="ignore"):
+            moved = (points[0] + move).astype(np.float32)
+        if not np.isfinite(moved).all():
+            raise InvalidArgumentError("shifts", "wanted amounts that keep the latents finite: ask for smaller ones")
         response = pb.EditResponse()
         tensor.fill(response.latents, moved)
         self._decode(call, moved, response, request.image_format)
