@@ -35,20 +35,21 @@ def running(
 ) -> Iterator[LocalServer]:
     """A server of `repository` on free ports, its log in the file `log`; stopped by SIGTERM at the end."""
     command = [sys.executable, "-m", "server", "--repository", str(repository), "--port", "0", "--metrics-port", "0"]
-    with log.open("w") as errors:
-        process = subprocess.Popen(  # noqa: S603 (our own program)
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(  # noqa: S603 (our own program)
             [*command, *flags],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
             env={**os.environ, **(environment or {})},
-        )
+        ) as process,
+    ):
         try:
             yield _listening(process, log)
             _stop(process, log)
         finally:
             process.kill()
-            process.wait()
 
 
 def _listening(process: subprocess.Popen[str], log: Path) -> LocalServer:
