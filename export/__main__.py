@@ -1,8 +1,14 @@
-"""Command line of export: flags only."""
+"""Command line of export: flags only.
+
+python -m export CHECKPOINT --repository DIR     export a checkpoint through the gate
+python -m export verify BUNDLE                   check a version again, on any machine
+python -m export inspect BUNDLE                  what is inside a version
+python -m export diff BUNDLE BUNDLE              what changed between two versions
+"""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from export.errors import ExportError, InputError
@@ -10,31 +16,86 @@ from export.errors import ExportError, InputError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 when a check refused, 2 when the input is unusable."""
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Imports stand in the commands, because torch takes seconds and most of them do without.
+    command = _COMMANDS.get(given[0]) if given else None
     try:
-        return _export(options)
+        return _export(given) if command is None else command(given[1:])
     except ExportError as error:
         print(f"export: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export", description="Export a checkpoint to a model repository.")
+def _export(given: list[str]) -> int:
+    parser = _parser("", (__doc__ or "").split("\n", 1)[1])
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint's or a run's folder")
-    parser.add_argument("--repository", type=Path, required=True, metavar="DIR", help="the model repository")
-    parser.add_argument("--name", help="of the model; the recipe's unless given")
-    parser.add_argument("--version", type=int, help="a number from 1; the next free one unless given")
-    return parser
-
-
-def _export(options: argparse.Namespace) -> int:
-    # Here, because torch takes seconds to import and other commands do without.
+    _add_place(parser)
+    options = parser.parse_args(given)
     from export import exporter, report  # noqa: PLC0415
 
-    done = exporter.export(options.checkpoint, options.repository, options.name, options.version)
+    place = exporter.Place(options.repository, options.name, options.version, options.sign_key)
+    done = exporter.export(options.checkpoint, place)
     print(report.table(done.model, done.verdict))
     print(f"{done.model.name} version {done.model.version} in {done.folder} after {done.seconds:.1f} s")
     return 0
+
+
+def _verify(given: list[str]) -> int:
+    parser = _parser(
+        "verify", "Check a version again: hashes, structure, golden vectors, batch invariance; without torch."
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="<repository>/<name>/<version>")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to run the graphs")
+    parser.add_argument(
+        "--public-key", type=Path, metavar="PEM", help="also check that this key has signed the version"
+    )
+    options = parser.parse_args(given)
+    from export import table, verify  # noqa: PLC0415
+
+    found = verify.verify(options.bundle, options.device, options.public_key)
+    rows = [("ok" if each.passed else "FAILED", each.check, each.subject, each.seen) for each in found]
+    print("\n".join(table.aligned(rows)))
+    return 0 if all(each.passed for each in found) else 1
+
+
+def _inspect(given: list[str]) -> int:
+    parser = _parser("inspect", "Print what is inside a version.")
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="<repository>/<name>/<version>")
+    options = parser.parse_args(given)
+    from export import inspection  # noqa: PLC0415
+
+    print(inspection.describe(options.bundle))
+    return 0
+
+
+def _diff(given: list[str]) -> int:
+    parser = _parser("diff", "Print what changed from one version to another: facts, weights, golden outputs.")
+    parser.add_argument("first", type=Path, metavar="BUNDLE")
+    parser.add_argument("second", type=Path, metavar="BUNDLE")
+    options = parser.parse_args(given)
+    from export.difference import Version, differences  # noqa: PLC0415
+
+    found = differences(Version.read(options.first), Version.read(options.second))
+    print("\n".join(found or ["the same but for name and number"]))
+    return 0
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"python -m export {command}".rstrip(),
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repository", type=Path, required=True, metavar="DIR", help="the model repository")
+    parser.add_argument("--name", help="of the model; the recipe's unless given")
+    parser.add_argument("--version", type=int, help="a number from 1; the next free one unless given")
+    parser.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this elliptic-curve key")
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {"verify": _verify, "inspect": _inspect, "diff": _diff}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from export.description import describe, with_measurements
 from export.errors import ExportError, Failure, GateError, InputError
 from export.gate import Subject, Verdict
 from export.isolation import Isolation
-from export.publish import check_place, publish
+from export.publish import Place, publish
 from export.weights import unfit_weights
 from training import checkpoint
 from training.checkpoint import Checkpoint
@@ -34,46 +34,33 @@ class Exported:
     seconds: float
 
 
-def export(
-    source: Path,
-    repository: Path,
-    name: str | None = None,
-    version: int | None = None,
-    say: Callable[[str], None] = print,
-) -> Exported:
-    """Export a checkpoint, or the best one of a run's folder, through the gate.
+def export(source: Path, place: Place, say: Callable[[str], None] = print) -> Exported:
+    """Export a checkpoint, or the best one of a run's folder, through the gate; the recipe's name unless one is given.
 
     Raises:
-        InputError: the checkpoint, name, version or repository is unusable.
+        InputError: the checkpoint, name, version, repository or key is unusable.
         GateError: a check refused; nothing was written.
         ExportError: the repository could not be written.
     """
     loaded = load(source)
-    return export_checkpoint(loaded, weights_sha256(source), repository, name, version, say)
+    return export_checkpoint(loaded, weights_sha256(source), place, say)
 
 
-def export_checkpoint(
-    loaded: Checkpoint,
-    weights: str,
-    repository: Path,
-    name: str | None,
-    version: int | None,
-    say: Callable[[str], None],
-) -> Exported:
+def export_checkpoint(loaded: Checkpoint, weights: str, place: Place, say: Callable[[str], None]) -> Exported:
     """Export a checkpoint in memory; `weights` is the SHA-256 of its weights file, else as `export`."""
     start = perf_counter()
-    name = name or str(loaded.meta.get("name", ""))
-    check_place(repository, name, version)
-    say(f"{name}: building graphs")
+    place = place.named(str(loaded.meta.get("name", "")))
+    place.check()
+    say(f"{place.name}: building graphs")
     candidate = assemble(loaded, weights)
-    say(f"{name}: checking {len(candidate.subject.graphs)} graphs")
+    say(f"{place.name}: checking {len(candidate.subject.graphs)} graphs")
     with Isolation() as apart:
         verdict = gate.judge(candidate.subject, candidate.golden, apart)
     check_reproducible(candidate, assemble(loaded, weights))
     described = candidate.with_verdict(verdict)
     contents = candidate.contents | {REPORT_FILE: report.encode(described, verdict, perf_counter() - start)}
-    folder = publish(repository, name, version, contents, lambda number: _named(described, name, number))
-    return Exported(folder, _named(described, name, folder.name), verdict, perf_counter() - start)
+    folder = publish(place, contents, lambda number: _named(described, place, number))
+    return Exported(folder, _named(described, place, folder.name), verdict, perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -152,7 +139,7 @@ def weights_sha256(source: Path) -> str:
     return hashlib.sha256((checkpoint.find(source) / checkpoint.WEIGHTS).read_bytes()).hexdigest()
 
 
-def _named(model: Model, name: str, version: str) -> Model:
-    named = Model(name=name, version=version)
+def _named(model: Model, place: Place, version: str) -> Model:
+    named = Model(name=place.name, version=version)
     named.MergeFrom(model)
     return named

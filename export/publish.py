@@ -4,71 +4,96 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
 from autoencoder.v1.model_pb2 import Model
 
-from bundle.layout import MODEL_FILE, NAME_PATTERN, encode_model, version_folder
+from bundle.layout import MODEL_FILE, NAME_PATTERN, encode_model
 from export.errors import ExportError, InputError
+from export.signing import signer
 
 
-def check_place(repository: Path, name: str, version: int | None) -> None:
-    """Refuse early what `publish` would refuse after all the work.
+@dataclass(frozen=True)
+class Place:
+    """Where a version goes, and the key that signs it. Without a version it is the next free one."""
+
+    repository: Path
+    name: str | None = None
+    version: int | None = None
+    sign_key: Path | None = None
+
+    def named(self, name: str) -> "Place":
+        """The same with a name, unless it has one."""
+        return replace(self, name=self.name or name)
+
+    @property
+    def parent(self) -> Path:
+        """Of the versions."""
+        return self.repository / (self.name or "")
+
+    def check(self) -> None:
+        """Refuse early what `publish` would refuse after all the work.
+
+        Raises:
+            InputError: a name or version that no repository can hold, or one that it holds already.
+        """
+        if not NAME_PATTERN.fullmatch(self.name or ""):
+            raise InputError(f"wanted a model name that matches {NAME_PATTERN.pattern}, got {self.name!r}: give --name")
+        if self.version is not None and self.version < 1:
+            raise InputError(f"wanted a version from 1, got {self.version}")
+        if self.version is not None and (self.parent / str(self.version)).exists():
+            raise self.taken(self.version)
+        if self.repository.exists() and not self.repository.is_dir():
+            raise InputError(f"wanted a folder as repository, {self.repository} is a file")
+
+    def taken(self, version: int) -> InputError:
+        """What to say when the version exists."""
+        where = f"version {version} of {self.name} exists in {self.repository}"
+        return InputError(f"{where} and is never overwritten: leave --version out")
+
+
+def publish(place: Place, contents: Mapping[str, bytes], describe: Callable[[str], Model]) -> Path:
+    """Write files and, last, the description for the version taken, and sign it where a key is given.
 
     Raises:
-        InputError: a name or version that no repository can hold, or one that it holds already.
-    """
-    if not NAME_PATTERN.fullmatch(name):
-        raise InputError(f"wanted a model name that matches {NAME_PATTERN.pattern}, got {name!r}: give one with --name")
-    if version is not None and version < 1:
-        raise InputError(f"wanted a version from 1, got {version}")
-    if version is not None and version_folder(repository, name, version).exists():
-        raise _taken(repository, name, version)
-    if repository.exists() and not repository.is_dir():
-        raise InputError(f"wanted a folder as repository, {repository} is a file")
-
-
-def publish(
-    repository: Path, name: str, version: int | None, contents: Mapping[str, bytes], describe: Callable[[str], Model]
-) -> Path:
-    """Write files and, last, the description for the version taken; the next free version unless one is given.
-
-    Raises:
-        InputError: the version exists.
+        InputError: the version exists, or the key is unusable.
         ExportError: the disk is full or the repository cannot be written; it is as it was.
     """
-    check_place(repository, name, version)
-    parent = repository / name
-    absent = [each for each in (parent, repository) if not each.exists()]
+    place.check()
+    sign = signer(place.sign_key) if place.sign_key else None
+    absent = [each for each in (place.parent, place.repository) if not each.exists()]
     # A hidden name is no version, so a server that watches sees nothing before the rename.
-    staging = parent / f".export-{token_hex(8)}"
+    staging = place.parent / f".export-{token_hex(8)}"
     try:
         staging.mkdir(parents=True)
         for file, data in contents.items():
             _write_synced(staging / file, data)
-        return _claim(staging, repository, name, version, describe)
+        return _claim(staging, place, describe, sign)
     except OSError as error:
-        raise ExportError(f"cannot write to the repository {repository}: {error.strerror or error}") from error
+        raise ExportError(f"cannot write to the repository {place.repository}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         _remove_if_empty(absent)
 
 
-def _claim(staging: Path, repository: Path, name: str, version: int | None, describe: Callable[[str], Model]) -> Path:
+def _claim(staging: Path, place: Place, describe: Callable[[str], Model], sign: Callable[[Path], None] | None) -> Path:
     while True:
-        number = version or _next(repository / name)
+        number = place.version or _next(place.parent)
         _write_synced(staging / MODEL_FILE, encode_model(describe(str(number))))
+        if sign is not None:
+            sign(staging)
         _sync(staging)
-        folder = version_folder(repository, name, number)
+        folder = place.parent / str(number)
         try:
             staging.rename(folder)
         except OSError as error:
             # Another exporter was faster.
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                 raise
-            if version is not None:
-                raise _taken(repository, name, number) from error
+            if place.version is not None:
+                raise place.taken(number) from error
         else:
             _sync(folder.parent)
             return folder
@@ -77,12 +102,6 @@ def _claim(staging: Path, repository: Path, name: str, version: int | None, desc
 def _next(parent: Path) -> int:
     """One more than any number there, whether or not it is a whole version."""
     return 1 + max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
-
-
-def _taken(repository: Path, name: str, version: int) -> InputError:
-    return InputError(
-        f"version {version} of {name} exists in {repository} and is never overwritten: leave --version out"
-    )
 
 
 def _write_synced(path: Path, data: bytes) -> None:

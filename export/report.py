@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,7 @@ from autoencoder.v1.model_pb2 import Model
 
 from export.gate import CHECKS, Verdict
 from export.parity import Measured
+from export.table import aligned
 
 _SHOWN_BUCKETS = (1, 8, 64)
 _KIB = 1024
@@ -41,13 +42,6 @@ def table(model: Model, verdict: Verdict) -> str:
         for name, measured in verdict.measured.items()
     ]
     return "\n".join([*aligned([header, *rows]), f"passed: {', '.join(CHECKS)}"])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    """Lines of left-aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _row(name: str, measured: Measured, size_bytes: int, latencies: Sequence[float]) -> tuple[str, ...]:

@@ -1,16 +1,27 @@
 """Golden vectors against a runtime: the test that a server makes before it serves. Needs no torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
 
 from bundle import golden
 from bundle.golden import Case
 from export.runtime import Device, Session, open_session
+
+Arrays = Mapping[str, NDArray[Any]]
 
 
 def golden_problems(graph: bytes, cases: Iterable[Case], tolerance: float = 0.0, device: Device = "cpu") -> list[str]:
     """Outputs of a graph that are not the golden ones, a sentence each."""
     session = open_session(graph, device)
     return [problem for index, case in enumerate(cases) for problem in _case_problems(session, index, case, tolerance)]
+
+
+def outputs(graph: bytes, inputs: Iterable[Arrays], device: Device = "cpu") -> list[dict[str, NDArray[Any]]]:
+    """What a graph answers to each input."""
+    session = open_session(graph, device)
+    return [session.run(each) for each in inputs]
 
 
 def _case_problems(session: Session, index: int, case: Case, tolerance: float) -> list[str]:

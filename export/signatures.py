@@ -140,8 +140,8 @@ def served_methods(about: Facts, graphs: Mapping[str, object], attributes: objec
         "Reconstruct": "reconstruct" in graphs,
         "Denoise": "denoise" in graphs,
         "Sample": decode and density,
-        "Interpolate": decode,
-        "Edit": decode and bool(attributes),
+        "Interpolate": encode and decode,
+        "Edit": encode and decode and bool(attributes),
         "Classify": "classify" in graphs and bool(about.labels),
     }
     return [name for name, able in served.items() if able]

@@ -8,7 +8,7 @@ from autoencoder.v1.model_pb2 import Model, Signature
 
 from bundle import layout
 from export.errors import ExportError, InputError
-from export.publish import check_place, publish
+from export.publish import Place, publish
 
 CONTENTS = {"golden.npz": b"golden", "encode.onnx": b"graph"}
 
@@ -23,7 +23,7 @@ def everything(folder: Path) -> list[str]:
 
 
 def test_a_version_is_whole_and_readable(tmp_path: Path) -> None:
-    folder = publish(tmp_path / "new/repository", "ae", None, CONTENTS, describe)
+    folder = publish(Place(tmp_path / "new/repository", "ae", None), CONTENTS, describe)
     assert folder == tmp_path / "new/repository/ae/1"
     assert everything(folder) == ["encode.onnx", "golden.npz", "model.json"]
     model = layout.read_model(folder)
@@ -33,37 +33,37 @@ def test_a_version_is_whole_and_readable(tmp_path: Path) -> None:
 
 
 def test_versions_count_up_and_leave_gaps_alone(tmp_path: Path) -> None:
-    assert publish(tmp_path, "ae", 3, CONTENTS, describe).name == "3"
-    assert publish(tmp_path, "ae", None, CONTENTS, describe).name == "4"
-    assert publish(tmp_path, "ae", 1, CONTENTS, describe).name == "1"
+    assert publish(Place(tmp_path, "ae", 3), CONTENTS, describe).name == "3"
+    assert publish(Place(tmp_path, "ae", None), CONTENTS, describe).name == "4"
+    assert publish(Place(tmp_path, "ae", 1), CONTENTS, describe).name == "1"
     (tmp_path / "ae/9").mkdir()  # someone is still copying it
-    assert publish(tmp_path, "ae", None, CONTENTS, describe).name == "10"
+    assert publish(Place(tmp_path, "ae", None), CONTENTS, describe).name == "10"
     assert layout.versions(tmp_path, "ae") == [1, 3, 4, 10]
 
 
 def test_a_version_is_never_overwritten(tmp_path: Path) -> None:
-    folder = publish(tmp_path, "ae", 2, CONTENTS, describe)
+    folder = publish(Place(tmp_path, "ae", 2), CONTENTS, describe)
     before = (folder / "model.json").stat().st_mtime_ns
     with pytest.raises(InputError, match="version 2 of ae exists"):
-        publish(tmp_path, "ae", 2, {}, describe)
+        publish(Place(tmp_path, "ae", 2), {}, describe)
     with pytest.raises(InputError, match="version 2 of ae exists"):
-        check_place(tmp_path, "ae", 2)
+        Place(tmp_path, "ae", 2).check()
     assert (folder / "model.json").stat().st_mtime_ns == before
 
 
 def test_a_version_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     def slow(version: str) -> Model:
-        publish(tmp_path, "ae", 2, CONTENTS, describe)
+        publish(Place(tmp_path, "ae", 2), CONTENTS, describe)
         return describe(version)
 
     with pytest.raises(InputError, match="version 2 of ae exists"):
-        publish(tmp_path, "ae", 2, CONTENTS, slow)
+        publish(Place(tmp_path, "ae", 2), CONTENTS, slow)
     assert everything(tmp_path) == ["ae", "ae/2", "ae/2/encode.onnx", "ae/2/golden.npz", "ae/2/model.json"]
 
 
 def test_many_exporters_at_once_get_versions_of_their_own(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: publish(tmp_path, "ae", None, CONTENTS, describe), range(24)))
+        folders = list(pool.map(lambda _: publish(Place(tmp_path, "ae", None), CONTENTS, describe), range(24)))
     assert sorted(int(folder.name) for folder in folders) == layout.versions(tmp_path, "ae") == list(range(1, 25))
     for folder in folders:
         assert layout.read_model(folder).version == folder.name
@@ -77,7 +77,7 @@ def test_a_watcher_never_sees_part_of_a_version(tmp_path: Path) -> None:
         assert layout.model_names(tmp_path) == ["ae"]
         return describe(version)
 
-    publish(tmp_path, "ae", None, CONTENTS, watched)
+    publish(Place(tmp_path, "ae", None), CONTENTS, watched)
     assert seen == [[]]
 
 
@@ -91,25 +91,25 @@ def test_a_failure_leaves_nothing(tmp_path: Path, prepare: Callable[[Path], obje
     prepare(repository)
     before = everything(tmp_path)
     with pytest.raises(ExportError, match="No space left"):
-        publish(repository, "ae", None, CONTENTS, failing)
+        publish(Place(repository, "ae", None), CONTENTS, failing)
     assert everything(tmp_path) == before
 
 
 def test_a_repository_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file"):
-        publish(tmp_path / "file", "ae", None, CONTENTS, describe)
+        publish(Place(tmp_path / "file", "ae", None), CONTENTS, describe)
     with pytest.raises(ExportError, match="cannot write"):
-        publish(tmp_path / "file" / "below", "ae", None, CONTENTS, describe)
+        publish(Place(tmp_path / "file" / "below", "ae", None), CONTENTS, describe)
     assert everything(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("name", ["", "A", "a/b", "..", "-a", "a_b"])
 def test_names_that_no_repository_can_hold(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="model name"):
-        publish(tmp_path, name, None, CONTENTS, describe)
+        publish(Place(tmp_path, name, None), CONTENTS, describe)
 
 
 def test_versions_below_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="from 1"):
-        publish(tmp_path, "ae", 0, CONTENTS, describe)
+        publish(Place(tmp_path, "ae", 0), CONTENTS, describe)

@@ -1,0 +1,35 @@
+"""Signs a version with a local key, after OpenSSF Model Signing; needs the extra `signing`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from bundle.layout import REPORT_FILE, SIGNATURE_FILE
+from export.errors import InputError
+
+
+def signer(key: Path) -> Callable[[Path], None]:
+    """What writes model.sig into a version's folder; `key` is a PEM file with an unencrypted elliptic-curve key.
+
+    Raises:
+        InputError: no such key, or the extra is missing.
+    """
+    try:
+        from model_signing import hashing, signing  # noqa: PLC0415 (an extra, and a second to import)
+    except ImportError as error:
+        raise InputError("--sign-key needs an extra: pip install 'hourglass[signing]'") from error
+    config: Any = signing.Config()
+    try:
+        config.use_elliptic_key_signer(private_key=key)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{key}: wanted an unencrypted private key on an elliptic curve, in PEM form: {error}"
+        ) from error
+
+    def sign(folder: Path) -> None:
+        # The report is no part of what is served.
+        ignored = [folder / REPORT_FILE, folder / SIGNATURE_FILE]
+        hashes = cast("Any", hashing.Config()).set_ignored_paths(paths=ignored, ignore_git_paths=False)
+        config.set_hashing_config(hashes).sign(folder, folder / SIGNATURE_FILE)
+
+    return sign
