@@ -19,7 +19,7 @@ from server.monitor import Monitor
 from server.readiness import ReadinessCheck
 from server.repository import ModelRepository
 from server.security import Gate
-from server.services import autoencoder
+from server.services import autoencoder, open_inference
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
 from server.session import RUNTIME_VERSION, choose_provider
@@ -125,8 +125,12 @@ class App:
 
     def _make_endpoint(self, *, model_control: bool) -> Endpoint:
         config = self._config
-        methods = autoencoder.methods(GraphCalls(self.table, self._dispatcher, config))
-        declared = [f"/{autoencoder.SERVICE}/{name}" for name in _declared()]
+        graphs = GraphCalls(self.table, self._dispatcher, config)
+        protocol = open_inference.Parts(
+            graphs, self._readiness, self.repository, self._dispatcher, self.metrics, config
+        )
+        methods = [*autoencoder.methods(graphs), *open_inference.methods(protocol)]
+        declared = [*(f"/{autoencoder.SERVICE}/{name}" for name in _declared()), *open_inference.declared()]
         return Endpoint(
             methods,
             declared,
@@ -148,7 +152,7 @@ class App:
         _LOGGER.info("the admin port is %s", join(self._config.admin_host, port))
 
     def _tell_health(self) -> None:
-        self._health.update(self._readiness.serving((autoencoder.SERVICE,)))
+        self._health.update(self._readiness.serving((autoencoder.SERVICE, open_inference.SERVICE)))
 
     def _flush_drift(self) -> None:
         for served in self.table.all():

@@ -75,6 +75,15 @@ def check_format(image_format: int) -> None:
         raise InvalidArgumentError("image_format", f"wanted one of {names}, got {image_format}")
 
 
+def check_unit_range(images: NDArray[Any], field: str) -> None:
+    """Refuse floats outside 0 … 1."""
+    low, high = float(images.min()), float(images.max())
+    # NaN makes both comparisons false.
+    if not (low >= 0.0 and high <= 1.0):
+        tensor.check_finite(images, field)
+        raise InvalidArgumentError(f"{field}.data", f"wanted floats from 0 to 1, got {low:g} to {high:g}")
+
+
 def to_bytes(images: NDArray[Any]) -> NDArray[np.uint8]:
     """0 … 1 to the nearest of 0 … 255."""
     return np.rint(np.clip(images, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
@@ -83,11 +92,7 @@ def to_bytes(images: NDArray[Any]) -> NDArray[np.uint8]:
 def _convert(images: NDArray[Any], field: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     if images.dtype == np.uint8:
         return images if dtype == np.uint8 else images.astype(np.float32) / np.float32(255.0)
-    low, high = float(images.min()), float(images.max())
-    # NaN makes both comparisons false.
-    if not (low >= 0.0 and high <= 1.0):
-        tensor.check_finite(images, field)
-        raise InvalidArgumentError(f"{field}.data", f"wanted floats from 0 to 1, got {low:g} to {high:g}")
+    check_unit_range(images, field)
     return to_bytes(images.astype(np.float32)) if dtype == np.uint8 else images.astype(np.float32, copy=False)
 
 

@@ -14,6 +14,8 @@ from prometheus_client import Histogram as ClientHistogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from server.run_record import RunRecord
+
 Labels: TypeAlias = tuple[str, ...]
 DURATIONS_SECONDS = (
     *(float(f"{mantissa}e{power}") for power in range(-4, 1) for mantissa in (1, 2.5, 5)),
@@ -77,6 +79,7 @@ class RunSeries:
         self._queue = metrics.queue_seconds.series[self._key]
         self._run = metrics.run_seconds.series[self._key]
         self._batch = metrics.batch_rows.series[self._key]
+        self._record = metrics.records[self._rows_key]
 
     def ran(self, rows: int, run_seconds: float, queue_seconds: Sequence[float]) -> None:
         """Count a graph run of `rows`, and the waits of the requests that began in it."""
@@ -84,6 +87,7 @@ class RunSeries:
             self._run.observe(run_seconds)
             self._batch.observe(rows)
             self._metrics.rows[self._rows_key] += rows
+            self._record.ran(rows, run_seconds, queue_seconds)
             for wait in queue_seconds:
                 self._queue.observe(wait)
 
@@ -91,6 +95,7 @@ class RunSeries:
         """Count rows that will never run."""
         with self._metrics.lock:
             self._metrics.dropped_rows[(*self._key, reason)] += rows
+            self._record.dropped += 1
 
     def watch(self, waiting_rows: Callable[[], int]) -> None:
         """Report this graph's queue from now on."""
@@ -107,6 +112,7 @@ class Metrics(Collector):
         self.in_flight: defaultdict[str, int] = defaultdict(int)
         self.rows: defaultdict[Labels, int] = defaultdict(int)
         self.dropped_rows: defaultdict[Labels, int] = defaultdict(int)
+        self.records: defaultdict[Labels, RunRecord] = defaultdict(RunRecord)
         self.queues: dict[Labels, Callable[[], int]] = {}
         self.before_collect: list[Callable[[], None]] = []
         self.request_seconds = Family(

@@ -13,6 +13,9 @@ from server.batcher import Batcher
 from server.drift import Drift
 from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError, WrongMethodError
 
+# Why a version does not serve yet, in `Snapshot.unready`.
+LOADING = "it is being loaded"
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ServedModel:

@@ -15,7 +15,7 @@ from bundle.errors import BundleError
 from server.labels import read_labels
 from server.loading import Loader, announce
 from server.metrics import Metrics
-from server.models import ModelTable, ServedModel, Snapshot
+from server.models import LOADING, ModelTable, ServedModel, Snapshot
 from server.session import DeviceError
 
 _LOGGER = logging.getLogger(__name__)
@@ -70,6 +70,15 @@ class ModelRepository:
     def wait_scanned(self, seconds: float) -> bool:
         """Wait for the first scan to end; whether it has."""
         return self._scanned.wait(seconds)
+
+    @property
+    def withheld(self) -> frozenset[str]:
+        """Models that were unloaded on request."""
+        return frozenset(self._withheld)
+
+    def names(self) -> list[str]:
+        """Models on disk, whether they serve or not."""
+        return layout.model_names(self._folder)
 
     def rescan(self) -> None:
         """Look for changes soon, and at refused versions again."""
@@ -181,7 +190,7 @@ class ModelRepository:
         fingerprint = _fingerprint(layout.version_folder(self._folder, name, version))
         if self._refused.get(key) == fingerprint:
             return None
-        self._unready.setdefault(key, "it is being loaded")
+        self._unready.setdefault(key, LOADING)
         self._publish()
         try:
             served = self._loader.load(self._folder, name, version, partial(self._report, key))

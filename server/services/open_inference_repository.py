@@ -1,0 +1,84 @@
+"""The repository extension: what is there and in which state; loading and unloading on request."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from inference import open_inference_pb2 as pb
+
+from server.call import Call
+from server.dispatcher import Dispatcher
+from server.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from server.models import LOADING, ModelTable
+from server.repository import ModelRepository
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class RepositoryControl:
+    """RepositoryIndex, RepositoryModelLoad and RepositoryModelUnload; who may call them is the endpoint's affair."""
+
+    def __init__(self, table: ModelTable, repository: ModelRepository, dispatcher: Dispatcher) -> None:
+        self._table = table
+        self._repository = repository
+        self._dispatcher = dispatcher
+
+    def index(self, call: Call, request: pb.RepositoryIndexRequest) -> None:
+        """Versions that serve, versions that do not with the reason, and models unloaded on request."""
+        snapshot = self._table.snapshot
+        response = pb.RepositoryIndexResponse()
+        for served in self._table.all():
+            response.models.add(name=served.name, version=served.version, state="READY")
+        if not request.ready:
+            for (name, version), why in sorted(snapshot.unready.items()):
+                state = "LOADING" if why == LOADING else "UNAVAILABLE"
+                response.models.add(name=name, version=str(version), state=state, reason=why)
+            for name in sorted(self._repository.withheld):
+                response.models.add(name=name, state="UNAVAILABLE", reason="unloaded")
+        call.answer(response.SerializeToString())
+
+    def load(self, call: Call, request: pb.RepositoryModelLoadRequest) -> None:
+        """Load a model, or look for newer versions of one that serves."""
+        if request.parameters:
+            names = ", ".join(sorted(request.parameters))[:100]
+            raise InvalidArgumentError("parameters", f"wanted none, because the bundle alone says all, got {names}")
+        self._later(call, partial(self._load, call, _name(request)))
+
+    def unload(self, call: Call, request: pb.RepositoryModelUnloadRequest) -> None:
+        """Serve a model no more until it is loaded again."""
+        self._later(call, partial(self._unload, call, _name(request)))
+
+    def _load(self, call: Call, name: str) -> None:
+        self._check_known(name)
+        why = self._repository.load(name)
+        if why is not None:
+            raise UnavailableError(f"Model {name!r} cannot be loaded: {why}.")
+        _LOGGER.info("%s is loaded on request", name)
+        call.answer(pb.RepositoryModelLoadResponse().SerializeToString())
+
+    def _unload(self, call: Call, name: str) -> None:
+        self._check_known(name)
+        self._repository.unload(name)
+        _LOGGER.info("%s is unloaded on request", name)
+        call.answer(pb.RepositoryModelUnloadResponse().SerializeToString())
+
+    def _check_known(self, name: str) -> None:
+        if name not in self._repository.names():
+            raise NotFoundError(f"The repository has no model {name[:60]!r}.")
+
+    def _later(self, call: Call, job: Callable[[], None]) -> None:
+        """Loading takes as long as it takes: on a thread of its own."""
+
+        def run() -> None:
+            try:
+                job()
+            except Exception as error:  # noqa: BLE001 (it becomes the call's status)
+                call.fail(error)
+
+        self._dispatcher.start_run(run)
+
+
+def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
+    if not request.model_name:
+        raise InvalidArgumentError("model_name", "wanted the name of a model, got none")
+    return request.model_name

@@ -1,0 +1,74 @@
+"""The statistics extension: what each graph has done, from the counts behind the metrics."""
+
+from inference import open_inference_pb2 as pb
+
+from server.call import Call
+from server.metrics import Metrics
+from server.run_record import RunRecord, Times
+from server.services.open_inference_graphs import Graph, GraphTable
+
+
+class Statistics:
+    """ModelStatistics."""
+
+    def __init__(self, graphs: GraphTable, metrics: Metrics) -> None:
+        self._graphs = graphs
+        self._metrics = metrics
+
+    def answer(self, call: Call, request: pb.ModelStatisticsRequest) -> None:
+        """Every graph of what is named; a plain model name stands for all its graphs, no name for all models."""
+        response = pb.ModelStatisticsResponse()
+        for graph in self._chosen(call, request):
+            key = (graph.served.name, graph.served.version, graph.signature.name)
+            with self._metrics.lock:
+                response.model_stats.append(_statistics(graph, self._metrics.records[key]))
+        call.answer(response.SerializeToString())
+
+    def _chosen(self, call: Call, request: pb.ModelStatisticsRequest) -> list[Graph]:
+        graphs = self._graphs.all()
+        if not request.name:
+            return graphs
+        named = self._graphs.get(request.name, request.version)
+        call.served = named.served
+        plain = "." not in request.name
+        return [
+            graph
+            for graph in graphs
+            if graph.served.name == named.served.name
+            and (plain or graph.name == named.name)
+            and (not request.version or graph.served is named.served)
+        ]
+
+
+def _statistics(graph: Graph, record: RunRecord) -> pb.ModelStatistics:
+    runs = Times(sum(times.count for times in record.runs.values()), sum(times.ns for times in record.runs.values()))
+    return pb.ModelStatistics(
+        name=graph.name,
+        version=graph.served.version,
+        last_inference=record.last_run_ms,
+        inference_count=sum(rows * times.count for rows, times in record.runs.items()),
+        execution_count=runs.count,
+        inference_stats=pb.InferStatistics(
+            success=_duration(Times(record.queue.count, record.queue.ns + record.compute.ns)),
+            fail=_duration(Times(record.dropped, 0)),
+            queue=_duration(record.queue),
+            compute_input=_duration(Times(record.compute.count, 0)),
+            compute_infer=_duration(record.compute),
+            compute_output=_duration(Times(record.compute.count, 0)),
+            cache_hit=_duration(Times(0, 0)),
+            cache_miss=_duration(Times(0, 0)),
+        ),
+        batch_stats=[
+            pb.InferBatchStatistics(
+                batch_size=rows,
+                compute_input=_duration(Times(times.count, 0)),
+                compute_infer=_duration(times),
+                compute_output=_duration(Times(times.count, 0)),
+            )
+            for rows, times in sorted(record.runs.items())
+        ],
+    )
+
+
+def _duration(times: Times) -> pb.StatisticDuration:
+    return pb.StatisticDuration(count=times.count, ns=times.ns)

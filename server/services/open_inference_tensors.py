@@ -1,0 +1,130 @@
+"""Tensors of the Open Inference Protocol to rows of a graph and back, every size and value checked."""
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+from inference import open_inference_pb2 as pb
+from numpy.typing import NDArray
+
+from server import images, tensor
+from server.errors import InvalidArgumentError
+from server.row_queue import Buffer
+from server.services.open_inference_graphs import Graph
+
+InputTensor: TypeAlias = pb.ModelInferRequest.InferInputTensor
+
+_CONTENTS = {"UINT8": "uint_contents", "INT64": "int64_contents", "FP32": "fp32_contents"}
+_SHARED_MEMORY = "shared_memory_region"
+
+
+def read_rows(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> tuple[Buffer, int]:
+    """Rows for a graph: a buffer and N.
+
+    Raises:
+        InvalidArgumentError: inputs missing, unknown or twice; another type, shape or size; values out of range.
+    """
+    _check_names(graph, request)
+    given = request.inputs[0]
+    if given.datatype != graph.datatype:
+        raise InvalidArgumentError(
+            "inputs[0].datatype", f"wanted {graph.datatype} for {graph.input!r}, got {_clip(given.datatype)}"
+        )
+    rows = _check_shape(graph, given, limit_rows)
+    data = _raw(graph, request, rows) if request.raw_input_contents else _typed(graph, given, rows)
+    if graph.datatype != "UINT8":
+        _check_values(graph, data)
+    return data, rows
+
+
+def fill_contents(message: pb.InferTensorContents, array: NDArray[Any]) -> None:
+    """Write an array's elements into the field of its type."""
+    field = "uint_contents" if array.dtype == np.uint8 else "fp32_contents"
+    getattr(message, field).extend(array.ravel().tolist())
+
+
+def _check_names(graph: Graph, request: pb.ModelInferRequest) -> None:
+    names = [given.name for given in request.inputs]
+    if names == [graph.input]:
+        if _SHARED_MEMORY in request.inputs[0].parameters:
+            raise InvalidArgumentError(
+                "inputs[0].parameters", f"this server shares no memory: send {graph.input!r} in the request"
+            )
+        return
+    for index, name in enumerate(names):
+        field = f"inputs[{index}].name"
+        if name != graph.input:
+            raise InvalidArgumentError(field, f"wanted {graph.input!r}, the input of {graph.name}, got {_clip(name)}")
+        if index:
+            raise InvalidArgumentError(field, f"wanted {graph.input!r} once, got it twice")
+    raise InvalidArgumentError("inputs", f"wanted {graph.input!r}, got no input")
+
+
+def _check_shape(graph: Graph, given: InputTensor, limit_rows: int) -> int:
+    shape = tuple(given.shape)
+    if not shape or shape[1:] != graph.row_shape:
+        wanted = ", ".join(map(str, graph.row_shape))
+        raise InvalidArgumentError(
+            "inputs[0].shape", f"wanted (N, {wanted}) for {graph.input!r}, got {_clip(tensor.shape_text(shape), 100)}"
+        )
+    if not 0 < shape[0] <= limit_rows:
+        raise InvalidArgumentError("inputs[0].shape", f"wanted 1 to {limit_rows} rows a request, got {shape[0]}")
+    return shape[0]
+
+
+def _raw(graph: Graph, request: pb.ModelInferRequest, rows: int) -> Buffer:
+    if request.inputs[0].contents.ListFields():
+        raise InvalidArgumentError("inputs[0].contents", "wanted nothing beside raw_input_contents, got both")
+    if len(request.raw_input_contents) != 1:
+        raise InvalidArgumentError(
+            "raw_input_contents", f"wanted one entry for each of 1 inputs, got {len(request.raw_input_contents)}"
+        )
+    data = request.raw_input_contents[0]
+    wanted = rows * graph.row_bytes
+    if len(data) != wanted:
+        shape = tensor.shape_text((rows, *graph.row_shape))
+        raise InvalidArgumentError(
+            "raw_input_contents[0]",
+            f"wanted {wanted} bytes, as shape {shape} of {graph.datatype} needs, got {len(data)}",
+        )
+    return data
+
+
+def _typed(graph: Graph, given: InputTensor, rows: int) -> Buffer:
+    wanted_field = _CONTENTS.get(graph.datatype)
+    if wanted_field is None:
+        raise InvalidArgumentError("raw_input_contents", f"{graph.datatype} travels in raw_input_contents alone")
+    fields = [field.name for field, _ in given.contents.ListFields()]
+    if fields != [wanted_field]:
+        came = ", ".join(fields) or "nothing"
+        raise InvalidArgumentError(
+            "inputs[0].contents", f"wanted {wanted_field} for {graph.datatype}, or raw_input_contents, got {came}"
+        )
+    elements = getattr(given.contents, wanted_field)
+    wanted = rows * math.prod(graph.row_shape)
+    field = f"inputs[0].contents.{wanted_field}"
+    if len(elements) != wanted:
+        shape = tensor.shape_text((rows, *graph.row_shape))
+        raise InvalidArgumentError(field, f"wanted {wanted} elements, as shape {shape} needs, got {len(elements)}")
+    return _narrow(np.asarray(elements), graph, field).data
+
+
+def _narrow(array: NDArray[Any], graph: Graph, field: str) -> NDArray[Any]:
+    """uint_contents carries 32 bits an element."""
+    if graph.datatype == "UINT8" and array.max() > np.iinfo(np.uint8).max:
+        raise InvalidArgumentError(field, f"wanted 0 to 255 for UINT8, got {array.max()}")
+    return array.astype(graph.dtype)
+
+
+def _check_values(graph: Graph, data: Buffer) -> None:
+    array = np.frombuffer(data, graph.dtype)
+    field = f"inputs[0] ({graph.input})"
+    if graph.unit_range:
+        images.check_unit_range(array, field)
+    else:
+        tensor.check_finite(array, field)
+
+
+def _clip(text: str, length: int = 60) -> str:
+    """What a caller sent, as it may stand in an error."""
+    return repr(text if len(text) <= length else f"{text[:length]}…")
