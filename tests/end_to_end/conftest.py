@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import export.__main__
 import numpy as np
 import pytest
 from hourglass_client import Client
 
+import export.__main__
 import training.__main__
 from examples.local_server import LocalServer, running
+from tests.conftest import Demo
 from training import checkpoint
 
 RECIPES = {"ae": "fc-ae", "vae": "vae", "denoiser": "denoiser"}
@@ -19,7 +20,7 @@ TRANSPORTS = ("native", "grpcio")
 
 @dataclass(frozen=True)
 class Journey:
-    """What a model went through: its run's folder, and the repository that it was exported to."""
+    """What the models went through: the folder of their runs, and the repository that they were exported to."""
 
     runs: Path
     repository: Path
@@ -29,14 +30,13 @@ class Journey:
 
 
 @pytest.fixture(scope="session")
-def journey(tmp_path_factory: pytest.TempPathFactory) -> Journey:
-    root = tmp_path_factory.mktemp("journey")
-    made = Journey(root / "runs", root / "models")
-    for recipe in RECIPES.values():
-        run = str(made.runs / recipe)
+def journey(demo: Demo) -> Journey:
+    """One model of each family: those of the demo, and the others made in the same way."""
+    for recipe in set(RECIPES.values()) - {path.name for path in demo.models.iterdir()}:
+        run = str(demo.runs / recipe)
         assert training.__main__.main([recipe, "--data", "digits", "--epochs", "2", "--out", run]) == 0
-        assert export.__main__.main([run, "--repository", str(made.repository)]) == 0
-    return made
+        assert export.__main__.main([run, "--repository", str(demo.models)]) == 0
+    return Journey(demo.runs, demo.models)
 
 
 @pytest.fixture(scope="session", params=TRANSPORTS)
