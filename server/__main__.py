@@ -24,7 +24,7 @@ def main() -> int:
     except (ValidationError, SettingsError) as error:
         print(f"python -m server: {explain(error)}", file=sys.stderr)
         return 2
-    start_log(config.log_level)
+    start_log(config.log_level, config.log_format)
     return _serve(config)
 
 
@@ -35,6 +35,7 @@ def _serve(config: Config) -> int:
     from server.security import TokenFileError  # noqa: PLC0415
     from server.session import DeviceError  # noqa: PLC0415
     from server.tls import TlsError  # noqa: PLC0415
+    from server.tracing import TracingError  # noqa: PLC0415
     from server.transport import BindError  # noqa: PLC0415
 
     stop = threading.Event()
@@ -43,7 +44,7 @@ def _serve(config: Config) -> int:
     try:
         app = App(config)
         line = app.start()
-    except (BindError, DeviceError, SignatureKeyError, TlsError, TokenFileError) as error:
+    except (BindError, DeviceError, SignatureKeyError, TlsError, TokenFileError, TracingError) as error:
         print(f"python -m server: {error}", file=sys.stderr)
         return 1
     if hasattr(signal, "SIGHUP"):

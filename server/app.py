@@ -16,6 +16,7 @@ from server.loading import Loader
 from server.metrics import Metrics
 from server.models import ModelTable
 from server.monitor import Monitor
+from server.observation import CallObserver
 from server.readiness import ReadinessCheck
 from server.repository import ModelRepository
 from server.security import Gate
@@ -24,6 +25,7 @@ from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
 from server.session import RUNTIME_VERSION, choose_provider
 from server.tls import Certificates
+from server.tracing import open_tracer
 from server.transport.choice import admin_transport, join, main_transport
 
 _LOGGER = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class App:
 
     Raises:
         DeviceError: `--device cuda` without CUDA.
+        TracingError: `--otlp-endpoint` without the packages for it.
     """
 
     def __init__(self, config: Config) -> None:
@@ -50,7 +53,9 @@ class App:
         self._dispatcher = Dispatcher(config.heavy_threads, config.worker_niceness)
         self._gate = Gate(config.token_file)
         self._signatures = SignatureCheck(config.require_signature)
-        loader = Loader(config, choose_provider(config), self._signatures, self._dispatcher, self.metrics)
+        self._tracer = open_tracer(config.otlp_endpoint, config.trace_sample_ratio)
+        self._observer = CallObserver(self.metrics, self._tracer)
+        loader = Loader(config, choose_provider(config), self._signatures, self._dispatcher, self.metrics, self._tracer)
         self.repository = ModelRepository(
             config.repository,
             config.versions,
@@ -122,6 +127,8 @@ class App:
         self.repository.close()
         self._dispatcher.close()
         self._monitor.close()
+        if self._tracer is not None:
+            self._tracer.close()
 
     def _make_endpoint(self, *, model_control: bool) -> Endpoint:
         config = self._config
@@ -135,7 +142,7 @@ class App:
             methods,
             declared,
             self._dispatcher,
-            self.metrics,
+            self._observer,
             self._gate,
             config.max_message_bytes,
             model_control=model_control,

@@ -3,11 +3,12 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
+from server.call import Call
 from server.dispatcher import Dispatcher
 from server.errors import DeadlineError, OverloadedError
 from server.plan import Plan
@@ -53,6 +54,7 @@ class Batcher:
         dispatcher: Dispatcher,
         observer: RunObserver,
         failed: Callable[[BaseException], None],
+        traced: Callable[[Iterable[Call], float, float], None] | None = None,
     ) -> None:
         self.plan = plan
         self.queue = RowQueue(backlog, plan.max_rows)
@@ -61,6 +63,7 @@ class Batcher:
         self._dispatcher = dispatcher
         self._observer = observer
         self._failed = failed
+        self._traced = traced
         self._running = 0
         self._scheduled = False
         self._grown = threading.Condition(backlog.lock)
@@ -189,6 +192,8 @@ class Batcher:
         if 2 * rows >= self.plan.max_rows:
             self._seconds_per_row += _RATE_WEIGHT * (seconds / rows - self._seconds_per_row)
         self._observer.ran(rows, seconds, [started - piece.entry.queued for piece in slices if piece.start == 0])
+        if self._traced is not None:
+            self._traced([piece.entry.call for piece in slices], started, seconds)
         self._deliver(slices, outputs, started, seconds)
 
     def _assemble(self, slices: list[Slice]) -> Array:

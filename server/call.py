@@ -1,5 +1,7 @@
 """One request on its way: what came, until when it is worth answering, and where the answer goes."""
 
+import re
+import secrets
 from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -11,11 +13,14 @@ from server.errors import Status, status_of
 if TYPE_CHECKING:
     from server.models import ServedModel
     from server.row_queue import Entry
+    from server.tracing import Trace
 
 # What a transport knows its calls by.
 Token: TypeAlias = Any
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 FOREVER = float("inf")
+_REQUEST_ID = "x-request-id"
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Replies(Protocol):
@@ -39,6 +44,7 @@ class Call:
     __slots__ = (
         "_finished",
         "_replies",
+        "_request_id",
         "_token",
         "_unanswered",
         "arrival",
@@ -48,9 +54,12 @@ class Call:
         "metadata",
         "method",
         "open",
+        "problem",
         "queue_seconds",
         "run_seconds",
+        "seconds",
         "served",
+        "trace",
     )
 
     def __init__(
@@ -73,11 +82,26 @@ class Call:
         self.queue_seconds = 0.0
         self.run_seconds = 0.0
         self.batch_rows = 0
+        self.seconds = 0.0
+        """From arrival to the end; 0 until then."""
+        self.problem = ""
+        """The sentence that it failed with."""
+        self.trace: Trace | None = None
+        self._request_id = ""
         self._replies = replies
         self._token = token
         self._finished = finished
         # Never released: the one who gets it answers.
         self._unanswered = Lock()
+
+    @property
+    def request_id(self) -> str:
+        """What the log knows this call by: `x-request-id` of the caller where that is sane, else drawn."""
+        if not self._request_id:
+            came = next((value for key, value in self.metadata if key == _REQUEST_ID), "")
+            sane = isinstance(came, str) and _SANE_ID.fullmatch(came)
+            self._request_id = came if isinstance(came, str) and sane else secrets.token_hex(8)
+        return self._request_id
 
     def note_run(self, queue_seconds: float, run_seconds: float, rows: int) -> None:
         """Add a graph run that carried rows of this call."""
@@ -96,7 +120,8 @@ class Call:
         """End with the status of an exception, unless the call has ended already."""
         if self._unanswered.acquire(blocking=False):
             self.open = False
-            status = status_of(error)
+            status = status_of(error, self.request_id)
+            self.problem = status.message
             self._finished(self, status.code.name)
             self._replies.fail(self._token, status)
 

@@ -69,6 +69,19 @@ class SecurityConfig(BaseModel):
     )
 
 
+class ObservabilityConfig(BaseModel):
+    """What the server tells about itself, besides its metrics."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_format: Literal["text", "json"] = Field("text", description="lines for people or JSON objects")
+    otlp_endpoint: str | None = Field(
+        None, description="OTLP/gRPC endpoint for traces, such as http://collector:4317; off unless set"
+    )
+    trace_sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="share of the requests that are traced where the caller has not decided, 0 to 1"
+    )
+
+
 class SessionConfig(BaseModel):
     """How onnxruntime runs the graphs."""
 
@@ -79,7 +92,15 @@ class SessionConfig(BaseModel):
     cuda_memory_limit_bytes: NonNegativeInt = Field(0, description="memory per CUDA session, in bytes; 0: no limit")
 
 
-class Config(BatchingConfig, LimitsConfig, ConnectionConfig, SecurityConfig, SessionConfig, BaseSettings):  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic merges them)
+class Config(  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic merges them)
+    BatchingConfig,
+    LimitsConfig,
+    ConnectionConfig,
+    SecurityConfig,
+    ObservabilityConfig,
+    SessionConfig,
+    BaseSettings,
+):
     """Settings of `python -m server`; each is also HOURGLASS_<NAME> in the environment."""
 
     model_config = SettingsConfigDict(
@@ -109,7 +130,6 @@ class Config(BatchingConfig, LimitsConfig, ConnectionConfig, SecurityConfig, Ses
     io_threads: PositiveInt = Field(2, description="threads of the native transport")
     heavy_threads: PositiveInt = Field(2, description="threads that decode images and large messages")
     worker_niceness: Annotated[int, Field(ge=0, le=19)] = Field(5, description="niceness of threads with slow work")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 
     @field_validator("versions")
     @classmethod

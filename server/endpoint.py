@@ -18,7 +18,7 @@ from server.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from server.metrics import Metrics
+from server.observation import CallObserver
 from server.security import Gate, Right
 
 # Parsing and checking this much takes about as long as a small batch; more goes to another thread.
@@ -48,7 +48,7 @@ class Endpoint:
         methods: Iterable[Method],
         declared: Iterable[str],
         dispatcher: Dispatcher,
-        metrics: Metrics,
+        observer: CallObserver,
         gate: Gate,
         max_message_bytes: int,
         *,
@@ -57,7 +57,7 @@ class Endpoint:
         self.methods = {method.path: method for method in methods}
         self.max_message_bytes = max_message_bytes
         self._dispatcher = dispatcher
-        self._metrics = metrics
+        self._observer = observer
         self._gate = gate
         self._model_control = model_control
         self._draining = False
@@ -67,8 +67,9 @@ class Endpoint:
         """Begin a call: from here on it is counted, and it must end."""
         now = time.monotonic()
         deadline = FOREVER if seconds_left is None else now + seconds_left
-        self._metrics.started(method)
-        return Call(method, now, deadline, metadata, replies, token, self._finished)
+        call = Call(method, now, deadline, metadata, replies, token, self._observer.finished)
+        self._observer.started(call)
+        return call
 
     def refusal(self, path: str, metadata: Metadata) -> ServingError | None:
         """Why a call cannot be served whatever its request says; None when it can."""
@@ -124,11 +125,3 @@ class Endpoint:
             method.serve(call, request)
         except Exception as error:  # noqa: BLE001 (it becomes the call's status)
             call.fail(error)
-
-    def _finished(self, call: Call, code: str) -> None:
-        served = call.served
-        seconds = time.monotonic() - call.arrival
-        if served is None:
-            self._metrics.finished(call.method, "", "", code, seconds)
-        else:
-            self._metrics.finished(call.method, served.name, served.version, code, seconds)

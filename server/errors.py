@@ -1,7 +1,6 @@
 """Errors that carry their gRPC status, and the one place where any exception becomes a status."""
 
 import logging
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -123,11 +122,10 @@ class CancelledError(ServingError):
     code = StatusCode.CANCELLED
 
 
-def status_of(error: BaseException) -> Status:
-    """Status of any exception; one that was not meant for callers goes to the log under a request id."""
+def status_of(error: BaseException, request_id: str) -> Status:
+    """Status of any exception; one that was not meant for callers goes to the log under the request's id."""
     if isinstance(error, ServingError):
         return error.status()
-    request_id = secrets.token_hex(8)
     _LOGGER.error("request %s failed", request_id, exc_info=error)
     message = f"The server failed to answer; its log has the reason under request id {request_id}."
     details = _pack(StatusCode.INTERNAL, message, [RequestInfo(request_id=request_id)])

@@ -3,11 +3,13 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from autoencoder.v1.model_pb2 import Model
 from numpy.typing import NDArray
 
 from bundle import layout
@@ -16,6 +18,7 @@ from bundle.golden import Golden
 from bundle.latents import LatentStatistics
 from server.batcher import Batcher
 from server.bundle_signature import SignatureCheck
+from server.call import Call
 from server.compatibility import check_model, check_statistics
 from server.config import Config
 from server.dispatcher import Dispatcher
@@ -27,6 +30,7 @@ from server.plan import choose
 from server.row_queue import Backlog
 from server.self_test import Parts, check_invariance, replay, replay_sample
 from server.session import CPU, DeviceError, Provider, Session
+from server.tracing import Graph, Tracer
 
 _LOGGER = logging.getLogger(__name__)
 _DEFAULT_BUCKETS = (1, 8, 64, 256)
@@ -46,12 +50,14 @@ class Loader:
         signatures: SignatureCheck,
         dispatcher: Dispatcher,
         metrics: Metrics,
+        tracer: Tracer | None,
     ) -> None:
         self._config = config
         self._signatures = signatures
         self._provider: Provider = provider
         self._dispatcher = dispatcher
         self._metrics = metrics
+        self._tracer = tracer
 
     def load(self, repository: Path, name: str, version: int, failed: Callable[[BaseException], None]) -> ServedModel:
         """Load, check and warm up one version; `failed` is told when one of its sessions stops working.
@@ -113,7 +119,8 @@ class Loader:
             session = parts.sessions[signature.name]
             plan = choose(_warm_up(session, signature.batch_buckets), self._config, _cores())
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
-            batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, failed)
+            traced = self._traced(model, signature.name)
+            batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, failed, traced)
             _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, plan)
         return ServedModel(
             model=model,
@@ -124,6 +131,11 @@ class Loader:
             provider=self._provider,
             opset=parts.opset,
         )
+
+    def _traced(self, model: Model, signature: str) -> Callable[[Iterable[Call], float, float], None] | None:
+        if self._tracer is None:
+            return None
+        return partial(self._tracer.ran, Graph(model.name, model.version, signature))
 
 
 def announce(metrics: Metrics, served: ServedModel) -> None:
