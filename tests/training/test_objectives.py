@@ -1,0 +1,116 @@
+import pytest
+import torch
+
+from training import losses, models, objectives
+from training.config import Architecture, Loss
+from training.likelihood import negative_log_likelihood
+from training.models import MultitaskVae, VariationalAutoencoder
+from training.noise import Noise, Purpose, generator, whole
+
+CPU = torch.device("cpu")
+SHAPE = (4, 4, 1)
+
+
+def made(**settings: object) -> VariationalAutoencoder:
+    settings = {"family": "vae", "hidden": [8], "latent_size": 2, **settings}
+    model = models.build(Architecture.model_validate(settings), SHAPE, ("a", "b", "c"))
+    models.initialise(model, torch.Generator().manual_seed(3))
+    assert isinstance(model, VariationalAutoencoder)
+    return model
+
+
+def images(count: int = 6) -> torch.Tensor:
+    return (torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+
+
+def noise(count: int = 6, seed: int = 0) -> Noise:
+    return whole(generator(seed, Purpose.STEP), count, CPU)
+
+
+def test_the_bound_is_reconstruction_plus_weighted_kl() -> None:
+    found = objectives.evaluate(made(), images(), None, noise(), Loss(), kl_weight=0.25)
+    expected = found.measures["reconstruction"] + 0.25 * found.measures["kl"]
+    torch.testing.assert_close(found.losses["model"], expected)
+
+
+def test_the_kl_is_reported_without_free_bits_and_weight() -> None:
+    # PyTorch-VAE logs the KL with the wrong sign and another weight than it trains with.
+    plain = objectives.evaluate(made(), images(), None, noise(), Loss(), kl_weight=1.0).measures["kl"]
+    free = objectives.evaluate(made(), images(), None, noise(), Loss(free_bits=9.0), kl_weight=0.1).measures
+    assert torch.equal(plain, free["kl"])
+    assert (plain >= 0).all()
+
+
+def test_one_importance_sample_is_the_bound_in_expectation() -> None:
+    model, many = made(), images(1).repeat(4000, 1, 1, 1)
+    elbo = objectives.variational(model, many, noise(4000), Loss(), 1.0).losses["model"].mean()
+    weighted = objectives.importance_weighted(model, many, noise(4000, 1), Loss(importance_samples=1), 1.0)
+    assert weighted.losses["model"].mean().item() == pytest.approx(elbo.item(), abs=0.05)
+
+
+def test_more_importance_samples_tighten_the_bound_towards_the_likelihood() -> None:
+    model, many = made(), images(1).repeat(500, 1, 1, 1)
+    bounds = [
+        objectives.importance_weighted(model, many, noise(500), Loss(importance_samples=k), 1.0).losses["model"].mean()
+        for k in (1, 5, 50)
+    ]
+    assert bounds[0] > bounds[1] > bounds[2]
+    assert bounds[2] > exact_nll(model, images(1)) - 0.05
+
+
+def exact_nll(model: VariationalAutoencoder, image: torch.Tensor) -> float:
+    """By quadrature over the latent plane, which no sampling error touches."""
+    line = torch.linspace(-7, 7, 281, dtype=torch.float64)
+    grid = torch.cartesian_prod(line, line)
+    prior = -0.5 * grid.square().sum(1) - torch.log(torch.tensor(2 * torch.pi))
+    with torch.no_grad():
+        logits = model.double().decode(grid)
+    likelihood = -losses.bernoulli_nll(logits, image.double().expand_as(logits))
+    model.float()
+    return -(likelihood + prior).logsumexp(0).item() - 2 * torch.log(line[1] - line[0]).item()
+
+
+def test_the_estimated_likelihood_is_the_integral() -> None:
+    model = made()
+    estimate = negative_log_likelihood(model, images(1), noise(1), samples=20_000)
+    assert estimate.item() == pytest.approx(exact_nll(model, images(1)), abs=0.02)
+
+
+def test_the_estimate_does_not_depend_on_how_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made()
+    whole_estimate = negative_log_likelihood(model, images(2), noise(2), samples=2_000)
+    monkeypatch.setattr("training.likelihood.ROWS_PER_DECODE", 100)
+    pieces = negative_log_likelihood(model, images(2), noise(2), samples=2_000)
+    torch.testing.assert_close(pieces, whole_estimate, rtol=0, atol=0.1)
+
+
+def test_multitask_adds_the_cross_entropy_of_the_mean() -> None:
+    model = made(family="multitask")
+    assert isinstance(model, MultitaskVae)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    found = objectives.evaluate(model, images(), labels, noise(), Loss(classification=3.0), kl_weight=1.0)
+    means, _ = model.encode(images())
+    expected = torch.nn.functional.cross_entropy(model.classify(means), labels)
+    torch.testing.assert_close(found.measures["classification"].mean(), expected)
+    rest = found.measures["reconstruction"] + found.measures["kl"]
+    torch.testing.assert_close(found.losses["model"], rest + 3 * found.measures["classification"])
+
+
+def test_noise_is_clipped_and_fresh_for_each_step() -> None:
+    grey = torch.full((2, 1, 8, 8), 0.5)
+    one, other = (objectives.noisy(grey, noise(2, seed), 0.5) for seed in (0, 1))
+    assert not torch.equal(one, other)
+    assert (one.min(), one.max()) == (0, 1)
+
+
+def test_binarised_pixels_have_the_grey_value_as_their_mean() -> None:
+    grey = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)).repeat(20_000, 1, 1, 1)
+    drawn = objectives.binarised(grey, noise(20_000))
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(drawn.mean(0), grey[0], atol=0.02, rtol=0)
+
+
+def test_draws_do_not_depend_on_how_many_processes_share_the_batch() -> None:
+    together = noise(6).normal((3,))
+    parts = [Noise(generator(0, Purpose.STEP), 6, start, start + 3, CPU).normal((3,)) for start in (0, 3)]
+    assert torch.equal(torch.cat(parts), together)
