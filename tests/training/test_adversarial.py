@@ -63,9 +63,7 @@ def test_all_three_parts_move(tmp_path: Path) -> None:
     # diffusers PR #10605: the discriminator's loss is computed and never applied.
     train(quick("vae-gan", "run.epochs=1", "run.ema_decay=0"), tmp_path)
     trained = checkpoint.load(tmp_path).model
-    untrained = models.build(
-        Architecture.model_validate(checkpoint.load(tmp_path).meta["model"]["architecture"]), (28, 28, 1)
-    )
+    untrained = models.build(quick("vae-gan").model, (28, 28, 1))
     models.initialise(untrained, generator(0, Purpose.WEIGHTS))
     for part in ("encoder", "decoder", "discriminator"):
         pairs = zip(getattr(trained, part).parameters(), getattr(untrained, part).parameters(), strict=True)
