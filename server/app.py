@@ -78,7 +78,7 @@ class App:
 
         Raises:
             BindError: a port is taken.
-            TokenFileError, TlsError, SignatureKeyError: a file cannot be used.
+            TokenFileError, TlsError, KeyFileError: a file cannot be used.
         """
         config = self._config
         self._gate.start()

@@ -65,7 +65,7 @@ class SecurityConfig(BaseModel):
     admin_host: str = Field("127.0.0.1", description="address of the admin port")
     admin_port: Port | None = Field(None, description="port that loads and unloads models on request; off unless set")
     require_signature: Path | None = Field(
-        None, description="PEM file of an Ed25519 public key; serve only bundles whose model.sig it verifies"
+        None, description="PEM file of an elliptic-curve public key; serve only bundles whose model.sig it verifies"
     )
 
 
