@@ -37,7 +37,7 @@ class Place:
         """Refuse early what `publish` would refuse after all the work.
 
         Raises:
-            InputError: a name or version that no repository can hold, or one that it holds already.
+            InputError: a name or version that no repository can hold, or one that it holds already, or no such key.
         """
         if not NAME_PATTERN.fullmatch(self.name or ""):
             raise InputError(f"wanted a model name that matches {NAME_PATTERN.pattern}, got {self.name!r}: give --name")
@@ -47,6 +47,11 @@ class Place:
             raise self.taken(self.version)
         if self.repository.exists() and not self.repository.is_dir():
             raise InputError(f"wanted a folder as repository, {self.repository} is a file")
+        self.signer()
+
+    def signer(self) -> Callable[[Path], None] | None:
+        """What signs the version's folder; None without a key."""
+        return None if self.sign_key is None else signer(self.sign_key)
 
     def taken(self, version: int) -> InputError:
         """What to say when the version exists."""
@@ -62,7 +67,7 @@ def publish(place: Place, contents: Mapping[str, bytes], describe: Callable[[str
         ExportError: the disk is full or the repository cannot be written; it is as it was.
     """
     place.check()
-    sign = signer(place.sign_key) if place.sign_key else None
+    sign = place.signer()
     absent = [each for each in (place.parent, place.repository) if not each.exists()]
     # A hidden name is no version, so a server that watches sees nothing before the rename.
     staging = place.parent / f".export-{token_hex(8)}"

@@ -3,10 +3,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import keys
 import pytest
 from autoencoder.v1.model_pb2 import Model, Signature
 
 from bundle import layout
+from bundle.signing import PublicKey, check_signature
 from export.errors import ExportError, InputError
 from export.publish import Place, publish
 
@@ -113,3 +115,18 @@ def test_names_that_no_repository_can_hold(tmp_path: Path, name: str) -> None:
 def test_versions_below_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="from 1"):
         publish(Place(tmp_path, "ae", 0), CONTENTS, describe)
+
+
+def test_a_version_signed_as_it_is_written(tmp_path: Path) -> None:
+    private, public = keys.write_pair(tmp_path / "keys")
+    folder = publish(Place(tmp_path / "models", "ae", None, private), CONTENTS, describe)
+    written = {name: (folder / name).read_bytes() for name in ("model.json", *CONTENTS)}
+    check_signature((folder / "model.sig").read_bytes(), written, PublicKey.read(public))
+
+
+def test_a_key_that_cannot_sign(tmp_path: Path) -> None:
+    private, public = keys.write_foreign_pair(tmp_path / "keys")
+    for key in (private, public, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="wanted an unencrypted private key"):
+            publish(Place(tmp_path / "models", "ae", None, key), CONTENTS, describe)
+    assert not (tmp_path / "models").exists()

@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import bundles
+import pytest
+
+from export.__main__ import main
+
+
+def test_it_tells_what_is_inside(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(bundles.GOLDEN / "multitask/1")]) == 0
+    text = capsys.readouterr().out
+    assert "multitask version 1: family multitask, exported, not signed" in text
+    assert "left, middle, right" in text
+    assert "Classify" in text
+    assert "in   images uint8 (batch, 8, 8, 3)" in text
+    assert "out  log_variances float32 (batch, 3)" in text
+    assert "Softmax" in text
+    assert "golden.npz" in text
+
+
+@pytest.mark.parametrize("damage", ["no version", "changed file"])
+def test_bad_input_is_exit_code_2(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = bundles.copied("vae", tmp_path)
+    (folder / ("model.json" if damage == "no version" else "decode.onnx")).unlink()
+    assert main(["inspect", str(folder)]) == 2
+    assert "wanted a readable file" in capsys.readouterr().err
