@@ -20,9 +20,11 @@ from server.errors import (
 )
 from server.observation import CallObserver
 from server.security import Gate, Right
+from server.streams import StreamMethod
 
 # Parsing and checking this much takes about as long as a small batch; more goes to another thread.
 _HEAVY_BYTES = 512 * 1024
+_STOPPING = "The server is stopping: try another one, or this one again later."
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Endpoint:
 
     def __init__(
         self,
-        methods: Iterable[Method],
+        methods: Iterable[Method | StreamMethod],
         declared: Iterable[str],
         dispatcher: Dispatcher,
         observer: CallObserver,
@@ -54,7 +56,9 @@ class Endpoint:
         *,
         model_control: bool,
     ) -> None:
-        self.methods = {method.path: method for method in methods}
+        every = list(methods)
+        self.methods = {method.path: method for method in every if isinstance(method, Method)}
+        self.streams = {method.path: method for method in every if isinstance(method, StreamMethod)}
         self.max_message_bytes = max_message_bytes
         self._dispatcher = dispatcher
         self._observer = observer
@@ -73,11 +77,11 @@ class Endpoint:
 
     def refusal(self, path: str, metadata: Metadata) -> ServingError | None:
         """Why a call cannot be served whatever its request says; None when it can."""
-        method = self.methods.get(path)
+        method = self.methods.get(path) or self.streams.get(path)
         if method is None:
             return UnimplementedError(f"This server has no method {path}.")
         if self._draining:
-            return UnavailableError("The server is stopping: try another one, or this one again later.")
+            return UnavailableError(_STOPPING)
         if method.right is None:
             return None
         try:
@@ -102,6 +106,15 @@ class Endpoint:
         else:
             self._serve(call, method, payload)
 
+    def accept_parsed(self, call: Call, serve: Callable[[Call], None], size_bytes: int) -> None:
+        """Serve a call whose request of `size_bytes` is parsed already, on a stream that was let in; as `accept`."""
+        if self._draining:
+            call.fail(UnavailableError(_STOPPING))
+        elif size_bytes > _HEAVY_BYTES:
+            self._dispatcher.offload(partial(_guarded, serve, call))
+        else:
+            _guarded(serve, call)
+
     def label(self, path: str) -> str:
         """Name of a path in the metrics: what anybody may ask for must not become a label."""
         method = path.rpartition("/")[2]
@@ -125,3 +138,10 @@ class Endpoint:
             method.serve(call, request)
         except Exception as error:  # noqa: BLE001 (it becomes the call's status)
             call.fail(error)
+
+
+def _guarded(serve: Callable[[Call], None], call: Call) -> None:
+    try:
+        serve(call)
+    except Exception as error:  # noqa: BLE001 (it becomes the call's status)
+        call.fail(error)

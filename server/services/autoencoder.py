@@ -10,14 +10,16 @@ from server.endpoint import Method
 from server.errors import InvalidArgumentError
 from server.models import ServedModel
 from server.row_queue import Entry
+from server.services import stream
 from server.services.generation import Generation, draw_seed, sample_posterior
 from server.services.graph_calls import GraphCalls
+from server.streams import StreamMethod
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["AutoencoderService"].full_name
 
 
-def methods(graphs: GraphCalls) -> list[Method]:
-    """Every unary RPC of the service."""
+def methods(graphs: GraphCalls) -> list[Method | StreamMethod]:
+    """Every RPC of the service."""
     service, generation = AutoencoderService(graphs), Generation(graphs)
     served = (
         ("Encode", pb.EncodeRequest, service.encode),
@@ -31,7 +33,8 @@ def methods(graphs: GraphCalls) -> list[Method]:
         ("ListModels", pb.ListModelsRequest, service.list_models),
         ("GetModel", pb.GetModelRequest, service.get_model),
     )
-    return [Method(name, f"/{SERVICE}/{name}", request.FromString, serve) for name, request, serve in served]
+    unary = [Method(name, f"/{SERVICE}/{name}", request.FromString, serve) for name, request, serve in served]
+    return [*unary, stream.method(SERVICE, unary)]
 
 
 class AutoencoderService:

@@ -16,11 +16,13 @@ from server.errors import ServingError
 from server.metrics import Metrics
 from server.readiness import ReadinessCheck
 from server.repository import ModelRepository
+from server.services import open_inference_stream
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference_graphs import Graph, GraphTable, datatype
 from server.services.open_inference_infer import Inference
 from server.services.open_inference_repository import RepositoryControl
 from server.services.open_inference_statistics import Statistics
+from server.streams import StreamMethod
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 EXTENSIONS = ("model_configuration", "model_repository", "statistics")
@@ -46,8 +48,8 @@ class Parts:
     config: Config
 
 
-def methods(parts: Parts) -> list[Method]:
-    """Every unary RPC of the service."""
+def methods(parts: Parts) -> list[Method | StreamMethod]:
+    """Every RPC of the service."""
     graphs = GraphTable(parts.calls.table)
     metadata = Metadata(graphs, parts.readiness, parts.config)
     inference = Inference(graphs, parts.calls)
@@ -74,6 +76,7 @@ def methods(parts: Parts) -> list[Method]:
         *(Method(*_wire(name), serve, right=None) for name, serve in health),
         *(Method(*_wire(name), serve) for name, serve in open_to_callers),
         *(Method(*_wire(name), serve, right="admin") for name, serve in admin),
+        open_inference_stream.method(SERVICE, inference),
     ]
 
 

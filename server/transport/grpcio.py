@@ -21,9 +21,11 @@ from server.config import ConnectionConfig
 from server.endpoint import Endpoint, Method
 from server.errors import ServingError, Status
 from server.services.health import HealthService
+from server.streams import StreamMethod
 from server.tls import Certificates
 from server.transport import BindError
 from server.transport.reflection import add_reflection
+from server.transport.stream_pump import StreamPump
 
 _Settled: TypeAlias = "asyncio.Future[bytes | Status]"
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
@@ -67,6 +69,7 @@ class GrpcioTransport:
         self._settled: deque[tuple[_Settled, bytes | Status]] = deque()
         self._settling = False
         self._drain_scheduled = False
+        self._pumps: set[StreamPump] = set()
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
 
@@ -127,6 +130,8 @@ class GrpcioTransport:
         self._port.set_result(port)
         await self._stop.wait()
         self._health.detach()
+        for pump in self._pumps:
+            pump.stop()
         await server.stop(_CLOSE_SECONDS)
 
     async def _listen(self, server: aio.Server) -> int:
@@ -135,7 +140,7 @@ class GrpcioTransport:
         if self._reflection:
             add_reflection(server)
         # The last, because it takes every path.
-        server.add_generic_rpc_handlers([_Handlers(self._unary, self._refused, self._endpoint)])
+        server.add_generic_rpc_handlers([_Handlers(self._unary, self._stream, self._refused, self._endpoint)])
         address = self._address or f"unix:{self.socket_path}"
         try:
             port = self._bind(server, address)
@@ -155,6 +160,14 @@ class GrpcioTransport:
         self._endpoint.accept(call, method, payload)
         self._schedule_drain()
         return await self._finish(call, token, context)
+
+    async def _stream(self, method: StreamMethod, context: _Context) -> None:
+        pump = StreamPump(method, self._endpoint, context, self._schedule_drain)
+        self._pumps.add(pump)
+        try:
+            await pump.run()
+        finally:
+            self._pumps.discard(pump)
 
     async def _refused(self, path: str, error: ServingError, context: _Context) -> None:
         token: _Settled = self._loop.create_future()
@@ -199,6 +212,7 @@ class _Handlers(grpc.GenericRpcHandler):
     def __init__(
         self,
         unary: Callable[[Method, bytes, _Context], Awaitable[bytes]],
+        stream: Callable[[StreamMethod, _Context], Awaitable[None]],
         refused: Callable[[str, ServingError, _Context], Awaitable[None]],
         endpoint: Endpoint,
     ) -> None:
@@ -207,6 +221,8 @@ class _Handlers(grpc.GenericRpcHandler):
         self._known: dict[str, Handler] = {
             path: _unary_handler(unary, method) for path, method in endpoint.methods.items()
         }
+        for path, method in endpoint.streams.items():
+            self._known[path] = _stream_handler(partial(stream, method))
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         """Handler for a call."""
@@ -214,7 +230,7 @@ class _Handlers(grpc.GenericRpcHandler):
         metadata: Any = handler_call_details.invocation_metadata or ()
         # Before the message is read: who may not call costs no memory.
         refusal = self._endpoint.refusal(path, metadata)
-        return self._known[path] if refusal is None else _refusal(partial(self._refused, path, refusal))
+        return self._known[path] if refusal is None else _stream_handler(partial(self._refused, path, refusal))
 
 
 def _limiting(limits: ConnectionConfig, max_message_bytes: int) -> list[tuple[str, int]]:
@@ -237,10 +253,11 @@ def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]],
     return grpc.unary_unary_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (aio takes coroutines)
 
 
-def _refusal(refused: Callable[[_Context], Awaitable[None]]) -> Handler:
-    # A stream on both sides, because it answers calls of any kind.
+def _stream_handler(serve: Callable[[_Context], Awaitable[None]]) -> Handler:
+    """Handler with streams on both sides; a refusal takes this form too, because it ends calls of any kind."""
+
     async def handle(_: object, context: _Context) -> None:
-        await refused(context)
+        await serve(context)
 
     return grpc.stream_stream_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (as above)
 

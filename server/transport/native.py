@@ -63,9 +63,10 @@ class NativeTransport:
 
     def close(self) -> None:
         """Stop listening and end what is left."""
+        # Streams run through the front: they end first.
+        self._fallback.close()
         self._front.close()
         self._thread.join()
-        self._fallback.close()
 
     def send(self, token: int, payload: bytes) -> None:
         """Answer a call."""
