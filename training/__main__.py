@@ -1,6 +1,7 @@
 """`python -m training RECIPE --data digits|mnist --out DIR`: trains a recipe."""
 
 import argparse
+import logging
 import signal
 import sys
 import threading
@@ -20,8 +21,12 @@ def parser() -> argparse.ArgumentParser:
     """The flags; every other setting is reached by --set."""
     flags = argparse.ArgumentParser(prog="python -m training", description="Train an autoencoder from a recipe.")
     flags.add_argument("recipe", help=f"one of {', '.join(config.recipe_names())}, or the path of a .toml file")
-    flags.add_argument("--data", default="digits", help="data set: digits or mnist (default: %(default)s)")
-    flags.add_argument("--data-dir", type=Path, help="folder of the data set's files")
+    kinds = "digits, mnist, fashion-mnist, folder (of images), npz"
+    flags.add_argument("--data", default="digits", help=f"data set: {kinds} (default: %(default)s)")
+    flags.add_argument("--data-dir", type=Path, help="folder of the data set's files, or the .npz file")
+    flags.add_argument(
+        "--download", nargs="?", const="", metavar="URL", help="fetch missing IDX files from URL or the known mirrors"
+    )
     flags.add_argument("--out", type=Path, required=True, help="the run's own folder")
     flags.add_argument("--epochs", type=int, help="default: the recipe's")
     flags.add_argument("--seed", type=int, help="default: the recipe's, 0")
@@ -40,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
 def settings(flags: argparse.Namespace) -> dict[str, Any]:
     """The flags that were given, as settings."""
     run = {name: getattr(flags, name) for name in ("epochs", "seed") if getattr(flags, name) is not None}
-    data = {"kind": flags.data, "folder": str(flags.data_dir or "")}
+    data = {"kind": flags.data, "folder": str(flags.data_dir or ""), "download": flags.download}
     device = {"name": flags.device, **({"compile": True} if flags.compile else {})}
     output = {"tensorboard": True} if flags.tensorboard else {}
     return {"run": run, "data": data, "device": device, "output": output}
@@ -66,6 +71,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; 0 when all went well, 2 for unusable input, 1 for a run that failed."""
     flags = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         chosen = config.load(flags.recipe, flags.data, flags.set, settings(flags))
         with stop_on_signals() as stop:

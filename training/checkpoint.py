@@ -19,8 +19,8 @@ from bundle.errors import BundleError
 from bundle.latents import LatentStatistics
 from training import models
 from training.config import Architecture
-from training.data import Split
 from training.errors import CheckpointError
+from training.split import Split
 
 FORMAT_VERSION = 1
 WEIGHTS, META, REFERENCE, LATENTS, STATE = (

@@ -96,6 +96,13 @@ class Data(Section):
 
     kind: str = "digits"
     folder: str = ""
+    """Folder of the files, or the .npz file."""
+    size: Annotated[int, Field(ge=0)] = 0
+    """Height and width to which the images of a folder are scaled; 0 wants them all of one size already."""
+    grey: bool = False
+    """Whether the images of a folder lose their colours."""
+    download: str | None = None
+    """Where to fetch missing IDX files; empty for the known mirrors."""
 
 
 class Device(Section):

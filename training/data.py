@@ -1,4 +1,4 @@
-"""Data sets as uint8 arrays in memory: digits and MNIST, validated, split once and for all."""
+"""Data sets as uint8 arrays in memory: digits, IDX files, folders of images, .npz; split once and for all."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,26 +9,16 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from training import idx
+from training import download, idx
 from training.config import Data
 from training.errors import DataError
+from training.images import read_folder, read_npz
+from training.split import Split
 
 DIGITS = tuple("0123456789")
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images uint8 (N, H, W, C) and, where there are any, labels int64 (N,)."""
-
-    images: np.ndarray
-    labels: np.ndarray | None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, rows: np.ndarray | slice) -> "Split":
-        """The chosen rows."""
-        return Split(self.images[rows], None if self.labels is None else self.labels[rows])
+GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+CLASSES = {"mnist": DIGITS, "fashion-mnist": GARMENTS}
+READERS = {"folder": read_folder, "npz": read_npz}
 
 
 @dataclass(frozen=True)
@@ -65,11 +55,17 @@ def load(data: Data) -> Dataset:
     Raises:
         DataError: the data are missing, damaged or unfit.
     """
+    if data.download is not None:
+        download.fetch(data.kind, _path(data), data.download)
     if data.kind == "digits":
         return digits()
-    if data.kind == "mnist":
-        return mnist(_folder(data))
-    raise DataError(f"no data set {data.kind!r}: give digits or mnist")
+    if data.kind in idx.CHECKSUMS:
+        return idx_files(data.kind, _path(data))
+    if data.kind in READERS:
+        everything, classes = READERS[data.kind](_path(data), data)
+        return divided(data.kind, everything, classes)
+    known = ", ".join(["digits", *idx.CHECKSUMS, *READERS])
+    raise DataError(f"no data set {data.kind!r}: give one of {known}")
 
 
 def digits() -> Dataset:
@@ -82,11 +78,19 @@ def digits() -> Dataset:
     return Dataset("digits", train, validation, test, DIGITS)
 
 
-def mnist(folder: Path) -> Dataset:
-    """MNIST (LeCun et al. 1998): 55,000 train, 5,000 validation out of the training files, 10,000 test."""
-    everything = Split(*idx.read_pair(folder, "train", idx.MNIST_SHA256))
-    train, validation = hold_out(everything, 5_000)
-    return Dataset("mnist", train, validation, Split(*idx.read_pair(folder, "t10k", idx.MNIST_SHA256)), DIGITS)
+def idx_files(kind: str, folder: Path) -> Dataset:
+    """MNIST (LeCun et al. 1998) or Fashion-MNIST (Xiao et al. 2017): 55,000 train, 5,000 validation, 10,000 test."""
+    everything = Split(*idx.read_pair(folder, "train", idx.CHECKSUMS[kind]))
+    train, validation = hold_out(everything, len(everything) // 12)
+    test = Split(*idx.read_pair(folder, "t10k", idx.CHECKSUMS[kind]))
+    return Dataset(kind, train, validation, test, CLASSES[kind])
+
+
+def divided(name: str, everything: Split, classes: tuple[str, ...]) -> Dataset:
+    """A source without a test split of its own: a tenth becomes test, a tenth validation."""
+    rest, test = hold_out(everything, max(1, len(everything) // 10))
+    train, validation = hold_out(rest, max(1, len(everything) // 10))
+    return Dataset(name, train, validation, test, classes)
 
 
 def hold_out(split: Split, count: int) -> tuple[Split, Split]:
@@ -95,9 +99,9 @@ def hold_out(split: Split, count: int) -> tuple[Split, Split]:
     return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
 
 
-def _folder(data: Data) -> Path:
+def _path(data: Data) -> Path:
     if not data.folder:
-        raise DataError(f"{data.kind} wants the folder of its files: give --data-dir DIR")
+        raise DataError(f"{data.kind} wants the place of its files: give --data-dir DIR")
     return Path(data.folder)
 
 

@@ -13,11 +13,12 @@ from bundle.latents import LatentStatistics, prior
 from training import judge as judging
 from training import losses, objectives, probes
 from training.config import Config, Loss
-from training.data import Dataset, Split
+from training.data import Dataset
 from training.feed import Feed
 from training.likelihood import negative_log_likelihood
 from training.models import Denoiser, MultitaskVae, Network, VariationalAutoencoder
 from training.noise import Noise, Purpose, generator, whole
+from training.split import Split
 
 BATCH = 1_000
 PIXEL_AXES = (1, 2, 3)

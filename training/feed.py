@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from training.data import Split
 from training.noise import Purpose, generator
+from training.split import Split
 
 
 class Feed:

@@ -9,7 +9,8 @@ from typing import Any
 
 from training import checkpoint
 from training.config import Config
-from training.data import Dataset, Split
+from training.data import Dataset
+from training.split import Split
 
 REFERENCE_IMAGES = 1_024
 TOOLS = ("torch", "numpy", "safetensors", "scikit-learn")
@@ -38,7 +39,7 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
 
 def settings(config: Config) -> dict[str, Any]:
     """The part of a configuration that decides the result: the hash of the data stands for their folder."""
-    return config.model_dump(mode="json", exclude={"data": {"folder"}, "output": True})
+    return config.model_dump(mode="json", exclude={"data": {"folder", "download"}, "output": True})
 
 
 def reference(dataset: Dataset) -> Split:

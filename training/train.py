@@ -1,5 +1,6 @@
 """The loop: `train(config, workdir)`."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from training import data, models, objectives, optimization
+from training import data, models, objectives, optimization, summary
 from training.config import Config
 from training.data import Dataset
 from training.errors import ConfigError, StoppedError, TrainingError
@@ -268,9 +269,11 @@ def train(
     if config.device.threads:
         torch.set_num_threads(config.device.threads)
     dataset = data.load(config.data)
+    described = summary.describe(dataset)
     with assemble(pick_device(config.device.name)) as team:
         trainer = Trainer(config, dataset, workdir, team, stop or Event())
         if team.leads:
+            logging.getLogger(__name__).info(described)
             trainer.workspace.open(resume=resume, overwrite=overwrite)
         team.wait()
         trainer.run(resume=resume)

@@ -15,7 +15,7 @@ IMAGES = "train-images-idx3-ubyte"
 @pytest.mark.parametrize("compressed", [True, False])
 def test_reads_plain_and_gzip(tmp_path: Path, compressed: bool) -> None:
     write_idx(tmp_path, 40, compressed=compressed)
-    images, labels = idx.read_pair(tmp_path, "train", {})
+    images, labels = idx.read_pair(tmp_path, "train", idx.Checksums())
     assert (images.shape, images.dtype, labels.shape, labels.dtype) == ((40, 28, 28, 1), np.uint8, (40,), np.int64)
     np.testing.assert_array_equal(images, np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1)))
     np.testing.assert_array_equal(labels, np.arange(40) % 10)
@@ -23,7 +23,7 @@ def test_reads_plain_and_gzip(tmp_path: Path, compressed: bool) -> None:
 
 def test_missing_file_says_which_and_where(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"no {IMAGES} or {IMAGES}.gz in .*--data-dir"):
-        idx.read_images(tmp_path, IMAGES, {})
+        idx.read_images(tmp_path, IMAGES, idx.Checksums())
 
 
 def test_truncated_gzip_is_refused(tmp_path: Path) -> None:
@@ -31,31 +31,31 @@ def test_truncated_gzip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / f"{IMAGES}.gz"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match="not a whole gzip file"):
-        idx.read_images(tmp_path, IMAGES, {})
+        idx.read_images(tmp_path, IMAGES, idx.Checksums())
 
 
 @pytest.mark.parametrize("cut", [1, 31_360 - 3, 31_360 + 10])
 def test_truncated_file_is_refused(tmp_path: Path, cut: int) -> None:
     (tmp_path / IMAGES).write_bytes(idx_bytes(np.zeros((40, 28, 28)), 2051)[:-cut])
     with pytest.raises(DataError, match=r"wanted.*came"):
-        idx.read_images(tmp_path, IMAGES, {})
+        idx.read_images(tmp_path, IMAGES, idx.Checksums())
 
 
 def test_longer_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / IMAGES).write_bytes(idx_bytes(np.zeros((2, 28, 28)), 2051) + b"x")
     with pytest.raises(DataError, match=r"1584 bytes wanted for shape .* 1585 came"):
-        idx.read_images(tmp_path, IMAGES, {})
+        idx.read_images(tmp_path, IMAGES, idx.Checksums())
 
 
 def test_labels_in_place_of_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / IMAGES).write_bytes(idx_bytes(np.zeros(40), 2049) + bytes(20))
     with pytest.raises(DataError, match="magic 2051 wanted, 2049 came"):
-        idx.read_images(tmp_path, IMAGES, {})
+        idx.read_images(tmp_path, IMAGES, idx.Checksums())
 
 
 def test_one_changed_bit_is_refused(tmp_path: Path) -> None:
     data = bytearray(idx_bytes(np.zeros((3, 28, 28)), 2051))
-    known = {IMAGES: hashlib.sha256(data).hexdigest()}
+    known = idx.Checksums(sha256={IMAGES: hashlib.sha256(data).hexdigest()})
     (tmp_path / f"{IMAGES}.gz").write_bytes(gzip.compress(data))
     idx.read_images(tmp_path, IMAGES, known)
     data[500] ^= 1
@@ -68,4 +68,4 @@ def test_unequal_counts_are_refused(tmp_path: Path) -> None:
     write_idx(tmp_path, compressed=False)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(39), 2049))
     with pytest.raises(DataError, match="40 train images and 39 labels"):
-        idx.read_pair(tmp_path, "train", {})
+        idx.read_pair(tmp_path, "train", idx.Checksums())
