@@ -12,6 +12,7 @@ from google.rpc.status_pb2 import Status as RpcStatus
 from grpc import StatusCode
 
 _LOGGER = logging.getLogger(__name__)
+_MAX_SENTENCE_BYTES = 1200
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class ServingError(Exception):
 
     def __init__(self, message: str, details: Sequence[Message] = ()) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = _clip(message)
         self.details = details
 
     def status(self) -> Status:
@@ -49,7 +50,7 @@ class InvalidArgumentError(ServingError):
     code = StatusCode.INVALID_ARGUMENT
 
     def __init__(self, field: str, message: str) -> None:
-        violation = BadRequest.FieldViolation(field=field, description=message)
+        violation = BadRequest.FieldViolation(field=field, description=_clip(message))
         super().__init__(f"{field}: {message}", [BadRequest(field_violations=[violation])])
 
 
@@ -130,6 +131,12 @@ def status_of(error: BaseException, request_id: str) -> Status:
     message = f"The server failed to answer; its log has the reason under request id {request_id}."
     details = _pack(StatusCode.INTERNAL, message, [RequestInfo(request_id=request_id)])
     return Status(StatusCode.INTERNAL, message, details)
+
+
+def _clip(text: str) -> str:
+    """A sentence travels in headers, whose size clients limit, and may repeat what a caller sent."""
+    data = text.encode("utf-8", "replace")
+    return text if len(data) <= _MAX_SENTENCE_BYTES else f"{data[:_MAX_SENTENCE_BYTES].decode(errors='ignore')}…"
 
 
 def _pack(code: StatusCode, message: str, details: Sequence[Message]) -> bytes:
