@@ -1,0 +1,69 @@
+"""Every bad request, on both transports, unary and on a stream: its status, its words, counted once, nobody harmed."""
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.status_pb2 import Status
+from inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
+
+from tests.server.conftest import Served, metric, pixels
+
+from .conftest import failure, request
+from .refusals import REFUSALS
+
+PATH = "/inference.GRPCInferenceService/ModelInfer"
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_bad_request_is_refused(server: Served, stub: GRPCInferenceServiceStub, case: str) -> None:
+    bad, code, words = REFUSALS[case]
+    before = metric(server, "autoencoder_requests_total", method="ModelInfer", code=code)
+    error = failure(stub.ModelInfer, bad)
+    assert error.code().name == code
+    assert words in error.details()
+    assert metric(server, "autoencoder_requests_total", method="ModelInfer", code=code) == before + 1
+    if code == "INVALID_ARGUMENT":
+        assert violations(error)
+
+
+def violations(error: grpc.RpcError) -> list[str]:
+    """Fields that the answer's details name."""
+    packed = dict(error.trailing_metadata())["grpc-status-details-bin"]
+    bad = BadRequest()
+    assert Status.FromString(packed).details[0].Unpack(bad)
+    return [violation.field for violation in bad.field_violations]
+
+
+def test_on_a_stream_each_fails_alone(stub: GRPCInferenceServiceStub) -> None:
+    """Good requests between the bad ones are answered."""
+    sent, wanted = [], {}
+    for index, (bad, code, words) in enumerate(REFUSALS.values()):
+        bad_copy = type(bad).FromString(bad.SerializeToString())
+        bad_copy.id = f"bad {index}"
+        wanted[bad_copy.id] = (code, words)
+        sent += [bad_copy, request("vae.encode", pixels(1), id=f"good {index}")]
+    answers = {answer.infer_response.id: answer for answer in stub.ModelStreamInfer(iter(sent), timeout=60)}
+    assert len(answers) == len(sent)
+    for name, (code, words) in wanted.items():
+        message = answers[name].error_message
+        assert message.startswith(f"{code}: ")
+        assert words in message
+    good = [answer for name, answer in answers.items() if name.startswith("good")]
+    assert all(answer.infer_response.raw_output_contents and not answer.error_message for answer in good)
+
+
+def test_garbage_is_refused(server: Served) -> None:
+    error = failure(server.channel.unary_unary(PATH), b"\xff\xff")
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_large_message_is_refused_without_a_hint(server: Served) -> None:
+    error = failure(server.channel.unary_unary(PATH), bytes(64 * 2**20 + 1))
+    assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "grpc-status-details-bin" not in dict(error.trailing_metadata())
+
+
+@pytest.mark.parametrize("method", ["SystemSharedMemoryStatus", "TraceSetting", "LogSettings"])
+def test_what_is_not_spoken_is_unimplemented(server: Served, method: str) -> None:
+    error = failure(server.channel.unary_unary(f"/inference.GRPCInferenceService/{method}"), b"")
+    assert error.code() == grpc.StatusCode.UNIMPLEMENTED
