@@ -64,6 +64,12 @@ def open_tracer(endpoint: str | None, sample_ratio: float) -> Tracer | None:
     return OtlpTracer(endpoint, sample_ratio)
 
 
-def epoch_ns(monotonic: float) -> int:
-    """Nanoseconds since 1970 of a moment of time.monotonic()."""
-    return time.time_ns() - int((time.monotonic() - monotonic) * 1e9)
+class Clock:
+    """Turns moments of time.monotonic() into nanoseconds since 1970; one for each trace, because clocks are set."""
+
+    def __init__(self) -> None:
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def ns(self, moment: float) -> int:
+        """Nanoseconds since 1970."""
+        return self._offset_ns + int(moment * 1e9)

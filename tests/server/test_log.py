@@ -1,0 +1,92 @@
+"""Log lines of the real server: one a request, no image data, nothing that a caller could forge."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1 import autoencoder_pb2_grpc
+
+from examples.local_server import running
+from server.call import Call
+from server.log import JsonFormatter, TextFormatter
+from server.request_log import RequestLog
+
+from .conftest import GOLDEN, images, pixels
+
+
+@pytest.fixture(params=["native", "grpcio"])
+def logged(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[grpc.Channel, Path]]:
+    log = tmp_path / "server.log"
+    flags = ("--transport", request.param, "--log-level", "debug", "--log-format", "json")
+    with running(GOLDEN, log, *flags) as server, grpc.insecure_channel(server.address) as channel:
+        yield channel, log
+
+
+def request_lines(log: Path) -> list[dict]:
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line for line in lines if line["logger"] == "server.request_log"]
+
+
+def test_every_request_is_one_json_line(logged: tuple[grpc.Channel, Path]) -> None:
+    channel, log = logged
+    stub = autoencoder_pb2_grpc.AutoencoderServiceStub(channel)
+    sent = pixels(3)
+    request = pb.EncodeRequest(model_name="vae", images=images(sent))
+    stub.Encode(request, timeout=10, metadata=(("x-request-id", "caller-7"),))
+    stub.Encode(request, timeout=10, metadata=(("x-request-id", 'bad id "quoted"'),))
+    with pytest.raises(grpc.RpcError):
+        stub.Encode(pb.EncodeRequest(model_name='no\n"body"', images=images(sent)), timeout=10)
+    answered, renamed, refused = request_lines(log)
+    assert (answered["level"], answered["code"], answered["request_id"]) == ("debug", "OK", "caller-7")
+    assert (answered["method"], answered["model"], answered["version"]) == ("Encode", "vae", "1")
+    assert (answered["rows"], answered["batch_size"]) == (3, 3)
+    assert 0 < answered["run_ms"] <= answered["duration_ms"]
+    assert re.fullmatch("[0-9a-f]{16}", renamed["request_id"])
+    assert (refused["level"], refused["code"]) == ("info", "NOT_FOUND")
+    assert "body" in refused["error"]
+    text = log.read_text()
+    assert all(str(row) not in text for row in sent[0, :, :, 0].tolist())
+
+
+def record(message: str, **fields: object) -> logging.LogRecord:
+    made = logging.LogRecord("server.x", logging.INFO, "x.py", 1, message, (), None)
+    made.fields = fields
+    return made
+
+
+def test_text_lines_cannot_be_forged() -> None:
+    line = TextFormatter().format(record("a\nb", error="c\nd", rows=3))
+    assert "\n" not in line
+    assert line.endswith("INFO server.x: a\\nb error='c\\nd' rows=3")
+
+
+def test_json_lines_carry_exceptions() -> None:
+    try:
+        int("deep down")
+    except ValueError as error:
+        made = record("failed")
+        made.exc_info = (type(error), error, error.__traceback__)
+    line = JsonFormatter().format(made)
+    assert "\n" not in line
+    assert "ValueError: invalid literal" in json.loads(line)["exception"]
+
+
+def test_a_flood_of_failures_is_no_flood_of_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "server.request_log")
+    log = RequestLog()
+    call = Call("Encode", 0.0, 1.0, (), None, None, lambda *_: None)
+    for _ in range(1000):
+        log.finished(call, "RESOURCE_EXHAUSTED", 0.001)
+    written = [line for line in caplog.records if line.message == "Encode RESOURCE_EXHAUSTED"]
+    assert 100 <= len(written) <= 200
+
+
+def test_answers_cost_nothing_at_info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "server.request_log")
+    RequestLog().finished(Call("Encode", 0.0, 1.0, (), None, None, lambda *_: None), "OK", 0.001)
+    assert not caplog.records
