@@ -4,6 +4,7 @@ python -m export CHECKPOINT --repository DIR     export a checkpoint through the
 python -m export verify BUNDLE                   check a version again, on any machine
 python -m export inspect BUNDLE                  what is inside a version
 python -m export diff BUNDLE BUNDLE              what changed between two versions
+python -m export import FILE …                   wrap ONNX files made elsewhere
 """
 
 import argparse
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from export.errors import ExportError, InputError
+from export.publish import Place
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +35,7 @@ def _export(given: list[str]) -> int:
     options = parser.parse_args(given)
     from export import exporter, report  # noqa: PLC0415
 
-    place = exporter.Place(options.repository, options.name, options.version, options.sign_key)
+    place = Place(options.repository, options.name, options.version, options.sign_key)
     done = exporter.export(options.checkpoint, place)
     print(report.table(done.model, done.verdict))
     print(f"{done.model.name} version {done.model.version} in {done.folder} after {done.seconds:.1f} s")
@@ -80,6 +82,29 @@ def _diff(given: list[str]) -> int:
     return 0
 
 
+def _import(given: list[str]) -> int:
+    parser = _parser("import", "Wrap ONNX files made elsewhere into a version that the server serves.")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="encoder.onnx, decoder.onnx, … or encode=FILE, …")
+    parser.add_argument("--labels", default="", metavar="A,B,…", help="names of the classes of a classifier")
+    parser.add_argument("--image-shape", type=_image_shape, metavar="HxWxC", help="where the files leave it open")
+    _add_place(parser)
+    options = parser.parse_args(given)
+    from export import importer  # noqa: PLC0415
+
+    place = Place(options.repository, options.name, options.version, options.sign_key)
+    labels = [label for label in options.labels.split(",") if label]
+    model = importer.import_files(options.files, place, labels, options.image_shape)
+    print(f"{model.name} version {model.version} serves {', '.join(model.methods)}")
+    return 0
+
+
+def _image_shape(text: str) -> tuple[int, int, int]:
+    height, width, channels = map(int, text.split("x"))
+    if min(height, width) < 1 or channels not in {1, 3}:
+        raise ValueError(text)
+    return height, width, channels
+
+
 def _parser(command: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"python -m export {command}".rstrip(),
@@ -95,7 +120,12 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this elliptic-curve key")
 
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {"verify": _verify, "inspect": _inspect, "diff": _diff}
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "verify": _verify,
+    "inspect": _inspect,
+    "diff": _diff,
+    "import": _import,
+}
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ from autoencoder.v1.model_pb2 import Model, Signature
 
 from bundle.latents import LatentStatistics, prior
 from bundle.layout import describe_files
+from export.interface import Facts, batch_buckets, served_methods
 from export.parity import Measured
 from export.runtime import version as runtime_version
-from export.signatures import Facts, served_methods
-from export.trials import batch_buckets
 
 _TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
 

@@ -12,7 +12,7 @@ from autoencoder.v1.model_pb2 import Model, Signature
 from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, REPORT_FILE
-from export import gate, graphs, report, signatures, vectors
+from export import gate, graphs, interface, report, signatures, vectors
 from export.description import describe, with_measurements
 from export.errors import ExportError, Failure, GateError, InputError
 from export.gate import Subject, Verdict
@@ -107,12 +107,12 @@ def assemble(loaded: Checkpoint, weights: str) -> Candidate:
     """
     model = graphs.folded(loaded.model)
     about = signatures.facts(model)
-    if about.family not in signatures.FAMILIES:
-        raise ExportError(f"wanted a family of {sorted(signatures.FAMILIES)}, got {about.family!r}")
+    if about.family not in interface.FAMILIES:
+        raise ExportError(f"wanted a family of {sorted(interface.FAMILIES)}, got {about.family!r}")
     described: list[Signature] = []
     built: dict[str, bytes] = {}
     for method in signatures.methods(model):
-        described.append(signatures.signature(method.name, about))
+        described.append(interface.signature(method.name, about))
         built[method.name] = graphs.build(method, described[-1])
     golden = vectors.golden(gate.exact_methods(model), loaded.reference.images, loaded.latents)
     contents = {f"{name}.onnx": graph for name, graph in built.items()} | {GOLDEN_FILE: golden.to_bytes()}

@@ -14,7 +14,7 @@ from torch import nn
 
 from bundle.errors import BundleError
 from bundle.golden import Golden
-from export import parity, signatures
+from export import interface, parity, signatures
 from export.errors import Failure, GateError
 from export.isolation import CrashError, Isolation
 from export.latency import latencies_ms
@@ -22,7 +22,7 @@ from export.parity import Measured
 from export.selftest import golden_problems
 from export.signatures import Method
 from export.structure import form_problems
-from export.trials import Array, answer, batch_buckets, noisy, trials
+from export.trials import Array, answer, noisy, trials
 from export.weights import weight_problems
 
 CHECKS = ("structure", "weights", "numbers", "batch invariance", "quality", "golden vectors", "reproducibility")
@@ -64,14 +64,14 @@ class Subject:
     def signatures(self) -> list[Signature]:
         """Of the graphs."""
         about = signatures.facts(self.model)
-        return [signatures.signature(name, about) for name in sorted(self.graphs)]
+        return [interface.signature(name, about) for name in sorted(self.graphs)]
 
 
 def exact_methods(model: nn.Module) -> list[tuple[Method, Signature]]:
     """Methods of the network in float64, with their signatures."""
     double = copy.deepcopy(model).double()
     about = signatures.facts(model)
-    return [(method, signatures.signature(method.name, about)) for method in signatures.methods(double)]
+    return [(method, interface.signature(method.name, about)) for method in signatures.methods(double)]
 
 
 def judge(subject: Subject, golden: Golden, apart: Isolation) -> Verdict:
@@ -172,7 +172,7 @@ def _measure(
 ) -> tuple[dict[str, Measured], dict[str, dict[int, float]]]:
     measured: dict[str, Measured] = {}
     latencies: dict[str, dict[int, float]] = {}
-    buckets = batch_buckets(signatures.facts(subject.model).image_shape)
+    buckets = interface.batch_buckets(signatures.facts(subject.model).image_shape)
     for method, signature in exact:
         tried = trials(method, signature, subject.images, buckets[-1])
         graph = subject.graphs[signature.name]

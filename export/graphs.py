@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from bundle.graph import BATCH, OPSET
 from export.errors import Failure, GateError
 from export.signatures import Method
+from export.structure import stripped
 
 _EXAMPLE_ROWS = 2
 
@@ -46,15 +47,6 @@ def build(method: Method, signature: Signature) -> bytes:
         reason = f"wanted a graph for any batch, the exporter refused: {_root(error)}"
         raise GateError("structure", [Failure(signature.name, "", reason)]) from error
     return stripped(program).SerializeToString(deterministic=True)
-
-
-def stripped(model: ModelProto) -> ModelProto:
-    """The model without notes: the exporter writes absolute paths of source files into every node."""
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    return model
 
 
 def _export(method: Method, example: torch.Tensor, signature: Signature) -> ModelProto:

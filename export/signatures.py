@@ -1,15 +1,11 @@
-"""Which method of which network becomes which graph, and what goes in and out of it."""
+"""Which method of which network becomes which graph."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, DataType, Signature, TensorSpec
 from torch import Tensor, nn
 
-VARIATIONAL = frozenset({"vae", "vae-gan", "multitask"})
-FAMILIES = frozenset({"ae", "denoiser"}) | VARIATIONAL
+from export.interface import Facts
 
 
 class Method(nn.Module):
@@ -102,16 +98,6 @@ class Classify(Method):
         return self.widened(self.model.classify(self.encoded(self.pixels(images))[0])).softmax(dim=1)
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the shapes of a model's tensors follow from."""
-
-    family: str
-    image_shape: tuple[int, int, int]
-    latent_size: int
-    labels: tuple[str, ...]
-
-
 def facts(model: Any) -> Facts:  # noqa: ANN401 (any network of the five families)
     """Read them from a network."""
     return Facts(model.family, tuple(model.image_shape), model.latent_size, tuple(getattr(model, "labels", ())))
@@ -123,43 +109,3 @@ def methods(model: Any) -> list[Method]:  # noqa: ANN401 (likewise)
         return [Denoise(model)]
     classify: list[Method] = [Classify(model)] if model.family == "multitask" else []
     return [*classify, Decode(model), Encode(model), Reconstruct(model)]
-
-
-def signature(name: str, about: Facts) -> Signature:
-    """Names, types and shapes of a graph's tensors, as the wire's documentation has them."""
-    inputs, outputs = _tensors(about)[name]
-    return Signature(name=name, file=f"{name}.onnx", inputs=inputs, outputs=outputs)
-
-
-def served_methods(about: Facts, graphs: Mapping[str, object], attributes: object, density: bool) -> list[str]:
-    """RPC names that a model serves with these graphs; `density` says whether there is one to sample from."""
-    encode, decode = "encode" in graphs, "decode" in graphs
-    served = {
-        "Encode": encode,
-        "Decode": decode,
-        "Reconstruct": "reconstruct" in graphs,
-        "Denoise": "denoise" in graphs,
-        "Sample": decode and density,
-        "Interpolate": encode and decode,
-        "Edit": encode and decode and bool(attributes),
-        "Classify": "classify" in graphs and bool(about.labels),
-    }
-    return [name for name, able in served.items() if able]
-
-
-def _tensors(about: Facts) -> dict[str, tuple[list[TensorSpec], list[TensorSpec]]]:
-    images = _spec("images", DATA_TYPE_UINT8, *about.image_shape)
-    floats = [_spec(name, DATA_TYPE_FLOAT32, *about.image_shape) for name in ("images", "reconstructions", "denoised")]
-    latents = _spec("latents", DATA_TYPE_FLOAT32, about.latent_size)
-    log_variances = [_spec("log_variances", DATA_TYPE_FLOAT32, about.latent_size)]
-    return {
-        "encode": ([images], [latents, *(log_variances if about.family in VARIATIONAL else [])]),
-        "decode": ([latents], [floats[0]]),
-        "reconstruct": ([images], [floats[1], _spec("squared_errors", DATA_TYPE_FLOAT32)]),
-        "denoise": ([floats[0]], [floats[2]]),
-        "classify": ([images], [_spec("probabilities", DATA_TYPE_FLOAT32, len(about.labels))]),
-    }
-
-
-def _spec(name: str, data_type: DataType, *shape: int) -> TensorSpec:
-    return TensorSpec(name=name, data_type=data_type, shape=[-1, *shape])

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import onnx
 from autoencoder.v1.model_pb2 import Signature
+from onnx import ModelProto
 
 from bundle.errors import BundleError
 from bundle.graph import OPSET, problems, read_graph
@@ -22,6 +23,15 @@ def form_problems(graph: bytes, signature: Signature, opsets: Collection[int] = 
     if read.ir_version > IR_VERSION:
         found.append(f"wanted IR version {IR_VERSION} at most, got {read.ir_version}")
     return found or _checker_problems(graph)
+
+
+def stripped(model: ModelProto) -> ModelProto:
+    """The model without notes: the exporter writes absolute paths of source files into every node."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return model
 
 
 def _checker_problems(graph: bytes) -> list[str]:

@@ -15,18 +15,8 @@ from export.signatures import Encode, Method
 
 Array = NDArray[Any]
 
-LARGEST_BATCH = 256
-# Numbers in the images of the largest batch: what large images would take beyond it is memory, not knowledge.
-_LARGEST_BATCH_NUMBERS = 2**20
 _NOISE_SIGMA = 0.5
 _CHUNK_ROWS = 64
-
-
-def batch_buckets(image_shape: tuple[int, int, int]) -> list[int]:
-    """Batch sizes worth warming up, ascending: powers of two up to the largest that export tries."""
-    fitting = _LARGEST_BATCH_NUMBERS // int(np.prod(image_shape))
-    largest = min(LARGEST_BATCH, max(2 * BATCHES[-1], fitting))
-    return [2**exponent for exponent in range(largest.bit_length())]
 
 
 def trials(method: Method, signature: Signature, images: Array, largest: int) -> list[Trial]:

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import networks
 
-from export import gate, graphs, signatures, vectors
+from export import gate, graphs, interface, signatures, vectors
 from export.gate import Subject
 from export.isolation import Isolation
 
@@ -25,7 +25,7 @@ def make_subject(network: networks.Network) -> Subject:
     """A network, its graphs and images, as export hands them to the gate."""
     model = graphs.folded(network)
     about = signatures.facts(model)
-    built = {m.name: graphs.build(m, signatures.signature(m.name, about)) for m in signatures.methods(model)}
+    built = {m.name: graphs.build(m, interface.signature(m.name, about)) for m in signatures.methods(model)}
     return Subject(model, built, networks.blobs(64, network.image_shape))
 
 

@@ -12,7 +12,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from bundle.golden import Case, Golden
-from export import gate, graphs, parity, signatures
+from export import gate, graphs, interface, parity, signatures
 from export.errors import GateError
 from export.gate import Subject
 from export.isolation import CrashError, Isolation
@@ -203,7 +203,7 @@ def test_other_golden_vectors_are_refused(
 def build_encoder(network: networks.Network) -> bytes:
     model = graphs.folded(network)
     method = next(each for each in signatures.methods(model) if each.name == "encode")
-    return graphs.build(method, signatures.signature("encode", signatures.facts(model)))
+    return graphs.build(method, interface.signature("encode", signatures.facts(model)))
 
 
 def test_a_module_left_in_training_mode_is_refused() -> None:
