@@ -127,7 +127,7 @@ class Config(  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic m
     lame_duck_seconds: NonNegativeFloat = Field(
         0, description="time to go on serving as not ready before refusing new calls when stopping, in s"
     )
-    io_threads: PositiveInt = Field(2, description="threads of the native transport")
+    io_threads: NonNegativeInt = Field(0, description="threads of the native transport; 0: half the cores, 4 at most")
     heavy_threads: PositiveInt = Field(2, description="threads that decode images and large messages")
     worker_niceness: Annotated[int, Field(ge=0, le=19)] = Field(5, description="niceness of threads with slow work")
 

@@ -1,7 +1,7 @@
 """How far what callers send lies from what the model was trained on, counted a block of rows at a time."""
 
+from collections import deque
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from bundle.latents import LatentStatistics
 from server.metrics import Metrics
 
-# Large enough that a row costs next to nothing, small enough that nobody notices a block.
-_BLOCK_ROWS = 128
+# Answers, or rows of one, that are counted together: a row costs next to nothing, and nobody notices a block.
+_BLOCK = 128
 _LEVEL = 0.999
 
 
@@ -21,39 +21,36 @@ class Drift:
         self._metrics = metrics
         self._labels = (model, version)
         self._statistics = statistics
-        self._errors: list[NDArray[Any]] = []
-        self._latents: list[NDArray[Any]] = []
-        self._rows = 0
+        self._errors: deque[bytes] = deque()
+        self._latents: deque[bytes] = deque()
         self._lock = Lock()
 
-    def add_errors(self, errors: NDArray[np.float32]) -> None:
-        """(N,) squared errors per pixel that Reconstruct has answered with."""
-        self._add(self._errors, errors)
+    def add_errors(self, errors: bytes, rows: int) -> None:
+        """(rows,) float32 squared errors per pixel that Reconstruct has answered with."""
+        self._add(self._errors, errors, rows)
 
-    def add_latents(self, latents: NDArray[np.float32]) -> None:
-        """(N, D) latents that Encode has answered with."""
+    def add_latents(self, latents: bytes, rows: int) -> None:
+        """(rows, D) float32 latents that Encode has answered with."""
         if self._statistics is not None:
-            self._add(self._latents, latents)
+            self._add(self._latents, latents, rows)
 
     def flush(self) -> None:
         """Count what has come in since the last time."""
+        # One at a time, so that who asks for the metrics finds everything counted.
         with self._lock:
-            errors, latents = self._errors, self._latents
-            self._errors, self._latents, self._rows = [], [], 0
-        statistics = self._statistics
-        if errors:
-            limit = None if statistics is None else statistics.reconstruction_error_quantile(_LEVEL)
-            self._count("reconstruction", np.concatenate(errors).astype(np.float64), limit)
-        if latents and statistics is not None:
-            distances = statistics.distance(np.concatenate(latents))
-            self._count("latent", distances, statistics.latent_distance_quantile(_LEVEL))
+            errors = np.frombuffer(_drain(self._errors), np.float32)
+            latents = np.frombuffer(_drain(self._latents), np.float32)
+            statistics = self._statistics
+            if len(errors):
+                limit = None if statistics is None else statistics.reconstruction_error_quantile(_LEVEL)
+                self._count("reconstruction", errors.astype(np.float64), limit)
+            if len(latents) and statistics is not None:
+                distances = statistics.distance(latents.reshape(-1, statistics.latent_size))
+                self._count("latent", distances, statistics.latent_distance_quantile(_LEVEL))
 
-    def _add(self, rows: list[NDArray[Any]], array: NDArray[Any]) -> None:
-        with self._lock:
-            rows.append(array)
-            self._rows += len(array)
-            full = self._rows >= _BLOCK_ROWS
-        if full:
+    def _add(self, waiting: deque[bytes], data: bytes, rows: int) -> None:
+        waiting.append(data)
+        if len(waiting) >= _BLOCK or rows >= _BLOCK:
             self.flush()
 
     def _count(self, signal: str, values: NDArray[np.float64], limit: float | None) -> None:
@@ -63,3 +60,8 @@ class Drift:
             family.series[self._labels].observe_all(values)
             if limit is not None:
                 self._metrics.outliers[(*self._labels, signal)] += outside
+
+
+def _drain(waiting: deque[bytes]) -> bytes:
+    """Everything that has come in; what comes in meanwhile is left for the next time or taken too."""
+    return b"".join([waiting.popleft() for _ in range(len(waiting))])

@@ -1,7 +1,6 @@
 """From a folder to a model that serves: every check of a bundle, then warm-up. docs/architecture.md has the list."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -26,7 +25,7 @@ from server.drift import Drift
 from server.graph_check import check_graph
 from server.metrics import Metrics, RunSeries
 from server.models import ServedModel
-from server.plan import choose
+from server.plan import choose, cores
 from server.row_queue import Backlog
 from server.self_test import Parts, check_invariance, replay, replay_sample
 from server.session import CPU, DeviceError, Provider, Session
@@ -117,7 +116,7 @@ class Loader:
         batchers: dict[str, Batcher] = {}
         for signature in model.signatures:
             session = parts.sessions[signature.name]
-            plan = choose(_warm_up(session, signature.batch_buckets), self._config, _cores())
+            plan = choose(_warm_up(session, signature.batch_buckets), self._config, cores())
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
             batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, failed, traced)
@@ -168,7 +167,3 @@ def _time(session: Session, batch: NDArray[Any]) -> float:
     started = time.perf_counter()
     session.run(batch)
     return time.perf_counter() - started
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

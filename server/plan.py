@@ -1,5 +1,6 @@
 """How a graph is run, decided by the times measured at its warm-up."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -47,3 +48,8 @@ def _best_rows(seconds: Mapping[int, float]) -> int:
     best = min(seconds[rows] / rows for rows in sizes)
     good = [rows for rows in sizes if seconds[rows] / rows <= best * (1 + _WORTHWHILE)]
     return next((rows for rows in good if seconds[rows] >= _SHORT_RUN_SECONDS), sizes[-1])
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,11 +19,13 @@ _TYPES: dict[int, np.dtype[Any]] = {
 }
 
 
-def fill(tensor: Tensor, array: NDArray[np.float32] | NDArray[np.uint8]) -> None:
-    """Write a float32 or uint8 array into an empty message."""
+def fill(tensor: Tensor, array: NDArray[np.float32] | NDArray[np.uint8]) -> bytes:
+    """Write a float32 or uint8 array into an empty message; its bytes."""
     tensor.data_type = model_pb2.DATA_TYPE_UINT8 if array.dtype == np.uint8 else model_pb2.DATA_TYPE_FLOAT32
     tensor.shape.extend(array.shape)
-    tensor.data = array.tobytes()
+    data = array.tobytes()
+    tensor.data = data
+    return data
 
 
 def read(tensor: Tensor, field: str) -> NDArray[Any]:

@@ -53,19 +53,19 @@ class AutoencoderService:
 
     def _encoded(self, seed: int | None, entry: Entry) -> None:
         call = entry.call
-        latents = entry.outputs[0]
-        call.served.drift.add_latents(latents)  # pyright: ignore[reportOptionalMemberAccess] (its rows have run)
         if seed is not None:
             self._graphs.offload(call, partial(self._sampled, seed, entry))
             return
         response = pb.EncodeResponse()
-        tensor.fill(response.latents, latents)
+        latents = tensor.fill(response.latents, entry.outputs[0])
+        call.served.drift.add_latents(latents, entry.count)  # pyright: ignore[reportOptionalMemberAccess] (its rows have run)
         if len(entry.outputs) > 1:
             tensor.fill(response.log_variances, entry.outputs[1])
         self._graphs.answer(call, response)
 
     def _sampled(self, seed: int, entry: Entry) -> None:
         means, log_variances = entry.outputs
+        entry.call.served.drift.add_latents(means.tobytes(), entry.count)  # pyright: ignore[reportOptionalMemberAccess]
         response = pb.EncodeResponse(seed=seed)
         tensor.fill(response.latents, sample_posterior(means, log_variances, seed))
         tensor.fill(response.log_variances, log_variances)
@@ -100,8 +100,8 @@ class AutoencoderService:
     def _reconstructed(self, image_format: int, entry: Entry) -> None:
         reconstructions, errors = entry.outputs
         response = pb.ReconstructResponse()
-        tensor.fill(response.squared_errors, errors)
-        entry.call.served.drift.add_errors(errors)  # pyright: ignore[reportOptionalMemberAccess] (as above)
+        data = tensor.fill(response.squared_errors, errors)
+        entry.call.served.drift.add_errors(data, entry.count)  # pyright: ignore[reportOptionalMemberAccess] (as above)
         self._graphs.answer_images(entry.call, response, reconstructions, image_format)
 
     def classify(self, call: Call, request: pb.ClassifyRequest) -> None:

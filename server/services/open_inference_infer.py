@@ -78,6 +78,6 @@ def _answer(graph: Graph, request: pb.ModelInferRequest, wanted: Sequence[int], 
 def _note_drift(graph: Graph, entry: Entry) -> None:
     """Count the same as the typed Encode and Reconstruct."""
     if graph.signature.name == "encode":
-        graph.served.drift.add_latents(entry.outputs[0])
+        graph.served.drift.add_latents(entry.outputs[0].tobytes(), entry.count)
     elif graph.signature.name == "reconstruct":
-        graph.served.drift.add_errors(entry.outputs[1])
+        graph.served.drift.add_errors(entry.outputs[1].tobytes(), entry.count)

@@ -11,6 +11,7 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from server.config import Config
 from server.endpoint import Endpoint, Method
 from server.errors import Status
+from server.plan import cores
 from server.transport import BindError
 from server.transport.grpcio import GrpcioTransport
 
@@ -38,6 +39,7 @@ class NativeTransport:
         self._config = config
         self._methods: list[Method] = list(endpoint.methods.values())
         self._calls: dict[int, Call] = {}
+        self._answers: list[tuple[int, bytes]] = []
         self._front: NativeGrpcFront
         self._thread = threading.Thread(target=self._dispatch, name="dispatch")
 
@@ -47,7 +49,7 @@ class NativeTransport:
             self._front = NativeGrpcFront(
                 self._address,
                 [(method.path, False) for method in self._methods],
-                io_threads=self._config.io_threads,
+                io_threads=self._config.io_threads or _default_io_threads(),
                 call_details=True,
                 keepalive_timeout_ms=_KEEPALIVE_TIMEOUT_MS,
                 max_concurrent_streams=self._config.max_concurrent_streams,
@@ -70,8 +72,12 @@ class NativeTransport:
 
     def send(self, token: int, payload: bytes) -> None:
         """Answer a call."""
-        self._calls.pop(token, None)
-        self._front.respond(token, payload)
+        if threading.get_ident() == self._thread.ident:
+            # All answers of a round leave together: that wakes the network's threads once, and packs what they send.
+            self._answers.append((token, payload))
+        else:
+            self._calls.pop(token, None)
+            self._front.respond(token, payload)
 
     def fail(self, token: int, status: Status) -> None:
         """End a call with a status."""
@@ -88,6 +94,13 @@ class NativeTransport:
                 except Exception:
                     _LOGGER.exception("an event of the native transport failed")
             more = self._endpoint.run_ready()
+            self._send_all()
+
+    def _send_all(self) -> None:
+        for token, payload in self._answers:
+            self._calls.pop(token, None)
+            self._front.respond(token, payload)
+        self._answers.clear()
 
     def _take(self, event: "DetailedEvent") -> None:
         kind, token, method_id, payload, _, details = event
@@ -106,3 +119,8 @@ class NativeTransport:
         if call is not None:
             late = time.monotonic() >= call.deadline - _CLOCK_SLACK_SECONDS
             call.cancel(StatusCode.DEADLINE_EXCEEDED if late else StatusCode.CANCELLED)
+
+
+def _default_io_threads() -> int:
+    """Half the cores: the other half runs graphs and callers. One thread takes the calls, so four are enough for it."""
+    return min(max(cores() // 2, 1), 4)

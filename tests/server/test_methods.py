@@ -268,7 +268,7 @@ def test_large_requests_are_split_and_joined(server: Served) -> None:
     assert answer.info.batch_size < 1000
 
 
-@pytest.mark.parametrize("path", ["/autoencoder.v1.AutoencoderService/Stream", "/autoencoder.v1.Nobody/Encode"])
+@pytest.mark.parametrize("path", ["/autoencoder.v1.AutoencoderService/Refine", "/autoencoder.v1.Nobody/Encode"])
 def test_methods_of_other_builds(server: Served, path: str) -> None:
     with pytest.raises(grpc.RpcError) as failed:
         server.channel.unary_unary(path)(b"")
