@@ -7,7 +7,7 @@ PYTHON ?= python3
 DATA ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check wire proto clean
+.PHONY: help setup clients demo serve test check wire proto clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,18 @@ $(VENV)/dev: $(VENV)/run
 
 $(BUF):
 	npm install --silent --no-save --prefix build/npm @bufbuild/buf@1.75.0
+
+# Foreign clients, each in an environment of its own: their stubs register the same names as ours.
+build/clients/node/ready: examples/node/package.json
+	npm install --silent --no-save --prefix build/clients/node $$(node -p 'Object.entries(require("./$<").dependencies).map((p) => p.join("@")).join(" ")')
+	@touch $@
+
+build/clients/%/ready: tests/clients/requirements/%.txt
+	$(PYTHON) -m venv build/clients/$*
+	build/clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+clients: build/clients/triton/ready build/clients/kserve/ready build/clients/node/ready  ## install the foreign clients that the tests call with
 
 demo: $(VENV)/run  ## train, export, serve and call three models; DATA=mnist DATA_DIR=… for MNIST
 	$(BIN)/python -m examples.demo --data $(DATA) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
