@@ -1,4 +1,4 @@
-"""`python -m training RECIPE --data digits|mnist --out DIR`: trains a recipe."""
+"""`python -m training RECIPE --data digits|mnist --out DIR` trains a recipe; `evaluate`, `attributes`, `judge`."""
 
 import argparse
 import logging
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from training import checkpoint, config
+from training.commands import COMMANDS
 from training.errors import InputError, StoppedError, TrainingError
 from training.train import train
 
@@ -19,7 +20,11 @@ USAGE_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
 def parser() -> argparse.ArgumentParser:
     """The flags; every other setting is reached by --set."""
-    flags = argparse.ArgumentParser(prog="python -m training", description="Train an autoencoder from a recipe.")
+    flags = argparse.ArgumentParser(
+        prog="python -m training",
+        description="Train an autoencoder from a recipe.",
+        epilog="Other commands: evaluate, attributes and judge; each has a --help.",
+    )
     flags.add_argument("recipe", help=f"one of {', '.join(config.recipe_names())}, or the path of a .toml file")
     kinds = "digits, mnist, fashion-mnist, folder (of images), npz"
     flags.add_argument("--data", default="digits", help=f"data set: {kinds} (default: %(default)s)")
@@ -68,22 +73,29 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def run_training(flags: argparse.Namespace) -> str:
+    """Trains; the figures."""
+    chosen = config.load(flags.recipe, flags.data, flags.set, settings(flags))
+    with stop_on_signals() as stop:
+        best = train(chosen, flags.out, resume=flags.resume, overwrite=flags.overwrite, stop=stop)
+    metrics = checkpoint.read_meta(best)["metrics"]
+    return f"{best}: " + ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; 0 when all went well, 2 for unusable input, 1 for a run that failed."""
-    flags = parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    make_parser, run = COMMANDS.get(words[0] if words else "", (parser, run_training))
+    flags = make_parser().parse_args(words[1:] if words and words[0] in COMMANDS else words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        chosen = config.load(flags.recipe, flags.data, flags.set, settings(flags))
-        with stop_on_signals() as stop:
-            best = train(chosen, flags.out, resume=flags.resume, overwrite=flags.overwrite, stop=stop)
+        print(run(flags))
     except InputError as error:
         return _complain(error, USAGE_ERROR)
     except StoppedError as error:
         return _complain(error, INTERRUPTED)
     except TrainingError as error:
         return _complain(error, FAILURE)
-    metrics = checkpoint.read_meta(best)["metrics"]
-    print(f"{best}: " + ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())))
     return 0
 
 

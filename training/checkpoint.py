@@ -101,6 +101,18 @@ def files(
     return contents if latents is None else {**contents, LATENTS: latents.to_bytes()}
 
 
+def rewrite(folder: Path, changed: Checkpoint) -> None:
+    """Replaces a checkpoint by itself with other statistics or description, its state to resume from included.
+
+    Raises:
+        OSError: as `write`.
+    """
+    contents = files(changed.model.state_dict(), changed.meta, changed.reference, changed.latents)
+    if (folder / STATE).exists():
+        contents[STATE] = (folder / STATE).read_bytes()
+    write(folder, contents)
+
+
 def write(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Replaces a checkpoint's folder by these files, whole or not at all, even if the power fails.
 

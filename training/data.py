@@ -1,5 +1,6 @@
 """Data sets as uint8 arrays in memory: digits, IDX files, folders of images, .npz; split once and for all."""
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,8 @@ class Dataset:
     validation: Split
     test: Split
     classes: tuple[str, ...] = ()
+    source_count: int = 0
+    """Images in the source out of which the training images were taken."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -75,7 +78,7 @@ def digits() -> Dataset:
     everything = Split(images[..., np.newaxis], bunch.target.astype(np.int64))
     rest, test = hold_out(everything, 297)
     train, validation = hold_out(rest, 150)
-    return Dataset("digits", train, validation, test, DIGITS)
+    return Dataset("digits", train, validation, test, DIGITS, len(everything))
 
 
 def idx_files(kind: str, folder: Path) -> Dataset:
@@ -83,18 +86,20 @@ def idx_files(kind: str, folder: Path) -> Dataset:
     everything = Split(*idx.read_pair(folder, "train", idx.CHECKSUMS[kind]))
     train, validation = hold_out(everything, len(everything) // 12)
     test = Split(*idx.read_pair(folder, "t10k", idx.CHECKSUMS[kind]))
-    return Dataset(kind, train, validation, test, CLASSES[kind])
+    return Dataset(kind, train, validation, test, CLASSES[kind], len(everything))
 
 
 def divided(name: str, everything: Split, classes: tuple[str, ...]) -> Dataset:
     """A source without a test split of its own: a tenth becomes test, a tenth validation."""
     rest, test = hold_out(everything, max(1, len(everything) // 10))
     train, validation = hold_out(rest, max(1, len(everything) // 10))
-    return Dataset(name, train, validation, test, classes)
+    return Dataset(name, train, validation, test, classes, len(everything))
 
 
 def hold_out(split: Split, count: int) -> tuple[Split, Split]:
     """Parts `count` rows from the others: the same rows on every call, so that no run's seed moves a test image."""
+    if split.positions is None:
+        split = dataclasses.replace(split, positions=np.arange(len(split)))
     order = np.random.default_rng(0).permutation(len(split))
     return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
 

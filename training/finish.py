@@ -20,9 +20,8 @@ def finish(config: Config, dataset: Dataset, workdir: Path) -> None:
     figures = evaluate.measure(best.model, dataset, config, statistics)
     meta = {**best.meta, "metrics": {**best.meta["metrics"], **figures}}
     finished = Checkpoint(best.model, meta, best.reference, statistics)
-    weights = best.model.state_dict()
     try:
-        checkpoint.write(workdir / "best", checkpoint.files(weights, meta, best.reference, statistics))
+        checkpoint.rewrite(workdir / "best", finished)
         plots.draw(workdir, config, dataset, finished)
         report.write(workdir, config, finished)
     except OSError as error:

@@ -1,10 +1,10 @@
 """Our own small classifier: it looks at samples (Frechet distance in its features) and at edits (the same class?).
 
-`python -m training judge --data … --data-dir … --out FILE` trains one; those of digits and MNIST come with the package.
+`python -m training judge --data … --data-dir …` trains one; those of digits and MNIST come with the package.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +103,11 @@ def features(judge: Judge, batches: Sequence[Tensor]) -> np.ndarray:
 def classify(judge: Judge, images: Tensor) -> np.ndarray:
     """(N, C, H, W) to the likeliest classes, int64 (N,)."""
     return judge(images).argmax(1).numpy()
+
+
+def accuracy(judge: Judge, batches: Iterable[Tensor], labels: np.ndarray | None) -> float:
+    """The share of images (N, C, H, W), in batches, whose label (total,) the judge finds."""
+    return float((np.concatenate([classify(judge, images) for images in batches]) == labels).mean())
 
 
 def frechet_distance(ours: np.ndarray, theirs: np.ndarray) -> float:

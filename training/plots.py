@@ -1,36 +1,60 @@
-"""Pictures of a run, as PNG: what went in, what came out, what the model makes up, how the loss fell."""
+"""Pictures of a run, as PNG: what went in, what came out, what the model makes up, its latent space, the losses."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bundle.latents import prior
-from training import evaluate
+from bundle.latents import LatentStatistics, prior
+from training import evaluate, latent_plots
+from training.canvas import INK, STYLE, WARM, save, show, strip
 from training.checkpoint import Checkpoint
 from training.config import Config
 from training.data import Dataset
-from training.models import Denoiser
+from training.models import Denoiser, VariationalAutoencoder
 from training.noise import Purpose, generator, whole
 
 COLUMNS = 12
 SAMPLE_ROWS = 6
-STYLE = {"font.family": "DejaVu Sans", "font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
-# Okabe & Ito's palette: told apart by the colour-blind too.
-BLUE, ORANGE = "#0072B2", "#D55E00"
+PLANE = 2
 
 
 def draw(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> None:
     """Every picture of the model's family, into the run's folder."""
     with mpl.rc_context(STYLE):
-        save(loss_curves(workdir, config.name), workdir / "losses.png")
-        save(reconstructions(config, dataset, trained), workdir / "reconstructions.png")
-        if trained.latents is not None:
-            save(samples(config, trained), workdir / "samples.png")
+        for name, figure in figures(workdir, config, dataset, trained):
+            save(figure, workdir / f"{name}.png")
+
+
+def figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> Iterator[tuple[str, Figure]]:
+    """Names and pictures, one after the other."""
+    yield "losses", loss_curves(workdir, config.name)
+    yield "reconstructions", reconstructions(config, dataset, trained)
+    if trained.latents is None:
+        return
+    yield "samples", samples(config, trained, trained.latents)
+    yield "interpolations", latent_plots.interpolations(config.name, dataset, trained)
+    if trained.model.latent_size >= PLANE:
+        yield "latents", latent_plots.scatter(config.name, dataset, trained, trained.latents)
+    if trained.model.latent_size == PLANE:
+        yield "plane", latent_plots.plane(config.name, trained.model, trained.latents)
+    if isinstance(trained.model, VariationalAutoencoder):
+        yield "kl", latent_plots.divergences(config.name, dataset, trained.model)
+
+
+def draw_sweeps(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> None:
+    """A picture for each attribute, `attribute-NAME.png`."""
+    if trained.latents is None:
+        return
+    with mpl.rc_context(STYLE):
+        pairs = zip(trained.latents.attribute_names, trained.latents.attribute_directions, strict=True)
+        for name, vector in pairs:
+            picture = latent_plots.sweep(f"{config.name}: {name}", dataset, trained.model, vector)
+            save(picture, workdir / f"attribute-{name}.png")
 
 
 def reconstructions(config: Config, dataset: Dataset, trained: Checkpoint) -> Figure:
@@ -50,12 +74,12 @@ def reconstructions(config: Config, dataset: Dataset, trained: Checkpoint) -> Fi
     return figure
 
 
-def samples(config: Config, trained: Checkpoint) -> Figure:
+def samples(config: Config, trained: Checkpoint, latents: LatentStatistics) -> Figure:
     """Images decoded from draws of the prior, or of the mixture fitted to the codes of a plain autoencoder."""
     source = prior(trained.model.family)
-    latents = trained.latents.sample(0, 0, COLUMNS * SAMPLE_ROWS, 1.0, source)
+    drawn = latents.sample(0, 0, COLUMNS * SAMPLE_ROWS, 1.0, source)
     with torch.no_grad():
-        pictures = trained.model.decode(torch.from_numpy(latents)).sigmoid().numpy()
+        pictures = trained.model.decode(torch.from_numpy(drawn)).sigmoid().numpy()
     figure = Figure(figsize=(COLUMNS * 0.85, SAMPLE_ROWS * 0.85 + 0.5), layout="constrained")
     show(figure.subplots(), np.concatenate([strip(row) for row in np.split(pictures, SAMPLE_ROWS)]))
     name = "N(0, I)" if source == "normal" else "the mixture fitted to the training codes"
@@ -70,26 +94,9 @@ def loss_curves(workdir: Path, name: str) -> Figure:
     epochs = [record["epoch"] for record in records]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
-    for split, colour, style in (("train", BLUE, "-"), ("validation", ORANGE, "--")):
+    for split, colour, style in (("train", INK, "-"), ("validation", WARM, "--")):
         axis.plot(epochs, [record[split]["loss"] for record in records], style, color=colour, label=split)
     axis.set(xlabel="epoch", ylabel="loss, nats per image", title=name)
     axis.legend(frameon=False)
     axis.grid(alpha=0.25)
     return figure
-
-
-def strip(pictures: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) side by side: (H, N W, C)."""
-    return np.concatenate(list(pictures.transpose(0, 2, 3, 1)), axis=1)
-
-
-def show(axis: mpl.axes.Axes, picture: np.ndarray) -> None:
-    """(H, W, C) in 0 to 1, grey or colour, without ticks."""
-    axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG; the same figure, the same bytes."""
-    FigureCanvasAgg(figure).print_figure(path, dpi=120, metadata={"Software": None})

@@ -7,14 +7,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, H, W, C) and, where there are any, labels int64 (N,)."""
+    """Images uint8 (N, H, W, C) and, where known, labels int64 (N,) and the images' positions (N,) in their source."""
 
     images: np.ndarray
     labels: np.ndarray | None
+    positions: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, rows: np.ndarray | slice) -> "Split":
         """The chosen rows."""
-        return Split(self.images[rows], None if self.labels is None else self.labels[rows])
+        labels, positions = (None if each is None else each[rows] for each in (self.labels, self.positions))
+        return Split(self.images[rows], labels, positions)

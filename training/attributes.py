@@ -1,0 +1,197 @@
+"""Directions in latent space: move a code along one, and one property of the image changes (Larsen et al. 2016).
+
+A direction comes from a regression of codes on all properties at once, within classes: so properties that occur
+together are told apart, and the class stays what it is.
+"""
+
+import csv
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from training import evaluate, judge, morphology
+from training.checkpoint import Checkpoint
+from training.data import Dataset
+from training.errors import CheckpointError, DataError
+from training.judge import Judge
+from training.models import Network
+
+FITTED_IMAGES = 10_000
+SCORED_IMAGES = 500
+AMOUNTS = (-1.0, -0.5, 0.5, 1.0)
+# Standard deviations between the middles of two classes: that of as many zeros as ones is a half.
+ACROSS = 2.0
+
+
+Scores = dict[str, dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Direction:
+    """`vector` (D,) moves an attribute by one standard deviation; `mean` and `spread` are those of training images."""
+
+    name: str
+    vector: np.ndarray
+    mean: float
+    spread: float
+
+
+def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tuple[Checkpoint, Scores]:
+    """The checkpoint with directions, and the scores of each.
+
+    Raises:
+        CheckpointError: the model has no latent space, or was trained on other data.
+        DataError: the table is unusable.
+    """
+    if trained.latents is None:
+        raise CheckpointError(f"{trained.meta['name']} has no latent space: attributes want an autoencoder with a code")
+    if trained.meta["data"]["sha256"] != dataset.sha256:
+        raise CheckpointError(f"{trained.meta['name']} was trained on other data than these: give those")
+    sample = dataset.train.take(slice(FITTED_IMAGES))
+    codes = evaluate.all_codes(trained.model, sample).astype(np.float64)
+    measured = {name: measure(morphology.grey(sample.images)) for name, measure in morphology.MEASURES.items()}
+    columns = read_table(table, dataset) if table else {}
+    found = [
+        *regress(codes, measured | columns, sample.labels),
+        *class_pairs(codes, sample.labels, dataset.classes),
+    ]
+    scores = score(trained.model, dataset, found)
+    return dataclasses.replace(trained, latents=with_directions(trained, found)), scores
+
+
+def regress(codes: np.ndarray, values: Mapping[str, np.ndarray], labels: np.ndarray | None) -> list[Direction]:
+    """Codes (N, D) on attributes (N,) each, all at once and within classes: partial effects, not mixtures."""
+    table = np.stack(list(values.values()), 1)
+    spreads = table.std(0)
+    scaled = centred(table / np.where(spreads > 0, spreads, 1), labels)
+    vectors, *_ = np.linalg.lstsq(scaled, centred(codes, labels), rcond=None)
+    columns = zip(values, vectors, table.mean(0), spreads, strict=True)
+    return [Direction(name, vector, float(mean), float(spread)) for name, vector, mean, spread in columns]
+
+
+def class_pairs(codes: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...]) -> list[Direction]:
+    """From each class towards the one whose codes lie nearest, as `4-to-9`: the difference of their mean codes."""
+    if labels is None or len(set(labels.tolist())) < 2:  # noqa: PLR2004  a pair
+        return []
+    present = sorted(set(labels.tolist()))
+    means = np.stack([codes[labels == label].mean(0) for label in present])
+    gaps = np.linalg.norm(means[:, np.newaxis] - means, axis=2) + np.diag(np.full(len(present), np.inf))
+    return [
+        Direction(
+            f"{classes[present[one]]}-to-{classes[present[other]]}", (means[other] - means[one]) / ACROSS, 0.5, 0.5
+        )
+        for one, other in enumerate(gaps.argmin(1))
+    ]
+
+
+def centred(values: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    """(N, A) minus the mean of each image's class; without classes, minus the mean."""
+    if labels is None:
+        return values - values.mean(0)
+    centred_values = values.astype(np.float64).copy()
+    for label in np.unique(labels):
+        centred_values[labels == label] -= centred_values[labels == label].mean(0)
+    return centred_values
+
+
+def with_directions(trained: Checkpoint, found: list[Direction]) -> evaluate.LatentStatistics | None:
+    """The latent statistics with these directions in place of others."""
+    return trained.latents and dataclasses.replace(
+        trained.latents,
+        attribute_names=np.array([each.name for each in found], np.str_),
+        attribute_directions=np.stack([each.vector for each in found]),
+        attribute_means=np.array([each.mean for each in found]),
+        attribute_spreads=np.array([each.spread for each in found]),
+    )
+
+
+def score(model: Network, dataset: Dataset, found: list[Direction]) -> Scores:
+    """What moving test images along each direction does, as far as it can be measured on images."""
+    images = dataset.test.take(slice(SCORED_IMAGES))
+    codes = evaluate.all_codes(model, images)
+    eye = judge.find(dataset)
+    measured = [each for each in found if each.name in morphology.MEASURES]
+    scores = {each.name: property_scores(model, codes, each, measured, eye) for each in measured}
+    pairs = [each for each in found if "-to-" in each.name and each.name not in scores]
+    if eye is not None and images.labels is not None:
+        labels = images.labels
+        scores |= {each.name: {"class_reached": reached(model, codes, labels, each, dataset, eye)} for each in pairs}
+    return scores
+
+
+def property_scores(
+    model: Network, codes: np.ndarray, moved: Direction, measured: list[Direction], eye: Judge | None
+) -> dict[str, float]:
+    """Spearman between amounts asked and measured; gain; leakage into other properties and class kept at 1 sd."""
+    still = decode(model, codes)
+    pictures = {
+        amount: decode(model, codes + np.float32(amount) * moved.vector.astype(np.float32)) for amount in AMOUNTS
+    }
+    changes = {
+        each.name: {amount: change(each, still, picture) for amount, picture in pictures.items()} for each in measured
+    }
+    asked = np.repeat(AMOUNTS, len(codes))
+    answered = np.concatenate([changes[moved.name][amount] for amount in AMOUNTS])
+    scores = {
+        "spearman": float(spearmanr(asked, answered).statistic),
+        "gain": float(asked @ answered / (asked @ asked)),
+    }
+    others = [each.name for each in measured if each is not moved]
+    if others:
+        scores["leakage"] = float(max(np.abs(np.mean(changes[name][1.0] - changes[name][-1.0])) / 2 for name in others))
+    if eye is not None:
+        before = judge.classify(eye, still)
+        kept = [judge.classify(eye, pictures[amount]) == before for amount in (-1.0, 1.0)]
+        scores["class_kept"] = float(np.mean(kept))
+    return scores
+
+
+def change(measured: Direction, before: torch.Tensor, after: torch.Tensor) -> np.ndarray:
+    """(N, C, H, W) twice to (N,): by how many standard deviations a property changed."""
+    measure = morphology.MEASURES[measured.name]
+    values = [measure(pictures.mean(1).numpy()) for pictures in (before, after)]
+    return (values[1] - values[0]) / measured.spread
+
+
+def reached(
+    model: Network, codes: np.ndarray, labels: np.ndarray, pair: Direction, dataset: Dataset, eye: Judge
+) -> float:
+    """The share of images of the first class that the judge takes for the second after the whole way."""
+    start, end = (dataset.classes.index(name) for name in pair.name.split("-to-"))
+    moved = codes[labels == start] + np.float32(ACROSS) * pair.vector.astype(np.float32)
+    return float((judge.classify(eye, decode(model, moved)) == end).mean()) if len(moved) else 0.0
+
+
+@torch.no_grad()
+def decode(model: Network, codes: np.ndarray) -> torch.Tensor:
+    """(N, D) to images (N, C, H, W) in 0 to 1."""
+    return model.decode(torch.from_numpy(codes)).sigmoid()
+
+
+def read_table(path: Path, dataset: Dataset) -> dict[str, np.ndarray]:
+    """The columns of numbers of a CSV with a header and a row for every image of the source, in its order.
+
+    Raises:
+        DataError: no such file, another number of rows, or a value that is no finite number.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from None
+    if len(rows) != dataset.source_count:
+        raise DataError(
+            f"{path} wants a row for each of the {dataset.source_count} images of the source, got {len(rows)}"
+        )
+    try:
+        columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path} wants a number in every place: {error}") from None
+    bad = [name for name, values in columns.items() if not np.isfinite(values).all()]
+    if bad:
+        raise DataError(f"{path} wants finite numbers; not so in {', '.join(bad)}")
+    return {name: values[dataset.train.positions][:FITTED_IMAGES] for name, values in columns.items()}

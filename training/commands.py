@@ -1,0 +1,94 @@
+"""What the command line does beside training: `evaluate`, `attributes` and `judge`."""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from training import attributes, checkpoint, config, data, evaluate, judge, plots
+from training.checkpoint import Checkpoint
+from training.config import Config
+from training.data import Dataset
+from training.errors import CheckpointError, TrainingError
+
+
+def evaluate_parser() -> argparse.ArgumentParser:
+    """Flags of `python -m training evaluate`."""
+    flags = argparse.ArgumentParser(prog="python -m training evaluate", description="Measure a checkpoint again.")
+    _add_source(flags)
+    flags.add_argument("--nll-samples", type=int, help="importance samples an image, for the likelihood")
+    return flags
+
+
+def run_evaluate(flags: argparse.Namespace) -> str:
+    """Every figure of a checkpoint on the test split, taken anew."""
+    trained, settings, dataset = _source(flags)
+    if flags.nll_samples is not None:
+        settings = config.parse({**settings.model_dump(), "evaluation": {"nll_samples": flags.nll_samples}})
+    figures = evaluate.measure(trained.model, dataset, settings, trained.latents)
+    return "\n".join(f"{name:40} {value:.6g}" for name, value in sorted(figures.items()))
+
+
+def attributes_parser() -> argparse.ArgumentParser:
+    """Flags of `python -m training attributes`."""
+    flags = argparse.ArgumentParser(prog="python -m training attributes", description="Fit directions in latent space.")
+    _add_source(flags)
+    flags.add_argument("--csv", type=Path, help="more attributes: numbers, a row for each image of the source")
+    return flags
+
+
+def run_attributes(flags: argparse.Namespace) -> str:
+    """Fits directions and stores them in the checkpoint; their scores."""
+    trained, settings, dataset = _source(flags)
+    fitted, scores = attributes.fit(trained, dataset, flags.csv)
+    fitted = dataclasses.replace(fitted, meta={**fitted.meta, "attributes": scores})
+    folder = checkpoint.find(flags.checkpoint)
+    try:
+        checkpoint.rewrite(folder, fitted)
+        plots.draw_sweeps(folder.parent if folder.name == "best" else folder, settings, dataset, fitted)
+    except OSError as error:
+        raise TrainingError(f"cannot write {folder}: {error}") from error
+    return "\n".join(f"{name:16} " + _line(found) for name, found in scores.items())
+
+
+def judge_parser() -> argparse.ArgumentParser:
+    """Flags of `python -m training judge`."""
+    flags = argparse.ArgumentParser(prog="python -m training judge", description="Train the classifier of samples.")
+    flags.add_argument("--data", default="digits", help="data set (default: %(default)s)")
+    flags.add_argument("--data-dir", type=Path, help="folder of the data set's files")
+    return flags
+
+
+def run_judge(flags: argparse.Namespace) -> str:
+    """Trains the judge of a data set and puts it where evaluation finds it; its accuracy."""
+    dataset = data.load(config.Data(kind=flags.data, folder=str(flags.data_dir or "")))
+    trained = judge.train(dataset)
+    path = judge.FOLDER / f"{dataset.name}.safetensors"
+    judge.save(trained, dataset, path)
+    correct = judge.accuracy(trained, evaluate.batches(dataset.test), dataset.test.labels)
+    return f"{path}: accuracy {correct:.4f} on test"
+
+
+def _line(scores: Mapping[str, float]) -> str:
+    return "  ".join(f"{score} {value:.3f}" for score, value in scores.items())
+
+
+def _add_source(flags: argparse.ArgumentParser) -> None:
+    flags.add_argument("checkpoint", type=Path, help="a run's folder (its best checkpoint) or a checkpoint's")
+    flags.add_argument("--data-dir", type=Path, help="folder of the data set that it was trained on")
+
+
+def _source(flags: argparse.Namespace) -> tuple[Checkpoint, Config, Dataset]:
+    trained = checkpoint.load(flags.checkpoint)
+    settings = config.parse(trained.meta["config"])
+    dataset = data.load(settings.data.model_copy(update={"folder": str(flags.data_dir or "")}))
+    if dataset.sha256 != trained.meta["data"]["sha256"]:
+        raise CheckpointError(f"{flags.checkpoint} was trained on other data than {dataset.name} in {flags.data_dir}")
+    return trained, settings, dataset
+
+
+COMMANDS = {
+    "evaluate": (evaluate_parser, run_evaluate),
+    "attributes": (attributes_parser, run_attributes),
+    "judge": (judge_parser, run_judge),
+}
