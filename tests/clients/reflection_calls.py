@@ -56,5 +56,4 @@ def run(address: str) -> dict:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(run(sys.argv[1])) + "
-")
+    sys.stdout.write(json.dumps(run(sys.argv[1])) + "\n")

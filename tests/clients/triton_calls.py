@@ -109,5 +109,4 @@ def run_stream(address: str) -> dict:
 if __name__ == "__main__":
     kind, address = sys.argv[1:]
     answer = asyncio.run(run_aio(address)) if kind == "aio" else {"sync": run_sync, "stream": run_stream}[kind](address)
-    sys.stdout.write(json.dumps(answer) + "
-")
+    sys.stdout.write(json.dumps(answer) + "\n")
