@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,9 @@ def reference(dataset: Dataset) -> Split:
     return dataset.test.take(slice(REFERENCE_IMAGES))
 
 
+@cache
 def git_revision() -> str:
-    """The commit of this source tree, or `unknown` outside of one."""
+    """The commit of this source tree when it was first asked for, or `unknown` outside of one."""
     command = ["git", "rev-parse", "HEAD"]
     try:
         found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603  fixed command

@@ -22,6 +22,8 @@ class Workspace:
 
     def __init__(self, folder: Path, config: Config, dataset: Dataset) -> None:
         self.folder, self.config, self.dataset = folder, config, dataset
+        # Asked for now: the source tree may move on while this process runs what it loaded.
+        provenance.git_revision()
 
     def open(self, *, resume: bool, overwrite: bool) -> None:
         """Makes the folder and tries whether it can be written.
