@@ -1,5 +1,6 @@
 """The metrics port: /metrics for Prometheus, /livez and /readyz for probes."""
 
+import logging
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from server.readiness import ReadinessCheck
 from server.transport import BindError
 
+_LOGGER = logging.getLogger(__name__)
 _PLAIN = "text/plain; charset=utf-8"
 
 
@@ -90,6 +92,11 @@ class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
     # A port in use is an error.
     allow_reuse_port = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A scraper that has hung up is no news; anything else is, but no reason to write to standard error."""
+        del request
+        _LOGGER.debug("a request of %s to the metrics port failed", client_address, exc_info=True)
 
     def server_bind(self) -> None:
         # HTTPServer's own would ask the name service who we are.
