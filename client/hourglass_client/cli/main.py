@@ -1,0 +1,157 @@
+"""`hourglass COMMAND …`: exit code 0 done, 1 the server failed, 2 what was asked for cannot be done."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from hourglass_client.channels import Tls
+from hourglass_client.cli import commands
+from hourglass_client.cli.inputs import UsageError, shift
+from hourglass_client.cli.load_test import bench
+from hourglass_client.cli.results import Result, write_files
+from hourglass_client.client import Client
+from hourglass_client.errors import (
+    FailedPreconditionError,
+    HourglassError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnimplementedError,
+)
+
+Command: TypeAlias = Callable[[Client, argparse.Namespace], Result]
+_AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
+
+_ASKED_WRONGLY = (InvalidArgumentError, NotFoundError, FailedPreconditionError, UnimplementedError)
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command."""
+    given = _parser().parse_args(arguments)
+    try:
+        result = _run(given)
+    except (UsageError, *_ASKED_WRONGLY) as error:
+        return _fail(error, 2)
+    except (HourglassError, OSError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    sys.stdout.write(f"{result.as_json() if given.json else result.as_text()}\n")
+    return 0
+
+
+def _run(given: argparse.Namespace) -> Result:
+    run: Command = given.run
+    with Client(given.address, timeout_seconds=given.timeout, tls=_tls(given), token=_token(given)) as client:
+        result = run(client, given)
+    write_files(result.files)
+    return result
+
+
+def _fail(error: BaseException, code: int) -> int:
+    sys.stderr.write(f"hourglass: {error}\n")
+    return code
+
+
+def _tls(given: argparse.Namespace) -> Tls | None:
+    if given.ca is not None:
+        return Tls(root_certificates=_read(given.ca))
+    return Tls() if given.tls else None
+
+
+def _token(given: argparse.Namespace) -> str | None:
+    return None if given.token_file is None else _read(given.token_file).decode().strip()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("hourglass", description="Calls an autoencoder server.")
+    every = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser
+    _add(every, "models", commands.models, "list what is loaded")
+    encode = _add(every, "encode", commands.encode, "images to latent vectors", images=True)
+    encode.add_argument("--sample", action="store_true", help="draw from the posterior instead of taking its mean")
+    encode.add_argument("--seed", type=int, help="seed of the draw")
+    encode.add_argument("--out", type=Path, metavar="FILE.npy", help="write the latents (N, D) as float32")
+    decode = _add(every, "decode", commands.decode, "latent vectors to images")
+    decode.add_argument("latents", type=Path, help=".npy (N, D) or .csv")
+    _add_folder(decode)
+    rebuild = _add(every, "reconstruct", commands.reconstruct, "images through the bottleneck and back", images=True)
+    _add_folder(rebuild, required=False)
+    _add_folder(_add(every, "denoise", commands.denoise, "noisy images to clean ones", images=True))
+    _add_drawing(every)
+    edit = _add(every, "edit", commands.edit, "images moved along attributes", images=True)
+    edit.add_argument(
+        "--shift", type=shift, action="append", required=True, metavar="NAME=SD", help="in standard deviations"
+    )
+    _add_folder(edit)
+    _add(every, "classify", commands.classify, "classes of images", images=True)
+    _add_bench(every)
+    return parser
+
+
+def _add_drawing(every: _AddParser) -> None:
+    sample = _add(every, "sample", commands.sample, "new images")
+    sample.add_argument("--count", type=int, default=16, help="how many (16)")
+    sample.add_argument("--seed", type=int, help="the same seed gives the same images")
+    sample.add_argument("--temperature", type=float, help="factor on the standard deviation (1)")
+    _add_folder(sample)
+    path = _add(every, "interpolate", commands.interpolate, "images on the way from one to another")
+    path.add_argument("start", type=Path, metavar="FROM", help="image file")
+    path.add_argument("stop", type=Path, metavar="TO", help="image file")
+    path.add_argument("--steps", type=int, default=10, help="images, both ends included (10)")
+    path.add_argument("--spherical", action="store_true", help="on a great circle instead of a straight line")
+    _add_folder(path)
+
+
+def _add_bench(every: _AddParser) -> None:
+    load = _add(every, "bench", bench, "quick load test with percentiles; Python callers are its limit, not the server")
+    methods = ("encode", "decode", "reconstruct", "denoise", "sample", "classify")
+    load.add_argument("--method", choices=methods, default="encode", help="(encode)")
+    load.add_argument("--callers", type=_positive, default=8, help="callers at a time (8)")
+    load.add_argument("--rows", type=_positive, default=1, help="images or latents per request (1)")
+    load.add_argument("--seconds", type=float, default=5.0, help="how long (5)")
+
+
+def _add(
+    every: _AddParser,
+    name: str,
+    run: Command,
+    text: str,
+    *,
+    images: bool = False,
+) -> argparse.ArgumentParser:
+    parser = every(name, help=text, description=text.capitalize() + ".")
+    parser.set_defaults(run=run)
+    server = os.environ.get("HOURGLASS_ADDRESS", "127.0.0.1:8001")
+    parser.add_argument("--address", default=server, metavar="HOST:PORT", help=f"server ({server}; HOURGLASS_ADDRESS)")
+    parser.add_argument("--model", default="", help="model; may stay away where one is loaded")
+    parser.add_argument("--version", default="", help="number or label; the newest that works")
+    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="per request (30)")
+    parser.add_argument("--tls", action="store_true", help="TLS with the system's certificates")
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="TLS with these certificates (PEM)")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds a bearer token")
+    if images:
+        parser.add_argument("images", type=Path, nargs="+", help="image files, folders of them, .npy arrays")
+        parser.add_argument("--resize", action="store_true", help="resize images of another size")
+    return parser
+
+
+def _add_folder(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument("--out", type=Path, required=required, metavar="DIR", help="folder for the PNG files")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number

@@ -1,0 +1,96 @@
+"""What a command has to say: a table for people or JSON for scripts, and files, all written or none."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hourglass_client.cli.inputs import UsageError
+
+_SHOWN_NUMBERS = 8
+
+
+@dataclass(frozen=True)
+class Result:
+    """Facts about the whole, one row per item, and contents of files by path."""
+
+    facts: Mapping[str, object]
+    rows: Sequence[Mapping[str, object]] = ()
+    files: Mapping[Path, bytes] = field(default_factory=dict[Path, bytes])
+
+    def as_json(self) -> str:
+        """One object: the facts, `items` and `files`."""
+        written = [str(path) for path in self.files]
+        return json.dumps({**self.facts, "items": [dict(row) for row in self.rows], "files": written})
+
+    def as_text(self) -> str:
+        """A table, then the facts."""
+        lines = _table(self.rows)
+        lines += [f"{name}: {_cell(value)}" for name, value in self.facts.items()]
+        if self.files:
+            lines.append(f"written: {len(self.files)} files, from {next(iter(self.files))}")
+        return "\n".join(lines)
+
+
+def check_new(paths: Sequence[Path]) -> None:
+    """Refuse to overwrite.
+
+    Raises:
+        UsageError: a file is there already.
+    """
+    for path in paths:
+        if path.exists():
+            raise UsageError(f"{path} is there already: name another place with --out")
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write every file whole, or none of them."""
+    check_new(list(files))
+    made: list[tuple[str, Path]] = []
+    try:
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".hourglass-")
+            made.append((name, path))
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+        for name, path in made:
+            Path(name).replace(path)
+    except BaseException:
+        for name, _ in made:
+            with suppress(OSError):
+                Path(name).unlink()
+        raise
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """Contents of a .npy file."""
+    stream = BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    if not rows:
+        return []
+    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        items = cast("Sequence[object]", value)
+        shown = [_cell(item) for item in items[:_SHOWN_NUMBERS]]
+        return " ".join(shown) + (" …" if len(items) > _SHOWN_NUMBERS else "")
+    return str(value)
