@@ -1,6 +1,7 @@
 """The metrics port: /metrics for Prometheus, /livez and /readyz for probes."""
 
 import logging
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -96,7 +97,7 @@ class _HttpServer(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """A scraper that has hung up is no news; anything else is, but no reason to write to standard error."""
         del request
-        _LOGGER.debug("a request of %s to the metrics port failed", client_address, exc_info=True)
+        _LOGGER.debug("a request of %s to the metrics port failed", client_address, exc_info=sys.exc_info())
 
     def server_bind(self) -> None:
         # HTTPServer's own would ask the name service who we are.
