@@ -27,8 +27,9 @@ SHOWN = ("reconstructions", "samples", "latents", "plane")
 GPU_RECIPES = ("iwae",)
 HEAD = """# Results on MNIST
 
-Written by `python -m training.reproduce` from runs that really took place. Figures are means over the 10,000 test images; the epoch
-was chosen on 5,000 validation images out of the training files. BCE in nats per pixel, ELBO and NLL in nats per image.
+Written by `python -m training.reproduce` from runs that really took place. Figures are means over the 10,000 test
+images; the epoch was chosen on 5,000 validation images out of the training files. BCE in nats per pixel, ELBO and NLL
+in nats per image.
 
 | recipe | measure | reached | wanted | reference |
 | --- | --- | --- | --- | --- |

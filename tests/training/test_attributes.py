@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.conftest import quick
+from training import attributes, checkpoint, data
+from training.__main__ import main
+from training.errors import CheckpointError, DataError
+from training.train import train
+
+
+@pytest.fixture(scope="module")
+def trained_vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE that has learnt enough to be moved about in."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(quick("vae", "run.epochs=40", "run.batch_size=64"), folder)
+    return folder
+
+
+def test_regression_recovers_partial_effects_within_classes() -> None:
+    draws = np.random.default_rng(0)
+    labels = draws.integers(0, 3, 4000)
+    first = draws.standard_normal(4000)
+    second = 0.8 * first + 0.6 * draws.standard_normal(4000)  # occurs together with the first
+    truth = np.array([[2.0, 0, 0, 1], [0, 3.0, 0, 0]])
+    codes = np.stack([first, second], 1) @ truth + 50 * np.eye(3, 4)[labels] + 0.1 * draws.standard_normal((4000, 4))
+    found = attributes.regress(codes, {"first": first, "second": second}, labels)
+    for direction, vector in zip(found, truth, strict=True):
+        np.testing.assert_allclose(direction.vector, vector * direction.spread, atol=0.05)
+
+
+def test_class_pairs_lead_from_one_mean_to_the_nearest_other() -> None:
+    codes = np.array([[0.0, 0], [0, 2], [10, 0], [10, 2], [13, 0], [13, 2]])
+    found = attributes.class_pairs(codes, np.array([0, 0, 1, 1, 2, 2]), ("a", "b", "c"))
+    assert [each.name for each in found] == ["a-to-b", "b-to-c", "c-to-b"]
+    np.testing.assert_allclose(attributes.ACROSS * found[0].vector, [10, 0])
+
+
+def test_attributes_are_fitted_scored_and_stored(trained_vae: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = (trained_vae / "best" / checkpoint.WEIGHTS).read_bytes()
+    assert main(["attributes", str(trained_vae)]) == 0
+    printed, stored = capsys.readouterr().out, checkpoint.load(trained_vae)
+    assert stored.latents is not None
+    names = stored.latents.attribute_names.tolist()
+    assert names[:2] == ["thickness", "slant"]
+    assert stored.latents.attribute_directions.shape == (len(names), 20)
+    assert all(name in printed for name in names)
+    scores = stored.meta["attributes"]
+    assert scores["slant"]["spearman"] >= 0.85
+    assert scores["slant"]["class_kept"] >= 0.9
+    assert scores["slant"]["leakage"] <= 0.25
+    assert np.mean([each["class_reached"] for name, each in scores.items() if "-to-" in name]) >= 0.6
+    assert (trained_vae / "best" / checkpoint.WEIGHTS).read_bytes() == weights
+    assert (trained_vae / "attribute-slant.png").is_file()
+
+
+def test_a_column_of_the_users_own_is_taken_in_the_order_of_the_source(trained_vae: Path, tmp_path: Path) -> None:
+    digits = data.digits()
+    brightness = np.zeros(digits.source_count)
+    for split in (digits.train, digits.validation, digits.test):
+        brightness[split.positions] = split.images.mean((1, 2, 3))
+    table = tmp_path / "table.csv"
+    table.write_text("brightness\n" + "\n".join(map(str, brightness)) + "\n")
+    fitted, _ = attributes.fit(checkpoint.load(trained_vae), digits, table)
+    assert fitted.latents is not None
+    index = fitted.latents.attribute_names.tolist().index("brightness")
+    assert fitted.latents.attribute_means[index] == pytest.approx(digits.train.images.mean(), rel=1e-9)
+    start = np.zeros((1, 20), np.float32)
+    step = fitted.latents.attribute_directions[index].astype(np.float32)
+    means = [attributes.decode(fitted.model, start + amount * step).mean().item() for amount in (-1, 0, 1)]
+    assert means == sorted(means)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\n1\n2\n", "each of the 1797 images of the source, got 2"),
+        ("a\n" + "x\n" * 1797, "a number in every place"),
+        ("a\n" + "nan\n" * 1797, "finite"),
+    ],
+)
+def test_an_unfit_table_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        attributes.read_table(tmp_path / "table.csv", data.digits())
+
+
+def test_a_missing_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        attributes.read_table(tmp_path / "none.csv", data.digits())
+
+
+def test_a_model_without_a_code_has_no_attributes(denoiser_run: Path) -> None:
+    with pytest.raises(CheckpointError, match="no latent space"):
+        attributes.fit(checkpoint.load(denoiser_run), data.digits())
+
+
+def test_other_data_are_refused(vae_run: Path) -> None:
+    other = data.digits()
+    other.train.images[0, 0, 0] ^= 1
+    with pytest.raises(CheckpointError, match="other data"):
+        attributes.fit(checkpoint.load(vae_run), other)
