@@ -1,0 +1,203 @@
+"""Who takes part: our server with each transport, what limits it, and the peers, each set up as its manual says."""
+
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from bench import targets
+from bench.servers import Server
+from bench.targets import Target, Work
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+WORKSPACE = ROOT / "build" / "bench"
+PEERS = ROOT / "build" / "peers"
+PROGRAMS = HERE / "peers"
+
+TRITON_CONFIG = """\
+name: "{name}"
+backend: "python"
+max_batch_size: 256
+input [ {{ name: "images" data_type: {type} dims: [ 28, 28, 1 ] }} ]
+output [ {{ name: "{output}" data_type: TYPE_FP32 dims: [ {dims} ] }} ]
+instance_group [ {{ count: {count} kind: KIND_CPU }} ]
+dynamic_batching {{ }}
+"""
+MLSERVER_MODEL = """\
+{{"name": "{name}", "implementation": "mlserver_model.Inference", "max_batch_size": 64, "max_batch_time": 0.001}}
+"""
+
+
+def everyone(models: Path) -> list[Server]:
+    """All servers, in the order of the page; `models` is the repository that ours serves."""
+    graphs = {
+        "BENCH_ENCODE": str(models / "fc-ae" / "1" / "encode.onnx"),
+        "BENCH_DENOISE": str(models / "denoiser" / "1" / "denoise.onnx"),
+        "PYTHONPATH": str(PROGRAMS),
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
+    return [
+        *(_hourglass(transport, models) for transport in ("native", "grpcio")),
+        _hourglass_open_inference(models),
+        *_echoes(),
+        _triton(graphs),
+        _mlserver(graphs),
+        _mosec(graphs),
+        _litserve(graphs),
+        _bentoml(graphs),
+    ]
+
+
+def _hourglass(transport: str, models: Path) -> Server:
+    flags = ["--repository", str(models), "--port", "{port}", "--metrics-port", "0", "--transport", transport]
+    return Server(
+        f"hourglass {transport}",
+        f"this server, `--transport {transport}`, all else as it comes: metrics, health, drift and logging on",
+        [sys.executable, "-m", "server", *flags],
+        targets.hourglass,
+        ROOT / "server" / "__main__.py",
+        folder=ROOT,
+    )
+
+
+def _hourglass_open_inference(models: Path) -> Server:
+    def encode_one(work: Work) -> Target | None:
+        return targets.model_infer(work, f"{work.model}.{work.signature}") if work.name == "encode 1 image" else None
+
+    typed = _hourglass("native", models)
+    note = "the same, asked by ModelInfer of the Open Inference Protocol"
+    return replace(typed, name=f"{typed.name}, ModelInfer", note=note, target=encode_one)
+
+
+def _echoes() -> list[Server]:
+    def encode_only(work: Work) -> Target | None:
+        return targets.echo(work) if work.signature == "encode" else None
+
+    aio = PROGRAMS / "aio_echo.py"
+    cpp = WORKSPACE / "echo"
+    return [
+        Server(
+            "C++ echo", "gRPC's C++ library, one thread, sends back what came", [str(cpp), "{port}"], encode_only, cpp
+        ),
+        Server(
+            "grpc.aio echo",
+            "gRPC's Python library, sends back what came",
+            [sys.executable, str(aio), "{port}"],
+            encode_only,
+            aio,
+        ),
+    ]
+
+
+def _triton(graphs: Mapping[str, str]) -> Server:
+    home = PEERS / "triton" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    server, folder = home / "pytriton" / "tritonserver", WORKSPACE / "triton"
+    if server.exists():
+        _prepare_triton(server, folder)
+    flags = ["--model-repository", str(folder), "--backend-directory", str(server / "backends")]
+    fronts = [
+        "--grpc-address",
+        "127.0.0.1",
+        "--grpc-port",
+        "{port}",
+        "--allow-http",
+        "false",
+        "--allow-metrics",
+        "false",
+    ]
+    return Server(
+        "Triton",
+        "2.51 from nvidia-pytriton 0.7, Python backend, dynamic batching without delay; one instance for the encoder, "
+        "two for the denoiser",
+        [str(server / "bin" / "tritonserver"), *flags, *fronts],
+        lambda work: targets.model_infer(work, work.signature),
+        server / "bin" / "tritonserver",
+        environment={
+            **graphs,
+            "PYTHONPATH": f"{PROGRAMS}:{home}",
+            "LD_LIBRARY_PATH": str(home / "nvidia_pytriton.libs"),
+        },
+    )
+
+
+def _prepare_triton(server: Path, folder: Path) -> None:
+    """The stub of this Python beside the backend, and the model repository."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    stub = server / "backends" / "python" / "triton_python_backend_stub"
+    if not stub.exists():
+        shutil.copy(server / "python_backend_stubs" / version / stub.name, stub)
+        stub.chmod(0o755)
+    for name, kind, output, dims, count in (
+        ("encode", "TYPE_UINT8", "latents", "32", 1),
+        ("denoise", "TYPE_FP32", "denoised", "28, 28, 1", 2),
+    ):
+        model = folder / name / "1"
+        model.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROGRAMS / "triton_model.py", model / "model.py")
+        config = TRITON_CONFIG.format(name=name, type=kind, output=output, dims=dims, count=count)
+        (folder / name / "config.pbtxt").write_text(config)
+
+
+def _mlserver(graphs: Mapping[str, str]) -> Server:
+    folder, program = WORKSPACE / "mlserver", PEERS / "mlserver" / "bin" / "mlserver"
+    for name in ("encode", "denoise"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / name / "model-settings.json").write_text(MLSERVER_MODEL.format(name=name))
+    return Server(
+        "MLServer",
+        "1.7 over gRPC, a custom runtime in its own process, adaptive batching of 64 in 1 ms",
+        [str(program), "start", str(folder)],
+        lambda work: targets.model_infer(work, work.signature),
+        program,
+        environment={
+            **graphs,
+            "MLSERVER_HOST": "127.0.0.1",
+            "MLSERVER_PARALLEL_WORKERS": "0",
+            "MLSERVER_DEBUG": "false",
+        },
+        port_variables=("MLSERVER_GRPC_PORT",),
+        spare_port_variables=("MLSERVER_HTTP_PORT", "MLSERVER_METRICS_PORT"),
+    )
+
+
+def _mosec(graphs: Mapping[str, str]) -> Server:
+    program = PEERS / "mosec" / "bin" / "python"
+    return Server(
+        "mosec",
+        "0.9, raw bytes over HTTP/1.1, batches of 64 in 1 ms; one worker for the encoder, two for the denoiser",
+        [str(program), str(PROGRAMS / "mosec_server.py"), "--address", "127.0.0.1", "--port", "{port}"],
+        lambda work: targets.raw_http(work, f"/{work.signature}"),
+        program,
+        environment=graphs,
+    )
+
+
+def _litserve(graphs: Mapping[str, str]) -> Server:
+    program = PEERS / "litserve" / "bin" / "python"
+    return Server(
+        "LitServe",
+        "0.2, JSON with base64 over HTTP/1.1, one worker, batches of 64 in 1 ms",
+        [str(program), str(PROGRAMS / "litserve_server.py"), "{port}"],
+        lambda work: targets.base64_http(
+            work, f"/{work.signature}", lambda body: {"body": body}, lambda answer: answer["body"]
+        ),
+        program,
+        environment=graphs,
+    )
+
+
+def _bentoml(graphs: Mapping[str, str]) -> Server:
+    program = PEERS / "bentoml" / "bin" / "bentoml"
+    command = [str(program), "serve", "bentoml_service:Inference", "--working-dir", str(PROGRAMS)]
+    return Server(
+        "BentoML",
+        "1.4, JSON with base64 over HTTP/1.1, one worker, adaptive batching of 256",
+        [*command, "--host", "127.0.0.1", "--port", "{port}", "--quiet"],
+        lambda work: targets.base64_http(
+            work, f"/{work.signature}", lambda body: {"bodies": [body]}, lambda answer: answer[0]
+        ),
+        program,
+        environment={**graphs, "BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(WORKSPACE / "bentoml")},
+    )

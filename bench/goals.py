@@ -1,0 +1,87 @@
+"""What is aimed at: our figure over a peer's, in the same run and for the same client."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.results import Results
+
+NATIVE, GRPCIO, INFER = "hourglass native", "hourglass grpcio", "hourglass native, ModelInfer"
+ONE, MANY, NOISY = "encode 1 image", "encode 64 images", "denoise 1 image"
+RATE, P50, P99, CPU = "per_second", "p50_ms", "p99_ms", "server_microseconds"
+NAMES = {RATE: "requests a second", P50: "median latency", P99: "99th percentile", CPU: "server CPU per request"}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`ours` over `theirs` in one measure: speeds at least the aim, times at most; `floor` must not be missed."""
+
+    ours: str
+    theirs: str
+    work: str
+    load: str
+    measure: str
+    aim: float
+    floor: float | None = None
+
+    @property
+    def more_is_better(self) -> bool:
+        """Speeds grow, times shrink."""
+        return self.measure == RATE
+
+    def ratio(self, results: Results, client: str) -> float | None:
+        """None when one of the two was not measured with this client."""
+        figures = [
+            results.middle(name, self.work, self.load, client, self.measure) for name in (self.ours, self.theirs)
+        ]
+        return None if None in figures else figures[0] / figures[1]  # type: ignore[operator]
+
+    def verdict(self, ratio: float) -> str:
+        """Reached, above the floor, or missed."""
+        if self._holds(ratio, self.aim):
+            return "reached"
+        return "above the floor" if self.floor is not None and self._holds(ratio, self.floor) else "missed"
+
+    def _holds(self, ratio: float, bound: float) -> bool:
+        return ratio >= bound if self.more_is_better else ratio <= bound
+
+
+GOALS = (
+    Goal(NATIVE, "Triton", ONE, "64 callers", RATE, 2.5, 2.0),
+    Goal(NATIVE, "C++ echo", ONE, "64 callers", RATE, 0.65, 0.5),
+    Goal(NATIVE, "MLServer", ONE, "64 callers", RATE, 15),
+    Goal(NATIVE, "mosec", ONE, "64 callers", RATE, 1.0, 0.8),
+    Goal(NATIVE, "Triton", ONE, "8 callers", RATE, 2.0, 1.6),
+    Goal(NATIVE, "Triton", ONE, "1 callers", P50, 0.7),
+    Goal(NATIVE, "Triton", ONE, "64 callers", P99, 0.5, 0.65),
+    Goal(NATIVE, "Triton", ONE, "64 callers", CPU, 0.35),
+    Goal(GRPCIO, "grpc.aio echo", ONE, "64 callers", RATE, 0.8),
+    Goal(NATIVE, "Triton", MANY, "4 callers", RATE, 2.0),
+    Goal(NATIVE, "Triton", NOISY, "64 callers", RATE, 1.3),
+    Goal(NATIVE, "mosec", NOISY, "64 callers", RATE, 1.0),
+    Goal(INFER, NATIVE, ONE, "64 callers", RATE, 0.8),
+)
+START_SECONDS, IDLE_MIB = 1.0, 120.0
+
+
+def table(results: Results, clients: tuple[str, ...]) -> Iterator[str]:
+    """The goals as a Markdown table, and what each came to."""
+    yield f"| ours over theirs | work | aim | {' | '.join(clients)} |"
+    yield "| --- | --- | --- |" + " --- |" * len(clients)
+    for goal in GOALS:
+        aim = f"{'≥' if goal.more_is_better else '≤'} {goal.aim:g}" + (f" ({goal.floor:g})" if goal.floor else "")
+        came = [_came(goal, goal.ratio(results, client)) for client in clients]
+        work = f"{goal.work}, {goal.load.replace('1 callers', '1 caller')}: {NAMES[goal.measure]}"
+        yield f"| {goal.ours} / {goal.theirs} | {work} | {aim} | {' | '.join(came)} |"
+    if ours := results.server(NATIVE):
+        yield from (
+            f"| {NATIVE} | {what} | ≤ {bound:g} {unit} | {value:.2f} {unit}: "
+            f"{'reached' if value <= bound else 'missed'} |" + " |" * (len(clients) - 1)
+            for what, bound, unit, value in (
+                ("start to first answer, two models", START_SECONDS, "s", ours["start_seconds"]),
+                ("resident memory after one answer of each kind", IDLE_MIB, "MiB", ours["idle_mib"]),
+            )
+        )
+
+
+def _came(goal: Goal, ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}: {goal.verdict(ratio)}"

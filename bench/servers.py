@@ -1,0 +1,146 @@
+"""The servers that are compared: how each is started, what it is asked, and when it is ready."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from time import perf_counter, sleep
+
+import grpc
+import numpy as np
+
+from bench.machine import memory_mib
+from bench.targets import GRPC, Target, Work
+
+READY_SECONDS = 90.0
+STOP_SECONDS = 10.0
+# Of a right answer: the graph and the runtime are the same everywhere, their versions are not.
+TOLERANCE = 1e-4
+H2LOAD = "h2load"
+
+
+class ServerError(Exception):
+    """A server that did not start, or answers wrongly."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A program that serves: its command line with {port}, and the target for each kind of work that it can do."""
+
+    name: str
+    note: str
+    """What it is and how it is set up, for the page."""
+    command: Sequence[str]
+    target: Callable[[Work], Target | None]
+    needs: Path
+    """A file that is there once the server is installed."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    port_variables: Sequence[str] = ()
+    """Environment variables that take the port."""
+    spare_port_variables: Sequence[str] = ()
+    """Environment variables that take a free port each, for what is not measured."""
+    folder: Path = Path()
+
+    def can(self, work: Work, client: str) -> bool:
+        """Whether it does this work for this client: the C++ one speaks gRPC alone."""
+        target = self.target(work)
+        return target is not None and (client == H2LOAD or target.content_type == GRPC)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    server: Server
+    address: str
+    process: subprocess.Popen[bytes]
+    start_seconds: float = 0
+    """From the start of the program to its first right answer."""
+    idle_mib: float = 0
+    """Resident memory once every kind of work was answered once."""
+
+    def stop(self) -> None:
+        """Ends the program and its children."""
+        for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, None)):
+            try:
+                os.killpg(self.process.pid, number)
+                self.process.wait(patience)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+
+
+def start(server: Server, works: Sequence[Work], logs: Path) -> Running:
+    """Starts a server and waits until it answers every kind of work that it can do, rightly."""
+    port = free_port()
+    began = perf_counter()
+    log = logs / f"{server.name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [part.format(port=port) for part in server.command],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=server.folder,
+            env={**os.environ, **server.environment, **_ports(server, port)},
+            start_new_session=True,
+        )
+    running = Running(server, f"127.0.0.1:{port}", process)
+    try:
+        _await_answer(running, works[0], began, log)
+        seconds = perf_counter() - began
+        for work in works[1:]:
+            _await_answer(running, work, began, log)
+    except BaseException:
+        running.stop()
+        raise
+    return replace(running, start_seconds=seconds, idle_mib=memory_mib(process.pid)[0])
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _ports(server: Server, port: int) -> dict[str, str]:
+    taken = dict.fromkeys(server.port_variables, str(port))
+    return taken | {name: str(free_port()) for name in server.spare_port_variables}
+
+
+def _await_answer(running: Running, work: Work, began: float, log: Path) -> None:
+    target = running.server.target(work)
+    if target is None:
+        return
+    while True:
+        try:
+            answer = ask(running.address, target)
+            break
+        except (grpc.RpcError, OSError, HTTPException) as error:
+            if running.process.poll() is not None or perf_counter() - began > READY_SECONDS:
+                raise ServerError(f"{running.server.name} does not answer {work.name}: {error}; see {log}") from error
+            sleep(0.02)
+    difference = float(np.abs(target.read(answer) - work.expected).max())
+    if not difference <= TOLERANCE:
+        raise ServerError(f"{running.server.name} answers {work.name} with an error of {difference}")
+
+
+def ask(address: str, target: Target) -> bytes:
+    """One answer."""
+    if target.content_type == GRPC:
+        with grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
+            call = channel.unary_unary(target.path, request_serializer=None, response_deserializer=None)
+            return call(target.body, timeout=5)
+    connection = HTTPConnection(address, timeout=5)
+    try:
+        connection.request("POST", target.path, target.body, {"content-type": target.content_type})
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    if response.status != 200:  # noqa: PLR2004 (HTTP's own)
+        raise HTTPException(f"HTTP {response.status}: {body[:300]!r}")
+    return body

@@ -1,0 +1,75 @@
+"""The kinds of work, on models made for the purpose: their speed does not depend on how long they learned."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime as ort
+
+from bench.targets import Work
+
+RECIPES = {"fc-ae": "2", "denoiser": "1"}
+BATCH = 64
+LIMIT_SECONDS = 0.5
+LIMIT_REPEATS = 5
+
+
+def make_models(runs: Path, models: Path) -> None:
+    """Trains and exports what is not there yet."""
+    for recipe, epochs in RECIPES.items():
+        if not (models / recipe / "1" / "model.json").exists():
+            _python(
+                "training", recipe, "--data", "digits", "--epochs", epochs, "--overwrite", "--out", str(runs / recipe)
+            )
+            _python("export", str(runs / recipe), "--repository", str(models))
+
+
+def works(runs: Path, models: Path) -> dict[str, Work]:
+    """Work by name: one uint8 image, 64 of them, one noisy float32 image."""
+    with np.load(runs / "fc-ae" / "best" / "reference.npz", allow_pickle=False) as arrays:
+        images = arrays["images"][:BATCH]
+    noise = np.random.default_rng(0).normal(0, 0.5, images[:1].shape)
+    noisy = np.clip(images[:1] / 255 + noise, 0, 1).astype(np.float32)
+    made = [
+        _work(models, "encode 1 image", "fc-ae", "encode", images[:1]),
+        _work(models, f"encode {BATCH} images", "fc-ae", "encode", images),
+        _work(models, "denoise 1 image", "denoiser", "denoise", noisy),
+    ]
+    return {work.name: work for work in made}
+
+
+def limits(models: Path, wanted: dict[str, Work]) -> dict[str, float]:
+    """Runs a second of onnxruntime alone, in one thread, without any server: the limit of one core."""
+    return {work.name: _runs_per_second(_session(models, work), work) for work in wanted.values()}
+
+
+def _work(models: Path, name: str, model: str, signature: str, inputs: np.ndarray) -> Work:
+    work = Work(name, model, signature, inputs, np.empty(0, np.float32))
+    return Work(name, model, signature, inputs, _session(models, work).run(None, {"images": inputs})[0])
+
+
+def _session(models: Path, work: Work) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    file = models / work.model / "1" / f"{work.signature}.onnx"
+    return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def _runs_per_second(session: ort.InferenceSession, work: Work) -> float:
+    speeds = []
+    for _ in range(LIMIT_REPEATS):
+        began, runs = perf_counter(), 0
+        while perf_counter() - began < LIMIT_SECONDS:
+            session.run(None, {"images": work.inputs})
+            runs += 1
+        speeds.append(runs / (perf_counter() - began))
+    return float(np.median(speeds))
+
+
+def _python(module: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
