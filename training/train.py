@@ -106,7 +106,7 @@ class Trainer:
         batches = order(run.seed, epoch, len(self.training), run.batch_size)
         for rows in batches[self.progress.step - epoch * self.steps_per_epoch :]:
             started = time.perf_counter()
-            measures = self._step(rows)
+            measures = self.train_batch(rows)
             self.progress.count(measures, time.perf_counter() - started)
             bar.set_postfix(nats=f"{measures['loss'] / len(rows):.2f}", refresh=False)
             bar.update()
@@ -115,8 +115,8 @@ class Trainer:
                 self._end_epoch(epoch)
             self._save_when_due()
 
-    def _step(self, rows: Tensor) -> dict[str, float]:
-        """One optimizer step on a batch; the sums of the measures over it."""
+    def train_batch(self, rows: Tensor) -> dict[str, float]:
+        """One optimizer step on a batch, given by its rows; the sums of the measures over it."""
         outcome = self._outcome(rows)
         losses = {name: loss.sum() / len(rows) for name, loss in outcome.losses.items()}
         grads = optimization.gradients(losses, self.players)
