@@ -41,7 +41,7 @@ def test_functions_are_short(path: Path) -> None:
 
 
 def test_nothing_left_undone() -> None:
-    words = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
+    words = re.compile(r"\b(TODO|FIXME|XXX|raise NotImplementedError)\b")
     left = [name(path) for path in SOURCES if path != Path(__file__).resolve() and words.search(path.read_text())]
     assert not left
 
