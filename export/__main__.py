@@ -32,11 +32,13 @@ def _export(given: list[str]) -> int:
     parser = _parser("", (__doc__ or "").split("\n", 1)[1])
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint's or a run's folder")
     _add_place(parser)
+    parser.add_argument("--precision", choices=("float32", "float16", "int8"), default="float32", help=_PRECISION_HELP)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where a variant must pay")
     options = parser.parse_args(given)
     from export import exporter, report  # noqa: PLC0415
 
     place = Place(options.repository, options.name, options.version, options.sign_key)
-    done = exporter.export(options.checkpoint, place)
+    done = exporter.export(options.checkpoint, place, options.precision, options.device)
     print(report.table(done.model, done.verdict))
     print(f"{done.model.name} version {done.model.version} in {done.folder} after {done.seconds:.1f} s")
     return 0
@@ -120,6 +122,7 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this elliptic-curve key")
 
 
+_PRECISION_HELP = "numbers of the graphs; fewer bits must keep the quality and be faster, or are refused"
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "verify": _verify,
     "inspect": _inspect,

@@ -11,7 +11,7 @@ from autoencoder.v1.model_pb2 import Model, Signature
 from bundle.latents import LatentStatistics, prior
 from bundle.layout import describe_files
 from export.interface import Facts, batch_buckets, served_methods
-from export.parity import Measured
+from export.parity import Measured, rounded_up
 from export.runtime import version as runtime_version
 
 _TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
@@ -44,10 +44,13 @@ def describe(
     )
 
 
-def with_measurements(signature: Signature, measured: Measured, image_shape: tuple[int, int, int]) -> Signature:
+def with_measurements(
+    signature: Signature, measured: Measured, image_shape: tuple[int, int, int], tolerance: float
+) -> Signature:
     """The signature with what the gate saw of its graph."""
     known = Signature(
-        parity_max_abs_error=_rounded_up(measured.max_abs_error),
+        golden_tolerance=tolerance,
+        parity_max_abs_error=rounded_up(measured.max_abs_error),
         batch_invariant=measured.alone_difference == 0,
         batch_buckets=batch_buckets(image_shape),
     )
@@ -80,11 +83,3 @@ def _provenance(meta: Mapping[str, Any], weights_sha256: str) -> dict[str, str]:
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     numbers = {name: float(value) for name, value in metrics.items() if type(value) in {int, float}}
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
-
-
-def _rounded_up(error: float) -> float:
-    """To two digits: what lies beyond them may differ between two runs on one machine."""
-    if error == 0:
-        return 0.0
-    unit = 10.0 ** (math.floor(math.log10(error)) - 1)
-    return float(f"{math.ceil(error / unit) * unit:.1e}")

@@ -11,13 +11,16 @@ from autoencoder.v1.model_pb2 import Model, Signature
 
 from bundle.errors import BundleError
 from bundle.golden import Golden
-from bundle.layout import GOLDEN_FILE, LATENTS_FILE, REPORT_FILE
-from export import gate, graphs, interface, report, signatures, vectors
+from bundle.latents import LatentStatistics
+from bundle.layout import GOLDEN_FILE, LATENTS_FILE, REPORT_FILE, describe_files
+from export import gate, graphs, interface, report, signatures, variants, vectors
 from export.description import describe, with_measurements
 from export.errors import ExportError, Failure, GateError, InputError
 from export.gate import Subject, Verdict
 from export.isolation import Isolation
+from export.precision import Precision, half, quantised, variant_facts
 from export.publish import Place, publish
+from export.runtime import Device
 from export.weights import unfit_weights
 from training import checkpoint
 from training.checkpoint import Checkpoint
@@ -32,35 +35,6 @@ class Exported:
     model: Model
     verdict: Verdict
     seconds: float
-
-
-def export(source: Path, place: Place, say: Callable[[str], None] = print) -> Exported:
-    """Export a checkpoint, or the best one of a run's folder, through the gate; the recipe's name unless one is given.
-
-    Raises:
-        InputError: the checkpoint, name, version, repository or key is unusable.
-        GateError: a check refused; nothing was written.
-        ExportError: the repository could not be written.
-    """
-    loaded = load(source)
-    return export_checkpoint(loaded, weights_sha256(source), place, say)
-
-
-def export_checkpoint(loaded: Checkpoint, weights: str, place: Place, say: Callable[[str], None]) -> Exported:
-    """Export a checkpoint in memory; `weights` is the SHA-256 of its weights file, else as `export`."""
-    start = perf_counter()
-    place = place.named(str(loaded.meta.get("name", "")))
-    place.check()
-    say(f"{place.name}: building graphs")
-    candidate = assemble(loaded, weights)
-    say(f"{place.name}: checking {len(candidate.subject.graphs)} graphs")
-    with Isolation() as apart:
-        verdict = gate.judge(candidate.subject, candidate.golden, apart)
-    check_reproducible(candidate, assemble(loaded, weights))
-    described = candidate.with_verdict(verdict)
-    contents = candidate.contents | {REPORT_FILE: report.encode(described, verdict, perf_counter() - start)}
-    folder = publish(place, contents, lambda number: _named(described, place, number))
-    return Exported(folder, _named(described, place, folder.name), verdict, perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -79,9 +53,61 @@ class Candidate:
         shape = (self.model.height, self.model.width, self.model.channels)
         del described.signatures[:]
         described.signatures.extend(
-            with_measurements(s, verdict.measured[s.name], shape) for s in self.model.signatures
+            with_measurements(s, verdict.measured[s.name], shape, verdict.tolerances.get(s.name, 0.0))
+            for s in self.model.signatures
         )
         return described
+
+
+def export(
+    source: Path,
+    place: Place,
+    precision: Precision = "float32",
+    device: Device = "cpu",
+    say: Callable[[str], None] = print,
+) -> Exported:
+    """Export a checkpoint, or the best one of a run's folder, through the gate; the recipe's name unless one is given.
+
+    Raises:
+        InputError: the checkpoint, name, version, repository or key is unusable.
+        GateError: a check refused; nothing was written.
+        ExportError: the repository could not be written.
+    """
+    start = perf_counter()
+    loaded = load(source)
+    place = place.named(str(loaded.meta.get("name", "")))
+    place.check()
+    say(f"{place.name}: building and checking the graphs of {source}")
+    with Isolation() as apart:
+        candidate, verdict = passed(loaded, weights_sha256(source), precision, device, apart)
+    return write(candidate, verdict, place, perf_counter() - start)
+
+
+def passed(
+    loaded: Checkpoint, weights: str, precision: Precision, device: Device, apart: Isolation
+) -> tuple[Candidate, Verdict]:
+    """Build a bundle twice and pass it through its gate; `weights` is the SHA-256 of the weights file.
+
+    Raises:
+        GateError: a check refused.
+    """
+    baseline, again = assemble(loaded, weights), assemble(loaded, weights)
+    if precision == "float32":
+        verdict = gate.judge(baseline.subject, baseline.golden, apart)
+        check_reproducible(baseline, again)
+        return baseline, verdict
+    variant = in_fewer_bits(baseline, precision, loaded.latents, apart)
+    verdict = variants.judge(variant.subject, baseline.subject, baseline.golden, apart, device)
+    check_reproducible(variant, in_fewer_bits(again, precision, loaded.latents, apart))
+    return variant, verdict
+
+
+def write(candidate: Candidate, verdict: Verdict, place: Place, seconds: float) -> Exported:
+    """Publish what has passed."""
+    described = candidate.with_verdict(verdict)
+    contents = candidate.contents | {REPORT_FILE: report.encode(described, verdict, seconds)}
+    folder = publish(place, contents, lambda number: _named(described, place, number))
+    return Exported(folder, _named(described, place, folder.name), verdict, seconds)
 
 
 def load(source: Path) -> Checkpoint:
@@ -120,6 +146,32 @@ def assemble(loaded: Checkpoint, weights: str) -> Candidate:
         contents[LATENTS_FILE] = loaded.latents.to_bytes()
     described_model = describe(about, described, contents, loaded.latents, loaded.meta, weights)
     return Candidate(Subject(model, built, loaded.reference.images), golden, contents, described_model)
+
+
+def in_fewer_bits(
+    baseline: Candidate, precision: Precision, latents: LatentStatistics | None, apart: Isolation
+) -> Candidate:
+    """The same model in float16 or int8.
+
+    Raises:
+        GateError: the quantiser refuses a graph.
+    """
+    model, images = baseline.subject.model, baseline.subject.images
+    if precision == "float16":
+        model, built = half(model)
+    else:
+        built = {}
+        for method in signatures.methods(model):
+            inputs = variants.calibration(method, images[: len(images) // 2], latents)
+            with gate.crash_refused("structure", method.name):
+                built[method.name] = apart.run(quantised, baseline.subject.graphs[method.name], inputs)
+    contents = baseline.contents | {f"{name}.onnx": graph for name, graph in built.items()}
+    described = Model()
+    described.CopyFrom(baseline.model)
+    described.provenance.update(variant_facts(precision))
+    del described.files[:]
+    described.files.extend(describe_files(contents))
+    return Candidate(Subject(model, built, images), baseline.golden, contents, described)
 
 
 def check_reproducible(first: Candidate, second: Candidate) -> None:

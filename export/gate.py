@@ -6,7 +6,7 @@ Everything that touches onnx's C++ or the runtime happens in a process apart.
 import copy
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Signature
@@ -19,6 +19,7 @@ from export.errors import Failure, GateError
 from export.isolation import CrashError, Isolation
 from export.latency import latencies_ms
 from export.parity import Measured
+from export.runtime import Device
 from export.selftest import golden_problems
 from export.signatures import Method
 from export.structure import form_problems
@@ -44,12 +45,24 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Payoff:
+    """A variant against float32 on held-out images; None where the model has no such graph."""
+
+    psnr_drop_db: float
+    rank_correlation: float | None
+    class_agreement: float | None
+    speed_up: float
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """What a bundle that passed is known to do, by signature."""
+    """What a bundle that passed is known to do, by signature; variants in fewer bits have tolerances and a payoff."""
 
     measured: Mapping[str, Measured]
     latencies_ms: Mapping[str, Mapping[int, float]]
     quality: Quality
+    tolerances: Mapping[str, float] = field(default_factory=dict[str, float])
+    payoff: Payoff | None = None
 
 
 @dataclass(frozen=True)
@@ -83,10 +96,11 @@ def judge(subject: Subject, golden: Golden, apart: Isolation) -> Verdict:
     check_structure(subject, apart)
     check_weights(subject)
     exact = exact_methods(subject.model)
-    measured, latencies = _measure(subject, exact, apart)
+    measured, latencies = measure(subject, exact, apart)
     check_numbers(measured)
     check_invariance(measured)
-    quality = check_quality(subject, exact, apart)
+    quality = measured_quality(subject, exact, apart)
+    check_quality(quality)
     check_golden(subject.graphs, golden, apart)
     return Verdict(measured, latencies, quality)
 
@@ -98,12 +112,12 @@ def check_structure(subject: Subject, apart: Isolation) -> None:
         with crash_refused("structure", signature.name):
             found = apart.run(form_problems, subject.graphs[signature.name], signature)
         failures += [Failure(signature.name, "", problem) for problem in found]
-    _refuse("structure", failures)
+    refuse("structure", failures)
 
 
 def check_weights(subject: Subject) -> None:
     """Every number in the graphs is the checkpoint's."""
-    _refuse(
+    refuse(
         "weights",
         [
             Failure(name, "", found)
@@ -115,7 +129,7 @@ def check_weights(subject: Subject) -> None:
 
 def check_numbers(measured: Mapping[str, Measured]) -> None:
     """|onnxruntime - float64 network| within the tolerance, on every kind of input in every batch size."""
-    _refuse(
+    refuse(
         "numbers",
         [
             Failure(
@@ -132,7 +146,7 @@ def check_numbers(measured: Mapping[str, Measured]) -> None:
 
 def check_invariance(measured: Mapping[str, Measured]) -> None:
     """A row alone and in company within the tolerance of each other."""
-    _refuse(
+    refuse(
         "batch invariance",
         [
             Failure(name, "a row alone against the row in a batch", f"off by {each.alone_difference:.3g}")
@@ -142,19 +156,24 @@ def check_invariance(measured: Mapping[str, Measured]) -> None:
     )
 
 
-def check_quality(subject: Subject, exact: Sequence[tuple[Method, Signature]], apart: Isolation) -> Quality:
-    """Squared error per pixel on the reference images as the network's, within 1e-5 relative."""
+def measured_quality(
+    subject: Subject, exact: Sequence[tuple[Method, Signature]], apart: Isolation, device: Device = "cpu"
+) -> Quality:
+    """Squared error per pixel on the reference images, of the graph and of the float64 network."""
     method, signature = next(each for each in exact if each[0].name in {"reconstruct", "denoise"})
     inputs = noisy(subject.images) if method.name == "denoise" else subject.images
     targets, output = subject.images / 255, signature.outputs[0].name
     network = float(np.mean((answer(method, inputs, signature)[output] - targets) ** 2))
     with crash_refused("quality", method.name):
-        graph = apart.run(parity.mean_squared_error, subject.graphs[method.name], inputs, targets, output)
-    quality = Quality(method.name, graph, network)
+        graph = apart.run(parity.mean_squared_error, subject.graphs[method.name], inputs, targets, output, device)
+    return Quality(method.name, graph, network)
+
+
+def check_quality(quality: Quality) -> None:
+    """The two within 1e-5 of each other, relative."""
     if not quality.relative_difference <= _QUALITY_TOLERANCE:
-        detail = f"squared error per pixel {graph:.9g}, the network's is {network:.9g}"
-        raise GateError("quality", [Failure(method.name, "reference images", detail)])
-    return quality
+        detail = f"squared error per pixel {quality.graph:.9g}, the network's is {quality.network:.9g}"
+        raise GateError("quality", [Failure(quality.signature, "reference images", detail)])
 
 
 def check_golden(graphs: Mapping[str, bytes], golden: Golden, apart: Isolation) -> None:
@@ -164,12 +183,13 @@ def check_golden(graphs: Mapping[str, bytes], golden: Golden, apart: Isolation) 
         with crash_refused("golden vectors", name):
             found = apart.run(golden_problems, graph, golden.cases[name])
         failures += [Failure(name, "golden vectors", problem) for problem in found]
-    _refuse("golden vectors", failures)
+    refuse("golden vectors", failures)
 
 
-def _measure(
-    subject: Subject, exact: Iterable[tuple[Method, Signature]], apart: Isolation
+def measure(
+    subject: Subject, exact: Iterable[tuple[Method, Signature]], apart: Isolation, device: Device = "cpu"
 ) -> tuple[dict[str, Measured], dict[str, dict[int, float]]]:
+    """Every graph on every kind of input, and how long it takes."""
     measured: dict[str, Measured] = {}
     latencies: dict[str, dict[int, float]] = {}
     buckets = interface.batch_buckets(signatures.facts(subject.model).image_shape)
@@ -177,12 +197,13 @@ def _measure(
         tried = trials(method, signature, subject.images, buckets[-1])
         graph = subject.graphs[signature.name]
         with crash_refused("numbers", signature.name):
-            measured[signature.name] = apart.run(parity.measure, graph, tried)
-            latencies[signature.name] = apart.run(latencies_ms, graph, tried[0].inputs, buckets)
+            measured[signature.name] = apart.run(parity.measure, graph, tried, device)
+            latencies[signature.name] = apart.run(latencies_ms, graph, tried[0].inputs, buckets, device)
     return measured, latencies
 
 
-def _refuse(check: str, failures: Sequence[Failure]) -> None:
+def refuse(check: str, failures: Sequence[Failure]) -> None:
+    """Raise if there is a failure."""
     if failures:
         raise GateError(check, failures)
 

@@ -8,29 +8,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.runtime import open_session
+from export.runtime import Device, Session, open_session
 
 _ROUNDS = 7
 _BUDGET_SECONDS = 0.25
+_INTERLEAVED_ROUNDS = 20
 
 
-def latencies_ms(graph: bytes, inputs: Mapping[str, NDArray[Any]], buckets: Sequence[int]) -> dict[int, float]:
+def latencies_ms(
+    graph: bytes, inputs: Mapping[str, NDArray[Any]], buckets: Sequence[int], device: Device = "cpu"
+) -> dict[int, float]:
     """Median milliseconds of one run on one thread, by batch size; rows are repeated to fill a batch."""
-    session = open_session(graph)
-    return {
-        bucket: _median_ms(
-            session.run, {name: np.resize(rows, (bucket, *rows.shape[1:])) for name, rows in inputs.items()}
-        )
-        for bucket in buckets
-    }
+    session = open_session(graph, device)
+    return {bucket: _median_ms(session, _filled(inputs, bucket)) for bucket in buckets}
 
 
-def _median_ms(run: Any, batch: Mapping[str, NDArray[Any]]) -> float:  # noqa: ANN401 (a bound method)
-    run(batch)
+def speed_up(
+    slow: bytes, fast: bytes, inputs: Mapping[str, NDArray[Any]], batches: Sequence[int], device: Device
+) -> float:
+    """How many times faster the second graph is: geometric mean over batch sizes, best of interleaved rounds."""
+    sessions = open_session(slow, device), open_session(fast, device)
+    ratios = [_ratio(sessions, _filled(inputs, batch)) for batch in batches]
+    return float(np.exp(np.mean(np.log(ratios))))
+
+
+def _ratio(sessions: tuple[Session, Session], batch: Mapping[str, NDArray[Any]]) -> float:
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(_INTERLEAVED_ROUNDS):
+        for session, seen in zip(sessions, taken, strict=True):
+            seen.append(min(_run_ms(session, batch) for _ in range(3)))
+    return min(taken[0]) / min(taken[1])
+
+
+def _median_ms(session: Session, batch: Mapping[str, NDArray[Any]]) -> float:
+    session.run(batch)
     taken: list[float] = []
     start = perf_counter()
     while len(taken) < _ROUNDS and (not taken or perf_counter() - start < _BUDGET_SECONDS):
-        before = perf_counter()
-        run(batch)
-        taken.append((perf_counter() - before) * 1e3)
+        taken.append(_run_ms(session, batch))
     return median(taken)
+
+
+def _run_ms(session: Session, batch: Mapping[str, NDArray[Any]]) -> float:
+    before = perf_counter()
+    session.run(batch)
+    return (perf_counter() - before) * 1e3
+
+
+def _filled(inputs: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
+    return {name: np.resize(array, (rows, *array.shape[1:])) for name, array in inputs.items()}

@@ -3,14 +3,15 @@
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from autoencoder.v1.model_pb2 import Model
 
-from export.gate import CHECKS, Verdict
+from export import gate, variants
+from export.gate import Verdict
 from export.parity import Measured
 from export.table import aligned
 
@@ -25,7 +26,8 @@ def encode(model: Model, verdict: Verdict, seconds: float) -> bytes:
         "seconds": round(seconds, 1),
         "machine": {"platform": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
         "provenance": dict(sorted(model.provenance.items())),
-        "passed": list(CHECKS),
+        "passed": list(_passed(verdict)),
+        "payoff": None if verdict.payoff is None else asdict(verdict.payoff),
         "quality": asdict(verdict.quality),
         "graphs": {name: _graph(measured, verdict.latencies_ms[name]) for name, measured in verdict.measured.items()},
     }
@@ -41,7 +43,24 @@ def table(model: Model, verdict: Verdict) -> str:
         _row(name, measured, sizes[f"{name}.onnx"], [verdict.latencies_ms[name][bucket] for bucket in shown])
         for name, measured in verdict.measured.items()
     ]
-    return "\n".join([*aligned([header, *rows]), f"passed: {', '.join(CHECKS)}"])
+    return "\n".join([*aligned([header, *rows]), *_payoff(verdict), f"passed: {', '.join(_passed(verdict))}"])
+
+
+def _passed(verdict: Verdict) -> Sequence[str]:
+    return gate.CHECKS if verdict.payoff is None else variants.CHECKS
+
+
+def _payoff(verdict: Verdict) -> Iterator[str]:
+    """What a variant loses and gains, in a line."""
+    if (payoff := verdict.payoff) is not None:
+        ranking = payoff.rank_correlation
+        parts = [
+            f"{payoff.speed_up:.2f} times as fast",
+            f"PSNR lower by {payoff.psnr_drop_db:.4f} dB",
+            *([] if ranking is None else [f"ranking of errors correlates by {ranking:.5f}"]),
+            *([] if payoff.class_agreement is None else [f"classes agree on {payoff.class_agreement:.2%}"]),
+        ]
+        yield f"against float32: {', '.join(parts)}"
 
 
 def _row(name: str, measured: Measured, size_bytes: int, latencies: Sequence[float]) -> tuple[str, ...]:

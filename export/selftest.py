@@ -18,6 +18,13 @@ def golden_problems(graph: bytes, cases: Iterable[Case], tolerance: float = 0.0,
     return [problem for index, case in enumerate(cases) for problem in _case_problems(session, index, case, tolerance)]
 
 
+def golden_error(graph: bytes, cases: Iterable[Case], device: Device = "cpu") -> float:
+    """Largest distance of a graph from its golden outputs."""
+    session = open_session(graph, device)
+    came = ((session.run(case.inputs), case.outputs) for case in cases)
+    return max(golden.max_error(answer[name], wanted[name]) for answer, wanted in came for name in wanted)
+
+
 def outputs(graph: bytes, inputs: Iterable[Arrays], device: Device = "cpu") -> list[dict[str, NDArray[Any]]]:
     """What a graph answers to each input."""
     session = open_session(graph, device)

@@ -22,7 +22,8 @@ import networks  # noqa: E402 (found through the path above)
 
 from bundle.latents import LatentStatistics  # noqa: E402
 from bundle.layout import REPORT_FILE  # noqa: E402
-from export.exporter import export_checkpoint  # noqa: E402
+from export.exporter import passed, write  # noqa: E402
+from export.isolation import Isolation  # noqa: E402
 from export.publish import Place  # noqa: E402
 from export.trials import encode  # noqa: E402
 from training import latents as training_latents  # noqa: E402
@@ -43,7 +44,9 @@ def make(repository: Path) -> None:
     for name, network in MODELS.items():
         shutil.rmtree(repository / name, ignore_errors=True)
         checkpoint = untrained(name, networks.weighted(network()))
-        done = export_checkpoint(checkpoint, digest(checkpoint.model), Place(repository, name, 1), print)
+        with Isolation() as apart:
+            candidate, verdict = passed(checkpoint, digest(checkpoint.model), "float32", "cpu", apart)
+        done = write(candidate, verdict, Place(repository, name, 1), 0.0)
         (done.folder / REPORT_FILE).unlink()
 
 
