@@ -86,6 +86,10 @@ class RowQueue:
         self._heap: list[tuple[float, int, Entry]] = []
         self._sequence = itertools.count()
 
+    def __len__(self) -> int:
+        """Entries, with those that have gone and are not yet tidied away."""
+        return len(self._heap)
+
     def push(self, entry: Entry, now: float) -> None:
         """Add an entry with all its rows."""
         entry.queued = now

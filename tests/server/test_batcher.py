@@ -1,0 +1,306 @@
+"""The queue of a graph, over a graph that the test can hold back."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import grpc
+import numpy as np
+import pytest
+
+from server.batcher import Batcher
+from server.call import FOREVER, Call
+from server.dispatcher import Dispatcher
+from server.errors import DeadlineError, OverloadedError, Status
+from server.plan import Plan
+from server.row_queue import Backlog, Entry
+
+POISON = -1.0
+
+
+class Doubling:
+    """Doubles rows of two numbers; waits for its gate, keeps what it ran, fails on poison."""
+
+    dtype = np.dtype(np.float32)
+    row_shape = (2,)
+    row_bytes = 8
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.started = threading.Semaphore(0)
+        self.batches: list[list[float]] = []
+        self.threads: set[int] = set()
+
+    def run(self, batch: np.ndarray) -> Sequence[np.ndarray]:
+        self.started.release()
+        self.gate.wait(10)
+        self.threads.add(threading.get_ident())
+        if (batch == POISON).any():
+            raise RuntimeError("poisoned")
+        self.batches.append(batch[:, 0].tolist())
+        return [batch * 2, batch[:, 0]]
+
+
+class Book:
+    """What the batcher and its calls tell."""
+
+    def __init__(self) -> None:
+        self.runs: list[int] = []
+        self.drops: list[tuple[str, int]] = []
+        self.answers: dict[str, list[np.ndarray]] = {}
+        self.failures: dict[str, grpc.StatusCode] = {}
+        self.broken: list[BaseException] = []
+
+    def ran(self, rows: int, run_seconds: float, queue_seconds: Sequence[float]) -> None:
+        assert run_seconds >= 0
+        assert min(queue_seconds, default=0) >= 0
+        self.runs.append(rows)
+
+    def dropped(self, reason: str, rows: int) -> None:
+        self.drops.append((reason, rows))
+
+    def send(self, token: str, payload: bytes) -> None:
+        raise AssertionError((token, payload))
+
+    def fail(self, token: str, status: Status) -> None:
+        self.failures[token] = status.code
+
+
+class Desk:
+    """A batcher with everything around it."""
+
+    def __init__(self, **plan: object) -> None:
+        planned = {
+            "max_rows": 4,
+            "concurrent_runs": 1,
+            "inline": False,
+            "max_delay_seconds": 0,
+            "seconds_per_row": 0.01,
+        }
+        self.book, self.session = Book(), Doubling()
+        self.dispatcher = Dispatcher(1, 0)
+        self.backlog = Backlog(100)
+        self.plan = Plan(**(planned | plan))
+        self.batcher = self.another()
+
+    def another(self) -> Batcher:
+        failed: Callable[[BaseException], None] = self.book.broken.append
+        return Batcher(self.session, self.plan, self.backlog, self.dispatcher, self.book, failed)
+
+    def submit(self, name: str, *values: float, seconds: float = FOREVER) -> Call:
+        deadline = time.monotonic() + seconds
+        call = Call("Double", time.monotonic(), deadline, (), self.book, name, lambda *_: None)
+        rows = np.repeat(np.array(values, np.float32)[:, None], 2, axis=1)
+        self.batcher.submit(Entry(call, rows.data, len(values), self._keep(name)))
+        return call
+
+    def _keep(self, name: str) -> Callable[[Entry], None]:
+        def keep(entry: Entry) -> None:
+            self.book.answers[name] = list(entry.outputs)
+
+        return keep
+
+    def hold(self) -> None:
+        """Let a run of one row begin, and hold it."""
+        self.submit("held", 100)
+        assert self.session.started.acquire(timeout=10)
+
+    def finish(self) -> None:
+        """Let everything run to its end."""
+        self.session.gate.set()
+        self.dispatcher.close()
+
+    def doubled(self, name: str) -> list[float]:
+        outputs = self.book.answers[name]
+        np.testing.assert_array_equal(outputs[0][:, 0], outputs[1] * 2)
+        return outputs[0][:, 1].tolist()
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk()
+    yield made
+    made.finish()
+
+
+def test_requests_that_wait_share_a_run(desk: Desk) -> None:
+    desk.hold()
+    desk.submit("a", 1)
+    desk.submit("b", 2, 3)
+    desk.submit("c", 4)
+    desk.finish()
+    assert desk.session.batches == [[100], [1, 2, 3, 4]]
+    assert desk.doubled("b") == [4, 6]
+    assert desk.book.runs == [1, 4]
+    assert desk.backlog.rows == desk.batcher.queue.rows == 0
+
+
+def test_the_earliest_deadline_goes_first(desk: Desk) -> None:
+    desk.hold()
+    desk.submit("patient", 1, 1)
+    desk.submit("later", 2, 2, seconds=20)
+    desk.submit("soon", 3, 3, seconds=10)
+    desk.submit("too patient", 4, seconds=60)
+    desk.finish()
+    assert desk.session.batches == [[100], [3, 3, 2, 2], [1, 1, 4]]
+
+
+def test_what_fits_into_one_run_is_not_split(desk: Desk) -> None:
+    desk.hold()
+    for name, rows in (("a", 3), ("b", 2), ("c", 2)):
+        desk.submit(name, *[rows] * rows)
+    desk.finish()
+    assert desk.session.batches == [[100], [3, 3, 3], [2, 2, 2, 2]]
+
+
+def test_a_large_request_is_split_and_joined_in_order() -> None:
+    desk = Desk(concurrent_runs=2)
+    values = [float(number) for number in range(1, 24)]
+    call = desk.submit("large", *values)
+    desk.finish()
+    assert desk.doubled("large") == [2 * value for value in values]
+    assert sorted(desk.book.runs) == [3, 4, 4, 4, 4, 4]
+    assert call.batch_rows == 4
+
+
+def test_two_runs_at_a_time_where_they_are_allowed() -> None:
+    desk = Desk(concurrent_runs=2)
+    desk.submit("a", 1)
+    desk.submit("b", 2)
+    assert desk.session.started.acquire(timeout=10)
+    assert desk.session.started.acquire(timeout=10)
+    desk.submit("c", 3)
+    assert not desk.session.started.acquire(timeout=0.05)
+    desk.finish()
+    assert len(desk.session.threads) == 2
+
+
+def test_cancelled_rows_never_run(desk: Desk) -> None:
+    desk.hold()
+    gone = desk.submit("gone", 1, 2)
+    desk.submit("stays", 3)
+    gone.cancel(grpc.StatusCode.CANCELLED)
+    assert desk.batcher.queue.rows == desk.backlog.rows == 1
+    desk.finish()
+    assert desk.session.batches == [[100], [3]]
+    assert desk.book.drops == [("cancelled", 2)]
+    assert "gone" not in desk.book.answers
+
+
+def test_late_rows_never_run(desk: Desk) -> None:
+    desk.hold()
+    desk.submit("late", 1, seconds=0.02)
+    desk.submit("stays", 2)
+    time.sleep(0.03)
+    desk.finish()
+    assert desk.session.batches == [[100], [2]]
+    assert desk.book.drops == [("deadline", 1)]
+    assert desk.book.failures == {"late": grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+def test_the_rest_of_a_large_request_leaves_when_its_caller_goes(desk: Desk) -> None:
+    large = desk.submit("large", *range(10))
+    assert desk.session.started.acquire(timeout=10)
+    large.cancel(grpc.StatusCode.CANCELLED)
+    desk.finish()
+    assert desk.session.batches == [[0, 1, 2, 3]]
+    assert desk.book.drops == [("cancelled", 6)]
+
+
+def test_a_passed_deadline_is_refused(desk: Desk) -> None:
+    with pytest.raises(DeadlineError):
+        desk.submit("late", 1, seconds=-1)
+    assert desk.book.drops == [("deadline", 1)]
+
+
+def test_models_share_their_backlog(desk: Desk) -> None:
+    desk.hold()
+    desk.submit("a", *[1.0] * 60)
+    desk.batcher = desk.another()
+    with pytest.raises(OverloadedError, match="60 rows wait for this model and 41 came, of 100"):
+        desk.submit("b", *[1.0] * 41)
+    assert desk.book.drops == [("overload", 41)]
+
+
+def test_what_cannot_finish_in_time_is_refused(desk: Desk) -> None:
+    desk.hold()
+    desk.submit("patient", *[1.0] * 50)
+    # Nobody with a deadline is before it: worth a try, however slow the graph is said to be.
+    desk.submit("first", *[1.0] * 10, seconds=0.05)
+    with pytest.raises(OverloadedError, match=r"about 0\.1"):
+        desk.submit("second", 1.0, seconds=0.05)
+    desk.submit("third", 1.0, seconds=5)
+
+
+def test_a_poisoned_request_fails_alone(desk: Desk) -> None:
+    desk.hold()
+    desk.submit("good", 1)
+    desk.submit("bad", POISON)
+    desk.submit("better", 2)
+    desk.finish()
+    assert desk.session.batches == [[100], [1], [2]]
+    assert desk.book.failures == {"bad": grpc.StatusCode.INTERNAL}
+    assert [str(error) for error in desk.book.broken] == ["poisoned"]
+    assert {"good", "better"} <= desk.book.answers.keys()
+
+
+def test_a_failure_in_an_answer_ends_its_call_alone(desk: Desk) -> None:
+    desk.hold()
+    desk.submit("good", 1)
+    call = Call("Double", 0, FOREVER, (), desk.book, "bad", lambda *_: None)
+    desk.batcher.submit(Entry(call, bytes(8), 1, lambda entry: entry.outputs[9]))
+    desk.finish()
+    assert desk.doubled("good") == [2]
+    assert desk.book.failures == {"bad": grpc.StatusCode.INTERNAL}
+    assert not desk.book.broken
+
+
+def test_quick_graphs_run_on_the_thread_that_asks() -> None:
+    desk = Desk(inline=True)
+    desk.session.gate.set()
+    for number in range(6):
+        desk.submit(str(number), number)
+    assert desk.session.batches == []
+    assert desk.dispatcher.run_ready()
+    assert not desk.dispatcher.run_ready()
+    assert desk.session.batches == [[0, 1, 2, 3], [4, 5]]
+    assert desk.session.threads == {threading.get_ident()}
+    desk.finish()
+
+
+def test_a_batch_may_wait_to_fill() -> None:
+    desk = Desk(max_delay_seconds=30)
+    desk.session.gate.set()
+    for number in range(4):
+        desk.submit(str(number), number)
+    desk.finish()
+    assert desk.session.batches == [[0, 1, 2, 3]]
+
+
+def test_a_batch_does_not_wait_longer_than_it_may() -> None:
+    desk = Desk(max_delay_seconds=0.05)
+    desk.session.gate.set()
+    started = time.monotonic()
+    desk.submit("a", 1)
+    desk.submit("b", 2)
+    desk.finish()
+    assert desk.session.batches == [[1, 2]]
+    assert time.monotonic() - started >= 0.05
+
+
+def test_a_storm_of_cancelled_calls_leaves_no_litter(desk: Desk) -> None:
+    desk.hold()
+    for number in range(2000):
+        desk.submit(str(number), number, seconds=25).cancel(grpc.StatusCode.CANCELLED)
+    assert len(desk.batcher.queue) < 200
+    assert desk.backlog.rows == 0
+    desk.finish()
+    assert desk.session.batches == [[100]]
+
+
+def test_a_call_cancelled_before_it_is_queued_is_not_queued(desk: Desk) -> None:
+    desk.hold()
+    call = Call("Double", 0, FOREVER, (), desk.book, "gone", lambda *_: None)
+    call.cancel(grpc.StatusCode.CANCELLED)
+    desk.batcher.submit(Entry(call, bytes(8), 1, lambda _: None))
+    assert desk.batcher.queue.rows == 0
