@@ -20,7 +20,11 @@ class Feed:
 
     def batch(self, rows: Tensor | slice) -> tuple[Tensor, Tensor | None]:
         """Images and labels of some rows."""
-        images = self.images[rows].float().div_(255)
+        # index_select gathers whole images; indexing with brackets would take twice the time.
+        images = (
+            self.images[rows] if isinstance(rows, slice) else self.images.index_select(0, rows.to(self.images.device))
+        )
+        images = images.float().div_(255)
         labels = None if self.labels is None else self.labels[rows]
         return images.contiguous(memory_format=self.memory_format), labels
 
