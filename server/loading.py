@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from autoencoder.v1.model_pb2 import Model
+from autoencoder.v1.model_pb2 import Model, Signature
 from numpy.typing import NDArray
 
 from bundle import layout
@@ -116,7 +116,7 @@ class Loader:
         batchers: dict[str, Batcher] = {}
         for signature in model.signatures:
             session = parts.sessions[signature.name]
-            plan = choose(_warm_up(session, signature.batch_buckets), self._config, cores())
+            plan = choose(_warm_up(session, _buckets(signature)), self._config, cores())
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
             batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, failed, traced)
@@ -151,10 +151,17 @@ def announce(metrics: Metrics, served: ServedModel) -> None:
             metrics.models.error_quantile.labels(name, version, f"{level:g}").set(value)
 
 
+def _buckets(signature: Signature) -> Sequence[int]:
+    """Batch sizes to run; a loose graph whose rows depend on their company, as with dynamic int8, runs alone."""
+    if signature.golden_tolerance > 0 and not signature.batch_invariant:
+        return (1,)
+    return sorted(signature.batch_buckets) or _DEFAULT_BUCKETS
+
+
 def _warm_up(session: Session, buckets: Sequence[int]) -> dict[int, float]:
     """Run every batch bucket, up to where a run gets long; seconds per run by rows."""
     seconds: dict[int, float] = {}
-    for rows in sorted(buckets) or _DEFAULT_BUCKETS:
+    for rows in buckets:
         batch = np.zeros((rows, *session.row_shape), session.dtype)
         session.run(batch)
         seconds[rows] = min(_time(session, batch) for _ in range(_TIMED_RUNS))

@@ -145,10 +145,10 @@ def write_graph(
     opsets = [helper.make_opsetid(domain, 17 if not domain else 1) for domain in domains]
     data = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
     batch = np.random.default_rng(1).random((2, 32, 32, 1), np.float32)
-    try:
+    expected = batch
+    # Strangers' operators cannot run.
+    if domains == ("",):
         (expected,) = onnxruntime.InferenceSession(data).run(None, {"images": batch})
-    except onnxruntime.capi.onnxruntime_pybind11_state.InvalidGraph:
-        expected = batch
     golden = Golden({"denoise": (Case({"images": batch}, {"denoised": expected}),)})
     files = {"denoise.onnx": data, layout.GOLDEN_FILE: golden.to_bytes()}
     spec = {"data_type": model_pb2.DATA_TYPE_FLOAT32, "shape": [-1, 32, 32, 1]}
