@@ -5,6 +5,7 @@ python -m export verify BUNDLE                   check a version again, on any m
 python -m export inspect BUNDLE                  what is inside a version
 python -m export diff BUNDLE BUNDLE              what changed between two versions
 python -m export import FILE …                   wrap ONNX files made elsewhere
+python -m export table REPOSITORY                the published table of sizes, distances and times
 """
 
 import argparse
@@ -84,6 +85,16 @@ def _diff(given: list[str]) -> int:
     return 0
 
 
+def _table(given: list[str]) -> int:
+    parser = _parser("table", "Print a Markdown table of the newest version of every model in a repository.")
+    parser.add_argument("repository", type=Path, metavar="REPOSITORY")
+    options = parser.parse_args(given)
+    from export import results  # noqa: PLC0415
+
+    print(results.results(options.repository))
+    return 0
+
+
 def _import(given: list[str]) -> int:
     parser = _parser("import", "Wrap ONNX files made elsewhere into a version that the server serves.")
     parser.add_argument("files", nargs="+", metavar="FILE", help="encoder.onnx, decoder.onnx, … or encode=FILE, …")
@@ -128,6 +139,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "inspect": _inspect,
     "diff": _diff,
     "import": _import,
+    "table": _table,
 }
 
 
