@@ -31,7 +31,7 @@ def main() -> int:
 def _serve(config: Config) -> int:
     # Not before the settings are right: onnxruntime and grpc take a while to load.
     from bundle.signing import KeyFileError  # noqa: PLC0415
-    from server.app import App  # noqa: PLC0415
+    from server.app import App, RestError  # noqa: PLC0415
     from server.security import TokenFileError  # noqa: PLC0415
     from server.session import DeviceError  # noqa: PLC0415
     from server.tls import TlsError  # noqa: PLC0415
@@ -44,7 +44,7 @@ def _serve(config: Config) -> int:
     try:
         app = App(config)
         line = app.start()
-    except (BindError, DeviceError, KeyFileError, TlsError, TokenFileError, TracingError) as error:
+    except (BindError, DeviceError, KeyFileError, RestError, TlsError, TokenFileError, TracingError) as error:
         print(f"python -m server: {error}", file=sys.stderr)
         return 1
     if hasattr(signal, "SIGHUP"):

@@ -4,6 +4,7 @@ import importlib.metadata
 import logging
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
@@ -28,6 +29,9 @@ from server.tls import Certificates
 from server.tracing import open_tracer
 from server.transport.choice import admin_transport, join, main_transport
 
+if TYPE_CHECKING:
+    from server.rest.server import RestServer
+
 _LOGGER = logging.getLogger(__name__)
 # Scripts that wait for the line of `App.start` should find the models there, if they can be loaded at once.
 _FIRST_SCAN_SECONDS = 5.0
@@ -36,12 +40,17 @@ _DRAIN_POLL_SECONDS = 0.005
 _FLUSH_SECONDS = 0.1
 
 
+class RestError(Exception):
+    """HTTP cannot be served."""
+
+
 class App:
     """One server; several can live in one process.
 
     Raises:
         DeviceError: `--device cuda` without CUDA.
         TracingError: `--otlp-endpoint` without the packages for it.
+        RestError: `--rest-port` without the packages for it.
     """
 
     def __init__(self, config: Config) -> None:
@@ -71,6 +80,8 @@ class App:
         self._transport = main_transport(config, self._endpoint, self._health, self._certificates)
         self._admin_endpoint = self._make_endpoint(model_control=True)
         self._admin = admin_transport(config, self._admin_endpoint, self._certificates)
+        self.rest_port: int | None = None
+        self._rest = None if config.rest_port is None else _rest(config, self._endpoint)
         self._stopped = threading.Event()
 
     def start(self) -> str:
@@ -91,6 +102,7 @@ class App:
         try:
             port = self._transport.start()
             self._start_admin()
+            self.rest_port = self._start_rest()
         except BaseException:
             self._monitor.close()
             raise
@@ -99,7 +111,8 @@ class App:
         reason = self._readiness.check()
         if not reason.ready:
             _LOGGER.warning("not ready: %s", reason.reason)
-        return f"listening grpc={join(config.host, port)} metrics={join(config.host, metrics_port)}"
+        rest = "" if self.rest_port is None else f" rest={join(config.host, self.rest_port)}"
+        return f"listening grpc={join(config.host, port)} metrics={join(config.host, metrics_port)}{rest}"
 
     def reload(self) -> None:
         """Read certificates and tokens again, look for changes in the repository, and at refused versions again."""
@@ -124,6 +137,8 @@ class App:
         self._transport.close()
         if self._admin is not None:
             self._admin.close()
+        if self._rest is not None:
+            self._rest.close()
         self.repository.close()
         self._dispatcher.close()
         self._monitor.close()
@@ -158,6 +173,17 @@ class App:
             raise
         _LOGGER.info("the admin port is %s", join(self._config.admin_host, port))
 
+    def _start_rest(self) -> int | None:
+        if self._rest is None:
+            return None
+        try:
+            return self._rest.start()
+        except BaseException:
+            self._transport.close()
+            if self._admin is not None:
+                self._admin.close()
+            raise
+
     def _tell_health(self) -> None:
         self._health.update(self._readiness.serving((autoencoder.SERVICE, open_inference.SERVICE)))
 
@@ -168,6 +194,14 @@ class App:
 
 def _declared() -> list[str]:
     return [method.name for method in pb.DESCRIPTOR.services_by_name["AutoencoderService"].methods]
+
+
+def _rest(config: Config, endpoint: Endpoint) -> "RestServer":
+    try:
+        from server.rest.server import RestServer  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise RestError(f"--rest-port: the extra is not installed, pip install 'hourglass[rest]': {error}") from error
+    return RestServer(config, endpoint)
 
 
 def _certificates(config: Config) -> Certificates | None:

@@ -115,6 +115,9 @@ class Config(  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic m
     repository: Path = Field(description="folder of model bundles: <repository>/<name>/<version>/model.json")
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(8001, description="gRPC port; 0 takes a free one")
+    rest_port: Port | None = Field(
+        None, description="port of the Open Inference Protocol over HTTP; off unless set; needs the extra `rest`"
+    )
     metrics_port: Port = Field(8002, description="port of /metrics, /livez and /readyz; 0 takes a free one")
     transport: Literal["auto", "native", "grpcio"] = Field(
         "auto", description="auto is native (pygrpc-native) where it is installed, else grpcio"

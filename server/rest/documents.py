@@ -1,0 +1,172 @@
+"""The JSON documents of the protocol's HTTP side, and the binary extension, to messages and back."""
+
+import json
+import math
+from typing import Any, cast
+
+import numpy as np
+from inference import open_inference_pb2 as pb
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from server.errors import InvalidArgumentError
+
+DTYPES = {
+    "UINT8": np.dtype(np.uint8),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+}
+_KINDS = {"u": "iu", "i": "iu", "f": "iuf"}
+_BINARY_SIZE = "binary_data_size"
+Parameters = dict[str, bool | int | float | str]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+    name: str
+    parameters: Parameters = Field(default_factory=dict[str, bool | int | float | str])
+
+
+class _Input(_Part):
+    datatype: str
+    shape: list[int]
+    data: Any = None
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+    id: str = ""
+    parameters: Parameters = Field(default_factory=dict[str, bool | int | float | str])
+    inputs: list[_Input]
+    outputs: list[_Part] = Field(default_factory=list[_Part])
+
+
+class InferDocument:
+    """A request as it came: its message, and which outputs go back in binary."""
+
+    def __init__(self, name: str, version: str, body: bytes, json_bytes: int | None) -> None:
+        """Reads a request.
+
+        Args:
+            name: the model of the path.
+            version: its version, where the path has one.
+            body: JSON, with the data of binary inputs behind it.
+            json_bytes: size of the JSON in front; None without binary inputs.
+
+        Raises:
+            InvalidArgumentError: no JSON, another structure, numbers of another kind, sizes that do not fit.
+        """
+        document = _parse(body if json_bytes is None else body[:json_bytes])
+        self.message = pb.ModelInferRequest(model_name=name, model_version=version, id=document.id)
+        _copy_parameters(document.parameters, self.message)
+        rest = memoryview(body)[len(body) if json_bytes is None else json_bytes :]
+        for index, given in enumerate(document.inputs):
+            rest = self._add(f"inputs[{index}]", given, rest)
+        if len(rest):
+            raise InvalidArgumentError("inputs", f"wanted as many bytes as binary_data_size says, got {len(rest)} more")
+        for output in document.outputs:
+            _copy_parameters(output.parameters, self.message.outputs.add(name=output.name))
+        default = document.parameters.get("binary_data_output", False) is True
+        self._all_binary = default and not document.outputs
+        self._binary = {output.name for output in document.outputs if output.parameters.get("binary_data", default)}
+
+    def is_binary(self, output: str) -> bool:
+        """Whether an output goes back as bytes behind the JSON."""
+        return self._all_binary or output in self._binary
+
+    def _add(self, field: str, given: _Input, rest: memoryview) -> memoryview:
+        # Sizes of a message are 64 bits; what fits no message fits no model.
+        shape = [max(-1, min(size, 2**62)) for size in given.shape]
+        tensor = self.message.inputs.add(name=given.name, datatype=given.datatype, shape=shape)
+        size = given.parameters.pop(_BINARY_SIZE, None)
+        _copy_parameters(given.parameters, tensor)
+        if size is None:
+            self.message.raw_input_contents.append(_data(field, given))
+            return rest
+        if type(size) is not int or not 0 <= size <= len(rest) or given.data is not None:
+            raise InvalidArgumentError(
+                f"{field}.parameters.{_BINARY_SIZE}",
+                f"wanted the size of this input's bytes and no data beside it, got {size} with {len(rest)} bytes left",
+            )
+        self.message.raw_input_contents.append(bytes(rest[:size]))
+        return rest[size:]
+
+
+def response_document(asked: InferDocument, response: pb.ModelInferResponse) -> tuple[bytes, bytes]:
+    """JSON and the bytes behind it."""
+    binary: list[bytes] = []
+    outputs: list[dict[str, Any]] = []
+    for output, content in zip(response.outputs, response.raw_output_contents, strict=True):
+        told: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
+        if asked.is_binary(output.name):
+            told["parameters"] = {_BINARY_SIZE: len(content)}
+            binary.append(content)
+        else:
+            told["data"] = np.frombuffer(content, DTYPES[output.datatype]).tolist()
+        outputs.append(told)
+    document: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
+    if response.id:
+        document["id"] = response.id
+    return json.dumps({**document, "outputs": outputs}).encode(), b"".join(binary)
+
+
+def _parse(body: bytes) -> _Document:
+    try:
+        return _Document.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "request"
+        raise InvalidArgumentError(
+            field, f"wanted a request of the Open Inference Protocol: {problem['msg']}"
+        ) from error
+
+
+def _data(field: str, given: _Input) -> bytes:
+    """Numbers of a JSON array, nested or flat, as bytes."""
+    dtype = DTYPES.get(given.datatype)
+    if dtype is None:
+        # The check of the graph's own type comes first and says more.
+        return b""
+    data: object = given.data
+    if not isinstance(data, list):
+        raise InvalidArgumentError(f"{field}.data", f"wanted an array of numbers, or {_BINARY_SIZE}, got none")
+    try:
+        array: NDArray[Any] = np.asarray(cast("list[object]", data))
+    except ValueError:
+        raise InvalidArgumentError(f"{field}.data", "wanted arrays of equal lengths, got a ragged one") from None
+    if array.size and array.dtype.kind not in _KINDS[dtype.kind]:
+        raise InvalidArgumentError(f"{field}.data", f"wanted numbers for {given.datatype}, got {array.dtype}")
+    if array.size != math.prod(given.shape):
+        shape = tuple(given.shape[:8])
+        raise InvalidArgumentError(f"{field}.data", f"wanted as many elements as shape {shape} has, got {array.size}")
+    return _narrow(f"{field}.data", array, dtype).tobytes()
+
+
+def _narrow(field: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype.kind in "iu" and array.size:
+        limits = np.iinfo(dtype)
+        low, high = int(array.min()), int(array.max())
+        if low < limits.min or high > limits.max:
+            raise InvalidArgumentError(field, f"wanted {limits.min} to {limits.max}, got {low} to {high}")
+    with np.errstate(over="ignore"):
+        # What overflows becomes infinite and is refused as such.
+        return array.astype(dtype)
+
+
+def _copy_parameters(
+    parameters: Parameters,
+    message: pb.ModelInferRequest
+    | pb.ModelInferRequest.InferInputTensor
+    | pb.ModelInferRequest.InferRequestedOutputTensor,
+) -> None:
+    for name, value in parameters.items():
+        parameter = message.parameters[name]
+        if isinstance(value, bool):
+            parameter.bool_param = value
+        elif isinstance(value, int) and -(2**63) <= value < 2**63:
+            parameter.int64_param = value
+        elif isinstance(value, str):
+            parameter.string_param = value
+        else:
+            parameter.double_param = float(value)

@@ -1,0 +1,40 @@
+"""Messages as JSON: every field but the choices not made, the names of the .proto file, 64-bit numbers as numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from google.protobuf.message import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from google.protobuf.descriptor import FieldDescriptor
+
+
+def plain(message: Message) -> dict[str, object]:
+    """What json.dumps takes; protobuf's own JSON makes texts of 64-bit numbers."""
+    # Its type has two implementations with the same attributes.
+    fields = cast("Sequence[FieldDescriptor]", message.DESCRIPTOR.fields)
+    return {
+        field.name: _field(field, getattr(message, field.name))
+        for field in fields
+        if field.containing_oneof is None or message.HasField(field.name)
+    }
+
+
+def _field(field: FieldDescriptor, value: object) -> object:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        entries = cast("Mapping[str, object]", value)
+        return {key: plain(entry) if isinstance(entry, Message) else entry for key, entry in entries.items()}
+    if field.is_repeated:
+        return [_value(field, item) for item in cast("Sequence[object]", value)]
+    return _value(field, value)
+
+
+def _value(field: FieldDescriptor, value: object) -> object:
+    if isinstance(value, Message):
+        return plain(value)
+    if field.enum_type is not None:
+        return field.enum_type.values_by_number[cast("int", value)].name
+    return value

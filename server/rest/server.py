@@ -1,0 +1,84 @@
+"""The HTTP server: uvicorn on a thread of its own."""
+
+import asyncio
+import logging
+import socket
+import threading
+
+import uvicorn
+
+from server.config import Config
+from server.endpoint import Endpoint
+from server.rest.core import Core
+from server.rest.routes import application
+from server.transport import BindError
+
+_BACKLOG = 1024
+_CLOSE_SECONDS = 1
+
+
+class RestServer:
+    """Serves the protocol's HTTP side; the endpoint is that of the gRPC port."""
+
+    def __init__(self, config: Config, endpoint: Endpoint) -> None:
+        self._config = config
+        self._core = Core(endpoint)
+        self._server: uvicorn.Server
+        self._socket: socket.socket
+        self._thread = threading.Thread(target=self._run, name="rest")
+
+    def start(self) -> int:
+        """Listen; the port.
+
+        Raises:
+            BindError: the address is taken or not ours.
+        """
+        config = self._config
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((config.host, config.rest_port or 0))
+        except OSError as error:
+            self._socket.close()
+            raise BindError(f"cannot listen on {config.host}:{config.rest_port}: {error.strerror}") from error
+        self._socket.listen(_BACKLOG)
+        self._server = uvicorn.Server(self._settings())
+        self._thread.start()
+        return int(self._socket.getsockname()[1])
+
+    def close(self) -> None:
+        """Stop listening and end what is left."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def _run(self) -> None:
+        asyncio.run(self._server.serve([self._socket]))
+
+    def _settings(self) -> uvicorn.Config:
+        config = self._config
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        return uvicorn.Config(
+            application(self._core),
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=config.max_connections,
+            timeout_graceful_shutdown=_CLOSE_SECONDS,
+            h11_max_incomplete_event_size=config.max_header_bytes,
+            ssl_certfile=config.tls_certificate,
+            ssl_keyfile=str(config.tls_key) if config.tls_key else None,
+            ssl_ca_certs=str(config.tls_client_ca) if config.tls_client_ca else None,
+            ssl_cert_reqs=_client_certificates(config),
+        )
+
+
+def _client_certificates(config: Config) -> int:
+    import ssl  # noqa: PLC0415 (where there is TLS alone)
+
+    return ssl.CERT_REQUIRED if config.tls_client_ca else ssl.CERT_NONE
