@@ -7,6 +7,7 @@ with Client("127.0.0.1:8001") as client:
     decoded = client.decode(encoded.latents, model="vae")
 """
 
+from hourglass_client.aio import AsyncClient
 from hourglass_client.answers import (
     Classified,
     Decoded,
@@ -37,6 +38,7 @@ from hourglass_client.errors import (
 from hourglass_client.retries import Retry
 
 __all__ = [
+    "AsyncClient",
     "Classified",
     "Client",
     "DeadlineExceededError",

@@ -10,19 +10,21 @@ import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
 
-from hourglass_client import answers, requests
+from hourglass_client import answers, requests, streams
 from hourglass_client.channels import Route, Tls, route
 from hourglass_client.errors import from_call
+from hourglass_client.pipelines import Answer, Input, in_order
 from hourglass_client.retries import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from autoencoder.v1.model_pb2 import Model
     from google.protobuf.message import Message
     from numpy.typing import ArrayLike
 
+    from hourglass_client.errors import HourglassError
     from hourglass_client.images import ImageFormat, ImageInput
     from hourglass_client.requests import Interpolation, Posterior
 
@@ -221,6 +223,41 @@ class Client:
         """The version that calls with the same `model` and `version` reach."""
         request = pb.GetModelRequest(model_name=model, model_version=version)
         return self._call(self._stub.GetModel, request, timeout_seconds).model
+
+    @staticmethod
+    def map(
+        call: Callable[[Input], Answer],
+        inputs: Iterable[Input],
+        *,
+        in_flight: int = 16,
+        progress: bool = False,
+        total: int | None = None,
+    ) -> Iterator[Answer]:
+        """Answers to any number of inputs, in their order, `in_flight` calls at a time.
+
+        `client.map(lambda batch: client.encode(batch, model="vae"), batches)`: each call has its own deadline and
+        retries; inputs are taken as answers are, so memory stays bounded. The first failure ends it. `progress` shows
+        a bar (tqdm), `total` is its length.
+        """
+        return in_order(call, inputs, in_flight=in_flight, progress=progress, total=total)
+
+    def stream(
+        self, items: Iterable[tuple[str, requests.Request]], *, timeout_seconds: float | None = None
+    ) -> Iterator[tuple[str, streams.Answer | HourglassError]]:
+        """Many requests on one stream: the fastest way, with `hourglass_client.requests` to make them.
+
+        `items` are taken in a thread of gRPC's as the server keeps up. Each answer comes as soon as it is ready, in
+        any order, under the id that its request came with; a request that fails brings an error as its answer. A
+        stream has no deadline unless it is given one, and is not tried again.
+        """
+        sent = streams.Outgoing(items)
+        call = self._stub.Stream(iter(sent), timeout=timeout_seconds, metadata=self._metadata)
+        try:
+            yield from (streams.from_message(message) for message in call)
+        except grpc.RpcError as error:
+            raise (sent.failure or from_call(error)) from error
+        finally:
+            call.cancel()
 
     def _call(
         self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout_seconds: float | None

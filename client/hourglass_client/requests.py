@@ -13,6 +13,18 @@ from hourglass_client.tensors import latents_tensor
 Posterior = Literal["mean", "sample"]
 Interpolation = Literal["linear", "spherical"]
 
+# What a stream takes.
+Request = (
+    pb.EncodeRequest
+    | pb.DecodeRequest
+    | pb.ReconstructRequest
+    | pb.DenoiseRequest
+    | pb.SampleRequest
+    | pb.InterpolateRequest
+    | pb.EditRequest
+    | pb.ClassifyRequest
+)
+
 _POSTERIORS = {"mean": pb.POSTERIOR_MEAN, "sample": pb.POSTERIOR_SAMPLE}
 _PATHS = {"linear": pb.INTERPOLATION_LINEAR, "spherical": pb.INTERPOLATION_SPHERICAL}
 

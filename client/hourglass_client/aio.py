@@ -1,0 +1,272 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count as count_from
+from time import monotonic
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import grpc
+from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
+
+from hourglass_client import answers, requests, streams
+from hourglass_client.channels import Route, Tls, route
+from hourglass_client.errors import from_call
+from hourglass_client.pipelines import Answer, Input, in_order_async
+from hourglass_client.retries import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from autoencoder.v1.model_pb2 import Model
+    from google.protobuf.message import Message
+    from numpy.typing import ArrayLike
+
+    from hourglass_client.errors import HourglassError
+    from hourglass_client.images import ImageFormat, ImageInput
+    from hourglass_client.requests import Interpolation, Posterior
+
+Request = TypeVar("Request", bound="Message")
+Response = TypeVar("Response", bound="Message")
+
+
+def open_channel(way: Route) -> grpc.aio.Channel:
+    """A channel; it connects with the first call."""
+    if way.tls is None:
+        return grpc.aio.insecure_channel(way.target, way.options)
+    return grpc.aio.secure_channel(way.target, way.tls.credentials(), way.options)
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same methods, arguments, answers and errors, awaited. Make it inside the event loop."""
+
+    def __init__(
+        self,
+        address: str | Sequence[str],
+        *,
+        timeout_seconds: float = 30.0,
+        tls: Tls | None = None,
+        token: str | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        """Prepares to call `address`: HOST:PORT, or several IP:PORT that share the load."""
+        way = route(address, tls, token)
+        self._channel = open_channel(way)
+        self._stub = AutoencoderServiceStub(self._channel)
+        self._metadata = way.metadata
+        self._timeout_seconds = timeout_seconds
+        self._retry = retry or Retry()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection; calls under way fail as cancelled."""
+        await self._channel.close()
+
+    async def encode(
+        self,
+        images: ImageInput,
+        *,
+        model: str = "",
+        version: str = "",
+        posterior: Posterior = "mean",
+        seed: int | None = None,
+        resize: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Encoded:
+        """Images to latents (N, D): the posterior's mean, or with posterior="sample" a draw from it."""
+        request = requests.encode(images, model=model, version=version, posterior=posterior, seed=seed, resize=resize)
+        return answers.Encoded.from_message(await self._call(self._stub.Encode, request, timeout_seconds))
+
+    async def decode(
+        self,
+        latents: ArrayLike,
+        *,
+        model: str = "",
+        version: str = "",
+        image_format: ImageFormat = "uint8",
+        timeout_seconds: float | None = None,
+    ) -> answers.Decoded:
+        """Latents (N, D) or (D,) to images (N, H, W, C)."""
+        request = requests.decode(latents, model=model, version=version, form=image_format)
+        return answers.Decoded.from_message(await self._call(self._stub.Decode, request, timeout_seconds))
+
+    async def reconstruct(
+        self,
+        images: ImageInput,
+        *,
+        model: str = "",
+        version: str = "",
+        image_format: ImageFormat = "uint8",
+        resize: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Reconstructed:
+        """Images through the bottleneck and back, with the squared error of each."""
+        request = requests.reconstruct(images, model=model, version=version, form=image_format, resize=resize)
+        return answers.Reconstructed.from_message(await self._call(self._stub.Reconstruct, request, timeout_seconds))
+
+    async def denoise(
+        self,
+        images: ImageInput,
+        *,
+        model: str = "",
+        version: str = "",
+        image_format: ImageFormat = "uint8",
+        resize: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Denoised:
+        """Noisy images to clean ones."""
+        request = requests.denoise(images, model=model, version=version, form=image_format, resize=resize)
+        return answers.Denoised.from_message(await self._call(self._stub.Denoise, request, timeout_seconds))
+
+    async def sample(  # noqa: PLR0913 (the request's own fields)
+        self,
+        count: int,
+        *,
+        model: str = "",
+        version: str = "",
+        seed: int | None = None,
+        temperature: float | None = None,
+        include_latents: bool = False,
+        image_format: ImageFormat = "uint8",
+        timeout_seconds: float | None = None,
+    ) -> answers.Sampled:
+        """New images; image i of a seed is the same whatever `count` is."""
+        request = requests.sample(
+            count,
+            model=model,
+            version=version,
+            seed=seed,
+            temperature=temperature,
+            include_latents=include_latents,
+            form=image_format,
+        )
+        return answers.Sampled.from_message(await self._call(self._stub.Sample, request, timeout_seconds))
+
+    async def interpolate(  # noqa: PLR0913 (the request's own fields)
+        self,
+        *,
+        from_images: ImageInput | None = None,
+        from_latents: ArrayLike | None = None,
+        to_images: ImageInput | None = None,
+        to_latents: ArrayLike | None = None,
+        steps: int = 10,
+        model: str = "",
+        version: str = "",
+        interpolation: Interpolation = "linear",
+        image_format: ImageFormat = "uint8",
+        timeout_seconds: float | None = None,
+    ) -> answers.Interpolated:
+        """Images along the path from one image or latent to another, both ends included."""
+        request = requests.interpolate(
+            from_images=from_images,
+            from_latents=from_latents,
+            to_images=to_images,
+            to_latents=to_latents,
+            steps=steps,
+            model=model,
+            version=version,
+            interpolation=interpolation,
+            form=image_format,
+        )
+        return answers.Interpolated.from_message(await self._call(self._stub.Interpolate, request, timeout_seconds))
+
+    async def edit(  # noqa: PLR0913 (the request's own fields)
+        self,
+        shifts: Mapping[str, float],
+        *,
+        images: ImageInput | None = None,
+        latents: ArrayLike | None = None,
+        model: str = "",
+        version: str = "",
+        image_format: ImageFormat = "uint8",
+        resize: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Edited:
+        """Images or latents moved along attributes, in standard deviations: {"thickness": 1.5, "slant": -1}."""
+        request = requests.edit(
+            shifts, images=images, latents=latents, model=model, version=version, form=image_format, resize=resize
+        )
+        return answers.Edited.from_message(await self._call(self._stub.Edit, request, timeout_seconds))
+
+    async def classify(
+        self,
+        images: ImageInput,
+        *,
+        model: str = "",
+        version: str = "",
+        resize: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Classified:
+        """Class probabilities (N, K) of images."""
+        request = requests.classify(images, model=model, version=version, resize=resize)
+        return answers.Classified.from_message(await self._call(self._stub.Classify, request, timeout_seconds))
+
+    async def list_models(self, *, timeout_seconds: float | None = None) -> tuple[Model, ...]:
+        """Every loaded version of every model."""
+        response = await self._call(self._stub.ListModels, pb.ListModelsRequest(), timeout_seconds)
+        return tuple(response.models)
+
+    async def get_model(self, model: str = "", version: str = "", *, timeout_seconds: float | None = None) -> Model:
+        """The version that calls with the same `model` and `version` reach."""
+        request = pb.GetModelRequest(model_name=model, model_version=version)
+        return (await self._call(self._stub.GetModel, request, timeout_seconds)).model
+
+    @staticmethod
+    def map(
+        call: Callable[[Input], Awaitable[Answer]],
+        inputs: Iterable[Input] | AsyncIterable[Input],
+        *,
+        in_flight: int = 64,
+        progress: bool = False,
+        total: int | None = None,
+    ) -> AsyncIterator[Answer]:
+        """Answers to any number of inputs, in their order, `in_flight` calls at a time; see `Client.map`."""
+        return in_order_async(call, inputs, in_flight=in_flight, progress=progress, total=total)
+
+    async def stream(
+        self, items: AsyncIterable[tuple[str, requests.Request]], *, timeout_seconds: float | None = None
+    ) -> AsyncIterator[tuple[str, streams.Answer | HourglassError]]:
+        """Many requests on one stream; see `Client.stream`."""
+        sent = streams.AsyncOutgoing(items)
+        call = self._stub.Stream(aiter(sent), timeout=timeout_seconds, metadata=self._metadata)
+        try:
+            async for message in call:
+                yield streams.from_message(message)
+        except grpc.RpcError as error:
+            raise (sent.failure or from_call(error)) from error
+        except asyncio.CancelledError:
+            # How gRPC tells that the items failed; a cancel from outside goes on.
+            if sent.failure is not None:
+                raise sent.failure from None
+            raise
+        finally:
+            call.cancel()
+
+    async def _call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout_seconds: float | None,
+    ) -> Response:
+        """Calls once, or more often as the retry policy allows, within one deadline."""
+        end = monotonic() + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
+        for attempt in count_from(1):
+            try:
+                return await method(request, timeout=end - monotonic(), metadata=self._metadata)
+            except grpc.RpcError as error:
+                failure = from_call(error)
+                delay = self._retry.delay_seconds(failure, attempt)
+                if delay is None or monotonic() + delay >= end:
+                    raise failure from error
+            await asyncio.sleep(delay)
+        raise AssertionError("unreachable")

@@ -1,0 +1,173 @@
+"""Both clients against a real server: every method, many calls, streams."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from dataclasses import fields
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from hourglass_client import (
+    AsyncClient,
+    Client,
+    HourglassError,
+    NotFoundError,
+    Retry,
+    UnavailableError,
+    requests,
+)
+from hourglass_client.answers import Denoised, Encoded
+
+from tests.server.conftest import GOLDEN, Served, pixels, serving
+
+GREY, COLOUR = pixels(5), pixels(5, (8, 8, 3))
+LATENTS = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+METHODS: dict[str, Callable[[Any], Any]] = {
+    "encode": lambda client: client.encode(GREY, model="vae", posterior="sample", seed=1),
+    "decode": lambda client: client.decode(LATENTS, model="vae", image_format="png"),
+    "reconstruct": lambda client: client.reconstruct(GREY, model="fc-ae"),
+    "denoise": lambda client: client.denoise(GREY / 255, model="denoiser", image_format="float32"),
+    "sample": lambda client: client.sample(3, model="vae", seed=2, temperature=0.5, include_latents=True),
+    "interpolate": lambda client: client.interpolate(
+        from_images=GREY[:1], to_latents=LATENTS[0], steps=4, model="vae", interpolation="spherical"
+    ),
+    "edit": lambda client: client.edit({"brightness": 1.5}, latents=LATENTS, model="vae"),
+    "classify": lambda client: client.classify(COLOUR, model="multitask"),
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    with serving(GOLDEN, poll_seconds=0) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def client(server: Served) -> Iterator[Client]:
+    with Client(server.address) as connected:
+        yield connected
+
+
+def awaited(server: Served, use: Callable[[AsyncClient], Coroutine[Any, Any, Any]], **settings: Any) -> Any:
+    """What `use` makes of an asynchronous client."""
+
+    async def inside() -> Any:
+        async with AsyncClient(server.address, **settings) as client:
+            return await use(client)
+
+    return asyncio.run(inside())
+
+
+def values(answer: object) -> dict[str, object]:
+    """An answer without the times of its serving."""
+    return {field.name: getattr(answer, field.name) for field in fields(answer) if field.name != "info"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_clients_get_the_same_answer(client: Client, server: Served, method: str) -> None:
+    blocking, later = METHODS[method](client), awaited(server, METHODS[method])
+    np.testing.assert_equal(values(later), values(blocking))
+    assert blocking.info.model_version == later.info.model_version == "1"
+    assert any(len(value) for value in values(blocking).values() if isinstance(value, np.ndarray | tuple))
+
+
+def test_both_clients_describe_the_models(client: Client, server: Served) -> None:
+    names = ["denoiser", "fc-ae", "multitask", "vae"]
+    assert [model.name for model in client.list_models()] == names
+    assert [model.name for model in awaited(server, lambda later: later.list_models())] == names
+    assert awaited(server, lambda later: later.get_model("vae")) == client.get_model("vae")
+
+
+def test_async_failure_is_the_same_error(server: Served) -> None:
+    with pytest.raises(NotFoundError, match="vae"):
+        awaited(server, lambda later: later.encode(GREY, model="nobody"))
+
+
+def test_async_client_gives_up_in_time() -> None:
+    async def call() -> None:
+        async with AsyncClient("127.0.0.1:1", timeout_seconds=0.5, retry=Retry(attempts=2)) as later:
+            await later.list_models()
+
+    with pytest.raises(UnavailableError):
+        asyncio.run(call())
+
+
+def test_map_calls_the_server(client: Client) -> None:
+    batches = [pixels(count, seed=count) for count in range(1, 20)]
+    answers = list(client.map(lambda batch: client.encode(batch, model="fc-ae"), batches, in_flight=6))
+    for batch, answer in zip(batches, answers, strict=True):
+        np.testing.assert_array_equal(answer.latents, client.encode(batch, model="fc-ae").latents)
+
+
+def streamed(count: int) -> Iterator[tuple[str, requests.Request]]:
+    for number in range(count):
+        yield f"encode {number}", requests.encode(pixels(2, seed=number), model="vae")
+    yield "denoise", requests.denoise(GREY, model="denoiser")
+    yield "wrong", requests.denoise(GREY, model="vae")
+
+
+def check(client: Client, answers: Iterable[tuple[str, object]], count: int) -> None:
+    named = dict(answers)
+    assert len(named) == count + 2
+    assert isinstance(named["denoise"], Denoised)
+    assert isinstance(named["wrong"], HourglassError)
+    assert named["wrong"].code is grpc.StatusCode.FAILED_PRECONDITION
+    for number in range(count):
+        answer = named[f"encode {number}"]
+        assert isinstance(answer, Encoded)
+        np.testing.assert_array_equal(answer.latents, client.encode(pixels(2, seed=number), model="vae").latents)
+
+
+def test_stream_answers_every_item_and_fails_one_alone(client: Client) -> None:
+    check(client, client.stream(streamed(40)), 40)
+
+
+def test_async_stream_answers_every_item_and_fails_one_alone(client: Client, server: Served) -> None:
+    async def later_items() -> AsyncIterator[tuple[str, requests.Request]]:
+        for item in streamed(40):
+            yield item
+
+    async def collect(later: AsyncClient) -> list[tuple[str, object]]:
+        return [answer async for answer in later.stream(later_items())]
+
+    check(client, awaited(server, collect), 40)
+
+
+def broken() -> Iterator[tuple[str, requests.Request]]:
+    yield "good", requests.encode(GREY, model="vae")
+    raise OSError("the disk is gone")
+
+
+def test_stream_raises_what_its_inputs_raise(client: Client) -> None:
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(client.stream(broken()))
+
+
+def test_async_stream_raises_what_its_inputs_raise(server: Served) -> None:
+    async def later_items() -> AsyncIterator[tuple[str, requests.Request]]:
+        for item in broken():
+            yield item
+
+    async def collect(later: AsyncClient) -> list[tuple[str, object]]:
+        return [answer async for answer in later.stream(later_items())]
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        awaited(server, collect)
+
+
+def test_stream_that_is_left_ends(client: Client) -> None:
+    answers = client.stream((str(number), requests.sample(1, model="vae")) for number in range(10**9))
+    assert len([next(answers) for _ in range(5)]) == 5
+    answers.close()
+
+
+def test_stream_keeps_its_deadline(client: Client) -> None:
+    endless = ((str(number), requests.sample(1, model="vae")) for number in range(10**9))
+    with pytest.raises(TimeoutError):
+        list(client.stream(endless, timeout_seconds=0.3))
+
+
+def test_unreachable_stream_is_told() -> None:
+    with Client("127.0.0.1:1") as nobody, pytest.raises(UnavailableError):
+        list(nobody.stream(streamed(1)))

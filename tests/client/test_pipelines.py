@@ -1,0 +1,97 @@
+"""Many calls at a time: order, bounded memory, failure, early end; the same for threads and coroutines."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from time import sleep
+
+import pytest
+from hourglass_client import AsyncClient, Client
+
+
+class Work:
+    """Answers late inputs first, and remembers how many it had at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.now = self.most = 0
+
+    def __call__(self, number: int) -> int:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        sleep(0.002 * (5 - number % 5))
+        with self.lock:
+            self.now -= 1
+        return number * number
+
+    async def later(self, number: int) -> int:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.002 * (5 - number % 5))
+        self.now -= 1
+        return number * number
+
+
+def counted(taken: list[int], end: int) -> Iterator[int]:
+    for number in range(end):
+        taken.append(number)
+        yield number
+
+
+def test_answers_come_in_order_and_at_most_so_many_at_a_time() -> None:
+    work = Work()
+    assert list(Client.map(work, range(50), in_flight=4)) == [number**2 for number in range(50)]
+    assert 2 <= work.most <= 4
+
+
+def test_inputs_are_taken_as_answers_are() -> None:
+    taken: list[int] = []
+    answers = Client.map(Work(), counted(taken, 10**9), in_flight=3)
+    assert [next(answers) for _ in range(5)] == [0, 1, 4, 9, 16]
+    assert len(taken) <= 5 + 3
+    answers.close()
+
+
+def test_first_failure_ends_it() -> None:
+    def divide(number: int) -> float:
+        return 1 / (3 - number)
+
+    answers = Client.map(divide, range(100), in_flight=4)
+    assert [next(answers) for _ in range(3)] == [1 / 3, 1 / 2, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(answers)
+    with pytest.raises(StopIteration):
+        next(answers)
+
+
+def test_progress_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    list(Client.map(Work(), range(7), progress=True, total=7))
+    assert "7/7" in capsys.readouterr().err
+
+
+def test_coroutines_come_in_order_and_at_most_so_many_at_a_time() -> None:
+    async def collect() -> list[int]:
+        return [answer async for answer in AsyncClient.map(work.later, range(50), in_flight=4)]
+
+    work = Work()
+    assert asyncio.run(collect()) == [number**2 for number in range(50)]
+    assert 2 <= work.most <= 4
+
+
+def test_coroutines_over_an_asynchronous_iterator_end_early_without_a_trace() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        number = 0
+        while True:
+            yield number
+            number += 1
+
+    async def three() -> list[int]:
+        answers = AsyncClient.map(work.later, numbers(), in_flight=4)
+        found = [await anext(answers) for _ in range(3)]
+        await answers.aclose()
+        assert len(asyncio.all_tasks()) == 1
+        return found
+
+    work = Work()
+    assert asyncio.run(three()) == [0, 1, 4]
