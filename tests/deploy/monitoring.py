@@ -1,0 +1,127 @@
+"""A real Prometheus with this project's rules, their windows shortened."""
+
+import json
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from .conftest import DEPLOY, component, free_port
+
+RULES = [DEPLOY / "prometheus" / "recording.yml", DEPLOY / "prometheus" / "alerts.yml"]
+DASHBOARD = DEPLOY / "grafana" / "dashboards" / "hourglass.json"
+# Windows of minutes become seconds, the longest ones this many; each holds a few scrapes still.
+HURRY = 60
+LONGEST_SECONDS = 12.0
+SCRAPE_SECONDS = 1.0
+TARGETS = "targets.json"
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def hurried(rules: str) -> str:
+    """The same rules with every window, offset and `for` divided."""
+
+    def shorter(match: re.Match[str]) -> str:
+        seconds = int(match[2]) * _UNITS[match[3]] / HURRY
+        return f"{match[1]}{round(min(max(seconds, 2.5), LONGEST_SECONDS) * 1000)}ms"
+
+    return re.sub(r"(\[|offset |for: )(\d+)([smh])\b", shorter, rules)
+
+
+def dashboard_queries() -> dict[str, str]:
+    """Every query of the dashboard with its variables filled in, by panel and letter."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    filled = {"$__rate_interval": f"{int(10 * SCRAPE_SECONDS)}s", "$model": ".*"}
+
+    def fill(expression: str) -> str:
+        for variable, value in filled.items():
+            expression = expression.replace(variable, value)
+        return expression
+
+    return {
+        f"{panel['title']} {target['refId']}": fill(target["expr"])
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+    }
+
+
+class Prometheus:
+    """Its HTTP API."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str, **parameters: str) -> dict:
+        """Data of an answer; an error raises."""
+        query = urllib.parse.urlencode(parameters)
+        with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{query}", timeout=10) as answer:  # noqa: S310 (http alone)
+            return json.load(answer)["data"]
+
+    def query(self, expression: str) -> list[dict]:
+        """Series of an instant query."""
+        return self.get("query", query=expression)["result"]
+
+    def firing(self) -> set[str]:
+        """Names of the alerts that fire."""
+        return {alert["labels"]["alertname"] for alert in self.get("alerts")["alerts"] if alert["state"] == "firing"}
+
+    def rules(self) -> list[dict]:
+        """Every rule with its health."""
+        return [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
+
+    def ready(self) -> bool:
+        """Whether it serves."""
+        try:
+            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=1):  # noqa: S310 (likewise)
+                return True
+        except (OSError, urllib.error.HTTPError):
+            return False
+
+
+def until(condition: object, seconds: float, what: str) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+        time.sleep(0.1)
+
+
+def write_targets(folder: Path, targets: Sequence[Mapping[str, object]]) -> None:
+    """Say what is scraped, from now on: {"targets": […], "labels": {…}} each."""
+    (folder / "next").write_text(json.dumps(targets))
+    (folder / "next").replace(folder / TARGETS)
+
+
+@contextmanager
+def prometheus(folder: Path, targets: Sequence[Mapping[str, object]]) -> Iterator[Prometheus]:
+    """Scrapes the targets with the project's rules."""
+    program = component("prometheus")
+    for path in RULES:
+        (folder / path.name).write_text(hurried(path.read_text()))
+    interval = f"{int(SCRAPE_SECONDS * 1000)}ms"
+    config = {
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+        "rule_files": [path.name for path in RULES],
+        "scrape_configs": [{"job_name": "autoencoder", "file_sd_configs": [{"files": [TARGETS]}]}],
+    }
+    write_targets(folder, targets)
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    port = free_port()
+    arguments = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address=127.0.0.1:{port}"]
+    with (
+        (folder / "prometheus.log").open("w") as log,
+        subprocess.Popen([program, *arguments], cwd=folder, stdout=log, stderr=log) as process,
+    ):
+        server = Prometheus(port)
+        try:
+            until(server.ready, 30, "Prometheus is ready")
+            yield server
+        finally:
+            process.terminate()
