@@ -25,9 +25,20 @@ def folded(model: nn.Module) -> nn.Module:
     """Copy of a network with weight norm and other parametrisations computed once and for all."""
     copied = copy.deepcopy(model).requires_grad_(requires_grad=False)
     for module in list(copied.modules()):
-        for name in list(getattr(module, "parametrizations", {})):
-            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        if parametrize.is_parametrized(module):
+            _fold(module)
     return copied
+
+
+def _fold(module: nn.Module) -> None:
+    # torch's own remove_parametrizations changes the class, which the copy shares with the original.
+    values: dict[str, torch.Tensor] = {
+        name: getattr(module, name).detach() for name in cast("Any", module).parametrizations
+    }
+    del module.parametrizations
+    module.__class__ = type(module).__bases__[0]
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value, requires_grad=False))
 
 
 def build(method: Method, signature: Signature) -> bytes:

@@ -21,7 +21,7 @@ def weight_problems(graph: bytes, model: nn.Module) -> list[str]:
     """Initialisers of a graph that equal no tensor of the network, nor one with its batch norm folded in."""
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     found: list[str] = []
-    for initialiser in onnx.load_model_from_string(graph).graph.initializer:
+    for initialiser in _tensors(onnx.load_model_from_string(graph)):
         came = numpy_helper.to_array(initialiser)
         wanted = weights.get(initialiser.name.removeprefix(_PREFIX))
         if wanted is None:
@@ -35,6 +35,13 @@ def unfit_weights(model: nn.Module) -> list[str]:
     """Names of the network's tensors that hold NaN or infinity."""
     tensors = model.state_dict().items()
     return [name for name, value in tensors if value.is_floating_point() and not bool(value.isfinite().all())]
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Initialisers, and what constants among the nodes hold."""
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
 
 
 def _constant_problems(name: str, came: Array) -> list[str]:

@@ -64,6 +64,14 @@ def swap_outputs(model: ModelProto) -> None:
         node.input.extend(read)
 
 
+def hide_weights(model: ModelProto) -> None:
+    """Other weights in a constant among the nodes, under the output of which nothing shows."""
+    tensor = next(each for each in model.graph.initializer if "decoder.weight" in each.name)
+    other = numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(1e-7), tensor.name)
+    model.graph.initializer.remove(tensor)
+    model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=other))
+
+
 def fix_batch(model: ModelProto) -> None:
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 2
@@ -142,6 +150,7 @@ MUTATIONS = {
         lambda model: model.graph.initializer.append(numpy_helper.from_array(np.ones(100, np.float32), "stranger")),
         "weights",
     ),
+    "weights in a constant": ("ae", "decode", hide_weights, "weights"),
     "swapped outputs": ("multitask", "encode", swap_outputs, "numbers"),
     "wrong scale": ("ae", "encode", set_initialiser("scalar_tensor", lambda _: np.float32(256)), "numbers"),
     "shifted images": ("ae", "decode", shift_output(1e-3), "numbers"),

@@ -1,0 +1,89 @@
+import networks
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from bundle.graph import read_graph
+from export import gate, graphs, interface, signatures
+from export.isolation import Isolation
+from export.selftest import outputs
+from export.signatures import Method
+from export.weights import weight_problems
+
+
+def method_of(network: nn.Module, name: str) -> Method:
+    return next(each for each in signatures.methods(network) if each.name == name)
+
+
+def built(network: nn.Module, name: str) -> bytes:
+    return graphs.build(method_of(network, name), interface.signature(name, signatures.facts(network)))
+
+
+@pytest.fixture(scope="module")
+def normed() -> networks.Network:
+    """A decoder with weight norm, an encoder with spectral norm."""
+    network = networks.weighted(networks.Autoencoder((8, 8, 1)))
+    parametrizations.weight_norm(network.decoder)
+    parametrizations.spectral_norm(network.encoder[1])
+    network.decoder.parametrizations.weight.original0.data.mul_(1.5)
+    return network.eval()
+
+
+def test_parametrisations_are_computed_once_and_for_all(normed: networks.Network, apart: Isolation) -> None:
+    folded = graphs.folded(normed)
+    assert set(dict(folded.named_parameters())) == {
+        "decoder.weight",
+        "decoder.bias",
+        "encoder.1.weight",
+        "encoder.1.bias",
+    }
+    graph = built(folded, "reconstruct")
+    assert weight_problems(graph, folded) == []
+    assert {name for _, name in read_graph(graph).operators} <= {
+        "Cast",
+        "Div",
+        "Gemm",
+        "Mul",
+        "ReduceMean",
+        "Relu",
+        "Reshape",
+        "Sigmoid",
+        "Sub",
+        "Transpose",
+    }
+    images = networks.blobs(5, (8, 8, 1))
+    came = apart.run(outputs, graph, [{"images": images}])[0]["reconstructions"]
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        wanted = normed.decode(normed.encode(pixels)).sigmoid().permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(came, wanted, atol=1e-6)
+
+
+def test_folding_leaves_the_network_alone(normed: networks.Network) -> None:
+    before = {name: value.clone() for name, value in normed.state_dict().items()}
+    graphs.folded(normed)
+    assert before.keys() == normed.state_dict().keys()
+    assert all(torch.equal(value, normed.state_dict()[name]) for name, value in before.items())
+
+
+def test_two_builds_are_the_same_bytes_without_a_trace_of_the_machine() -> None:
+    network = networks.weighted(networks.Denoiser((8, 8, 1)))
+    first, second = built(network, "denoise"), built(network, "denoise")
+    assert first == second
+    model = onnx.load_model_from_string(first)
+    assert not model.metadata_props
+    assert not model.graph.metadata_props
+    assert all(not node.metadata_props and not node.doc_string for node in model.graph.node)
+    assert b".py" not in first
+
+
+@pytest.mark.parametrize("image_shape", [(4, 4, 1), (12, 8, 3), (32, 32, 3)])
+def test_any_size_and_colour(image_shape: tuple[int, int, int], apart: Isolation) -> None:
+    network = networks.weighted(networks.Denoiser(image_shape))
+    images = networks.blobs(3, image_shape).astype(np.float32) / 255
+    came = apart.run(outputs, built(network, "denoise"), [{"images": images}])[0]["denoised"]
+    exact, signature = gate.exact_methods(network)[0]
+    np.testing.assert_allclose(came, gate.answer(exact, images, signature)["denoised"], atol=1e-5)
