@@ -51,20 +51,20 @@ def _by_class(axis: mpl.axes.Axes, plane: np.ndarray, labels: np.ndarray, classe
     axis.legend(frameon=False, markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def plane(name: str, model: Network, latents: LatentStatistics) -> Figure:
+def plane(name: str, dataset: Dataset, model: Network) -> Figure:
     """What a two-dimensional code decodes to, on a grid of equal probability."""
     positions = norm.ppf(PROBABILITIES)
     if isinstance(model, VariationalAutoencoder):
         across, down = positions, positions[::-1]
     else:
-        # A plain code has no prior: the grid spans the codes as a normal distribution would.
-        spread = np.sqrt(np.diag(latents.covariance))
-        across, down = (latents.mean[:, np.newaxis] + spread[:, np.newaxis] * [positions, positions[::-1]]).tolist()
+        # A plain code has no prior: the grid follows the codes themselves.
+        codes = evaluate.all_codes(model, dataset.test)
+        across, down = np.quantile(codes[:, 0], PROBABILITIES), np.quantile(codes[:, 1], PROBABILITIES)[::-1]
     grid = np.array([[x, y] for y in down for x in across], np.float32)
     pictures = _decode(model, grid)
     figure = Figure(figsize=(7.5, 7.8), layout="constrained")
     show(figure.subplots(), np.concatenate([strip(row) for row in np.split(pictures, GRID)]))
-    figure.suptitle(f"{name}: the decoded plane, 5 % to 95 % of each latent, in steps of equal probability")
+    figure.suptitle(f"{name}: the decoded plane\n5 % to 95 % of each latent, in steps of equal probability")
     return figure
 
 

@@ -41,7 +41,7 @@ def figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint
     if trained.model.latent_size >= PLANE:
         yield "latents", latent_plots.scatter(config.name, dataset, trained, trained.latents)
     if trained.model.latent_size == PLANE:
-        yield "plane", latent_plots.plane(config.name, trained.model, trained.latents)
+        yield "plane", latent_plots.plane(config.name, dataset, trained.model)
     if isinstance(trained.model, VariationalAutoencoder):
         yield "kl", latent_plots.divergences(config.name, dataset, trained.model)
 
