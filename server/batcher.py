@@ -65,6 +65,7 @@ class Batcher:
         self._failed = failed
         self._traced = traced
         self._running = 0
+        self._busy = 0
         self._scheduled = False
         self._grown = threading.Condition(backlog.lock)
         self._window_end = 0.0
@@ -173,12 +174,20 @@ class Batcher:
     def _run_batch(self) -> None:
         now = time.monotonic()
         with self._backlog.lock:
-            slices, expired = self.queue.take(now)
+            slices, expired = self.queue.take(now, self._fair_share())
+            self._busy += 1
         for entry, rows in expired:
             self._observer.dropped("deadline", rows)
             entry.call.fail(DeadlineError("The deadline has passed while the request waited."))
         if slices:
             self._run(slices, now)
+        with self._backlog.lock:
+            self._busy -= 1
+
+    def _fair_share(self) -> int:
+        """Rows that leave as much for every other run that could begin now, but no run too small to be worth it."""
+        idle = self.plan.concurrent_runs - self._busy
+        return max(-(-self.queue.rows // idle), self.plan.shared_rows)
 
     def _run(self, slices: list[Slice], started: float) -> None:
         batch = self._assemble(slices)

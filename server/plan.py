@@ -9,7 +9,7 @@ from server.config import BatchingConfig
 # A larger batch must save this share of the time per row to be worth its latency …
 _WORTHWHILE = 0.15
 # … but a run shorter than this is all overhead.
-_SHORT_RUN_SECONDS = 0.002
+_SHORT_RUN_SECONDS = 0.001
 # … and no run should keep others waiting this long, if it can be smaller.
 _LONG_RUN_SECONDS = 0.010
 # A second concurrent run pays only where the graph outweighs what two threads cost each other.
@@ -18,9 +18,14 @@ _CONCURRENT_RUN_SECONDS = 0.0001
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows of a run at most, runs at a time, on which thread, and how long a batch may wait to fill."""
+    """How a graph is run.
+
+    Rows of a run at most, and as few as a run may have when several could share what waits; runs at a time; on the
+    transport's thread or on workers; how long a batch may wait to fill.
+    """
 
     max_rows: int
+    shared_rows: int
     concurrent_runs: int
     inline: bool
     max_delay_seconds: float
@@ -32,10 +37,11 @@ def choose(seconds: Mapping[int, float], config: BatchingConfig, cores: int) -> 
     rows = min(config.max_batch_rows, max(seconds)) if config.max_batch_rows else _best_rows(seconds)
     nearest = max((size for size in seconds if size <= rows), default=min(seconds))
     quick = min(seconds.values()) * 1e6 <= config.inline_run_microseconds and not config.max_queue_delay_ms
-    runs = config.concurrent_runs or (cores if min(seconds.values()) >= _CONCURRENT_RUN_SECONDS else 1)
+    several = not quick and min(seconds.values()) >= _CONCURRENT_RUN_SECONDS
     return Plan(
         max_rows=rows,
-        concurrent_runs=runs,
+        shared_rows=min(_efficient(seconds)[0], rows),
+        concurrent_runs=config.concurrent_runs or (cores if several else 1),
         inline=quick,
         max_delay_seconds=config.max_queue_delay_ms / 1000,
         seconds_per_row=seconds[nearest] / nearest,
@@ -44,10 +50,15 @@ def choose(seconds: Mapping[int, float], config: BatchingConfig, cores: int) -> 
 
 def _best_rows(seconds: Mapping[int, float]) -> int:
     """The smallest batch that is nearly as fast a row as any, between too short a run and too long a one."""
+    good = _efficient(seconds)
+    return next((rows for rows in good if seconds[rows] >= _SHORT_RUN_SECONDS), good[-1])
+
+
+def _efficient(seconds: Mapping[int, float]) -> list[int]:
+    """Batch sizes that are nearly as fast a row as any, none of them too long a run; ascending."""
     sizes = [rows for rows in sorted(seconds) if seconds[rows] <= _LONG_RUN_SECONDS] or [min(seconds)]
     best = min(seconds[rows] / rows for rows in sizes)
-    good = [rows for rows in sizes if seconds[rows] / rows <= best * (1 + _WORTHWHILE)]
-    return next((rows for rows in good if seconds[rows] >= _SHORT_RUN_SECONDS), sizes[-1])
+    return [rows for rows in sizes if seconds[rows] / rows <= best * (1 + _WORTHWHILE)]
 
 
 def cores() -> int:

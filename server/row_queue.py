@@ -111,12 +111,15 @@ class RowQueue:
             heapify(self._heap)
         return rows
 
-    def take(self, now: float) -> tuple[list[Slice], list[tuple[Entry, int]]]:
-        """Rows for one run, and the entries that came up too late with the rows that they had waiting."""
+    def take(self, now: float, enough: int) -> tuple[list[Slice], list[tuple[Entry, int]]]:
+        """Rows for one run, and the entries that came up too late with the rows that they had waiting.
+
+        The run has `enough` rows when there are so many, a few more where a request should not be split.
+        """
         slices: list[Slice] = []
         expired: list[tuple[Entry, int]] = []
         room = self._max_rows
-        while room and self._heap:
+        while self._max_rows - room < enough and room and self._heap:
             entry = self._heap[0][2]
             if entry.dropped:
                 heappop(self._heap)

@@ -74,6 +74,7 @@ class Desk:
             "max_rows": 4,
             "concurrent_runs": 1,
             "inline": False,
+            "shared_rows": 1,
             "max_delay_seconds": 0,
             "seconds_per_row": 0.01,
         }
@@ -173,6 +174,25 @@ def test_two_runs_at_a_time_where_they_are_allowed() -> None:
     assert not desk.session.started.acquire(timeout=0.05)
     desk.finish()
     assert len(desk.session.threads) == 2
+
+
+def test_what_waits_is_shared_among_idle_runs() -> None:
+    desk = Desk(concurrent_runs=2, max_delay_seconds=0.2, max_rows=8)
+    for number in range(4):
+        desk.submit(str(number), number)
+    for _ in range(2):
+        assert desk.session.started.acquire(timeout=10)
+    desk.finish()
+    assert sorted(desk.session.batches) == [[0, 1], [2, 3]]
+
+
+def test_runs_too_small_to_be_worth_it_are_not_shared() -> None:
+    desk = Desk(concurrent_runs=2, max_delay_seconds=0.2, max_rows=8, shared_rows=4)
+    desk.session.gate.set()
+    for number in range(4):
+        desk.submit(str(number), number)
+    desk.finish()
+    assert desk.session.batches == [[0, 1, 2, 3]]
 
 
 def test_cancelled_rows_never_run(desk: Desk) -> None:

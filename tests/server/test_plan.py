@@ -12,13 +12,13 @@ CONVOLUTIONAL = {1: 216e-6, 4: 800e-6, 8: 1592e-6, 16: 3180e-6, 32: 6350e-6, 64:
 
 def test_a_dense_graph_runs_inline_in_large_batches() -> None:
     plan = choose(DENSE, BatchingConfig(), cores=2)
-    assert (plan.inline, plan.concurrent_runs, plan.max_rows) == (True, 1, 1024)
+    assert (plan.inline, plan.concurrent_runs, plan.max_rows, plan.shared_rows) == (True, 1, 1024, 256)
     assert plan.seconds_per_row == pytest.approx(942e-6 / 1024)
 
 
 def test_a_convolutional_graph_runs_on_workers_in_small_batches() -> None:
     plan = choose(CONVOLUTIONAL, BatchingConfig(), cores=2)
-    assert (plan.inline, plan.concurrent_runs, plan.max_rows) == (False, 2, 16)
+    assert (plan.inline, plan.concurrent_runs, plan.max_rows, plan.shared_rows) == (False, 2, 8, 1)
 
 
 def test_a_run_that_is_always_long_takes_one_row() -> None:
