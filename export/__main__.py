@@ -9,6 +9,7 @@ python -m export table REPOSITORY                the published table of sizes, d
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -100,7 +101,7 @@ def _import(given: list[str]) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help="encoder.onnx, decoder.onnx, … or encode=FILE, …")
     parser.add_argument("--labels", default="", metavar="A,B,…", help="names of the classes of a classifier")
     parser.add_argument("--image-shape", type=_image_shape, metavar="HxWxC", help="where the files leave it open")
-    _add_place(parser)
+    _add_place(parser, recipe=False)
     options = parser.parse_args(given)
     from export import importer  # noqa: PLC0415
 
@@ -112,9 +113,10 @@ def _import(given: list[str]) -> int:
 
 
 def _image_shape(text: str) -> tuple[int, int, int]:
-    height, width, channels = map(int, text.split("x"))
-    if min(height, width) < 1 or channels not in {1, 3}:
-        raise ValueError(text)
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([13])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"wanted height, width and 1 or 3 channels as in 28x28x1, got {text!r}")
+    height, width, channels = map(int, match.groups())
     return height, width, channels
 
 
@@ -126,9 +128,9 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
     )
 
 
-def _add_place(parser: argparse.ArgumentParser) -> None:
+def _add_place(parser: argparse.ArgumentParser, *, recipe: bool = True) -> None:
     parser.add_argument("--repository", type=Path, required=True, metavar="DIR", help="the model repository")
-    parser.add_argument("--name", help="of the model; the recipe's unless given")
+    parser.add_argument("--name", required=not recipe, help="of the model" + ("; the recipe's unless given" * recipe))
     parser.add_argument("--version", type=int, help="a number from 1; the next free one unless given")
     parser.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this elliptic-curve key")
 

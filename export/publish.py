@@ -47,6 +47,11 @@ class Place:
             raise self.taken(self.version)
         if self.repository.exists() and not self.repository.is_dir():
             raise InputError(f"wanted a folder as repository, {self.repository} is a file")
+        existing = next(
+            each for each in (self.repository.absolute(), *self.repository.absolute().parents) if each.exists()
+        )
+        if existing.is_dir() and not os.access(existing, os.W_OK):
+            raise InputError(f"wanted a folder that can be written, {existing} cannot: choose another --repository")
         self.signer()
 
     def signer(self) -> Callable[[Path], None] | None:

@@ -232,6 +232,13 @@ def test_bad_input_is_exit_code_2(
     assert not (tmp_path / "models").exists()
 
 
-def test_a_name_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["import", str(encoder(tmp_path)), "--repository", str(tmp_path / "models")]) == 2
-    assert "give --name" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"), [([], "--name"), (["--name", "a", "--image-shape", "28x28"], "as in 28x28x1")]
+)
+def test_bad_usage_is_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["import", str(encoder(tmp_path)), "--repository", str(tmp_path / "models"), *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err

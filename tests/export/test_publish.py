@@ -1,3 +1,4 @@
+import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,15 @@ def test_a_repository_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="cannot write"):
         publish(Place(tmp_path / "file" / "below", "ae", None), CONTENTS, describe)
     assert everything(tmp_path) == ["file"]
+
+
+def test_a_repository_that_cannot_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    # Root may write anywhere but there.
+    folder = Path("/proc/sys") if os.access(tmp_path, os.W_OK) else tmp_path
+    with pytest.raises(InputError, match="can be written"):
+        Place(folder / "models", "ae").check()
+    tmp_path.chmod(0o700)
 
 
 @pytest.mark.parametrize("name", ["", "A", "a/b", "..", "-a", "a_b"])
