@@ -82,7 +82,7 @@ def h2load(address: str, target: Target, load: Load, seconds: float) -> Answers:
     """
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
-        body.write_bytes(_framed(target.body) if target.content_type == GRPC else target.body)
+        body.write_bytes(framed(target.body) if target.content_type == GRPC else target.body)
         told = _run(
             [
                 "h2load",
@@ -111,7 +111,7 @@ def _shape(target: Target, load: Load) -> list[str]:
     ]
 
 
-def _framed(message: bytes) -> bytes:
+def framed(message: bytes) -> bytes:
     """A gRPC frame: not compressed, the length, the message."""
     return b"\0" + len(message).to_bytes(FRAME_BYTES - 1, "big") + message
 
