@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ _TIMED_RUNS = 3
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
+class LoadStoppedError(Exception):
+    """The server is closing."""
+
+
 class Loader:
     """Makes served models."""
 
@@ -58,22 +62,33 @@ class Loader:
         self._metrics = metrics
         self._tracer = tracer
 
-    def load(self, repository: Path, name: str, version: int, failed: Callable[[BaseException], None]) -> ServedModel:
+    def load(
+        self,
+        repository: Path,
+        name: str,
+        version: int,
+        failed: Callable[[BaseException], None],
+        stopping: Callable[[], bool],
+    ) -> ServedModel:
         """Load, check and warm up one version; `failed` is told when one of its sessions stops working.
 
         Raises:
+            LoadStoppedError: `stopping` has become true.
             BundleError: it is not what it claims to be, or does not give its golden outputs.
             DeviceError: the provider cannot be had.
         """
         started = time.monotonic()
         result = "invalid"
         try:
-            parts = self._read(layout.version_folder(repository, name, version), name, version)
+            parts = self._read(layout.version_folder(repository, name, version), name, version, stopping)
             result = "self_test_failed"
-            self._self_test(parts)
+            self._self_test(parts, stopping)
             result = "warm_up_failed"
-            served = self._serve(parts, failed)
+            served = self._serve(parts, failed, stopping)
             result = "ok"
+        except LoadStoppedError:
+            result = "stopped"
+            raise
         except DeviceError:
             result = "device_failed"
             raise
@@ -82,7 +97,7 @@ class Loader:
             self._metrics.models.load_seconds.labels(name).observe(time.monotonic() - started)
         return served
 
-    def _read(self, folder: Path, name: str, version: int) -> Parts:
+    def _read(self, folder: Path, name: str, version: int, stopping: Callable[[], bool]) -> Parts:
         model = layout.read_model(folder)
         if (model.name, model.version) != (name, str(version)):
             raise BundleError(f"{folder}: wanted model {name} version {version}, got {model.name} {model.version}")
@@ -96,12 +111,12 @@ class Loader:
         check_statistics(model, statistics)
         sessions = {
             signature.name: Session.open(signature, files[signature.file], self._provider, self._config)
-            for signature in model.signatures
+            for signature in _unless(stopping, model)
         }
         return Parts(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, sessions, max(opsets))
 
-    def _self_test(self, parts: Parts) -> None:
-        for signature in parts.model.signatures:
+    def _self_test(self, parts: Parts, stopping: Callable[[], bool]) -> None:
+        for signature in _unless(stopping, parts.model):
             error = replay(signature, parts.sessions[signature.name], parts.golden)
             labels = (parts.model.name, parts.model.version, signature.name)
             self._metrics.models.self_test.labels(*labels).set(error)
@@ -110,11 +125,13 @@ class Loader:
         if parts.golden.sample_case is not None:
             replay_sample(parts, parts.golden.sample_case)
 
-    def _serve(self, parts: Parts, failed: Callable[[BaseException], None]) -> ServedModel:
+    def _serve(
+        self, parts: Parts, failed: Callable[[BaseException], None], stopping: Callable[[], bool]
+    ) -> ServedModel:
         model, statistics = parts.model, parts.statistics
         backlog = Backlog(self._config.max_queue_rows)
         batchers: dict[str, Batcher] = {}
-        for signature in model.signatures:
+        for signature in _unless(stopping, model):
             session = parts.sessions[signature.name]
             plan = choose(_warm_up(session, _buckets(signature)), self._config, cores())
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
@@ -135,6 +152,14 @@ class Loader:
         if self._tracer is None:
             return None
         return partial(self._tracer.ran, Graph(model.name, model.version, signature))
+
+
+def _unless(stopping: Callable[[], bool], model: Model) -> Iterator[Signature]:
+    """Signatures of a model, until the server closes."""
+    for signature in model.signatures:
+        if stopping():
+            raise LoadStoppedError
+        yield signature
 
 
 def announce(metrics: Metrics, served: ServedModel) -> None:

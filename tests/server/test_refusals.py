@@ -1,0 +1,114 @@
+"""Models that do not load, and what their trouble may and may not touch."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from autoencoder.v1 import autoencoder_pb2 as pb
+from onnx import helper, numpy_helper
+
+from server.refusals import Refusals, fingerprint_of, is_transient
+from server.session import DeviceError
+
+from .conftest import Served, copy_version, images, metric, serving, write_graph
+from .test_repository import FAST_POLL, fragile, readyz, until, version
+
+LOADS = "autoencoder_model_loads_total"
+EMPTY: frozenset = frozenset()
+
+
+def write_graph_that_fails_on_zeros(repository: Path, name: str) -> None:
+    """Passes its self-test, whose pixels are not all 0; fails at its warm-up with an error of onnxruntime's own."""
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["highest"], keepdims=0),
+        helper.make_node("Ceil", ["highest"], ["whole"]),
+        helper.make_node("Sub", ["one", "whole"], ["rest"]),
+        helper.make_node("Cast", ["rest"], ["index"], to=7),
+        helper.make_node("Gather", ["zero", "index"], ["nothing"]),
+        helper.make_node("Add", ["images", "nothing"], ["denoised"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.float32(1), "one"),
+        numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
+    ]
+    write_graph(repository, name, 1, nodes, constants)
+
+
+def code(served: Served, name: str) -> grpc.StatusCode | None:
+    failure = served.stub.GetModel.future(pb.GetModelRequest(model_name=name), timeout=10).exception()
+    return None if failure is None else failure.code()
+
+
+def test_no_bundle_stops_those_after_it(repository: Path) -> None:
+    write_graph_that_fails_on_zeros(repository, "a-broken")
+    copy_version(repository, "fc-ae", 1)
+    (copy_version(repository, "denoiser", 1) / "notes.txt").symlink_to("nowhere")
+    with serving(repository, **FAST_POLL) as served:
+        assert version(served) == "1"
+        assert code(served, "a-broken") is grpc.StatusCode.UNAVAILABLE
+        assert "onnxruntime" not in readyz(served)[1]
+        copy_version(repository, "fc-ae", 2)
+        until(lambda: version(served) == "2")
+        assert metric(served, LOADS, model="a-broken") == 1
+        assert metric(served, LOADS, model="a-broken", result="warm_up_failed") == 1
+
+
+def test_trouble_with_the_disk_is_no_verdict_on_the_bundle(repository: Path) -> None:
+    file = copy_version(repository, "fc-ae", 1) / "decode.onnx"
+    whole = file.read_bytes()
+    file.unlink()
+    file.symlink_to(file.name)
+    with serving(repository, poll_seconds=0) as served:
+        assert readyz(served)[0] == 503
+        until(lambda: metric(served, LOADS, model="fc-ae", result="invalid") == 2)
+        file.unlink()
+        file.write_bytes(whole)
+        until(lambda: readyz(served)[0] == 200)
+
+
+def test_causes_of_a_failed_load() -> None:
+    wrapped = RuntimeError("the graph is refused")
+    wrapped.__cause__ = RuntimeError("BFCArena: Failed to allocate memory for requested buffer of size 64")
+    assert all(map(is_transient, (wrapped, MemoryError(), DeviceError("gone"), OSError(5, "I/O error"))))
+    assert not any(map(is_transient, (FileNotFoundError(2, "none"), ValueError("shape"), RuntimeError("bad node"))))
+
+
+def test_retries_come_ever_less_often(tmp_path: Path) -> None:
+    refusals, key = Refusals(), ("a", 1)
+    waits = []
+    for _ in range(9):
+        refusals.add(key, EMPTY, MemoryError())
+        waits.append(refusals.seconds_to_next())
+    assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60], abs=0.1)
+    assert refusals.stands(key, fingerprint_of(tmp_path))
+    refusals.keep("a", {2})
+    assert refusals.seconds_to_next() is None
+
+
+def test_a_dead_session_is_made_anew_once_however_many_requests_it_failed(repository: Path) -> None:
+    fragile(repository, "fragile")
+    bad = np.ones((1, 32, 32, 1), np.float32)
+    with serving(repository, transport="grpcio", poll_seconds=0, max_batch_rows=1) as served:
+        stop = threading.Event()
+        # The thread that loads is busy while the failures come in.
+        served.app.repository._jobs.put(lambda: stop.wait(10))
+        request = pb.DenoiseRequest(model_name="fragile", images=images(bad))
+        calls = [served.stub.Denoise.future(request, timeout=20) for _ in range(10)]
+        assert {call.exception().code() for call in calls} == {grpc.StatusCode.INTERNAL}
+        stop.set()
+        served.app.repository.load("fragile")
+        assert metric(served, LOADS, model="fragile", result="ok") == 2
+
+
+def test_a_broken_model_deleted_from_disk_is_not_found(repository: Path) -> None:
+    copy_version(repository, "fc-ae", 1)
+    broken = copy_version(repository, "vae", 1)
+    (broken / "golden.npz").write_bytes(b"")
+    with serving(repository, **FAST_POLL) as served:
+        assert code(served, "vae") is grpc.StatusCode.UNAVAILABLE
+        shutil.rmtree(repository / "vae")
+        until(lambda: code(served, "vae") is grpc.StatusCode.NOT_FOUND)
+        assert readyz(served) == (200, "1 versions serve\n")
