@@ -10,7 +10,7 @@ DATA ?= digits
 .PHONY: help setup clients demo serve test check wire proto clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/dev  ## install everything a developer needs into .venv
 
@@ -69,6 +69,8 @@ endif
 
 proto: $(VENV)/dev  ## regenerate the stubs from the .proto files
 	$(BIN)/python proto/generate.py
+
+include bench/bench.mk
 
 clean:  ## remove what make has made
 	rm -rf $(VENV) runs models build
