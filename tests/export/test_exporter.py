@@ -1,0 +1,66 @@
+import dataclasses
+
+import networks
+import numpy as np
+import pytest
+
+from bundle.layout import describe_files
+from export import exporter
+from export.errors import GateError
+from export.exporter import Candidate, assemble, check_reproducible, in_fewer_bits
+from export.isolation import Isolation
+from training.checkpoint import Checkpoint
+from training.data import Split
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Checkpoint:
+    """A VAE without latent statistics, of colour images."""
+    network = networks.weighted(networks.VariationalAutoencoder((6, 6, 3)))
+    meta = {"name": "tiny", "metrics": {"kl": 1, "nan": np.nan}, "data": {"name": "blobs"}}
+    return Checkpoint(network, meta, Split(networks.blobs(32, (6, 6, 3)), None), None)
+
+
+@pytest.fixture(scope="module")
+def candidate(loaded: Checkpoint) -> Candidate:
+    return assemble(loaded, "ab" * 32)
+
+
+def test_a_candidate_holds_all_that_is_hashed(candidate: Candidate) -> None:
+    assert sorted(candidate.contents) == ["decode.onnx", "encode.onnx", "golden.npz", "reconstruct.onnx"]
+    assert list(candidate.model.files) == describe_files(candidate.contents)
+    assert list(candidate.model.methods) == ["Encode", "Decode", "Reconstruct", "Sample", "Interpolate"]
+    assert dict(candidate.model.metrics) == {"kl": 1.0}
+    assert candidate.model.provenance["weights_sha256"] == "ab" * 32
+    assert candidate.model.provenance["precision"] == "float32"
+    assert candidate.golden.sample_case is not None
+
+
+@pytest.mark.parametrize("name", ["encode.onnx", "golden.npz"])
+def test_a_second_export_of_other_bytes_is_refused(name: str, candidate: Candidate) -> None:
+    check_reproducible(candidate, candidate)
+    other = dataclasses.replace(candidate, contents=candidate.contents | {name: candidate.contents[name] + b" "})
+    with pytest.raises(GateError, match=name) as refusal:
+        check_reproducible(candidate, other)
+    assert refusal.value.check == "reproducibility"
+
+
+def test_a_second_export_of_another_description_is_refused(candidate: Candidate) -> None:
+    other = exporter.Model()
+    other.CopyFrom(candidate.model)
+    other.provenance["seed"] = "1"
+    with pytest.raises(GateError, match=r"model\.json"):
+        check_reproducible(candidate, dataclasses.replace(candidate, model=other))
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_variant_describes_itself(
+    precision: exporter.Precision, candidate: Candidate, loaded: Checkpoint, apart: Isolation
+) -> None:
+    variant = in_fewer_bits(candidate, precision, loaded.latents, apart)
+    assert variant.model.provenance["precision"] == precision
+    assert list(variant.model.files) == describe_files(variant.contents)
+    assert variant.contents["golden.npz"] == candidate.contents["golden.npz"]
+    assert variant.contents["encode.onnx"] != candidate.contents["encode.onnx"]
+    assert list(variant.model.signatures) == list(candidate.model.signatures)
+    check_reproducible(variant, in_fewer_bits(candidate, precision, loaded.latents, apart))
