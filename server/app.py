@@ -59,7 +59,7 @@ class App:
         self._config = config
         self._readiness = ReadinessCheck(self.table, strict=config.strict_readiness)
         self._health = HealthService()
-        self._dispatcher = Dispatcher(config.heavy_threads, config.worker_niceness)
+        self._dispatcher = Dispatcher(config.heavy_threads)
         self._gate = Gate(config.token_file)
         self._signatures = SignatureCheck(config.require_signature)
         self._tracer = open_tracer(config.otlp_endpoint, config.trace_sample_ratio)

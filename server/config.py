@@ -132,7 +132,6 @@ class Config(  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic m
     )
     io_threads: NonNegativeInt = Field(0, description="threads of the native transport; 0: half the cores, 4 at most")
     heavy_threads: PositiveInt = Field(2, description="threads that decode images and large messages")
-    worker_niceness: Annotated[int, Field(ge=0, le=19)] = Field(0, description="niceness of threads with slow work")
 
     @field_validator("versions")
     @classmethod

@@ -1,7 +1,5 @@
 """Which thread does what: quick graphs on the thread that hands in the rows, everything slow on workers."""
 
-import os
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,10 +25,10 @@ class Dispatcher:
     which is what makes batches.
     """
 
-    def __init__(self, heavy_threads: int, niceness: int) -> None:
+    def __init__(self, heavy_threads: int) -> None:
         self._ready: deque[InlineWork] = deque()
-        self._runs = ThreadPoolExecutor(_MAX_RUN_THREADS, "run", initializer=_be_nice, initargs=(niceness,))
-        self._heavy = ThreadPoolExecutor(heavy_threads, "heavy", initializer=_be_nice, initargs=(niceness,))
+        self._runs = ThreadPoolExecutor(_MAX_RUN_THREADS, "run")
+        self._heavy = ThreadPoolExecutor(heavy_threads, "heavy")
 
     def add_ready(self, work: InlineWork) -> None:
         """Note that a quick graph has rows."""
@@ -61,9 +59,3 @@ class Dispatcher:
         job()
         while self.run_ready():
             pass
-
-
-def _be_nice(niceness: int) -> None:
-    """Let transports go first: on Linux niceness belongs to the thread."""
-    if niceness and hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

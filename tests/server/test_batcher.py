@@ -79,7 +79,7 @@ class Desk:
             "seconds_per_row": 0.01,
         }
         self.book, self.session = Book(), Doubling()
-        self.dispatcher = Dispatcher(1, 0)
+        self.dispatcher = Dispatcher(1)
         self.backlog = Backlog(100)
         self.plan = Plan(**(planned | plan))
         self.batcher = self.another()
