@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition(": ")[2])
     parser.add_argument("--rounds", type=int, default=5, help="of every server in every table")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a round")
+    parser.add_argument("--tries", type=int, default=4, help="of a round that others disturb")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="servers whose name holds one of these")
     parser.add_argument(
         "--works", nargs="*", default=[], metavar="WORK", help="kinds of work whose name holds one of these"
@@ -100,7 +102,7 @@ def plan(work: Mapping[str, Work], options: argparse.Namespace) -> Iterator[Seri
 def measure(series: Series, running: Sequence[Running], options: argparse.Namespace) -> Iterator[Result]:
     """Measures one series and tells it at once."""
     print(f"\n{series.work.name}, {series.load}, {series.client}", flush=True)
-    for result in rounds.run(series, running, options.rounds, options.seconds):
+    for result in rounds.run(series, running, options.rounds, options.seconds, options.tries):
         for failure in result.failures:
             print(f"  {result.server}: a round failed: {failure}", flush=True)
         if not result.rounds:
@@ -138,6 +140,8 @@ def _setting(options: argparse.Namespace) -> dict[str, object]:
         "rounds": options.rounds,
         "seconds": options.seconds,
         "quiet_cores": rounds.QUIET_CORES,
+        "tries": options.tries,
+        "niceness": os.nice(0),
     }
 
 

@@ -13,7 +13,6 @@ from bench.targets import Work
 
 # A round is spoiled when others kept more than this many cores busy; it is then tried again, and again.
 QUIET_CORES = 0.15
-TRIES = 4
 PAUSE_SECONDS = 0.3
 WARM_UP_SECONDS = 0.5
 
@@ -65,7 +64,7 @@ class Result:
         return min(values), max(values)
 
 
-def run(series: Series, running: Sequence[Running], rounds: int, seconds: float) -> Iterator[Result]:
+def run(series: Series, running: Sequence[Running], rounds: int, seconds: float, tries: int) -> Iterator[Result]:
     """Measures all servers that can do the work, in turn, `rounds` times."""
     able = [each for each in running if each.server.can(series.work, series.client)]
     results = {
@@ -76,21 +75,21 @@ def run(series: Series, running: Sequence[Running], rounds: int, seconds: float)
         _try(series, each, WARM_UP_SECONDS, results[each.address])
     for turn in range(rounds):
         for each in (*able[turn % len(able) :], *able[: turn % len(able)]):
-            if measured := _quiet(series, each, seconds, results[each.address]):
+            if measured := _quiet(series, each, seconds, tries, results[each.address]):
                 results[each.address].rounds.append(measured)
     yield from results.values()
 
 
-def _quiet(series: Series, running: Running, seconds: float, result: Result) -> Round | None:
+def _quiet(series: Series, running: Running, seconds: float, tries: int, result: Result) -> Round | None:
     """The first undisturbed round of a few, else the least disturbed one: chosen by disturbance, never by speed."""
-    tries: list[Round] = []
-    for _ in range(TRIES):
+    taken: list[Round] = []
+    for _ in range(tries):
         if measured := _try(series, running, seconds, result):
-            tries.append(measured)
+            taken.append(measured)
             if measured.foreign_cores <= QUIET_CORES:
                 break
         sleep(PAUSE_SECONDS)
-    return min(tries, key=lambda each: each.foreign_cores, default=None)
+    return min(taken, key=lambda each: each.foreign_cores, default=None)
 
 
 def _try(series: Series, running: Running, seconds: float, result: Result) -> Round | None:

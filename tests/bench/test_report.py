@@ -33,6 +33,8 @@ TOLD = {
     "rounds": 3,
     "seconds": 1.0,
     "quiet_cores": 0.15,
+    "tries": 4,
+    "niceness": 0,
     "limits": {goals.ONE: 50000.0},
     "servers": [
         {"name": name, "note": "n", "start_seconds": 0.5, "idle_mib": 90, "resident_mib": 95, "proportional_mib": 80}
