@@ -24,6 +24,13 @@ def main() -> int:
     except (ValidationError, SettingsError) as error:
         print(f"python -m server: {explain(error)}", file=sys.stderr)
         return 2
+    if not config.repository.is_dir():
+        print(
+            f"python -m server: --repository: wanted a folder of models, which may be empty, got {config.repository}, "
+            "which is none: create it or name another",
+            file=sys.stderr,
+        )
+        return 2
     start_log(config.log_level, config.log_format)
     return _serve(config)
 
@@ -39,16 +46,19 @@ def _serve(config: Config) -> int:
     from server.transport import BindError  # noqa: PLC0415
 
     stop = threading.Event()
+    if hasattr(signal, "SIGHUP"):
+        # Nothing has been read yet that could be read anew.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _calling(stop.set))
     try:
         app = App(config)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, _calling(app.reload))
         line = app.start()
     except (BindError, DeviceError, KeyFileError, RestError, TlsError, TokenFileError, TracingError) as error:
         print(f"python -m server: {error}", file=sys.stderr)
         return 1
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, _calling(app.reload))
     print(line, flush=True)
     stop.wait()
     app.stop()

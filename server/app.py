@@ -59,6 +59,8 @@ class App:
         self._config = config
         self._readiness = ReadinessCheck(self.table, strict=config.strict_readiness)
         self._health = HealthService()
+        # Each belongs to the loop of its transport.
+        self._admin_health = HealthService()
         self._dispatcher = Dispatcher(config.heavy_threads)
         self._gate = Gate(config.token_file)
         self._signatures = SignatureCheck(config.require_signature)
@@ -79,7 +81,7 @@ class App:
         self._endpoint = self._make_endpoint(model_control=config.model_control)
         self._transport = main_transport(config, self._endpoint, self._health, self._certificates)
         self._admin_endpoint = self._make_endpoint(model_control=True)
-        self._admin = admin_transport(config, self._admin_endpoint, self._certificates)
+        self._admin = admin_transport(config, self._admin_endpoint, self._admin_health, self._certificates)
         self.rest_port: int | None = None
         self._rest = None if config.rest_port is None else _rest(config, self._endpoint)
         self._stopped = threading.Event()
@@ -185,7 +187,9 @@ class App:
             raise
 
     def _tell_health(self) -> None:
-        self._health.update(self._readiness.serving((autoencoder.SERVICE, open_inference.SERVICE)))
+        serving = self._readiness.serving((autoencoder.SERVICE, open_inference.SERVICE))
+        self._health.update(serving)
+        self._admin_health.update(serving)
 
     def _flush_drift(self) -> None:
         for served in self.table.all():

@@ -120,7 +120,7 @@ class Config(  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic m
     )
     metrics_port: Port = Field(8002, description="port of /metrics, /livez and /readyz; 0 takes a free one")
     transport: Literal["auto", "native", "grpcio"] = Field(
-        "auto", description="auto is native (pygrpc-native) where it is installed, else grpcio"
+        "auto", description="auto is native (pygrpc-native) on loopback without TLS where it is installed, else grpcio"
     )
     reflection: bool = Field(default=True, description="answer gRPC server reflection")
     versions: str = Field("latest", description="versions to serve: latest, all, or a list such as 1,3")
@@ -139,6 +139,15 @@ class Config(  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic m
         if value not in {"latest", "all"} and not all(_is_version(part) for part in value.split(",")):
             raise ValueError(f"wanted latest, all, or version numbers such as 1,3, got {value!r}")
         return value
+
+    @model_validator(mode="after")
+    def _roomy(self) -> Self:
+        if self.max_queue_rows < self.max_request_rows:
+            raise ValueError(
+                f"wanted --max-queue-rows of at least --max-request-rows, {self.max_request_rows}, "
+                f"because a larger request could never be served, got {self.max_queue_rows}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _secure(self) -> Self:

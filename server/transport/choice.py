@@ -24,19 +24,22 @@ def main_transport(
 
     if not is_loopback(config.host):
         _LOGGER.warning(
-            "the native transport has no TLS, no limits on connections, their age and client pings: "
+            "the native transport has no TLS, no limits on connections, their age and client pings, and unpacks a "
+            "compressed message whole before its size is looked at, so that a small one can fill the memory: "
             "beyond loopback put a proxy before it, or use --transport grpcio"
         )
     behind = GrpcioTransport(endpoint, health, None, config, None, reflection=config.reflection)
     return NativeTransport(endpoint, behind, address, config)
 
 
-def admin_transport(config: Config, endpoint: Endpoint, certificates: Certificates | None) -> GrpcioTransport | None:
+def admin_transport(
+    config: Config, endpoint: Endpoint, health: HealthService, certificates: Certificates | None
+) -> GrpcioTransport | None:
     """The transport of the admin port, where one is asked for."""
     if config.admin_port is None:
         return None
     address = join(config.admin_host, config.admin_port)
-    return GrpcioTransport(endpoint, HealthService(), address, config, certificates, reflection=config.reflection)
+    return GrpcioTransport(endpoint, health, address, config, certificates, reflection=config.reflection)
 
 
 def join(host: str, port: int) -> str:
@@ -46,5 +49,7 @@ def join(host: str, port: int) -> str:
 
 def _wants_native(config: Config, certificates: Certificates | None) -> bool:
     if config.transport == "auto":
-        return certificates is None and importlib.util.find_spec("pygrpc_native") is not None
+        # Whoever is on this machine may have its memory; nobody else may fill it with what unpacks to gigabytes.
+        here = certificates is None and is_loopback(config.host)
+        return here and importlib.util.find_spec("pygrpc_native") is not None
     return config.transport == "native"

@@ -125,9 +125,33 @@ def test_an_empty_repository_is_not_ready_and_says_why(repository: Path) -> None
         pytest.fail("SIGHUP did not load the new model")
 
 
-def test_a_missing_repository_is_not_ready(tmp_path: Path) -> None:
-    with program("--repository", str(tmp_path / "nowhere")) as (_, _, metrics):
-        assert probe(metrics, "/readyz")[0] == 503
+def test_a_missing_repository_is_bad_usage(tmp_path: Path) -> None:
+    code, complaint = refusal("--repository", str(tmp_path / "nowhere"))
+    assert code == 2
+    assert "wanted a folder of models" in complaint
+    assert len(complaint.splitlines()) == 1
+
+
+def test_auto_is_native_on_loopback_alone() -> None:
+    for host, transport in (("127.0.0.1", "native"), ("0.0.0.0", "grpcio")):  # noqa: S104 (the point of the test)
+        with program("--repository", str(GOLDEN), "--host", host) as (_, _, metrics):
+            assert f'transport="{transport}"' in probe(metrics, "/metrics")[1]
+
+
+def test_a_hangup_during_the_start_kills_nobody() -> None:
+    command = [sys.executable, "-m", "server", "--repository", str(GOLDEN), "--port", "0", "--metrics-port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            ignored = Path(f"/proc/{process.pid}/status")
+            # As soon as the program has said what becomes of the signal.
+            while not re.search(r"^Sig(Ign|Cgt):.*[13579bdf]$", ignored.read_text(), re.MULTILINE):
+                time.sleep(0.001)
+            for _ in range(20):
+                process.send_signal(signal.SIGHUP)
+                time.sleep(0.02)
+            assert LINE.fullmatch(process.stdout.readline())
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("setting", ["--port", "--metrics-port"])
@@ -159,6 +183,7 @@ def test_cuda_without_cuda_is_refused() -> None:
         (("--repository", "x", "--device", "tpu"), {}, "'auto', 'cpu'"),
         (("--repository", "x", "--versions", "newest"), {}, "latest, all, or version numbers"),
         (("--repository", "x", "--speed", "9"), {}, "--speed"),
+        (("--repository", "x", "--max-queue-rows", "9"), {}, "--max-request-rows, 1024"),
     ],
 )
 def test_bad_settings_are_bad_usage(arguments: tuple[str, ...], environment: dict[str, str], words: str) -> None:

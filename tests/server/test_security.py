@@ -140,6 +140,8 @@ def test_the_admin_port_controls_models_and_the_other_does_not(tokens: Path, cap
             stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
             request = open_inference_pb2.RepositoryModelUnloadRequest(model_name="vae")
             assert code_of(lambda: stub.RepositoryModelUnload(request, timeout=10)) is grpc.StatusCode.UNAUTHENTICATED
+            health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+            assert health.status == health_pb2.HealthCheckResponse.SERVING
             stub.RepositoryModelUnload(request, metadata=bearer(ADMIN), timeout=10)
         left = served.stub.ListModels(pb.ListModelsRequest(), metadata=bearer(INFER), timeout=10)
         assert "vae" not in {model.name for model in left.models}

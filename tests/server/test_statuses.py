@@ -246,7 +246,7 @@ def test_limits_are_settings(repository_of_one: Path, transport: str) -> None:
 def test_a_full_queue_refuses_with_a_hint(repository: Path, transport: str) -> None:
     write_slow_denoiser(repository)
     batch = images(np.zeros((16, 32, 32, 1), np.uint8))
-    with serving(repository, transport=transport, max_queue_rows=32, max_batch_rows=1) as served:
+    with serving(repository, transport=transport, max_queue_rows=32, max_request_rows=32, max_batch_rows=1) as served:
         calls = [served.stub.Denoise.future(pb.DenoiseRequest(images=batch), timeout=60) for _ in range(12)]
         errors = [call.exception() for call in calls]
         refused = [error for error in errors if error is not None]
