@@ -21,7 +21,7 @@ _HEADER = (
     "largest distance from float64",
     "a row alone and in company",
     "ms for 1 / 8 / 64 rows",
-    "export, s",
+    "export, s (CPU s)",
 )
 _SHOWN_ROWS = (1, 8, 64)
 _KIB = 1024
@@ -57,7 +57,7 @@ def _rows(repository: Path, name: str) -> Iterator[tuple[str, ...]]:
             f"{graph['max_abs_error']:.1e}",
             "the same bits" if signature.batch_invariant else f"{graph['row_alone_difference']:.1e} apart",
             _latencies(graph),
-            f"{report['seconds']:.0f}" if index == 0 else "",
+            f"{report['seconds']:.0f} ({report['cpu_seconds']:.0f})" if index == 0 else "",
         )
 
 

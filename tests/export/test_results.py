@@ -16,7 +16,7 @@ GRAPH = {
 def with_report(name: str, folder: Path) -> Path:
     version = bundles.copied(name, folder)
     signatures = ("classify", "decode", "denoise", "encode", "reconstruct")
-    report = {"seconds": 12.3, "graphs": dict.fromkeys(signatures, GRAPH)}
+    report = {"seconds": 12.3, "cpu_seconds": 8.1, "graphs": dict.fromkeys(signatures, GRAPH)}
     (version / "report.json").write_text(json.dumps(report))
     return version
 
@@ -29,7 +29,7 @@ def test_a_row_a_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["table", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 1 + 3
-    assert lines[2] == "| denoiser | blobs | denoise | 3 | 1.2e-07 | 3.0e-07 apart | 0.50 / 1.25 | 12 |"
+    assert lines[2] == "| denoiser | blobs | denoise | 3 | 1.2e-07 | 3.0e-07 apart | 0.50 / 1.25 | 12 (8) |"
     assert lines[3].startswith("| fc-ae | blobs | decode | 2 | 1.2e-07 | the same bits |")
     assert lines[4].startswith("|  |  | encode |")
 
