@@ -40,7 +40,7 @@ def serving(repository: Path, **settings: object) -> Iterator[Served]:
     """Run a server on free ports, in this process."""
     ports = {"port": 0, "metrics_port": 0, "log_level": "error"}
     app = App(Config(repository=repository, **{**ports, **settings}))
-    _, grpc_part, metrics_part = app.start().split()
+    _, grpc_part, metrics_part, *_ = app.start().split()
     address = grpc_part.removeprefix("grpc=")
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     try:
