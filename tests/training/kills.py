@@ -58,11 +58,14 @@ def kill_and_resume(folder: Path, kills: int, seed: int) -> int:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """What two runs must have in common: weights, statistics and description to the byte, the log but for times."""
+    """What two runs must have in common: weights and statistics to the byte, the description, the log but for times."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     log = [{name: value for name, value in json.loads(line).items() if name not in TIMES} for line in lines]
-    names = ("best/model.safetensors", "best/checkpoint.json", "best/latents.npz", "latest/model.safetensors")
-    return {"log": log, **{name: (folder / name).read_bytes() for name in names}}
+    meta = json.loads((folder / "best" / "checkpoint.json").read_text())
+    # Somebody may commit while this runs.
+    del meta["git_revision"]
+    names = ("best/model.safetensors", "best/latents.npz", "latest/model.safetensors")
+    return {"log": log, "meta": meta, **{name: (folder / name).read_bytes() for name in names}}
 
 
 def compare(kills: int, seed: int, folder: Path) -> tuple[int, list[str]]:

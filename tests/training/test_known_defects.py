@@ -106,8 +106,8 @@ def test_bfloat16_keeps_losses_in_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-# PyTorch's own compiler uses what PyTorch has deprecated.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+# PyTorch's own compiler uses what PyTorch has deprecated, and looks at what PyTorch warns of.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
 def test_compiled_weights_carry_no_prefix_and_are_those_of_eager(tmp_path: Path) -> None:
     for name in ("eager", "compiled"):
