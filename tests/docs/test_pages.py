@@ -1,0 +1,94 @@
+"""The pages say what the code does."""
+
+import re
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+import yaml
+from autoencoder.v1 import autoencoder_pb2 as pb
+
+from docs import settings
+from server import errors
+from server.config import Config
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+MINE = [DOCS / f"{name}.md" for name in ("api", "configuration", "metrics", "operations", "reliability")]
+LINKED = [*MINE, ROOT / "SECURITY.md"]
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """Cells of the first table under a heading, without its first two lines."""
+    text = (DOCS / page).read_text().split(f"# {heading}\n", 1)[1]
+    lines = text[text.index("|") :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def all_errors(kind: type[errors.ServingError]) -> set[type[errors.ServingError]]:
+    return {kind}.union(*(all_errors(child) for child in kind.__subclasses__()))
+
+
+def test_configuration_lists_every_setting() -> None:
+    page = settings.PAGE.read_text()
+    assert page == settings.updated(page), "run make docs"
+    assert all(f"`HOURGLASS_{name.upper()}`" in page for name in Config.model_fields)
+
+
+def test_api_lists_every_method() -> None:
+    methods = {method.name for method in pb.DESCRIPTOR.services_by_name["AutoencoderService"].methods}
+    assert {row[0].strip("`") for row in table("api.md", "Methods of `autoencoder.v1.AutoencoderService`")} == methods
+
+
+def test_api_lists_every_status() -> None:
+    documented = {row[0].strip("`") for row in table("api.md", "Status codes")}
+    assert documented == {error.code.name for error in all_errors(errors.ServingError)}
+    assert documented < {code.name for code in grpc.StatusCode}
+
+
+def test_api_states_the_limits() -> None:
+    for flag, default in table("api.md", "Limits"):
+        name = flag.strip("`-").replace("-", "_")
+        assert str(Config.model_fields[name].default) == default, flag
+
+
+def test_every_exit_code_is_documented() -> None:
+    documented = {row[0] for row in table("operations.md", "Exit codes")}
+    source = (ROOT / "server" / "__main__.py").read_text()
+    assert documented == set(re.findall(r"return (\d)", source))
+
+
+def test_every_alert_has_its_runbook() -> None:
+    groups = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())["groups"]
+    alerts = [rule for group in groups for rule in group["rules"]]
+    assert alerts
+    for alert in alerts:
+        page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+        assert anchor == alert["alert"].lower()
+        assert anchor in anchors(ROOT / page)
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
+def test_files_and_flags_that_pages_name_exist(page: Path) -> None:
+    text = page.read_text()
+    for path in re.findall(r"`((?:deploy|docs|server|proto|tests)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), path
+    known = {f"--{name.replace('_', '-')}" for name in Config.model_fields} | {"--help", "--target", "--no-reflection"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known, sys.argv
