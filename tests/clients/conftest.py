@@ -12,7 +12,7 @@ IMAGES = (np.arange(3 * 64, dtype=np.uint32) * 7 % 256).astype(np.uint8).reshape
 
 @pytest.fixture(scope="session", params=TRANSPORTS)
 def server(request: pytest.FixtureRequest) -> Iterator[Served]:
-    with serving(GOLDEN, transport=request.param, poll_seconds=0) as served:
+    with serving(GOLDEN, transport=request.param, rest_port=0, poll_seconds=0) as served:
         yield served
 
 

@@ -56,6 +56,18 @@ def test_triton_stream(server: Served, latents: np.ndarray) -> None:
     assert error.startswith("NOT_FOUND: There is no model 'nope'")
 
 
+def test_triton_http(server: Served, latents: np.ndarray) -> None:
+    answer = run_python("triton", "triton_calls.py", "http", f"127.0.0.1:{server.app.rest_port}")
+    assert (answer["live"], answer["ready"], answer["models"]) == (True, True, [True, True, False])
+    assert answer["metadata"] == [{"name": "images", "datatype": "UINT8", "shape": [-1, 8, 8, 1]}]
+    assert (answer["config"], answer["index"]) == (1024, 4)
+    assert answer["statistics"] >= 2
+    for form in ("True", "False"):
+        np.testing.assert_array_equal(np.float32(answer["answers"][form]), latents)
+    assert answer["unknown"].startswith("404 There is no model 'nope'")
+    assert answer["unload"].startswith("403 ")
+
+
 def test_kserve(server: Served, latents: np.ndarray) -> None:
     answer = run_python("kserve", "kserve_calls.py", server.address)
     assert (answer["live"], answer["ready"], answer["models"]) == (True, True, [True, False])

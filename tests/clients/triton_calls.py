@@ -1,6 +1,6 @@
-"""tritonclient[grpc]: every call of its sync, asyncio and streaming clients that this server speaks.
+"""tritonclient: every call of its sync, asyncio, streaming and HTTP clients that this server speaks.
 
-Run by its own environment: `python triton_calls.py sync|aio|stream HOST:PORT`; prints JSON.
+Run by its own environment: `python triton_calls.py sync|aio|stream|http HOST:PORT`; prints JSON.
 """
 
 import asyncio
@@ -106,7 +106,35 @@ def run_stream(address: str) -> dict:
     }
 
 
+def run_http(address: str) -> dict:
+    import tritonclient.http as http_client  # noqa: PLC0415 (gevent changes how the others run)
+
+    with http_client.InferenceServerClient(address) as client:
+        answers = {}
+        for binary in (True, False):
+            made = http_client.InferInput("images", list(IMAGES.shape), "UINT8")
+            made.set_data_from_numpy(IMAGES, binary_data=binary)
+            wanted = [http_client.InferRequestedOutput("latents", binary_data=binary)]
+            answers[str(binary)] = client.infer("vae.encode", [made], outputs=wanted).as_numpy("latents").tolist()
+        return {
+            "live": client.is_server_live(),
+            "ready": client.is_server_ready(),
+            "models": [client.is_model_ready(name) for name in ("vae", "vae.encode", "nope")],
+            "metadata": client.get_model_metadata("vae.encode")["inputs"],
+            "config": client.get_model_config("vae")["max_batch_size"],
+            "index": len(client.get_model_repository_index()),
+            "statistics": client.get_inference_statistics("vae.encode")["model_stats"][0]["execution_count"],
+            "answers": answers,
+            "unknown": refused(partial(client.infer, "nope", [made])),
+            "unload": refused(partial(client.unload_model, "vae")),
+        }
+
+
 if __name__ == "__main__":
     kind, address = sys.argv[1:]
-    answer = asyncio.run(run_aio(address)) if kind == "aio" else {"sync": run_sync, "stream": run_stream}[kind](address)
+    answer = (
+        asyncio.run(run_aio(address))
+        if kind == "aio"
+        else {"sync": run_sync, "stream": run_stream, "http": run_http}[kind](address)
+    )
     sys.stdout.write(json.dumps(answer) + "\n")

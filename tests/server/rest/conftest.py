@@ -1,0 +1,65 @@
+"""A server with an HTTP port, and a caller without a library of the protocol."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.conftest import GOLDEN, Served, serving
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status, headers in lower case, body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Calls the HTTP port of a server."""
+
+    served: Served
+    address: str
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.send("GET", path, None, headers)
+
+    def post(self, path: str, document: Any, **headers: str) -> Answer:
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        return self.send("POST", path, body, headers)
+
+    def send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
+        connection = HTTPConnection(self.address, timeout=30)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, named)
+            response = connection.getresponse()
+            data = response.read()
+            return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
+        finally:
+            connection.close()
+
+
+@contextmanager
+def serving_rest(repository: Path, **settings: object) -> Iterator[Rest]:
+    """A server with a free HTTP port."""
+    with serving(repository, rest_port=0, poll_seconds=0, **settings) as served:
+        yield Rest(served, f"127.0.0.1:{served.app.rest_port}")
+
+
+@pytest.fixture(scope="session")
+def rest() -> Iterator[Rest]:
+    with serving_rest(GOLDEN) as started:
+        yield started

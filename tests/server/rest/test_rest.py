@@ -1,0 +1,291 @@
+"""The protocol over HTTP: documents and bytes against the graphs, refusals, limits, rights, the end."""
+
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from http.client import HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.json_format import MessageToDict
+from inference import open_inference_pb2 as pb
+
+from tests.server.conftest import GOLDEN, copy_version, graph_run, metric, pixels, write_slow_denoiser
+from tests.server.open_inference.refusals import REFUSALS
+from tests.server.pki import Authority
+
+from .conftest import Rest, serving_rest
+
+IMAGES = pixels(3)
+INFER = "/v2/models/vae.encode/infer"
+
+
+def document(array: np.ndarray, name: str = "images", **fields: Any) -> dict[str, Any]:
+    datatype = "UINT8" if array.dtype == np.uint8 else "FP32"
+    given = {"name": name, "datatype": datatype, "shape": list(array.shape), "data": array.tolist()}
+    return {"inputs": [given], **fields}
+
+
+def outputs(body: bytes) -> dict[str, np.ndarray]:
+    return {
+        output["name"]: np.float32(output["data"]).reshape(output["shape"]) for output in json.loads(body)["outputs"]
+    }
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_json_both_ways(rest: Rest, *, nested: bool) -> None:
+    asked = document(IMAGES, id="r1")
+    if not nested:
+        asked["inputs"][0]["data"] = IMAGES.ravel().tolist()
+    answer = rest.post(INFER, asked)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    told = answer.document
+    assert (told["model_name"], told["model_version"], told["id"]) == ("vae.encode", "1", "r1")
+    means, log_variances = graph_run("encode", "vae", IMAGES)
+    np.testing.assert_array_equal(outputs(answer.body)["latents"], means)
+    np.testing.assert_array_equal(outputs(answer.body)["log_variances"], log_variances)
+
+
+def test_floats_and_a_version_in_the_path(rest: Rest) -> None:
+    batch = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
+    answer = rest.post("/v2/models/denoiser/versions/1/infer", document(batch))
+    np.testing.assert_array_equal(outputs(answer.body)["denoised"], graph_run("denoise", "denoiser", batch)[0])
+
+
+def test_bytes_both_ways(rest: Rest) -> None:
+    head = document(
+        IMAGES, outputs=[{"name": "latents", "parameters": {"binary_data": True}}, {"name": "log_variances"}]
+    )
+    given = head["inputs"][0]
+    del given["data"]
+    given["parameters"] = {"binary_data_size": IMAGES.nbytes}
+    encoded = json.dumps(head).encode()
+    answer = rest.post(INFER, encoded + IMAGES.tobytes(), Inference_Header_Content_Length=str(len(encoded)))
+    assert answer.status == 200
+    size = int(answer.headers["inference-header-content-length"])
+    latents, log_variances = json.loads(answer.body[:size])["outputs"]
+    means, expected = graph_run("encode", "vae", IMAGES)
+    assert latents["parameters"]["binary_data_size"] == means.nbytes == len(answer.body) - size
+    np.testing.assert_array_equal(np.frombuffer(answer.body[size:], np.float32).reshape(3, 3), means)
+    np.testing.assert_array_equal(np.float32(log_variances["data"]).reshape(3, 3), expected)
+
+
+def test_all_outputs_in_bytes(rest: Rest) -> None:
+    answer = rest.post(INFER, document(IMAGES, parameters={"binary_data_output": True}))
+    size = int(answer.headers["inference-header-content-length"])
+    assert answer.body[size:] == b"".join(array.tobytes() for array in graph_run("encode", "vae", IMAGES))
+
+
+def test_health_and_metadata(rest: Rest) -> None:
+    assert rest.get("/v2/health/live").document == {"live": True}
+    assert rest.get("/v2/health/ready").document == {"ready": True}
+    assert rest.get("/v2").document["name"] == "hourglass"
+    assert rest.get("/v2/models/vae.encode").document["inputs"] == [
+        {"name": "images", "datatype": "UINT8", "shape": [-1, 8, 8, 1]}
+    ]
+    assert rest.get("/v2/models/vae/versions/1/ready").document == {"name": "vae", "ready": True}
+    assert rest.get("/v2/models/vae/config").document["version_policy"] == {"latest": {"num_versions": 1}}
+    assert rest.get("/v2/models/nope/ready").status == 503
+    assert rest.get("/v2/models/nope").status == 404
+    assert {model["name"] for model in rest.post("/v2/repository/index", b"").document} == {
+        "denoiser",
+        "fc-ae",
+        "multitask",
+        "vae",
+    }
+    rest.post(INFER, document(IMAGES))
+    (stats,) = rest.get("/v2/models/vae.encode/stats").document["model_stats"]
+    assert stats["inference_stats"]["success"]["count"] >= 1
+    assert len(rest.get("/v2/models/stats").document["model_stats"]) == 11
+
+
+# What a JSON document cannot say, or says in another way: the two forms of contents, typed fields, garbage.
+_UNSAYABLE = {"both forms", "wrong field", "two fields", "surplus data", "null in the name", "unknown graph"}
+
+
+@pytest.mark.parametrize("case", sorted(set(REFUSALS) - _UNSAYABLE - {"no model", "empty graph"}))
+def test_bad_request_is_refused_as_over_grpc(rest: Rest, case: str) -> None:
+    bad, code, _ = REFUSALS[case]
+    before = metric(rest.served, "autoencoder_requests_total", method="ModelInfer", code=code)
+    head, binary = as_binary(bad)
+    path = f"/v2/models/{bad.model_name}" + (f"/versions/{bad.model_version}" if bad.model_version else "")
+    answer = rest.post(f"{path}/infer", head + binary, Inference_Header_Content_Length=str(len(head)))
+    assert answer.status == {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404}[code]
+    assert answer.document["error"]
+    assert metric(rest.served, "autoencoder_requests_total", method="ModelInfer", code=code) == before + 1
+    assert rest.post(INFER, document(IMAGES)).status == 200
+
+
+def as_binary(message: pb.ModelInferRequest) -> tuple[bytes, bytes]:
+    """A message of gRPC as a document with its data behind it."""
+    told = MessageToDict(message, preserving_proto_field_name=True)
+    head = {
+        "inputs": [
+            {
+                "name": given.name,
+                "datatype": given.datatype,
+                "shape": list(given.shape),
+                **inline(message, index),
+            }
+            for index, given in enumerate(message.inputs)
+        ],
+        "outputs": [
+            {"name": output["name"], "parameters": dict.fromkeys(output.get("parameters", {}), 3)}
+            for output in told.get("outputs", [])
+        ],
+    }
+    return json.dumps(head).encode(), b"".join(message.raw_input_contents)
+
+
+def inline(message: pb.ModelInferRequest, index: int) -> dict[str, Any]:
+    given = message.inputs[index]
+    if index < len(message.raw_input_contents):
+        return {"parameters": {"binary_data_size": len(message.raw_input_contents[index])}}
+    shared = {"shared_memory_region": "x"} if given.parameters else {}
+    return {"parameters": shared, "data": [*given.contents.uint_contents, *given.contents.fp32_contents]}
+
+
+ONE = document(pixels(1))
+
+
+def with_data(data: Any, **fields: Any) -> dict[str, Any]:
+    return {"inputs": [{**ONE["inputs"][0], "data": data, **fields}]}
+
+
+BODIES: dict[str, tuple[Any, dict[str, str], str]] = {
+    "empty": (b"", {}, "Invalid JSON"),
+    "garbage": (b"\xff{", {}, "Invalid JSON"),
+    "deep": (b"[" * 100_000, {}, "Invalid JSON"),
+    "a list": ([], {}, "request"),
+    "no inputs": ({}, {}, "inputs: "),
+    "inputs of another kind": ({"inputs": {}}, {}, "inputs: "),
+    "no name": ({"inputs": [{"datatype": "UINT8", "shape": [1]}]}, {}, "inputs.0.name"),
+    "shape of texts": (with_data([0] * 64, shape=["1"]), {}, "inputs.0.shape"),
+    "no data": (with_data(None), {}, "wanted an array of numbers"),
+    "a number": (with_data(7), {}, "wanted an array of numbers"),
+    "ragged": (with_data([[0], [0, 1]]), {}, "ragged"),
+    "fractions for bytes": (with_data([0.5] * 64), {}, "wanted numbers for UINT8, got float64"),
+    "truths for bytes": (with_data([True] * 64), {}, "got bool"),
+    "texts": (with_data(["0"] * 64), {}, "wanted numbers"),
+    "too many bits": (with_data([2**70] * 64), {}, "wanted numbers"),
+    "beyond a byte": (with_data([256] * 64), {}, "wanted 0 to 255"),
+    "too few": (with_data([0] * 63), {}, "got 63"),
+    "compressed": (ONE, {"Content_Encoding": "gzip"}, "content-encoding"),
+    "size of JSON": (ONE, {"Inference_Header_Content_Length": "999999"}, "inference-header-content-length"),
+    "no size of JSON": (ONE, {"Inference_Header_Content_Length": "-1"}, "inference-header-content-length"),
+    "size beyond the body": (
+        {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1], "parameters": {"binary_data_size": 5}}]},
+        {},
+        "binary_data_size",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+def test_bad_document_is_refused(rest: Rest, case: str) -> None:
+    body, headers, words = BODIES[case]
+    labels = {"method": "ModelInfer", "code": "INVALID_ARGUMENT"}
+    before = metric(rest.served, "autoencoder_requests_total", **labels)
+    answer = rest.post(INFER, body, **headers)
+    assert answer.status == 400
+    assert words in answer.document["error"]
+    assert metric(rest.served, "autoencoder_requests_total", **labels) == before + 1
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "2.0", "-1"])
+def test_bad_float_is_refused(rest: Rest, number: str) -> None:
+    batch = document(np.full((1, 8, 8, 1), 0.5, np.float32))
+    body = json.dumps(batch).replace("0.5", number, 1).encode()
+    answer = rest.post("/v2/models/denoiser/infer", body)
+    assert answer.status == 400
+    assert "wanted" in answer.document["error"]
+
+
+def test_large_body_is_refused_unread(rest: Rest) -> None:
+    answer = rest.post(INFER, b"", Content_Length=str(2**40))
+    assert answer.status == 413
+    chunks = (bytes(2**20) for _ in range(65))
+    assert rest.send("POST", INFER, chunks, {}).status == 413
+
+
+def test_unknown_paths_and_methods(rest: Rest) -> None:
+    assert rest.get("/v1/models").status == 404
+    assert rest.get(INFER).status == 405
+    assert "error" in rest.get(INFER).document
+
+
+def test_control_is_off_unless_allowed(rest: Rest, repository: Path) -> None:
+    assert rest.post("/v2/repository/models/vae/unload", b"").status == 403
+    copy_version(repository, "vae", 1)
+    with serving_rest(repository, model_control=True) as own:
+        assert own.post("/v2/repository/models/vae/unload", b"").status == 200
+        assert own.get("/v2/models/vae/ready").status == 503
+        assert own.post("/v2/repository/models/vae/load", {"parameters": {"config": "{}"}}).status == 400
+        assert own.post("/v2/repository/models/vae/load", b"").status == 200
+        assert own.get("/v2/models/vae/ready").status == 200
+        assert own.post("/v2/repository/models/nope/load", b"").status == 404
+
+
+def test_tokens_hold_here_too(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("inference " + "t" * 20 + "\n")
+    with serving_rest(GOLDEN, token_file=tokens) as own:
+        assert own.get("/v2/health/ready").status == 200
+        assert own.post(INFER, document(IMAGES)).status == 401
+        assert own.post(INFER, document(IMAGES), Authorization="Bearer " + "t" * 20).status == 200
+
+
+def test_tls_holds_here_too(tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = authority.issue("localhost").write(tmp_path)
+    with serving_rest(GOLDEN, tls_certificate=certificate, tls_key=key) as own:
+        context = ssl.create_default_context(cadata=authority.certificate.decode())
+        port = int(own.address.rpartition(":")[2])
+        connection = HTTPSConnection("localhost", port, context=context, timeout=30)
+        connection.request("GET", "/v2/health/live")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+@pytest.fixture
+def slow(repository: Path) -> Iterator[Rest]:
+    write_slow_denoiser(repository, layers=120)
+    with serving_rest(repository) as own:
+        yield own
+
+
+def test_caller_who_leaves_takes_the_rows_along(slow: Rest) -> None:
+    body = json.dumps(document(np.full((1, 32, 32, 1), 0.5, np.float32))).encode()
+    head = f"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    host, port = slow.address.split(":")
+    callers = [socket.create_connection((host, int(port))) for _ in range(12)]
+    for caller in callers:
+        caller.sendall(head + body)
+    while metric(slow.served, "autoencoder_requests_in_flight", method="ModelInfer") < 4:
+        time.sleep(0.005)
+    for caller in callers:
+        caller.close()
+    end = time.monotonic() + 20
+    while metric(slow.served, "autoencoder_requests_in_flight", method="ModelInfer"):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert metric(slow.served, "autoencoder_requests_total", method="ModelInfer", code="CANCELLED") > 0
+    assert metric(slow.served, "autoencoder_queue_rows", model="slow") == 0
+
+
+def test_drain_answers_what_came(repository: Path) -> None:
+    write_slow_denoiser(repository, layers=120)
+    with serving_rest(repository) as own:
+        answers: list[int] = []
+        asked = document(np.full((8, 32, 32, 1), 0.5, np.float32))
+        caller = threading.Thread(target=lambda: answers.append(own.post("/v2/models/slow/infer", asked).status))
+        caller.start()
+        while not metric(own.served, "autoencoder_requests_in_flight", method="ModelInfer"):
+            time.sleep(0.002)
+    caller.join()
+    assert answers == [200]
