@@ -9,6 +9,7 @@ python -m export table REPOSITORY                the published table of sizes, d
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -24,10 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imports stand in the commands, because torch takes seconds and most of them do without.
     command = _COMMANDS.get(given[0]) if given else None
     try:
-        return _export(given) if command is None else command(given[1:])
+        code = _export(given) if command is None else command(given[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has left, as `head` does; what is still buffered must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ExportError as error:
         print(f"export: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    return code
 
 
 def _export(given: list[str]) -> int:

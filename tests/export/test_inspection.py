@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import bundles
@@ -16,6 +18,12 @@ def test_it_tells_what_is_inside(capsys: pytest.CaptureFixture[str]) -> None:
     assert "out  log_variances float32 (batch, 3)" in text
     assert "Softmax" in text
     assert "golden.npz" in text
+
+
+def test_a_reader_may_leave_early() -> None:
+    command = f"{sys.executable} -m export inspect {bundles.GOLDEN / 'vae/1'} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("damage", ["no version", "changed file"])
