@@ -14,6 +14,7 @@ from bundle.errors import BundleError
 from server.errors import UnavailableError
 from server.labels import read_labels
 from server.loading import Loader, announce
+from server.memory import hand_back
 from server.metrics import Metrics
 from server.models import LOADING, ModelTable, ServedModel, Snapshot
 from server.refusals import Fingerprint, Key, Refusals, fingerprint_of, is_transient
@@ -256,6 +257,7 @@ class ModelRepository:
                 announce(self._metrics, served)
                 _LOGGER.info("%s version %d serves on %s", name, version, served.provider)
         self._publish()
+        hand_back()
 
     def _publish(self) -> None:
         """Show requests, readiness and health the present state."""
