@@ -28,11 +28,10 @@ from server.models import ServedModel
 from server.plan import choose, cores
 from server.row_queue import Backlog
 from server.self_test import Parts, check_invariance, replay, replay_sample
-from server.session import CPU, DeviceError, Provider, Session
+from server.session import CPU, DEFAULT_BUCKETS, DeviceError, Provider, Session
 from server.tracing import Graph, Tracer
 
 _LOGGER = logging.getLogger(__name__)
-_DEFAULT_BUCKETS = (1, 8, 64, 256)
 # Larger buckets of a graph this slow would tell nothing and delay the start.
 _LONG_RUN_SECONDS = 0.1
 _TIMED_RUNS = 3
@@ -133,7 +132,7 @@ class Loader:
         batchers: dict[str, Batcher] = {}
         for signature in _unless(stopping, model):
             session = parts.sessions[signature.name]
-            plan = choose(_warm_up(session, _buckets(signature)), self._config, cores())
+            plan = choose(_warm_up(session, _buckets(signature)), self._config, cores() if self._provider == CPU else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
             batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, failed, traced)
@@ -180,7 +179,7 @@ def _buckets(signature: Signature) -> Sequence[int]:
     """Batch sizes to run; a loose graph whose rows depend on their company, as with dynamic int8, runs alone."""
     if signature.golden_tolerance > 0 and not signature.batch_invariant:
         return (1,)
-    return sorted(signature.batch_buckets) or _DEFAULT_BUCKETS
+    return sorted(signature.batch_buckets) or DEFAULT_BUCKETS
 
 
 def _warm_up(session: Session, buckets: Sequence[int]) -> dict[int, float]:

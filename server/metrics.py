@@ -14,6 +14,7 @@ from prometheus_client import Histogram as ClientHistogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from server.gpu import watch_gpus
 from server.run_record import RunRecord
 
 Labels: TypeAlias = tuple[str, ...]
@@ -140,6 +141,7 @@ class Metrics(Collector):
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+        watch_gpus(self.registry)
 
     def started(self, method: str) -> None:
         """Count a request that has come in."""

@@ -40,9 +40,10 @@ class ReadinessCheck:
         # A version that another one of its model stands in for is missed by nobody.
         if self._strict and any(name not in snapshot.models for name, _ in snapshot.unready):
             return Readiness(ready=False, reason=f"not every model serves: {failed}")
-        return Readiness(
-            ready=True, reason=f"{len(self._table.all())} versions serve" + (f"; {failed}" if failed else "")
-        )
+        served = self._table.all()
+        providers = " and ".join(sorted({one.provider for one in served}))
+        reason = f"{len(served)} versions serve on {providers}" + (f"; {failed}" if failed else "")
+        return Readiness(ready=True, reason=reason)
 
     def serving(self, services: tuple[str, ...]) -> dict[str, bool]:
         """Status per name for grpc.health.v1."""

@@ -31,6 +31,8 @@ RUNTIME_VERSION: str = ort.__version__
 
 _LOGGER = logging.getLogger(__name__)
 _ERRORS_ONLY = 3
+# For signatures that name none.
+DEFAULT_BUCKETS = (1, 8, 64, 256)
 # The smallest ONNX model, y = Identity(x), opset 17: whether a provider can run anything at all.
 _PROBE = (
     b'\x08\x08\x12\x00:;\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x05probeZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02'
@@ -100,21 +102,24 @@ class Session:
         if session.get_providers()[0] != provider:
             raise DeviceError(f"{signature.file}: wanted {provider}, got {session.get_providers()[0]}")
         _check_interface(session, signature)
-        return (cls if provider == CPU else CudaSession)(session, signature, provider)
+        if provider == CPU:
+            return cls(session, signature, provider)
+        return BoundSession(session, signature, provider, ("cuda", config.cuda_device))
 
     def run(self, batch: Array) -> Sequence[Array]:
         """(rows, …) to one array per output, (rows, …) each; safe from several threads."""
         return self._session.run(self._outputs, {self._input: batch})
 
 
-class CudaSession(Session):
-    """A session on CUDA: batches are padded to the signature's buckets, buffers are bound once and reused."""
+class BoundSession(Session):
+    """A session whose batches are padded to the signature's buckets; buffers are bound once a bucket and reused."""
 
-    def __init__(self, session: OrtSession, signature: Signature, provider: Provider) -> None:
+    def __init__(self, session: OrtSession, signature: Signature, provider: Provider, device: tuple[str, int]) -> None:
         super().__init__(session, signature, provider)
         self._specs = list(signature.outputs)
-        self._buckets = sorted(signature.batch_buckets) or [1]
+        self._buckets = sorted(signature.batch_buckets) or DEFAULT_BUCKETS
         self._bound: dict[int, _BoundBatch] = {}
+        self._device = device
         # The buffers of a bucket serve one run at a time; a captured CUDA graph needs that anyway.
         self._lock = threading.Lock()
 
@@ -129,22 +134,22 @@ class CudaSession(Session):
         rows = next(size for size in self._buckets if size >= len(batch))
         bound = self._bound.get(rows)
         if bound is None:
-            bound = self._bound[rows] = _BoundBatch(self._session, self._input, self._shape(rows), self._specs)
-        return [output[: len(batch)] for output in bound.run(batch)]
-
-    def _shape(self, rows: int) -> Array:
-        return np.zeros((rows, *self.row_shape), self.dtype)
+            padded = np.zeros((rows, *self.row_shape), self.dtype)
+            bound = self._bound[rows] = _BoundBatch(self._session, self._input, padded, self._specs, self._device)
+        return bound.run(batch)
 
 
 class _BoundBatch:
     """Input and output buffers of one batch size on the device."""
 
-    def __init__(self, session: OrtSession, name: str, padded: Array, outputs: Sequence[TensorSpec]) -> None:
+    def __init__(
+        self, session: OrtSession, name: str, padded: Array, outputs: Sequence[TensorSpec], device: tuple[str, int]
+    ) -> None:
         self._session = session
         self._padded = padded
-        self._input = ort.OrtValue.ortvalue_from_numpy(padded, "cuda", 0)
+        self._input = ort.OrtValue.ortvalue_from_numpy(padded, *device)
         self._outputs = [
-            ort.OrtValue.ortvalue_from_shape_and_type((len(padded), *spec.shape[1:]), DTYPES[spec.data_type], "cuda", 0)
+            ort.OrtValue.ortvalue_from_shape_and_type((len(padded), *spec.shape[1:]), DTYPES[spec.data_type], *device)
             for spec in outputs
         ]
         self._binding = session.io_binding()
@@ -159,7 +164,8 @@ class _BoundBatch:
         self._padded[: len(batch)] = batch
         self._input.update_inplace(self._padded)
         self._session.run_with_iobinding(self._binding, self._options)
-        return [value.numpy() for value in self._outputs]
+        # A value on the CPU shows its buffer, which the next run writes to.
+        return [value.numpy()[: len(batch)].copy() for value in self._outputs]
 
 
 def _options(config: SessionConfig) -> OrtOptions:

@@ -64,7 +64,7 @@ def test_it_answers_as_soon_as_it_has_printed_its_line(transport: str) -> None:
         with grpc.insecure_channel(address) as channel:
             assert autoencoder_pb2_grpc.AutoencoderServiceStub(channel).Encode(REQUEST, timeout=10).latents.data
         assert probe(metrics, "/livez") == (200, "live\n")
-        assert probe(metrics, "/readyz") == (200, "4 versions serve\n")
+        assert probe(metrics, "/readyz") == (200, "4 versions serve on CPUExecutionProvider\n")
         assert f'transport="{transport}"' in probe(metrics, "/metrics")[1]
         assert probe(metrics, "/else")[0] == 404
         process.send_signal(signal.SIGTERM)

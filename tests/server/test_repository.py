@@ -84,7 +84,7 @@ def test_a_corrupt_version_is_refused_and_tried_again_when_it_changes(repository
         assert loads(served, "invalid") == 1
         shutil.copy(GOLDEN / "fc-ae" / "1" / "encode.onnx", bad / "encode.onnx")
         until(lambda: version(served) == "2")
-        assert readyz(served) == (200, "1 versions serve\n")
+        assert readyz(served) == (200, "1 versions serve on CPUExecutionProvider\n")
 
 
 def test_strict_readiness_wants_every_model(repository: Path) -> None:
@@ -166,7 +166,7 @@ def test_half_copied_versions_are_no_versions(repository: Path) -> None:
     (half / "encode.onnx").write_bytes(b"half")
     with serving(repository, **FAST_POLL) as served:
         assert version(served) == "1"
-        assert readyz(served) == (200, "1 versions serve\n")
+        assert readyz(served) == (200, "1 versions serve on CPUExecutionProvider\n")
         shutil.copy(GOLDEN / "fc-ae" / "1" / "encode.onnx", half / "encode.onnx")
         (half / "model.json").write_bytes(description)
         until(lambda: version(served) == "2")
