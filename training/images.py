@@ -76,7 +76,8 @@ def _refuse_other_sizes(images: list[np.ndarray], paths: list[Path]) -> None:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because numpy leaves a file that it refuses open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DataError(f"no file {path}: --data npz wants a .npz file in --data-dir") from None
