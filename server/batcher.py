@@ -12,11 +12,13 @@ from server.call import Call
 from server.dispatcher import Dispatcher
 from server.errors import DeadlineError, OverloadedError
 from server.plan import Plan
-from server.row_queue import Array, Backlog, Buffer, Entry, RowQueue, Slice
+from server.row_queue import Array, Backlog, Entry, RowQueue, Slice, joined
 
 _LOGGER = logging.getLogger(__name__)
 # Weight of the latest full run in the running mean of its speed.
 _RATE_WEIGHT = 0.1
+# Batches in a row that fail as wholes alone, after which the session is made anew.
+_MAX_JOINT_FAILURES = 3
 
 
 class Runnable(Protocol):
@@ -66,6 +68,8 @@ class Batcher:
         self._traced = traced
         self._running = 0
         self._busy = 0
+        self._running_rows = 0
+        self._joint_failures = 0
         self._scheduled = False
         self._grown = threading.Condition(backlog.lock)
         self._window_end = 0.0
@@ -83,6 +87,7 @@ class Batcher:
         now = time.monotonic()
         with self._backlog.lock:
             if entry.dropped or not entry.call.open:
+                entry.call.entry = None
                 return
             self._admit(entry, now)
             if self.plan.max_delay_seconds:
@@ -97,12 +102,12 @@ class Batcher:
         elif start:
             self._dispatcher.start_run(self._work)
 
-    def discard(self, entry: Entry) -> None:
-        """Take an entry out of the queue: its caller is gone."""
+    def discard(self, entry: Entry, reason: str) -> None:
+        """Take an entry out of the queue: nobody wants its answer."""
         with self._backlog.lock:
             rows = self.queue.drop(entry)
         if rows:
-            self._observer.dropped("cancelled", rows)
+            self._observer.dropped(reason, rows)
 
     def run_once(self) -> None:
         """Run one batch on this thread, unless as many run already as may."""
@@ -129,8 +134,7 @@ class Batcher:
                     return
             self._run_batch()
             # Answers may have led to rows for quick graphs.
-            while self._dispatcher.run_ready():
-                pass
+            self._dispatcher.run_after()
 
     def _open_window(self, now: float) -> None:
         if self.queue.rows == 0:
@@ -156,14 +160,19 @@ class Batcher:
             raise OverloadedError(
                 f"{self._backlog.rows} rows wait for this model and {entry.count} came, of "
                 f"{self._backlog.limit_rows} that may wait: try again later",
-                self._wait_seconds(self.queue.rows),
+                # Rows of the model's other graphs wait too; that they are as fast is a guess.
+                self._wait_seconds(self._backlog.rows),
             )
-        wait = self._wait_seconds(self.queue.urgent_rows + entry.count)
+        # The sum is quick, the exact number is not: it is asked for where it may matter.
+        before = self.queue.urgent_rows
+        if now + self._wait_seconds(before + entry.count + self._running_rows) > deadline:
+            before = self.queue.urgent_rows_before(deadline)
+        wait = self._wait_seconds(before + entry.count + self._running_rows)
         # With nothing before it a request is always worth a try: the estimate may be stale.
-        if self.queue.urgent_rows and now + wait > deadline:
+        if before and now + wait > deadline:
             self._observer.dropped("overload", entry.count)
             raise OverloadedError(
-                f"the answer would take about {wait:.3f} s, with {self.queue.urgent_rows} rows waiting, and the "
+                f"the answer would take about {wait:.3f} s, with {before} rows waiting before it, and the "
                 f"deadline is in {deadline - now:.3f} s: try again later, or with more time",
                 wait,
             )
@@ -175,27 +184,43 @@ class Batcher:
         now = time.monotonic()
         with self._backlog.lock:
             slices, expired = self.queue.take(now, self._fair_share())
+            rows = sum(piece.stop - piece.start for piece in slices)
             self._busy += 1
+            self._running_rows += rows
+        try:
+            self._expire(expired)
+            if slices:
+                self._run(slices, now)
+        except Exception as error:
+            # Whatever it is, it ends these calls and not the thread.
+            _LOGGER.exception("a batch has failed outside its graph")
+            for piece in slices:
+                piece.entry.call.fail(error)
+        finally:
+            with self._backlog.lock:
+                self._busy -= 1
+                self._running_rows -= rows
+
+    def _expire(self, expired: list[tuple[Entry, int]]) -> None:
         for entry, rows in expired:
             self._observer.dropped("deadline", rows)
             entry.call.fail(DeadlineError("The deadline has passed while the request waited."))
-        if slices:
-            self._run(slices, now)
-        with self._backlog.lock:
-            self._busy -= 1
 
     def _fair_share(self) -> int:
         """Rows that leave as much for every other run that could begin now, but no run too small to be worth it."""
         idle = self.plan.concurrent_runs - self._busy
         return max(-(-self.queue.rows // idle), self.plan.shared_rows)
 
-    def _run(self, slices: list[Slice], started: float) -> None:
+    def _run(self, slices: list[Slice], started: float) -> bool:
+        """Run rows and hand their outputs on; whether the graph has run."""
         batch = self._assemble(slices)
         try:
             outputs = self._session.run(batch)
         except Exception as error:  # noqa: BLE001 (whatever a provider raises)
             self._isolate(slices, error)
-            return
+            return False
+        if len(slices) > 1:
+            self._joint_failures = 0
         seconds = time.monotonic() - started
         rows = len(batch)
         if 2 * rows >= self.plan.max_rows:
@@ -204,35 +229,32 @@ class Batcher:
         if self._traced is not None:
             self._traced([piece.entry.call for piece in slices], started, seconds)
         self._deliver(slices, outputs, started, seconds)
+        return True
 
     def _assemble(self, slices: list[Slice]) -> Array:
         session = self._session
-        if len(slices) == 1:
-            _, data, start, stop = slices[0]
-        else:
-            data = b"".join([self._bytes_of(piece) for piece in slices])
-            start, stop = 0, len(data) // session.row_bytes
-        elements = session.row_bytes // session.dtype.itemsize
-        flat = np.frombuffer(data, session.dtype, (stop - start) * elements, start * session.row_bytes)
-        return flat.reshape(stop - start, *session.row_shape)
-
-    def _bytes_of(self, piece: Slice) -> Buffer:
-        entry, data, start, stop = piece
-        if stop - start == entry.count:
-            return data
-        return memoryview(data).cast("B")[start * self._session.row_bytes : stop * self._session.row_bytes]
+        data, start, rows = joined(slices, session.row_bytes)
+        elements = rows * session.row_bytes // session.dtype.itemsize
+        return np.frombuffer(data, session.dtype, elements, start).reshape(rows, *session.row_shape)
 
     def _isolate(self, slices: list[Slice], error: BaseException) -> None:
         """A run has failed: run each request alone, so that none is harmed by its neighbours."""
         if len(slices) > 1:
-            for piece in slices:
-                self._run([piece], time.monotonic())
+            alone = [self._run([piece], time.monotonic()) for piece in slices]
+            if all(alone):
+                self._note_joint_failure(slices, error)
             return
         _LOGGER.error("a graph run has failed", exc_info=error)
-        entry = slices[0].entry
-        self.discard(entry)
-        entry.call.fail(error)
+        slices[0].entry.call.fail(error)
         self._failed(error)
+
+    def _note_joint_failure(self, slices: list[Slice], error: BaseException) -> None:
+        """Requests that fail together and succeed alone tell of the session, not of a request."""
+        self._joint_failures += 1
+        if self._joint_failures == 1:
+            _LOGGER.error("a run of %d requests has failed that succeed alone", len(slices), exc_info=error)
+        if self._joint_failures == _MAX_JOINT_FAILURES:
+            self._failed(error)
 
     def _deliver(self, slices: list[Slice], outputs: Sequence[Array], started: float, seconds: float) -> None:
         rows = len(outputs[0])

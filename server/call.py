@@ -2,13 +2,14 @@
 
 import re
 import secrets
+import time
 from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from grpc import StatusCode
 
-from server.errors import Status, status_of
+from server.errors import CancelledError, DeadlineError, Status, UnavailableError, status_of
 
 if TYPE_CHECKING:
     from server.models import ServedModel
@@ -21,6 +22,12 @@ Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 FOREVER = float("inf")
 _REQUEST_ID = "x-request-id"
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Why rows are dropped whose call has ended thus; of any other end they are innocent.
+_DROP_REASONS = {
+    StatusCode.CANCELLED: "cancelled",
+    StatusCode.DEADLINE_EXCEEDED: "deadline",
+    StatusCode.UNAVAILABLE: "draining",
+}
 
 
 class Replies(Protocol):
@@ -114,6 +121,8 @@ class Call:
         if self._unanswered.acquire(blocking=False):
             self.open = False
             self._finished(self, "OK")
+            # Each holds the other: without this, large buffers would wait for the collector of cycles.
+            self.entry = None
             self._replies.send(self._token, payload)
 
     def fail(self, error: BaseException) -> None:
@@ -123,13 +132,34 @@ class Call:
             status = status_of(error, self.request_id)
             self.problem = status.message
             self._finished(self, status.code.name)
+            self._drop(status.code)
             self._replies.fail(self._token, status)
+
+    def stop(self) -> None:
+        """End because the server stops, unless the call has ended already."""
+        self.fail(UnavailableError("The server is stopping and has not answered in time: try another one."))
+
+    def check_wanted(self) -> None:
+        """Refuse to go on with slow work for a caller who has gone or no longer waits.
+
+        Raises:
+            CancelledError: the call has ended.
+            DeadlineError: its deadline has passed.
+        """
+        if not self.open:
+            raise CancelledError("The caller has gone.")
+        if time.monotonic() >= self.deadline:
+            raise DeadlineError("The deadline has passed while the request waited.")
 
     def cancel(self, code: StatusCode) -> None:
         """End without an answer: the caller is gone or its deadline has passed; rows still waiting are dropped."""
         if self._unanswered.acquire(blocking=False):
             self.open = False
             self._finished(self, code.name)
-            entry = self.entry
-            if entry is not None:
-                entry.batcher.discard(entry)
+            self._drop(code)
+
+    def _drop(self, code: StatusCode) -> None:
+        """Take rows that still wait out of their queue."""
+        entry, self.entry = self.entry, None
+        if entry is not None:
+            entry.batcher.discard(entry, _DROP_REASONS.get(code, "failed"))

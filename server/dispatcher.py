@@ -1,11 +1,15 @@
 """Which thread does what: quick graphs on the thread that hands in the rows, everything slow on workers."""
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
+from server.heavy import HeavyWork
+
+_LOGGER = logging.getLogger(__name__)
 # Batchers bound their own runs, so this only has to be more than they ever ask for: one slow model waits for nobody.
 _MAX_RUN_THREADS = 1024
 
@@ -28,7 +32,7 @@ class Dispatcher:
     def __init__(self, heavy_threads: int) -> None:
         self._ready: deque[InlineWork] = deque()
         self._runs = ThreadPoolExecutor(_MAX_RUN_THREADS, "run")
-        self._heavy = ThreadPoolExecutor(heavy_threads, "heavy")
+        self._heavy = HeavyWork(heavy_threads)
 
     def add_ready(self, work: InlineWork) -> None:
         """Note that a quick graph has rows."""
@@ -37,25 +41,48 @@ class Dispatcher:
     def run_ready(self) -> bool:
         """Run one batch of each quick graph that has rows; true when some are left."""
         for _ in range(len(self._ready)):
-            # Another thread may have taken it meanwhile.
-            with suppress(IndexError):
-                self._ready.popleft().run_once()
+            try:
+                work = self._ready.popleft()
+            except IndexError:
+                # Another thread has taken it meanwhile.
+                break
+            work.run_once()
         return bool(self._ready)
+
+    def run_after(self) -> None:
+        """Run what work on this thread has led to, once: whoever asks has other things to do than quick graphs."""
+        if self.run_ready():
+            self.start_run(self._run_rest)
 
     def start_run(self, job: Callable[[], None]) -> None:
         """Run a slow graph's loop on a worker."""
-        self._runs.submit(job)
+        self._runs.submit(_logged, job)
 
-    def offload(self, job: Callable[[], None]) -> None:
-        """Do heavy work on a message (large ones, image files) away from the transport's thread."""
-        self._heavy.submit(self._do, job)
+    def offload(self, job: Callable[[], None], size_bytes: int = 0) -> None:
+        """Do heavy work on a message of this size (large ones, image files) away from the transport's thread.
+
+        Raises:
+            OverloadedError: too much of it waits.
+        """
+        self._heavy.submit(partial(self._do, job), size_bytes)
 
     def close(self) -> None:
         """Wait for what is running."""
-        self._heavy.shutdown()
+        self._heavy.close()
         self._runs.shutdown()
 
     def _do(self, job: Callable[[], None]) -> None:
         job()
+        self.run_after()
+
+    def _run_rest(self) -> None:
         while self.run_ready():
             pass
+
+
+def _logged(job: Callable[[], None]) -> None:
+    try:
+        job()
+    except Exception:
+        # The pool would keep it to itself.
+        _LOGGER.exception("a graph's loop has failed")

@@ -13,6 +13,8 @@ from grpc import StatusCode
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_SENTENCE_BYTES = 1200
+# An estimate may be nothing, a retry at once is another blow.
+_SHORTEST_RETRY_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class OverloadedError(ServingError):
 
     def __init__(self, message: str, retry_seconds: float) -> None:
         delay = Duration()
-        delay.FromNanoseconds(max(1, int(retry_seconds * 1e9)))
+        delay.FromNanoseconds(int(max(retry_seconds, _SHORTEST_RETRY_SECONDS) * 1e9))
         super().__init__(message, [RetryInfo(retry_delay=delay)])
 
 

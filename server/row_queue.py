@@ -75,6 +75,26 @@ class Slice(NamedTuple):
     stop: int
 
 
+def joined(slices: Sequence[Slice], row_bytes: int) -> tuple[Buffer, int, int]:
+    """Rows of one run: a buffer, the byte where they begin, and how many they are."""
+    if len(slices) == 1:
+        _, data, start, stop = slices[0]
+        return data, start * row_bytes, stop - start
+    data = b"".join([_bytes_of(piece, row_bytes) for piece in slices])
+    return data, 0, len(data) // row_bytes
+
+
+def _bytes_of(piece: Slice, row_bytes: int) -> Buffer:
+    entry, data, start, stop = piece
+    if stop - start == entry.count:
+        return data
+    return memoryview(data).cast("B")[start * row_bytes : stop * row_bytes]
+
+
+def _nothing(entry: Entry) -> None:
+    """What an entry that has gone still leads to."""
+
+
 class RowQueue:
     """Entries by deadline; counts its rows here and in the model's backlog."""
 
@@ -84,6 +104,7 @@ class RowQueue:
         self._backlog = backlog
         self._max_rows = max_rows
         self._heap: list[tuple[float, int, Entry]] = []
+        self._latest = 0.0
         self._sequence = itertools.count()
 
     def __len__(self) -> int:
@@ -95,6 +116,7 @@ class RowQueue:
         entry.queued = now
         entry.waiting = entry.count
         order = min(entry.call.deadline, now + _PATIENCE_SECONDS)
+        self._latest = max(order, self._latest) if self._heap else order
         heappush(self._heap, (order, next(self._sequence), entry))
         self._count(entry, entry.count)
 
@@ -102,7 +124,9 @@ class RowQueue:
         """Mark an entry as gone; the rows that were still waiting. The heap forgets it when it comes up."""
         rows = entry.waiting
         entry.dropped = True
+        # The heap may keep it for a while, its caller's data should not wait for that.
         entry.rows = b""
+        entry.done = _nothing
         entry.waiting = 0
         self._count(entry, -rows)
         # Every live entry has a row at least.
@@ -110,6 +134,14 @@ class RowQueue:
             self._heap[:] = [item for item in self._heap if not item[2].dropped]
             heapify(self._heap)
         return rows
+
+    def urgent_rows_before(self, deadline: float) -> int:
+        """Rows with a deadline that run before those of another one."""
+        if deadline >= self._latest:
+            return self.urgent_rows
+        return sum(
+            entry.waiting for order, _, entry in self._heap if order <= deadline and entry.call.deadline < FOREVER
+        )
 
     def take(self, now: float, enough: int) -> tuple[list[Slice], list[tuple[Entry, int]]]:
         """Rows for one run, and the entries that came up too late with the rows that they had waiting.
