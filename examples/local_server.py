@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
+from urllib.error import HTTPError
 
 LISTENING = re.compile(r"listening grpc=(\S+) metrics=(\S+)")
 START_SECONDS = 60.0
@@ -46,7 +49,9 @@ def running(
         ) as process,
     ):
         try:
-            yield _listening(process, log)
+            server = _listening(process, log)
+            _await_ready(server, log)
+            yield server
             _stop(process, log)
         finally:
             process.kill()
@@ -63,6 +68,19 @@ def _listening(process: subprocess.Popen[str], log: Path) -> LocalServer:
     finally:
         watchdog.cancel()
     raise ServerError(f"the server ended before it listened (exit code {process.wait()}); {_tail(log)}")
+
+
+def _await_ready(server: LocalServer, log: Path) -> None:
+    """Waits until models serve: the server listens before they are loaded."""
+    end, reason = monotonic() + START_SECONDS, "it ended"
+    while monotonic() < end and server.process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://{server.metrics_address}/readyz", timeout=5):
+                return
+        except HTTPError as not_yet:
+            reason = not_yet.read().decode().strip()
+            sleep(0.05)
+    raise ServerError(f"the server listens, but no model serves: {reason}; {_tail(log)}")
 
 
 def _stop(process: subprocess.Popen[str], log: Path) -> None:

@@ -15,6 +15,8 @@ from examples.local_server import LocalServer
 
 from .conftest import RECIPES
 
+# The first test here waits for five models to be trained and exported.
+pytestmark = pytest.mark.timeout(1200)
 SERVICE = "autoencoder.v1.AutoencoderService"
 
 

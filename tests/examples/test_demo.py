@@ -10,6 +10,8 @@ from PIL import Image
 from examples import demo as program
 from tests.conftest import Demo
 
+# The first test here waits for the whole demo.
+pytestmark = pytest.mark.timeout(1200)
 RECIPES = ("denoiser", "fc-ae", "vae")
 
 
