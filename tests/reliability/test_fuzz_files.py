@@ -19,8 +19,8 @@ from server.security import TokenFileError, read_tokens
 from server.session import CPU, Session
 from tests.server.conftest import GOLDEN
 from training import checkpoint, config, idx, images, models
-from training.split import Split
 from training.errors import CheckpointError, DataError
+from training.split import Split
 
 from .mutation import FUZZED, damaged
 
