@@ -5,11 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from zipfile import BadZipFile
 
 from autoencoder.v1.model_pb2 import Model, Signature
 
-from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, REPORT_FILE, describe_files
@@ -119,7 +117,7 @@ def load(source: Path) -> Checkpoint:
     """
     try:
         loaded = checkpoint.load(source)
-    except (TrainingError, BundleError, BadZipFile) as error:
+    except TrainingError as error:
         raise InputError(str(error)) from error
     if unfit := unfit_weights(loaded.model):
         raise InputError(f"{source}: wanted finite weights, got NaN or infinity in {', '.join(unfit)}: train it anew")

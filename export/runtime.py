@@ -18,10 +18,12 @@ onnxruntime: Any = _untyped  # it ships no types
 Device: TypeAlias = Literal["cpu", "cuda"]
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
-_PROVIDERS: dict[Device, Any] = {
-    "cpu": "CPUExecutionProvider",
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_PROVIDERS: dict[Device, list[Any]] = {
+    "cpu": [_CPU],
     # TF32 costs three digits; an exhaustive search would run again for every batch size.
-    "cuda": ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
+    "cuda": [(_CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), _CPU],
 }
 
 
@@ -45,17 +47,19 @@ def open_session(graph: bytes, device: Device = "cpu") -> Session:
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.use_deterministic_compute = True
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     if device == "cuda":
-        # Otherwise a CUDA session that cannot start is silently a CPU session.
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        _preload()
+        _require_cuda()
     try:
-        inner = onnxruntime.InferenceSession(graph, options, providers=[_PROVIDERS[device]], enable_fallback=0)
+        inner = onnxruntime.InferenceSession(graph, options, providers=_PROVIDERS[device], enable_fallback=0)
     except Exception as error:
         # The exceptions of onnxruntime share no base of their own.
         raise BundleError(f"onnxruntime refuses the graph on {device}: {error}") from error
+    # A CUDA session that cannot start is silently a CPU session.
+    if device == "cuda" and inner.get_providers()[0] != _CUDA:
+        raise BundleError("wanted CUDA, onnxruntime could not start it: check the driver, CUDA and cuDNN")
     return Session(inner)
 
 
@@ -74,6 +78,7 @@ def taken(inputs: Arrays, rows: slice | list[int]) -> dict[str, NDArray[Any]]:
     return {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
 
 
-def _preload() -> None:
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
+def _require_cuda() -> None:
+    if _CUDA not in onnxruntime.get_available_providers():
+        raise BundleError("wanted CUDA, this onnxruntime has none: install onnxruntime-gpu[cuda,cudnn] in its place")
+    onnxruntime.preload_dlls()

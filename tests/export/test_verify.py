@@ -12,6 +12,7 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 
 from bundle.golden import Golden
+from export import runtime
 from export.__main__ import main
 from export.signing import signer
 from export.verify import verify
@@ -145,6 +146,12 @@ def test_a_signed_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     bundles.change_model(folder, lambda model: model.metrics.update({"psnr": 99.0}))
     assert main(["verify", str(folder), "--public-key", str(public)]) == 1
     assert "model.json is not the file that was signed" in capsys.readouterr().out
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in runtime.onnxruntime.get_available_providers(), reason="CUDA is here")
+def test_cuda_that_is_not_there_is_never_silently_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(bundles.GOLDEN / "denoiser/1"), "--device", "cuda"]) == 1
+    assert "wanted CUDA, this onnxruntime has none" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
