@@ -201,11 +201,10 @@ def interpolation(scene: Scene) -> Figure | None:
         return None
     form = "linear" if model.family == "ae" else "spherical"
     rows = {}
-    for pair in range(min(5, len(scene.images) // 2)):
-        ends = scene.images[2 * pair : 2 * pair + 2]
+    for pair, (start, stop) in enumerate(unlike(scene.images[:50], 5)):
         answer = scene.client.interpolate(
-            from_images=ends[:1],
-            to_images=ends[1:],
+            from_images=start[np.newaxis],
+            to_images=stop[np.newaxis],
             steps=COLUMNS,
             model=model.name,
             interpolation=form,
@@ -213,6 +212,15 @@ def interpolation(scene: Scene) -> Figure | None:
         )
         rows[f"pair {pair + 1}"] = answer.images
     return strip(f"{model.name}: from one image to another, {form}", rows)
+
+
+def unlike(images: NDArray[np.uint8], count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Pairs of images that differ much."""
+    flat = images.reshape(len(images), -1).astype(np.float32)
+    return [
+        (images[index], images[np.argmax(((flat - flat[index]) ** 2).sum(axis=1))])
+        for index in range(min(count, len(images)))
+    ]
 
 
 def attributes(scene: Scene) -> Figure | None:
