@@ -49,6 +49,7 @@ def test_attributes_are_fitted_scored_and_stored(trained_vae: Path, capsys: pyte
     scores = stored.meta["attributes"]
     assert scores["slant"]["spearman"] >= 0.85
     assert scores["slant"]["class_kept"] >= 0.9
+    assert scores["slant"]["gain"] == pytest.approx(1, abs=0.2)
     assert scores["slant"]["leakage"] <= 0.25
     assert np.mean([each["class_reached"] for name, each in scores.items() if "-to-" in name]) >= 0.6
     assert (trained_vae / "best" / checkpoint.WEIGHTS).read_bytes() == weights
