@@ -85,7 +85,7 @@ def _graph(measured: Measured, latencies_ms: Mapping[int, float]) -> dict[str, A
         "batches": list(measured.batches),
         "trials": [asdict(worst) for worst in measured.worst],
         "batch_buckets": [
-            {"rows": rows, "median_ms": round(value, 4), "rows_per_second": round(rows / value * 1e3)}
+            {"rows": rows, "best_ms": round(value, 4), "rows_per_second": round(rows / value * 1e3)}
             for rows, value in latencies_ms.items()
         ],
     }

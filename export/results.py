@@ -69,5 +69,5 @@ def _about(model: Model) -> tuple[str, str]:
 
 
 def _latencies(graph: dict[str, Any]) -> str:
-    by_rows = {bucket["rows"]: bucket["median_ms"] for bucket in graph["batch_buckets"]}
+    by_rows = {bucket["rows"]: bucket["best_ms"] for bucket in graph["batch_buckets"]}
     return " / ".join(f"{by_rows[rows]:.2f}" for rows in _SHOWN_ROWS if rows in by_rows)
