@@ -71,6 +71,7 @@ proto: $(VENV)/dev  ## regenerate the stubs from the .proto files
 	$(BIN)/python proto/generate.py
 
 include bench/bench.mk
+include tests/reliability/reliability.mk
 
 clean:  ## remove what make has made
 	rm -rf $(VENV) runs models build
