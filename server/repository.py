@@ -120,6 +120,7 @@ class ModelRepository:
         # What has been made until now lives for ever: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        hand_back()
         self._table.note_scanned()
         self._changed()
         self._scanned.set()
