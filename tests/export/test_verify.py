@@ -148,10 +148,12 @@ def test_a_signed_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "model.json is not the file that was signed" in capsys.readouterr().out
 
 
-@pytest.mark.skipif("CUDAExecutionProvider" in runtime.onnxruntime.get_available_providers(), reason="CUDA is here")
-def test_cuda_that_is_not_there_is_never_silently_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", str(bundles.GOLDEN / "denoiser/1"), "--device", "cuda"]) == 1
-    assert "wanted CUDA, this onnxruntime has none" in capsys.readouterr().out
+def test_cuda_is_cuda_or_a_failure_never_silently_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["verify", str(bundles.GOLDEN / "denoiser/1"), "--device", "cuda"])
+    text = capsys.readouterr().out
+    if "CUDAExecutionProvider" not in runtime.onnxruntime.get_available_providers():
+        assert code == 1
+    assert code == 0 or "wanted CUDA" in text
 
 
 @pytest.mark.parametrize(
