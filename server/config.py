@@ -39,6 +39,9 @@ class LimitsConfig(BaseModel):
     max_request_rows: PositiveInt = Field(1024, description="images or latents per request, and count of Sample")
     max_message_bytes: PositiveInt = Field(64 * 1024 * 1024, description="size of a request, in bytes")
     max_image_pixels: PositiveInt = Field(4_194_304, description="pixels of an encoded image, before decoding")
+    max_request_pixels: PositiveInt = Field(
+        67_108_864, description="pixels of all encoded images of a request together, before decoding"
+    )
 
 
 class ConnectionConfig(BaseModel):

@@ -12,6 +12,7 @@ from server.call import FOREVER, Call, Metadata, Replies, Token
 from server.dispatcher import Dispatcher
 from server.errors import (
     InvalidArgumentError,
+    OverloadedError,
     PermissionDeniedError,
     ServingError,
     TooLargeError,
@@ -80,29 +81,33 @@ class Endpoint:
         method = self.methods.get(path) or self.streams.get(path)
         if method is None:
             return UnimplementedError(f"This server has no method {path}.")
-        if self._draining:
-            return UnavailableError(_STOPPING)
         if method.right is None:
             return None
-        try:
-            self._gate.check(metadata, method.right)
-        except ServingError as error:
-            return error
+        if self._draining:
+            return UnavailableError(_STOPPING)
+        refusal = self.unauthorised(method.right, metadata)
+        if refusal is not None:
+            return refusal
         if method.right == "admin" and not self._model_control:
             return PermissionDeniedError(
                 "Models are not loaded and unloaded on request here: the server needs --admin-port or --model-control."
             )
         return None
 
+    def unauthorised(self, right: Right, metadata: Metadata) -> ServingError | None:
+        """Why a caller may not do something; None when it may."""
+        try:
+            self._gate.check(metadata, right)
+        except ServingError as error:
+            return error
+        return None
+
     def accept(self, call: Call, method: Method, payload: bytes) -> None:
-        """Serve a call; whoever calls this calls `run_ready` soon after."""
-        refusal = self.refusal(method.path, call.metadata)
-        if refusal is not None:
-            call.fail(refusal)
-        elif len(payload) > self.max_message_bytes:
+        """Serve a call that `refusal` has let in; whoever calls this calls `run_ready` soon after."""
+        if len(payload) > self.max_message_bytes:
             call.fail(TooLargeError(len(payload), self.max_message_bytes))
         elif len(payload) > _HEAVY_BYTES:
-            self._dispatcher.offload(partial(self._serve, call, method, payload))
+            self._offload(call, partial(self._serve, call, method, payload), len(payload))
         else:
             self._serve(call, method, payload)
 
@@ -111,7 +116,7 @@ class Endpoint:
         if self._draining:
             call.fail(UnavailableError(_STOPPING))
         elif size_bytes > _HEAVY_BYTES:
-            self._dispatcher.offload(partial(_guarded, serve, call))
+            self._offload(call, partial(_guarded, serve, call), size_bytes)
         else:
             _guarded(serve, call)
 
@@ -127,6 +132,12 @@ class Endpoint:
     def drain(self) -> None:
         """Refuse calls from now on."""
         self._draining = True
+
+    def _offload(self, call: Call, job: Callable[[], None], size_bytes: int) -> None:
+        try:
+            self._dispatcher.offload(job, size_bytes)
+        except OverloadedError as error:
+            call.fail(error)
 
     def _serve(self, call: Call, method: Method, payload: bytes) -> None:
         try:

@@ -2,7 +2,8 @@
 
 import io
 import math
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2, model_pb2
@@ -11,12 +12,46 @@ from numpy.typing import NDArray
 
 from server import tensor
 from server.config import LimitsConfig
-from server.errors import InvalidArgumentError
+from server.errors import InvalidArgumentError, ServingError
 from server.row_queue import Buffer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
 
 Shape: TypeAlias = tuple[int, int, int]
 _MODES = {1: "L", 3: "RGB"}
 _FORMATS = ("PNG", "JPEG", "WEBP")
+_ORIENTATION = 0x0112
+
+
+class PixelBudget:
+    """What decoding the files of one request may cost; `check_wanted` raises when nobody waits for it any more."""
+
+    def __init__(self, limits: LimitsConfig, check_wanted: Callable[[], None]) -> None:
+        self._limits = limits
+        self._check_wanted = check_wanted
+        self._spent = 0
+
+    def spend(self, field: str, size: tuple[int, int]) -> None:
+        """Take the pixels of an image about to be decoded; its header tells them.
+
+        Raises:
+            InvalidArgumentError: too many, in this image or in all of the request.
+            DeadlineError, CancelledError: nobody waits.
+        """
+        self._check_wanted()
+        width, height = size
+        if width * height > self._limits.max_image_pixels:
+            raise InvalidArgumentError(
+                field, f"wanted at most {self._limits.max_image_pixels} pixels, got {width} x {height}"
+            )
+        self._spent += width * height
+        if self._spent > self._limits.max_request_pixels:
+            raise InvalidArgumentError(
+                field,
+                f"wanted at most {self._limits.max_request_pixels} pixels in the images of a request, got more "
+                "up to this one: send several requests, or smaller images",
+            )
 
 
 def rows_of_tensor(
@@ -41,7 +76,7 @@ def rows_of_tensor(
 
 
 def rows_of_files(
-    message: EncodedImages, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int, limits: LimitsConfig
+    message: EncodedImages, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int, pixels: PixelBudget
 ) -> tuple[Buffer, int]:
     """As `rows_of_tensor`, from files of one image each, converted to the model's channels.
 
@@ -52,7 +87,7 @@ def rows_of_files(
     if not 0 < rows <= limit_rows:
         raise _wrong_count(f"{field}.files", rows, limit_rows)
     decoded = [
-        _decode(file, f"{field}.files[{index}]", shape, limits.max_image_pixels, resize=message.resize)
+        _decode(file, f"{field}.files[{index}]", shape, pixels, resize=message.resize)
         for index, file in enumerate(message.files)
     ]
     return _convert(np.stack(decoded), field, dtype).data, rows
@@ -96,19 +131,24 @@ def _convert(images: NDArray[Any], field: str, dtype: np.dtype[Any]) -> NDArray[
     return to_bytes(images.astype(np.float32)) if dtype == np.uint8 else images.astype(np.float32, copy=False)
 
 
-def _decode(file: bytes, field: str, shape: Shape, limit_pixels: int, *, resize: bool) -> NDArray[np.uint8]:
+def _decode(file: bytes, field: str, shape: Shape, pixels: PixelBudget, *, resize: bool) -> NDArray[np.uint8]:
     # Most callers send tensors: the library is loaded for those who do not.
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
 
     height, width, channels = shape
     try:
         with Image.open(io.BytesIO(file), formats=_FORMATS) as image:
-            _check_size(field, image.size, (width, height), limit_pixels, resize=resize)
-            converted = image.convert(_MODES[channels])
+            pixels.spend(field, image.size)
+            if image.size != (height, width):
+                # Not even turned would it fit: no need to decode it.
+                _check_size(field, image.size, (width, height), resize=resize)
+            upright = _upright(image)
+            _check_size(field, upright.size, (width, height), resize=resize)
+            converted = _flat(upright).convert(_MODES[channels])
             if converted.size != (width, height):
                 converted = converted.resize((width, height), Image.Resampling.LANCZOS)
             return np.asarray(converted, dtype=np.uint8).reshape(shape)
-    except InvalidArgumentError:
+    except ServingError:
         raise
     except UnidentifiedImageError:
         raise InvalidArgumentError(field, "wanted a PNG, JPEG or WebP file, got something else") from None
@@ -117,10 +157,29 @@ def _decode(file: bytes, field: str, shape: Shape, limit_pixels: int, *, resize:
         raise InvalidArgumentError(field, f"wanted a readable PNG, JPEG or WebP file: {error}") from error
 
 
-def _check_size(field: str, came: tuple[int, int], wanted: tuple[int, int], limit_pixels: int, *, resize: bool) -> None:
-    """Widths and heights; the header tells them before anything is decoded."""
-    if came[0] * came[1] > limit_pixels:
-        raise InvalidArgumentError(field, f"wanted at most {limit_pixels} pixels, got {came[0]} x {came[1]}")
+def _upright(image: "PillowImage") -> "PillowImage":
+    """The image as a viewer shows it, where its EXIF says how the camera was held."""
+    from PIL import ImageOps  # noqa: PLC0415 (as above)
+
+    return image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+
+
+def _flat(image: "PillowImage") -> "PillowImage":
+    """8 bits a channel, on black where the image is transparent."""
+    from PIL import Image  # noqa: PLC0415 (as above)
+
+    if image.mode.startswith("I"):
+        # 16-bit grey: Pillow itself would clip at 255.
+        sixteen = np.asarray(image, dtype=np.float64)
+        return Image.fromarray(np.rint(np.clip(sixteen, 0, 65535) / 257).astype(np.uint8))
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layered.size, (0, 0, 0, 255)), layered)
+    return image
+
+
+def _check_size(field: str, came: tuple[int, int], wanted: tuple[int, int], *, resize: bool) -> None:
+    """Widths and heights."""
     if came != wanted and not resize:
         raise InvalidArgumentError(
             field,

@@ -59,7 +59,12 @@ class Generation:
             draw()
 
     def _draw(self, call: Call, request: pb.SampleRequest, served: ServedModel, seed: int, temperature: float) -> None:
-        drawn = _prior(served, seed, request.count, temperature)
+        with np.errstate(over="ignore", invalid="ignore"):
+            drawn = _prior(served, seed, request.count, temperature)
+        if not np.isfinite(drawn).all():
+            raise InvalidArgumentError(
+                "temperature", f"wanted one that keeps the latents finite, got {temperature:g}: ask for a smaller one"
+            )
         response = pb.SampleResponse(seed=seed, noise_scheme=noise.SCHEME)
         if request.include_latents:
             tensor.fill(response.latents, drawn)

@@ -83,20 +83,28 @@ class GraphCalls:
     def run_images(self, call: Call, signature: str, message: pb.Images, field: str, done: Done) -> None:
         """Queue a request's images for a graph; files are decoded on another thread first."""
         if message.HasField("encoded"):
-            self.offload(call, partial(self._run_images, call, signature, message, field, done))
+            self.offload(call, partial(self._run_images, call, signature, message, field, done), message.ByteSize())
         else:
             self._run_images(call, signature, message, field, done)
 
     def run_sources(self, call: Call, sources: Sequence[Source], done: Callable[[list[Latents]], None]) -> None:
         """Turn each source into (N, D) latents, all images of the call in one run, and go on with `done`."""
-        if any(source.images is not None and source.images.HasField("encoded") for source in sources):
-            self.offload(call, partial(self._run_sources, call, sources, done))
+        encoded = [s.images for s in sources if s.images is not None and s.images.HasField("encoded")]
+        if encoded:
+            size_bytes = sum(message.ByteSize() for message in encoded)
+            self.offload(call, partial(self._run_sources, call, sources, done), size_bytes)
         else:
             self._run_sources(call, sources, done)
 
-    def offload(self, call: Call, job: Callable[[], None]) -> None:
-        """Do slow work for a call on another thread; what it raises ends the call."""
-        self._dispatcher.offload(partial(_guarded, call, job))
+    def offload(self, call: Call, job: Callable[[], None], size_bytes: int = 0) -> None:
+        """Do slow work on data of this size on another thread, unless the caller has gone by then.
+
+        What the work raises ends the call.
+
+        Raises:
+            OverloadedError: too much of it waits.
+        """
+        self._dispatcher.offload(partial(_guarded, call, job), size_bytes)
 
     def answer(self, call: Call, response: Response) -> None:
         """Add what served the call and send the response."""
@@ -115,7 +123,7 @@ class GraphCalls:
     ) -> None:
         """Add (N, H, W, C) in 0 … 1 in the form asked for, and answer; files are made on another thread."""
         if image_format == pb.IMAGE_FORMAT_PNG:
-            self.offload(call, partial(self._answer_images, call, response, array, image_format))
+            self.offload(call, partial(self._answer_images, call, response, array, image_format), array.nbytes)
         else:
             self._answer_images(call, response, array, image_format)
 
@@ -137,7 +145,8 @@ class GraphCalls:
             return images.rows_of_tensor(message.tensor, field, served.image_shape, dtype, limit)
         if not message.HasField("encoded"):
             raise InvalidArgumentError(field, "wanted images as a tensor or as encoded files, got neither")
-        return images.rows_of_files(message.encoded, f"{field}.encoded", served.image_shape, dtype, limit, self.limits)
+        pixels = images.PixelBudget(self.limits, call.check_wanted)
+        return images.rows_of_files(message.encoded, f"{field}.encoded", served.image_shape, dtype, limit, pixels)
 
     def _run_sources(self, call: Call, sources: Sequence[Source], done: Callable[[list[Latents]], None]) -> None:
         served = call.served
@@ -176,6 +185,7 @@ def _split(
 
 def _guarded(call: Call, job: Callable[[], None]) -> None:
     try:
+        call.check_wanted()
         job()
     except Exception as error:  # noqa: BLE001 (it becomes the call's status)
         call.fail(error)

@@ -29,10 +29,10 @@ from server.transport.stream_pump import StreamPump
 
 _Settled: TypeAlias = "asyncio.Future[bytes | Status]"
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
-# Clients may ping every ten seconds, with calls or without.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _OPTIONS = (
     ("grpc.so_reuseport", 0),
+    # Clients may ping every ten seconds, with calls or without.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_send_message_length", -1),
@@ -74,6 +74,7 @@ class GrpcioTransport:
         self._arrived = False
         self._turns = 0
         self._pumps: set[StreamPump] = set()
+        self._calls: set[Call] = set()
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
 
@@ -136,13 +137,15 @@ class GrpcioTransport:
         self._health.detach()
         for pump in self._pumps:
             pump.stop()
+        for call in list(self._calls):
+            call.stop()
         await server.stop(_CLOSE_SECONDS)
 
     async def _listen(self, server: aio.Server) -> int:
         await self._health.attach(self._loop)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)  # pyright: ignore[reportUnknownMemberType]
         if self._reflection:
-            add_reflection(server)
+            add_reflection(server, self._endpoint)
         # The last, because it takes every path.
         server.add_generic_rpc_handlers([_Handlers(self._unary, self._stream, self._refused, self._endpoint)])
         address = self._address or f"unix:{self.socket_path}"
@@ -181,7 +184,9 @@ class GrpcioTransport:
 
     def _open(self, method: str, context: _Context, token: _Settled) -> Call:
         metadata: Any = context.invocation_metadata() or ()
-        return self._endpoint.open(method, context.time_remaining(), metadata, self, token)
+        call = self._endpoint.open(method, context.time_remaining(), metadata, self, token)
+        self._calls.add(call)
+        return call
 
     async def _finish(self, call: Call, token: _Settled, context: _Context) -> bytes:
         try:
@@ -190,6 +195,8 @@ class GrpcioTransport:
             late = time.monotonic() >= call.deadline
             call.cancel(grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED)
             raise
+        finally:
+            self._calls.discard(call)
         if isinstance(result, bytes):
             return result
         context.set_code(result.code)

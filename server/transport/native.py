@@ -25,6 +25,8 @@ _MAX_EVENTS = 256
 # The native side measures what is left of a deadline a little earlier than we do.
 _CLOCK_SLACK_SECONDS = 0.005
 _KEEPALIVE_TIMEOUT_MS = 20_000
+# Answers handed to the native side leave it a moment later.
+_FLUSH_SECONDS = 0.1
 
 
 class NativeTransport:
@@ -57,7 +59,11 @@ class NativeTransport:
             )
         except OSError as error:
             raise BindError(f"cannot listen on {self._address}: {error}") from error
-        self._fallback.start()
+        try:
+            self._fallback.start()
+        except BaseException:
+            self._front.close()
+            raise
         self._front.set_fallback(self._fallback.socket_path)
         self._front.start()
         self._thread.start()
@@ -67,6 +73,11 @@ class NativeTransport:
         """Stop listening and end what is left."""
         # Streams run through the front: they end first.
         self._fallback.close()
+        left = list(self._calls.values())
+        for call in left:
+            call.stop()
+        if left:
+            time.sleep(_FLUSH_SECONDS)
         self._front.close()
         self._thread.join()
 
@@ -76,8 +87,7 @@ class NativeTransport:
             # All answers of a round leave together: that wakes the network's threads once, and packs what they send.
             self._answers.append((token, payload))
         else:
-            self._calls.pop(token, None)
-            self._front.respond(token, payload)
+            self._respond(token, payload)
 
     def fail(self, token: int, status: Status) -> None:
         """End a call with a status."""
@@ -91,16 +101,33 @@ class NativeTransport:
             for event in events:
                 try:
                     self._take(event)
-                except Exception:
-                    _LOGGER.exception("an event of the native transport failed")
-            more = self._endpoint.run_ready()
+                except Exception as error:
+                    _LOGGER.exception("an event of the native transport has failed")
+                    self._fail_call(event[1], error)
+            try:
+                more = self._endpoint.run_ready()
+            except Exception:
+                # Whatever it is, it must not end this thread: there is no other.
+                _LOGGER.exception("a round of quick graphs has failed")
+                more = True
             self._send_all()
+
+    def _fail_call(self, token: int, error: Exception) -> None:
+        call = self._calls.get(token)
+        if call is not None:
+            call.fail(error)
 
     def _send_all(self) -> None:
         for token, payload in self._answers:
-            self._calls.pop(token, None)
-            self._front.respond(token, payload)
+            try:
+                self._respond(token, payload)
+            except Exception:
+                _LOGGER.exception("an answer could not be sent")
         self._answers.clear()
+
+    def _respond(self, token: int, payload: bytes) -> None:
+        self._calls.pop(token, None)
+        self._front.respond(token, payload)
 
     def _take(self, event: "DetailedEvent") -> None:
         kind, token, method_id, payload, _, details = event
@@ -112,7 +139,11 @@ class NativeTransport:
         call = self._endpoint.open(method.name, seconds_left, metadata, self, token)
         # Before the answer, which takes it out again.
         self._calls[token] = call
-        self._endpoint.accept(call, method, payload)
+        refusal = self._endpoint.refusal(method.path, metadata)
+        if refusal is None:
+            self._endpoint.accept(call, method, payload)
+        else:
+            call.fail(refusal)
 
     def _cancel(self, token: int) -> None:
         call = self._calls.pop(token, None)

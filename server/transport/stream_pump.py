@@ -62,8 +62,10 @@ class StreamPump:
             self._context.set_details(status.message)
 
     def stop(self) -> None:
-        """Take nothing more in; end when what was taken in is answered."""
+        """Take nothing more in; what is not answered by now fails, and the stream ends."""
         self._stopping = True
+        for call in list(self._calls.values()):
+            call.stop()
         self._answered.set()
 
     def send(self, token: Item, payload: bytes) -> None:

@@ -1,104 +1,109 @@
-"""Images on the wire and rows of a graph, both ways, over many shapes and values."""
+"""Image files to rows: what they cost, and what becomes of depth, transparency and orientation."""
 
 import io
+import time
+from collections.abc import Callable
 
+import grpc
 import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from server import images, tensor
 from server.config import LimitsConfig
-from server.errors import InvalidArgumentError
+from server.errors import CancelledError, InvalidArgumentError
+from server.images import PixelBudget, rows_of_files
 
-from .conftest import array
-from .conftest import tensor as message_of
+from .conftest import Served, metric
 
-SHAPE = (3, 5, 1)
-UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
-BYTES = arrays(np.uint8, st.tuples(st.integers(1, 6), st.just(3), st.just(5), st.just(1)))
-FLOATS = arrays(np.float32, (2, 3, 5, 1), elements=st.floats(0, 1, width=32))
+GREY, COLOUR = (8, 8, 1), (8, 8, 3)
 
 
-def rows(batch: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    data, count = images.rows_of_tensor(message_of(batch), "images", SHAPE, dtype, 1024)
-    assert count == len(batch)
-    return np.frombuffer(data, dtype).reshape(count, *SHAPE)
-
-
-@given(BYTES)
-@settings(max_examples=50)
-def test_bytes_reach_a_graph_of_bytes_as_they_are(batch: np.ndarray) -> None:
-    np.testing.assert_array_equal(rows(batch, UINT8), batch)
-    np.testing.assert_array_equal(rows(batch[..., 0], UINT8), batch)
-
-
-@given(BYTES)
-@settings(max_examples=50)
-def test_bytes_survive_the_way_through_floats(batch: np.ndarray) -> None:
-    floats = rows(batch, FLOAT32)
-    np.testing.assert_array_equal(floats, batch / np.float32(255))
-    np.testing.assert_array_equal(rows(floats, UINT8), batch)
-    np.testing.assert_array_equal(images.to_bytes(floats), batch)
-
-
-@given(FLOATS)
-@settings(max_examples=50)
-def test_floats_are_rounded_to_the_nearest_byte(batch: np.ndarray) -> None:
-    np.testing.assert_array_equal(rows(batch, FLOAT32), batch)
-    assert np.abs(rows(batch, UINT8).astype(np.float64) - batch * 255.0).max() <= 0.5 + 1e-4
-
-
-@given(st.binary(max_size=400))
-@settings(max_examples=200)
-def test_no_file_whatever_is_an_accident(content: bytes) -> None:
-    message = pb.EncodedImages(files=[content], resize=True)
-    with pytest.raises(InvalidArgumentError):
-        images.rows_of_files(message, "images", SHAPE, UINT8, 10, LimitsConfig())
-
-
-@given(st.integers(0, 60), st.integers(0, 255))
-@settings(max_examples=100)
-def test_no_damaged_file_is_an_accident(position: int, value: int) -> None:
+def file(image: Image.Image, kind: str = "PNG", **settings: object) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(np.arange(15, dtype=np.uint8).reshape(3, 5)).save(stream, "PNG")
-    damaged = bytearray(stream.getvalue())
-    damaged[position % len(damaged)] = value
-    message = pb.EncodedImages(files=[bytes(damaged)], resize=True)
-    try:
-        _, count = images.rows_of_files(message, "images", SHAPE, UINT8, 10, LimitsConfig())
-    except InvalidArgumentError:
-        return
-    assert count == 1
+    image.save(stream, kind, **settings)
+    return stream.getvalue()
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_png_out_is_what_bytes_out_is(channels: int) -> None:
-    batch = np.random.default_rng(0).random((4, 6, 7, channels), np.float32)
-    files, plain = pb.Images(), pb.Images()
-    images.fill(files, batch, pb.IMAGE_FORMAT_PNG)
-    images.fill(plain, batch, pb.IMAGE_FORMAT_UINT8)
-    drawn = [np.asarray(Image.open(io.BytesIO(file))).reshape(6, 7, channels) for file in files.encoded.files]
-    np.testing.assert_array_equal(np.stack(drawn), array(plain.tensor))
+def rows(
+    *files: bytes,
+    shape: tuple[int, int, int] = GREY,
+    resize: bool = False,
+    wanted: Callable[[], None] = lambda: None,
+    **limits: int,
+) -> np.ndarray:
+    message = pb.EncodedImages(files=files, resize=resize)
+    budget = PixelBudget(LimitsConfig(**limits), wanted)
+    data, count = rows_of_files(message, "images", shape, np.dtype(np.uint8), 1024, budget)
+    return np.frombuffer(data, np.uint8).reshape(count, *shape)
 
 
-def test_values_beyond_the_range_are_clipped_on_the_way_out() -> None:
-    beyond = np.array([-0.25, 0, 0.5, 1, 1.25], np.float32)
-    assert images.to_bytes(beyond).tolist() == [0, 0, 128, 255, 255]
+def test_sixteen_bits_become_eight() -> None:
+    deep = (np.arange(64, dtype=np.uint16) * 1040).reshape(8, 8)
+    expected = np.rint(deep / 257).astype(np.uint8)[None, :, :, None]
+    np.testing.assert_array_equal(rows(file(Image.fromarray(deep))), expected)
 
 
-@given(arrays(np.float32, st.tuples(st.integers(1, 5), st.just(4)), elements=st.floats(-10, 10, width=16)))
-@settings(max_examples=50)
-def test_latents_in_single_and_half_precision(latents: np.ndarray) -> None:
-    for sent in (latents, latents.astype(np.float16)):
-        read = tensor.read_latents(message_of(sent), "latents", 4, 10)
-        assert read.dtype == np.float32
-        np.testing.assert_array_equal(read, latents)
+def test_what_is_transparent_lies_on_black() -> None:
+    half = Image.new("RGBA", (8, 8), (200, 100, 50, 0))
+    half.paste((200, 100, 50, 255), (0, 0, 8, 4))
+    came = rows(file(half), shape=COLOUR)[0]
+    assert (came[:4] == (200, 100, 50)).all()
+    assert (came[4:] == 0).all()
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    assert (rows(file(palette, transparency=1)) == 0).all()
+    assert (rows(file(palette)) == 255).all()
 
 
-def test_more_latents_than_the_limit() -> None:
-    with pytest.raises(InvalidArgumentError, match="at most 3 rows"):
-        tensor.read_latents(message_of(np.zeros((4, 2), np.float32)), "latents", 2, 3)
+def test_photographs_stand_upright() -> None:
+    shown = np.zeros((8, 6), np.uint8)
+    shown[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    turned = file(Image.fromarray(np.rot90(shown).copy()), exif=exif)
+    assert (rows(turned, shape=(8, 6, 1))[0, :, :, 0] == shown).all()
+    with pytest.raises(InvalidArgumentError, match="wanted 8 x 6 pixels"):
+        rows(turned, shape=(6, 8, 1))
+
+
+def test_a_request_has_a_budget_of_pixels() -> None:
+    tiny = file(Image.new("L", (40, 50)), "WEBP")
+    assert rows(*[tiny] * 3, resize=True, max_request_pixels=6000).shape == (3, 8, 8, 1)
+    with pytest.raises(InvalidArgumentError, match=r"files\[3\]: wanted at most 6000 pixels in the images"):
+        rows(*[tiny] * 4, resize=True, max_request_pixels=6000)
+
+
+def test_nothing_is_decoded_for_a_caller_who_has_gone() -> None:
+    looks = iter(range(100))
+
+    def wanted() -> None:
+        if next(looks) == 2:
+            raise CancelledError("gone")
+
+    with pytest.raises(CancelledError):
+        rows(*[file(Image.new("L", (8, 8)))] * 9, wanted=wanted)
+    assert next(looks) == 3
+
+
+def test_many_large_files_are_refused_before_they_cost_anything(server: Served) -> None:
+    large = file(Image.new("L", (2048, 2048)), "WEBP")
+    encoded = pb.EncodedImages(files=[large] * 1024, resize=True)
+    request = pb.EncodeRequest(model_name="fc-ae", images=pb.Images(encoded=encoded))
+    with pytest.raises(grpc.RpcError) as failed:
+        server.stub.Encode(request, timeout=60)
+    assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "images.encoded.files[16]" in failed.value.details()
+
+
+def test_files_for_nobody_wait_for_nothing(server: Served) -> None:
+    # Sixteen images of the largest size take a second or two; nobody waits for the later requests that long.
+    encoded = pb.EncodedImages(files=[file(Image.new("L", (2048, 2048)), "WEBP")] * 16, resize=True)
+    request = pb.EncodeRequest(model_name="fc-ae", images=pb.Images(encoded=encoded))
+    calls = [server.stub.Encode.future(request, timeout=0.2) for _ in range(60)]
+    assert any(call.exception() for call in calls)
+    started = time.monotonic()
+    small = pb.EncodedImages(files=[file(Image.new("L", (8, 8)))])
+    server.stub.Encode(pb.EncodeRequest(model_name="fc-ae", images=pb.Images(encoded=small)), timeout=60)
+    assert time.monotonic() - started < 10
+    assert metric(server, "autoencoder_requests_in_flight", method="Encode") == 0

@@ -126,6 +126,18 @@ def test_a_changed_file_is_read_without_a_signal(tmp_path: Path) -> None:
         gate.check(bearer(INFER), "inference")
 
 
+def test_reflection_is_for_those_who_may_call(guarded: Served) -> None:
+    method = guarded.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+
+    def services(metadata: tuple[tuple[str, str], ...]) -> list[bytes]:
+        # ServerReflectionRequest.list_services, field 7.
+        return list(method(iter([b"\x3a\x00"]), metadata=metadata, timeout=10))
+
+    assert code_of(lambda: services(())) is grpc.StatusCode.UNAUTHENTICATED
+    assert code_of(lambda: services(bearer(ADMIN))) is grpc.StatusCode.PERMISSION_DENIED
+    assert b"AutoencoderService" in services(bearer(INFER))[0]
+
+
 def test_without_a_file_everybody_may_infer_and_nobody_control(server: Served) -> None:
     assert listing(server, ()) is grpc.StatusCode.OK
     assert unloading(server) is grpc.StatusCode.PERMISSION_DENIED

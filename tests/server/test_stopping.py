@@ -1,0 +1,75 @@
+"""The end of a server: in time, with every call counted as its caller saw it."""
+
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from autoencoder.v1 import autoencoder_pb2 as pb
+from inference import open_inference_pb2, open_inference_pb2_grpc
+
+from .conftest import GOLDEN, images, metric, serving, write_slow_denoiser
+from .test_repository import until
+
+BATCH = images(np.zeros((64, 32, 32, 1), np.uint8))
+
+
+def test_the_drain_has_an_end(repository: Path, transport: str) -> None:
+    write_slow_denoiser(repository)
+    settings = {"max_batch_rows": 1, "concurrent_runs": 1, "drain_seconds": 0.2}
+    with serving(repository, transport=transport, poll_seconds=0, **settings) as served:
+        calls = [served.stub.Denoise.future(pb.DenoiseRequest(images=BATCH), timeout=60) for _ in range(40)]
+        until(lambda: metric(served, "autoencoder_queue_rows") > 2000)
+        started = time.monotonic()
+        served.app.stop()
+        # Forty batches take ten times as long.
+        assert time.monotonic() - started < 6
+        served.app.stop = lambda: None  # it has stopped already
+        codes = [call.exception().code().name if call.exception() else "OK" for call in calls]
+        assert set(codes) <= {"OK", "UNAVAILABLE"}
+        for code in ("OK", "UNAVAILABLE"):
+            assert metric(served, "autoencoder_requests_total", code=code) == codes.count(code)
+        dropped = metric(served, "autoencoder_dropped_rows_total", reason="draining")
+        assert dropped > 0
+        assert dropped == metric(served, "autoencoder_dropped_rows_total")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_load_under_way_does_not_hold_up_the_end(repository: Path, *, late: bool) -> None:
+    write_slow_denoiser(repository, layers=2)
+    with serving(repository, transport="grpcio", poll_seconds=0) as served:
+        answer: list[object] = []
+
+        def load() -> None:
+            try:
+                answer.append(served.app.repository.load("slow"))
+            except Exception as error:  # noqa: BLE001 (the test looks at it)
+                answer.append(error)
+
+        gate = threading.Event()
+        served.app.repository._jobs.put(lambda: gate.wait(8))
+        thread = threading.Thread(target=load)
+        if not late:
+            thread.start()
+        started = time.monotonic()
+        served.app.stop()
+        assert time.monotonic() - started < 5
+        if late:
+            thread.start()
+        thread.join(5)
+        gate.set()
+        served.app.stop = lambda: None
+    assert "stopping" in str(answer[0])
+
+
+def test_who_drains_still_says_that_it_lives(transport: str) -> None:
+    with serving(GOLDEN, transport=transport, poll_seconds=0) as served:
+        served.app._endpoint.drain()
+        served.app._readiness.stop()
+        stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(served.channel)
+        assert stub.ServerLive(open_inference_pb2.ServerLiveRequest(), timeout=10).live
+        assert not stub.ServerReady(open_inference_pb2.ServerReadyRequest(), timeout=10).ready
+        refused = served.stub.ListModels.future(pb.ListModelsRequest(), timeout=10).exception()
+        assert refused.code() is grpc.StatusCode.UNAVAILABLE
