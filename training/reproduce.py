@@ -22,7 +22,7 @@ from training.report import goal
 RECORD = "record.json"
 RESULTS = Path("docs/results.md")
 PICTURES = Path("docs/results")
-SHOWN = ("reconstructions", "samples", "latents", "plane")
+SHOWN = ("reconstructions", "samples", "latents", "plane", "attribute-thickness", "attribute-slant")
 # Weeks of CPU time: these are for a GPU.
 GPU_RECIPES = ("iwae",)
 HEAD = """# Results on MNIST
@@ -41,6 +41,16 @@ Wall times are of shared machines: read them as upper bounds.
 
 | run | figures | command | seed | epoch kept | wall time | date | machine | revision |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+ATTRIBUTES = """
+## Attributes
+
+From `python -m training attributes RUN --data-dir DIR`, on 500 test images: Spearman between amounts asked and changes
+measured; gain, 1 where one standard deviation asked is one got; leakage into the other property; classes kept at one
+standard deviation; for pairs of classes, the share that our classifier takes for the other class after the whole way.
+
+| run | attribute | scores |
+| --- | --- | --- |
 """
 
 
@@ -110,6 +120,7 @@ def publish(runs: Path, results: Path = RESULTS, pictures: Path = PICTURES) -> N
     records = {name: _read(runs / name / RECORD) for name in config.recipe_names()}
     text = HEAD + "".join(rows(config.load(name, "mnist"), record) for name, record in records.items())
     text += RUNS + "".join(run_row(path.parent.name, _read(path)) for path in sorted(runs.glob(f"*/{RECORD}")))
+    text += attribute_table(runs)
     for name, record in records.items():
         if record:
             text += _copied(name, runs / name, pictures, results.parent)
@@ -156,6 +167,17 @@ def run_row(name: str, record: Record | None) -> str:
         record.revision,
     ]
     return "| " + " | ".join(cells) + " |\n"
+
+
+def attribute_table(runs: Path) -> str:
+    """The scores of every run whose attributes were fitted."""
+    text = ""
+    for path in sorted(runs.glob(f"*/{RECORD}")):
+        scores = checkpoint.read_meta(path.parent / "best").get("attributes", {})
+        for attribute, found in scores.items():
+            cells = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+            text += f"| `{path.parent.name}` | {attribute} | {cells} |\n"
+    return text and ATTRIBUTES + text
 
 
 def _copied(name: str, run_folder: Path, pictures: Path, base: Path) -> str:
