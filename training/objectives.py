@@ -57,12 +57,16 @@ def variational(model: VariationalAutoencoder, images: Tensor, noise: Noise, los
 def multitask(
     model: MultitaskVae, images: Tensor, labels: Tensor, noise: Noise, loss: Loss, kl_weight: float
 ) -> Outcome:
-    """The negative bound, plus the weighted cross-entropy of the classes read off the posterior mean."""
+    """The negative bound, plus the weighted cross-entropy of the classes read off a draw from the posterior.
+
+    The draw is the noise that keeps the classifier from learning training images by heart (Alemi et al. 2017); where
+    the classifier is used, it reads the posterior mean, and so does the accuracy here.
+    """
     means, log_variances = model.encode(images)
     bound = _elbo(model, means, log_variances, images, noise, loss, kl_weight).measures
-    logits = model.classify(means)
+    logits = model.classify(sampled(means, log_variances, noise))
     classification = functional.cross_entropy(logits, labels, reduction="none")
-    accuracy = (logits.argmax(1) == labels).float()
+    accuracy = (model.classify(means).argmax(1) == labels).float()
     total = bound["loss"] + loss.classification * classification
     return _single(total, {**bound, "classification": classification, "accuracy": accuracy, "loss": total})
 
