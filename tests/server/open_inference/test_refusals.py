@@ -1,6 +1,7 @@
 """Every bad request, on both transports, unary and on a stream: its status, its words, counted once, nobody harmed."""
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
@@ -67,3 +68,22 @@ def test_large_message_is_refused_without_a_hint(server: Served) -> None:
 def test_what_is_not_spoken_is_unimplemented(server: Served, method: str) -> None:
     error = failure(server.channel.unary_unary(f"/inference.GRPCInferenceService/{method}"), b"")
     assert error.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_damaged_messages_are_answered_and_never_with_a_fault(server: Served) -> None:
+    call = server.channel.unary_unary(PATH)
+    whole = request("vae.encode", pixels(2), id="damage").SerializeToString()
+    noise = np.random.default_rng(0)
+    seen = set()
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for place in noise.integers(0, len(damaged), noise.integers(1, 6)):
+            damaged[place] = noise.integers(0, 256)
+        cut = int(noise.integers(1, len(damaged))) if noise.random() < 0.2 else len(damaged)
+        try:
+            call(bytes(damaged[:cut]), timeout=30)
+        except grpc.RpcError as error:
+            seen.add(error.code().name)
+        else:
+            seen.add("OK")
+    assert {"OK", "INVALID_ARGUMENT"} <= seen <= {"OK", "INVALID_ARGUMENT", "NOT_FOUND"}

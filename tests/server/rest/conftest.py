@@ -8,6 +8,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.server.conftest import GOLDEN, Served, serving
@@ -63,3 +64,9 @@ def serving_rest(repository: Path, **settings: object) -> Iterator[Rest]:
 def rest() -> Iterator[Rest]:
     with serving_rest(GOLDEN) as started:
         yield started
+
+
+def document(array: np.ndarray, name: str = "images", **fields: Any) -> dict[str, Any]:
+    datatype = "UINT8" if array.dtype == np.uint8 else "FP32"
+    given = {"name": name, "datatype": datatype, "shape": list(array.shape), "data": array.tolist()}
+    return {"inputs": [given], **fields}

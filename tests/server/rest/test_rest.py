@@ -1,13 +1,6 @@
 """The protocol over HTTP: documents and bytes against the graphs, refusals, limits, rights, the end."""
 
 import json
-import socket
-import ssl
-import threading
-import time
-from collections.abc import Iterator
-from http.client import HTTPSConnection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,20 +8,13 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from inference import open_inference_pb2 as pb
 
-from tests.server.conftest import GOLDEN, copy_version, graph_run, metric, pixels, write_slow_denoiser
+from tests.server.conftest import graph_run, metric, pixels
 from tests.server.open_inference.refusals import REFUSALS
-from tests.server.pki import Authority
 
-from .conftest import Rest, serving_rest
+from .conftest import Rest, document
 
 IMAGES = pixels(3)
 INFER = "/v2/models/vae.encode/infer"
-
-
-def document(array: np.ndarray, name: str = "images", **fields: Any) -> dict[str, Any]:
-    datatype = "UINT8" if array.dtype == np.uint8 else "FP32"
-    given = {"name": name, "datatype": datatype, "shape": list(array.shape), "data": array.tolist()}
-    return {"inputs": [given], **fields}
 
 
 def outputs(body: bytes) -> dict[str, np.ndarray]:
@@ -217,75 +203,3 @@ def test_unknown_paths_and_methods(rest: Rest) -> None:
     assert rest.get("/v1/models").status == 404
     assert rest.get(INFER).status == 405
     assert "error" in rest.get(INFER).document
-
-
-def test_control_is_off_unless_allowed(rest: Rest, repository: Path) -> None:
-    assert rest.post("/v2/repository/models/vae/unload", b"").status == 403
-    copy_version(repository, "vae", 1)
-    with serving_rest(repository, model_control=True) as own:
-        assert own.post("/v2/repository/models/vae/unload", b"").status == 200
-        assert own.get("/v2/models/vae/ready").status == 503
-        assert own.post("/v2/repository/models/vae/load", {"parameters": {"config": "{}"}}).status == 400
-        assert own.post("/v2/repository/models/vae/load", b"").status == 200
-        assert own.get("/v2/models/vae/ready").status == 200
-        assert own.post("/v2/repository/models/nope/load", b"").status == 404
-
-
-def test_tokens_hold_here_too(tmp_path: Path) -> None:
-    tokens = tmp_path / "tokens"
-    tokens.write_text("inference " + "t" * 20 + "\n")
-    with serving_rest(GOLDEN, token_file=tokens) as own:
-        assert own.get("/v2/health/ready").status == 200
-        assert own.post(INFER, document(IMAGES)).status == 401
-        assert own.post(INFER, document(IMAGES), Authorization="Bearer " + "t" * 20).status == 200
-
-
-def test_tls_holds_here_too(tmp_path: Path) -> None:
-    authority = Authority()
-    certificate, key = authority.issue("localhost").write(tmp_path)
-    with serving_rest(GOLDEN, tls_certificate=certificate, tls_key=key) as own:
-        context = ssl.create_default_context(cadata=authority.certificate.decode())
-        port = int(own.address.rpartition(":")[2])
-        connection = HTTPSConnection("localhost", port, context=context, timeout=30)
-        connection.request("GET", "/v2/health/live")
-        assert connection.getresponse().status == 200
-        connection.close()
-
-
-@pytest.fixture
-def slow(repository: Path) -> Iterator[Rest]:
-    write_slow_denoiser(repository, layers=120)
-    with serving_rest(repository) as own:
-        yield own
-
-
-def test_caller_who_leaves_takes_the_rows_along(slow: Rest) -> None:
-    body = json.dumps(document(np.full((1, 32, 32, 1), 0.5, np.float32))).encode()
-    head = f"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    host, port = slow.address.split(":")
-    callers = [socket.create_connection((host, int(port))) for _ in range(12)]
-    for caller in callers:
-        caller.sendall(head + body)
-    while metric(slow.served, "autoencoder_requests_in_flight", method="ModelInfer") < 4:
-        time.sleep(0.005)
-    for caller in callers:
-        caller.close()
-    end = time.monotonic() + 20
-    while metric(slow.served, "autoencoder_requests_in_flight", method="ModelInfer"):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    assert metric(slow.served, "autoencoder_requests_total", method="ModelInfer", code="CANCELLED") > 0
-    assert metric(slow.served, "autoencoder_queue_rows", model="slow") == 0
-
-
-def test_drain_answers_what_came(repository: Path) -> None:
-    write_slow_denoiser(repository, layers=120)
-    with serving_rest(repository) as own:
-        answers: list[int] = []
-        asked = document(np.full((8, 32, 32, 1), 0.5, np.float32))
-        caller = threading.Thread(target=lambda: answers.append(own.post("/v2/models/slow/infer", asked).status))
-        caller.start()
-        while not metric(own.served, "autoencoder_requests_in_flight", method="ModelInfer"):
-            time.sleep(0.002)
-    caller.join()
-    assert answers == [200]

@@ -1,0 +1,124 @@
+"""The HTTP port as a server: rights, TLS, callers who leave, the end, the program."""
+
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from server.transport import BindError
+from tests.server.conftest import GOLDEN, copy_version, metric, pixels, serving, write_slow_denoiser
+from tests.server.pki import Authority
+
+from .conftest import Rest, document, serving_rest
+
+IMAGES = pixels(3)
+INFER = "/v2/models/vae.encode/infer"
+
+
+def test_control_is_off_unless_allowed(rest: Rest, repository: Path) -> None:
+    assert rest.post("/v2/repository/models/vae/unload", b"").status == 403
+    copy_version(repository, "vae", 1)
+    with serving_rest(repository, model_control=True) as own:
+        assert own.post("/v2/repository/models/vae/unload", b"").status == 200
+        assert own.get("/v2/models/vae/ready").status == 503
+        assert own.post("/v2/repository/models/vae/load", {"parameters": {"config": "{}"}}).status == 400
+        assert own.post("/v2/repository/models/vae/load", b"").status == 200
+        assert own.get("/v2/models/vae/ready").status == 200
+        assert own.post("/v2/repository/models/nope/load", b"").status == 404
+
+
+def test_tokens_hold_here_too(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("inference " + "t" * 20 + "\n")
+    with serving_rest(GOLDEN, token_file=tokens) as own:
+        assert own.get("/v2/health/ready").status == 200
+        assert own.post(INFER, document(IMAGES)).status == 401
+        assert own.post(INFER, document(IMAGES), Authorization="Bearer " + "t" * 20).status == 200
+
+
+def test_tls_holds_here_too(tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = authority.issue("localhost").write(tmp_path)
+    with serving_rest(GOLDEN, tls_certificate=certificate, tls_key=key) as own:
+        context = ssl.create_default_context(cadata=authority.certificate.decode())
+        port = int(own.address.rpartition(":")[2])
+        connection = HTTPSConnection("localhost", port, context=context, timeout=30)
+        connection.request("GET", "/v2/health/live")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+@pytest.fixture
+def slow(repository: Path) -> Iterator[Rest]:
+    write_slow_denoiser(repository, layers=120)
+    with serving_rest(repository) as own:
+        yield own
+
+
+def test_caller_who_leaves_takes_the_rows_along(slow: Rest) -> None:
+    body = json.dumps(document(np.full((1, 32, 32, 1), 0.5, np.float32))).encode()
+    head = f"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    host, port = slow.address.split(":")
+    callers = [socket.create_connection((host, int(port))) for _ in range(12)]
+    for caller in callers:
+        caller.sendall(head + body)
+    while metric(slow.served, "autoencoder_requests_in_flight", method="ModelInfer") < 4:
+        time.sleep(0.005)
+    for caller in callers:
+        caller.close()
+    end = time.monotonic() + 20
+    while metric(slow.served, "autoencoder_requests_in_flight", method="ModelInfer"):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert metric(slow.served, "autoencoder_requests_total", method="ModelInfer", code="CANCELLED") > 0
+    assert metric(slow.served, "autoencoder_queue_rows", model="slow") == 0
+
+
+def test_drain_answers_what_came(repository: Path) -> None:
+    write_slow_denoiser(repository, layers=120)
+    with serving_rest(repository) as own:
+        answers: list[int] = []
+        asked = document(np.full((8, 32, 32, 1), 0.5, np.float32))
+        caller = threading.Thread(target=lambda: answers.append(own.post("/v2/models/slow/infer", asked).status))
+        caller.start()
+        while not metric(own.served, "autoencoder_requests_in_flight", method="ModelInfer"):
+            time.sleep(0.002)
+    caller.join()
+    assert answers == [200]
+
+
+def test_program_tells_its_port_or_what_it_lacks() -> None:
+    start = f"from server.__main__ import main; sys.argv = ['x', '--repository', {str(GOLDEN)!r}, *'--port 0 "
+    start += "--metrics-port 0 --rest-port 0'.split()]; sys.exit(main())"
+    lacking = [sys.executable, "-c", f"import sys; sys.modules['uvicorn'] = None; {start}"]
+    done = subprocess.run(lacking, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "pip install 'hourglass[rest]'" in done.stderr
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import sys; {start}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        line = process.stdout.readline()
+        address = line.split("rest=")[1].strip()
+        connection = HTTPConnection(address, timeout=30)
+        connection.request("GET", "/v2/health/live")
+        assert connection.getresponse().read() == b'{"live":true}'
+        connection.close()
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_taken_port_is_told(rest: Rest) -> None:
+    with (
+        pytest.raises(BindError, match="cannot listen"),
+        serving(GOLDEN, rest_port=int(rest.address.rpartition(":")[2])),
+    ):
+        pass
