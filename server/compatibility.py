@@ -15,6 +15,7 @@ _TENSORS = {
     "denoise": ("images", ("denoised",)),
     "classify": ("images", ("probabilities",)),
 }
+_CHANNELS = (1, 3)
 # Method -> the graphs that it runs.
 _GRAPHS = {
     "Encode": ("encode",),
@@ -34,6 +35,8 @@ def check_model(model: Model) -> None:
     Raises:
         BundleError: says which differs.
     """
+    if model.channels not in _CHANNELS:
+        raise BundleError(f"wanted images of 1 channel or 3, which files can hold, got {model.channels}")
     signatures = {signature.name: signature for signature in model.signatures}
     shapes: dict[str, list[int]] = {
         "images": [-1, model.height, model.width, model.channels],

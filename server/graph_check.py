@@ -24,7 +24,11 @@ _MESSAGES: dict[str, tuple[tuple[str, int, str, bool], ...]] = {
     ),
     "OperatorSetIdProto": (("domain", 1, "string", False), ("version", 2, "int64", False)),
     "FunctionProto": (("name", 1, "string", False),),
-    "GraphProto": (("node", 1, "NodeProto", True), ("initializer", 5, "TensorProto", True)),
+    "GraphProto": (
+        ("node", 1, "NodeProto", True),
+        ("initializer", 5, "TensorProto", True),
+        ("sparse_initializer", 15, "SparseTensorProto", True),
+    ),
     "NodeProto": (
         ("op_type", 4, "string", False),
         ("attribute", 5, "AttributeProto", True),
@@ -35,7 +39,10 @@ _MESSAGES: dict[str, tuple[tuple[str, int, str, bool], ...]] = {
         ("g", 6, "GraphProto", False),
         ("tensors", 10, "TensorProto", True),
         ("graphs", 11, "GraphProto", True),
+        ("sparse_tensor", 22, "SparseTensorProto", False),
+        ("sparse_tensors", 23, "SparseTensorProto", True),
     ),
+    "SparseTensorProto": (("values", 1, "TensorProto", False), ("indices", 2, "TensorProto", False)),
     "TensorProto": (("name", 8, "string", False), ("data_location", 14, "int32", False)),
 }
 _SCALARS = {"string": _Field.TYPE_STRING, "int64": _Field.TYPE_INT64, "int32": _Field.TYPE_INT32}
@@ -73,13 +80,20 @@ def _nodes(graph: _Part) -> Iterator[_Part]:
 
 def _tensors(graph: _Part) -> Iterator[_Part]:
     yield from graph.initializer
+    yield from _parts(graph.sparse_initializer)
     for node in graph.node:
         for attribute in node.attribute:
             yield from attribute.tensors
-            if attribute.HasField("t"):
-                yield attribute.t
+            yield from _parts(attribute.sparse_tensors)
+            yield from (attribute.t, attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
         for inner in _subgraphs(node):
             yield from _tensors(inner)
+
+
+def _parts(sparse: _Part) -> Iterator[_Part]:
+    for tensor in sparse:
+        yield tensor.values
+        yield tensor.indices
 
 
 def _subgraphs(node: _Part) -> Iterator[_Part]:

@@ -168,7 +168,7 @@ def announce(metrics: Metrics, served: ServedModel) -> None:
     metrics.models.info.labels(*labels).set(1)
     metrics.models.ready.labels(name, version).set(1)
     for signature, batcher in served.batchers.items():
-        metrics.queues[name, version, signature] = lambda queue=batcher.queue: queue.rows
+        metrics.watch((name, version, signature), lambda queue=batcher.queue: queue.rows)
     if served.statistics is not None and len(served.statistics.quantile_levels):
         for level in _QUANTILES:
             value = served.statistics.reconstruction_error_quantile(level)

@@ -9,7 +9,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client import Histogram as ClientHistogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -17,6 +25,8 @@ from prometheus_client.registry import Collector
 from server.gpu import watch_gpus
 from server.run_record import RunRecord
 
+# The time at which each series began is of no use here and doubles the page; the library has no setting per registry.
+disable_created_metrics()
 Labels: TypeAlias = tuple[str, ...]
 DURATIONS_SECONDS = (
     *(float(f"{mantissa}e{power}") for power in range(-4, 1) for mantissa in (1, 2.5, 5)),
@@ -98,10 +108,6 @@ class RunSeries:
             self._metrics.dropped_rows[(*self._key, reason)] += rows
             self._record.dropped += 1
 
-    def watch(self, waiting_rows: Callable[[], int]) -> None:
-        """Report this graph's queue from now on."""
-        self._metrics.queues[self._rows_key] = waiting_rows
-
 
 class Metrics(Collector):
     """All metrics of one server, in a registry of their own."""
@@ -160,9 +166,15 @@ class Metrics(Collector):
         with self.lock:
             return sum(self.in_flight.values())
 
+    def watch(self, labels: Labels, waiting_rows: Callable[[], int]) -> None:
+        """Report the queue of a graph, by model, version and signature, from now on."""
+        with self.lock:
+            self.queues[labels] = waiting_rows
+
     def forget(self, model: str, version: str) -> None:
         """Drop the gauges of a version that is no longer loaded; its counters stay."""
-        self.queues = {key: waiting for key, waiting in self.queues.items() if key[:2] != (model, version)}
+        with self.lock:
+            self.queues = {key: waiting for key, waiting in self.queues.items() if key[:2] != (model, version)}
         self.models.forget(model, version)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:

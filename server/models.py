@@ -121,7 +121,7 @@ class ModelTable:
         loaded = _listing(snapshot)
         reasons = {key: why for key, why in snapshot.unready.items() if not name or key[0] == name}
         if version.isdecimal() and name:
-            reasons = {key: why for key, why in reasons.items() if key[1] == int(version)}
+            reasons = {key: why for key, why in reasons.items() if str(key[1]) == version}
         if not name and len(snapshot.models) > 1:
             return InvalidArgumentError("model_name", f"wanted one of the loaded models, got none: {loaded}")
         if not self._scanned and name not in snapshot.models:

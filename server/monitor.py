@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET6
@@ -33,15 +34,9 @@ class Monitor:
         Raises:
             BindError: the address is taken or not ours.
         """
-        monitor = self
-
-        class Handler(_Handler):
-            def respond(self) -> tuple[HTTPStatus, str, bytes]:
-                return monitor.respond(self.path.partition("?")[0], self.headers.get("Accept", ""))
-
         host, port = self._address
         try:
-            self._server = (_HttpServer6 if ":" in host else _HttpServer)(self._address, Handler)
+            self._server = (_HttpServer6 if ":" in host else _HttpServer)(self._address, _handler(self.respond))
         except OSError as error:
             raise BindError(f"cannot listen on {host}:{port}: {error.strerror}") from error
         threading.Thread(target=self._server.serve_forever, name="monitor", daemon=True).start()
@@ -66,27 +61,29 @@ class Monitor:
         return HTTPStatus.NOT_FOUND, _PLAIN, b"try /metrics, /livez or /readyz\n"
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # A silent client must not hold a thread for ever.
-    timeout = 30
+def _handler(respond: Callable[[str, str], tuple[HTTPStatus, str, bytes]]) -> type[BaseHTTPRequestHandler]:
+    """The class that http.server wants, around one function."""
 
-    def respond(self) -> tuple[HTTPStatus, str, bytes]:
-        raise NotImplementedError
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        # A silent client must not hold a thread for ever.
+        timeout = 30
 
-    def do_GET(self) -> None:
-        status, content_type, body = self.respond()
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        def do_GET(self) -> None:
+            status, content_type, body = respond(self.path.partition("?")[0], self.headers.get("Accept", ""))
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
-    do_HEAD = do_GET  # noqa: N815 (likewise)
+        do_HEAD = do_GET  # noqa: N815 (likewise)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's name)
-        """Probes and scrapes are no news."""
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's name)
+            """Probes and scrapes are no news."""
+
+    return Handler
 
 
 class _HttpServer(ThreadingHTTPServer):

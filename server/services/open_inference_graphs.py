@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import numpy as np
 from autoencoder.v1 import model_pb2
 from autoencoder.v1.model_pb2 import Signature
 
-from server.errors import NotFoundError
+from server.errors import NotFoundError, UnavailableError
 from server.models import ModelTable, ServedModel
 
 _DATATYPES: dict[model_pb2.DataType, str] = {
@@ -29,7 +29,8 @@ class Graph:
 
     name: str
     """As addressed: <model>.<signature>."""
-    served: ServedModel
+    version: ReferenceType[ServedModel]
+    """Weak, because the table of graphs holds this one for as long as its version lives."""
     signature: Signature
     input: str
     datatype: str
@@ -41,6 +42,18 @@ class Graph:
     outputs: Sequence[tuple[str, str]]
     """Names and data types."""
     output_indexes: Mapping[str, int]
+
+    @property
+    def served(self) -> ServedModel:
+        """The version that it belongs to.
+
+        Raises:
+            UnavailableError: it has been unloaded this moment.
+        """
+        served = self.version()
+        if served is None:
+            raise UnavailableError(f"Graph {self.name!r} has just been unloaded: try again.")
+        return served
 
 
 class GraphTable:
@@ -95,7 +108,7 @@ def _graph(served: ServedModel, signature: Signature) -> Graph:
     row_shape = tuple(spec.shape[1:])
     return Graph(
         name=f"{served.name}.{signature.name}",
-        served=served,
+        version=ref(served),
         signature=signature,
         input=spec.name,
         datatype=_DATATYPES[spec.data_type],

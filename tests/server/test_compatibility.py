@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from bundle import layout
 from bundle.golden import Golden, SampleCase
@@ -56,6 +56,10 @@ def other_model(model: dict) -> None:
     model["name"] = "someone"
 
 
+def two_channels(model: dict) -> None:
+    model["channels"] = 2
+
+
 def no_golden(model: dict) -> None:
     model["files"] = [file for file in model["files"] if file["path"] != "golden.npz"]
 
@@ -69,6 +73,7 @@ EDITS: dict[Edit, str] = {
     other_latent_size: "wanted latents of 5, got 4",
     unknown_attribute: "wanted the attributes ['age'], got []",
     other_model: "wanted model fc-ae version 1, got someone",
+    two_channels: "wanted images of 1 channel or 3, which files can hold, got 2",
     no_golden: "golden.npz is not listed",
 }
 
@@ -177,7 +182,8 @@ def test_operators_of_strangers_inside_a_branch(repository: Path) -> None:
     assert "evil.example" in refusal(repository, "foreign", "invalid")
 
 
-def test_weights_outside_the_file(repository: Path) -> None:
+@pytest.mark.parametrize("place", ["initializer", "sparse initializer", "sparse attribute"])
+def test_weights_outside_the_file(repository: Path, place: str) -> None:
     secret = TensorProto(
         name="w",
         data_type=TensorProto.FLOAT,
@@ -198,8 +204,14 @@ def test_weights_outside_the_file(repository: Path) -> None:
         "reader",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 32, 32, 1])],
         [helper.make_tensor_value_info("denoised", TensorProto.FLOAT, ["batch", 32, 32, 1])],
-        [secret],
+        [secret] if place == "initializer" else [],
     )
+    if place == "sparse initializer":
+        graph.sparse_initializer.add(dims=[1]).values.CopyFrom(secret)
+    if place == "sparse attribute":
+        graph.node.add(op_type="Constant", output=["w"]).attribute.add(
+            name="sparse_value", type=AttributeProto.SPARSE_TENSOR
+        ).sparse_tensor.values.CopyFrom(secret)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     replace_file(folder, "denoise.onnx", model.SerializeToString())
     assert "external data for w" in refusal(repository, "reader", "invalid")

@@ -2,12 +2,15 @@
 
 import shutil
 import threading
+import urllib.request
+import weakref
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
+from inference import open_inference_pb2, open_inference_pb2_grpc
 from onnx import helper, numpy_helper
 
 from server.refusals import Refusals, fingerprint_of, is_transient
@@ -111,4 +114,35 @@ def test_a_broken_model_deleted_from_disk_is_not_found(repository: Path) -> None
         assert code(served, "vae") is grpc.StatusCode.UNAVAILABLE
         shutil.rmtree(repository / "vae")
         until(lambda: code(served, "vae") is grpc.StatusCode.NOT_FOUND)
-        assert readyz(served) == (200, "1 versions serve\n")
+        assert "vae" not in readyz(served)[1]
+
+
+def test_a_version_of_too_many_digits_is_not_found(repository: Path) -> None:
+    copy_version(repository, "fc-ae", 1)
+    (copy_version(repository, "vae", 1) / "golden.npz").write_bytes(b"")
+    with serving(repository, poll_seconds=0) as served:
+        for name in ("fc-ae", "vae"):
+            request = pb.GetModelRequest(model_name=name, model_version="1" * 5000)
+            failure = served.stub.GetModel.future(request, timeout=10).exception()
+            assert failure.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE}
+
+
+def test_an_unloaded_version_goes_whole(repository: Path) -> None:
+    copy_version(repository, "fc-ae", 1)
+    with serving(repository, **FAST_POLL) as served:
+        stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(served.channel)
+        stub.ModelMetadata(open_inference_pb2.ModelMetadataRequest(name="fc-ae.encode"), timeout=10)
+        assert version(served) == "1"
+        first = weakref.ref(served.app.table.get("fc-ae", "1"))
+        copy_version(repository, "fc-ae", 2)
+        until(lambda: version(served) == "2")
+        # Frames and calls that end a moment later.
+        until(lambda: first() is None)
+
+
+def test_metrics_say_nothing_of_when_series_began(repository: Path) -> None:
+    copy_version(repository, "fc-ae", 1)
+    with serving(repository, poll_seconds=0) as served:
+        page = urllib.request.urlopen(f"http://{served.metrics_address}/metrics", timeout=10).read().decode()
+        assert "autoencoder_model_loads_total" in page
+        assert "_created" not in page

@@ -98,6 +98,12 @@ INVALID: dict[str, tuple[str, Message, str, str]] = {
     "negative count": ("Sample", pb.SampleRequest(model_name="vae", count=-1), "count", "got -1"),
     "too large a count": ("Sample", pb.SampleRequest(model_name="vae", count=1025), "count", "got 1025"),
     "negative temperature": ("Sample", pb.SampleRequest(model_name="vae", count=1, temperature=-1), "temperature", "0"),
+    "hot temperature": (
+        "Sample",
+        pb.SampleRequest(model_name="vae", count=9, temperature=3e38),
+        "temperature",
+        "finite",
+    ),
     "NaN temperature": (
         "Sample",
         pb.SampleRequest(model_name="vae", count=1, temperature=float("nan")),
