@@ -1,6 +1,7 @@
 """How to reach a server: addresses, TLS, token."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -22,6 +23,9 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+# gRPC's ways to write an address; of dns, the name server between the slashes does not matter here.
+_SCHEME = re.compile(r"^(dns:(//[^/]*/)?|ipv[46]:)")
+_PORT = re.compile(r":\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +99,23 @@ def _ip_version(address: str) -> int | None:
 
 
 def _is_local(address: str) -> bool:
-    if address.startswith("unix:") or _host(address) == "localhost":
+    if address.startswith("unix:"):
         return True
+    host = _bare(address)
     try:
-        return ip_address(_host(address)).is_loopback
+        return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _bare(address: str) -> str:
+    """The host of an address with or without scheme and port: dns:///localhost:80, ipv6:[::1]:80, ::1."""
+    rest = _SCHEME.sub("", address)
+    try:
+        # An IPv6 address without brackets has colons of its own.
+        return str(ip_address(rest))
+    except ValueError:
+        return _PORT.sub("", rest).strip("[]")
 
 
 def _host(address: str) -> str:

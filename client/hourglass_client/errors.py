@@ -15,7 +15,7 @@ HourglassError
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Self, cast
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -56,6 +56,10 @@ class HourglassError(Exception):
         self.code = code
         self.message = message
         self.details = details
+
+    def __reduce__(self) -> tuple[type[Self], tuple[grpc.StatusCode, str, tuple[Message, ...]]]:
+        """How it crosses to another process: by default an exception is made again from its text alone."""
+        return type(self), (self.code, self.message, self.details)
 
     @property
     def violations(self) -> tuple[Violation, ...]:

@@ -59,7 +59,10 @@ class Pictures:
 
         if self.files:
             return [pillow.open(BytesIO(file)) for file in self.files]
-        pixels = self.images if self.images.dtype == np.uint8 else np.rint(self.images * 255).astype(np.uint8)
+        pixels = self.images
+        if pixels.dtype != np.uint8:
+            # Rounding may leave a sigmoid a hair outside, which a cast would wrap around.
+            pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
         return [pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in pixels]
 
 

@@ -10,8 +10,9 @@ from hourglass_client.errors import HourglassError, ResourceExhaustedError, Unav
 class Retry:
     """Exponential backoff with full jitter, always within the call's deadline.
 
-    Only what cannot have run is tried again: UNAVAILABLE, and RESOURCE_EXHAUSTED where the server names a time to
-    wait (without one the message is too large, and would be again).
+    Tried again are UNAVAILABLE, and RESOURCE_EXHAUSTED where the server names a time to wait (without one the message
+    is too large, and would be again). A call whose connection breaks under way is UNAVAILABLE too and may have run:
+    running twice changes nothing on the server, but a Sample without a seed then draws another one.
     """
 
     attempts: int = 4

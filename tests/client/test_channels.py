@@ -32,7 +32,22 @@ def test_unusable_addresses_are_refused(addresses: list[str]) -> None:
         Client(addresses)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/run/hourglass.sock"])
+HERE = [
+    "127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/run/hourglass.sock", "localhost", "127.0.0.1", "::1", "[::1]",
+    "dns:///localhost:80", "dns:localhost", "ipv4:127.0.0.1:80", "ipv6:[::1]:80",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["10.0.0.1", "fe80::1", "dns:///models.example:80", "dns://127.0.0.1/models.example", "localhost.example"],
+)
+def test_token_does_not_travel_elsewhere_in_the_clear(address: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="TLS"):
+        route(address, None, "secret")
+
+
+@pytest.mark.parametrize("address", HERE)
 def test_token_travels_in_the_clear_on_this_machine_only(address: str) -> None:
     assert route(address, None, "secret").metadata == (("authorization", "Bearer secret"),)
     with pytest.raises(InvalidArgumentError, match="TLS"):

@@ -1,3 +1,5 @@
+import pickle
+
 import grpc
 import pytest
 from google.protobuf import any_pb2
@@ -60,3 +62,10 @@ def test_item_of_a_stream_fails_in_the_same_way() -> None:
     error = errors.from_status(status(grpc.StatusCode.NOT_FOUND, "gone"))
     assert isinstance(error, LookupError)
     assert error.message == "gone"
+
+
+def test_errors_cross_to_another_process() -> None:
+    error = errors.invalid("images", "wanted some, came none")
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
+    assert (type(copy), str(copy), copy.code, copy.message) == (type(error), str(error), error.code, error.message)
+    assert copy.violations == (Violation("images", "wanted some, came none"),)

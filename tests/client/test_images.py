@@ -7,7 +7,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.model_pb2 import DataType
 from hourglass_client import InvalidArgumentError
 from hourglass_client.answers import Decoded, ServingInfo
-from hourglass_client.images import from_message, image_format, to_message
+from hourglass_client.images import Pictures, from_message, image_format, to_message
 from PIL import Image
 
 PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
@@ -81,3 +81,8 @@ def test_answers_open_as_pil_images(kind: str) -> None:
 def test_answer_without_images_is_empty() -> None:
     images, files = from_message(pb.Images())
     assert (len(images), files) == (0, ())
+
+
+def test_pixels_a_hair_outside_do_not_wrap_around() -> None:
+    picture = Pictures(np.array([[[[-0.01], [1.01]]]], np.float32), ())
+    assert np.asarray(picture.to_pil()[0]).tolist() == [[0, 255]]
