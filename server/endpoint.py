@@ -112,10 +112,8 @@ class Endpoint:
             self._serve(call, method, payload)
 
     def accept_parsed(self, call: Call, serve: Callable[[Call], None], size_bytes: int) -> None:
-        """Serve a call whose request of `size_bytes` is parsed already, on a stream that was let in; as `accept`."""
-        if self._draining:
-            call.fail(UnavailableError(_STOPPING))
-        elif size_bytes > _HEAVY_BYTES:
+        """As `accept`, for a request of `size_bytes` that is not parsed here."""
+        if size_bytes > _HEAVY_BYTES:
             self._offload(call, partial(_guarded, serve, call), size_bytes)
         else:
             _guarded(serve, call)

@@ -113,6 +113,11 @@ class StreamPump:
         call = self._endpoint.open(self._method.name, left, self._metadata, self, item)
         # Before the answer, which takes it out again.
         self._calls[item] = call
+        # Each time: the server may have begun to stop, or the token may hold no more.
+        refusal = self._endpoint.refusal(self._method.path, self._metadata)
+        if refusal is not None:
+            call.fail(refusal)
+            return
         self._endpoint.accept_parsed(call, item.serve, item.size_bytes)
         self._schedule_drain()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import grpc
 import pytest
@@ -62,3 +63,17 @@ def test_control_needs_its_own_right(guarded: Served) -> None:
         stub.RepositoryModelLoad(asked, metadata=bearer(CALLER), timeout=30)
     assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
     stub.RepositoryModelLoad(asked, metadata=bearer(ADMIN), timeout=30)
+
+
+def test_a_token_taken_back_ends_what_a_stream_may_do(guarded: Served, tmp_path: Path) -> None:
+    arrived: SimpleQueue[pb.ModelInferRequest | None] = SimpleQueue()
+    stub = GRPCInferenceServiceStub(guarded.channel)
+    answers = stub.ModelStreamInfer(iter(arrived.get, None), metadata=bearer(CALLER), timeout=30)
+    arrived.put(request("vae.encode", pixels(1)))
+    assert not next(answers).error_message
+    (tmp_path / "tokens").write_text(f"admin {ADMIN}\n")
+    guarded.app.reload()
+    arrived.put(request("vae.encode", pixels(1)))
+    assert next(answers).error_message.startswith("UNAUTHENTICATED: ")
+    arrived.put(None)
+    assert list(answers) == []

@@ -122,3 +122,13 @@ def test_taken_port_is_told(rest: Rest) -> None:
         serving(GOLDEN, rest_port=int(rest.address.rpartition(":")[2])),
     ):
         pass
+
+
+def test_a_stopping_server_is_live_and_refuses_work(rest: Rest, repository: Path) -> None:
+    copy_version(repository, "vae", 1)
+    with serving_rest(repository, lame_duck_seconds=0) as own:
+        own.served.app._endpoint.drain()
+        assert own.get("/v2/health/live").status == 200
+        assert own.post(INFER, document(IMAGES)).status == 503
+        assert "stopping" in own.post(INFER, document(IMAGES)).document["error"]
+    assert rest.post(INFER, document(IMAGES)).status == 200
