@@ -46,7 +46,7 @@ class Dispatcher:
             except IndexError:
                 # Another thread has taken it meanwhile.
                 break
-            work.run_once()
+            _logged(work.run_once)
         return bool(self._ready)
 
     def run_after(self) -> None:
@@ -84,5 +84,5 @@ def _logged(job: Callable[[], None]) -> None:
     try:
         job()
     except Exception:
-        # The pool would keep it to itself.
-        _LOGGER.exception("a graph's loop has failed")
+        # A pool would keep it to itself, a transport's only thread would end.
+        _LOGGER.exception("work on a graph has failed")

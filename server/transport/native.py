@@ -102,14 +102,10 @@ class NativeTransport:
                 try:
                     self._take(event)
                 except Exception as error:
+                    # Whatever it is, it must not end this thread: there is no other.
                     _LOGGER.exception("an event of the native transport has failed")
                     self._fail_call(event[1], error)
-            try:
-                more = self._endpoint.run_ready()
-            except Exception:
-                # Whatever it is, it must not end this thread: there is no other.
-                _LOGGER.exception("a round of quick graphs has failed")
-                more = True
+            more = self._endpoint.run_ready()
             self._send_all()
 
     def _fail_call(self, token: int, error: Exception) -> None:
