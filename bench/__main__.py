@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from bench import contestants, loads, machine, report, rounds, works
 from bench.contestants import ROOT, WORKSPACE
 from bench.loads import Load
-from bench.rounds import Result, Series
+from bench.rounds import Pace, Result, Series
 from bench.servers import H2LOAD, Running, Server, ServerError, start
 from bench.targets import Work
 
@@ -52,6 +53,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition(": ")[2])
     parser.add_argument("--rounds", type=int, default=5, help="of every server in every table")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a round")
+    parser.add_argument("--pause-seconds", type=float, default=0, help="between rounds: leaves the machine to others")
     parser.add_argument("--tries", type=int, default=4, help="of a round that others disturb")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="servers whose name holds one of these")
     parser.add_argument(
@@ -102,7 +104,7 @@ def plan(work: Mapping[str, Work], options: argparse.Namespace) -> Iterator[Seri
 def measure(series: Series, running: Sequence[Running], options: argparse.Namespace) -> Iterator[Result]:
     """Measures one series and tells it at once."""
     print(f"\n{series.work.name}, {series.load}, {series.client}", flush=True)
-    for result in rounds.run(series, running, options.rounds, options.seconds, options.tries):
+    for result in rounds.run(series, running, _pace(options)):
         for failure in result.failures:
             print(f"  {result.server}: a round failed: {failure}", flush=True)
         if not result.rounds:
@@ -130,6 +132,16 @@ def _facts(running: Running) -> dict[str, object]:
     }
 
 
+def _pace(options: argparse.Namespace) -> Pace:
+    return Pace(options.rounds, options.seconds, options.tries, options.pause_seconds)
+
+
+def _priority() -> str:
+    if os.sched_getscheduler(0) in {os.SCHED_FIFO, os.SCHED_RR}:
+        return "at real-time priority: the other programs of the machine got what these left idle"
+    return f"at niceness {os.nice(0)}"
+
+
 def _setting(options: argparse.Namespace) -> dict[str, object]:
     git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     revision = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
@@ -137,11 +149,12 @@ def _setting(options: argparse.Namespace) -> dict[str, object]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine.description(),
         "revision": revision,
+        "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
         "rounds": options.rounds,
         "seconds": options.seconds,
         "quiet_cores": rounds.QUIET_CORES,
         "tries": options.tries,
-        "niceness": os.nice(0),
+        "priority": _priority(),
     }
 
 

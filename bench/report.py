@@ -11,9 +11,9 @@ CLIENTS = ("C++ client", "h2load")
 METHOD = """\
 - All servers run at the same time; in each table they take turns, {rounds} rounds of {seconds} s, the order moved on by
   one every round. Shown: the median, and the least and the largest in brackets.
-- A round during which other programs kept more than {quiet_cores} cores busy is repeated, {tries} tries in all; the
-  least disturbed one is kept, whatever its result. † marks medians that still had more company than that.
-- Servers and load generators ran at niceness {niceness}: below 0 they go before the other programs of the machine.
+- A round during which other programs kept more than {quiet_cores} cores busy is spoiled. Tries of a spoiled round in
+  all: {tries}; the least disturbed one is kept, whatever its result. † marks medians that still had such company.
+- Servers and load generators ran {priority}.
 - All servers run the same ONNX files in onnxruntime with one thread a session. Every answer is compared with
   onnxruntime's own before the clock starts; during it its size is checked, by the C++ client its status too.
 - C++ client: `bench/native/loadgen.cc` on Debian's libgrpc++, one thread. h2load: nghttp2's, gRPC frames over HTTP/2,
@@ -33,7 +33,7 @@ def page(told: Mapping[str, Any]) -> str:
 
 def _head(told: Mapping[str, Any]) -> Iterator[str]:
     yield "# Benchmarks\n"
-    yield f"Written by `make bench` on {told['date']} at revision {told['revision']}."
+    yield f"Written by `make bench` (`{told['command']}`) on {told['date']} at revision {told['revision']}."
     yield f"Machine: {told['machine']}; servers and load generators share it, over loopback.\n"
     yield METHOD.format(**told)
 

@@ -18,6 +18,18 @@ WARM_UP_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How often and how long each server is measured in a series."""
+
+    rounds: int
+    seconds: float
+    tries: int
+    """Of a round that others disturb."""
+    pause_seconds: float = 0
+    """After every round."""
+
+
+@dataclass(frozen=True)
 class Series:
     """One table: a kind of work under one load from one client."""
 
@@ -64,8 +76,8 @@ class Result:
         return min(values), max(values)
 
 
-def run(series: Series, running: Sequence[Running], rounds: int, seconds: float, tries: int) -> Iterator[Result]:
-    """Measures all servers that can do the work, in turn, `rounds` times."""
+def run(series: Series, running: Sequence[Running], pace: Pace) -> Iterator[Result]:
+    """Measures all servers that can do the work, in turn, as often as the pace says."""
     able = [each for each in running if each.server.can(series.work, series.client)]
     results = {
         each.address: Result(each.server.name, series.work.name, str(series.load), series.client, [], [])
@@ -73,18 +85,20 @@ def run(series: Series, running: Sequence[Running], rounds: int, seconds: float,
     }
     for each in able:
         _try(series, each, WARM_UP_SECONDS, results[each.address])
-    for turn in range(rounds):
+    for turn in range(pace.rounds):
         for each in (*able[turn % len(able) :], *able[: turn % len(able)]):
-            if measured := _quiet(series, each, seconds, tries, results[each.address]):
+            if measured := _quiet(series, each, pace, results[each.address]):
                 results[each.address].rounds.append(measured)
     yield from results.values()
 
 
-def _quiet(series: Series, running: Running, seconds: float, tries: int, result: Result) -> Round | None:
+def _quiet(series: Series, running: Running, pace: Pace, result: Result) -> Round | None:
     """The first undisturbed round of a few, else the least disturbed one: chosen by disturbance, never by speed."""
     taken: list[Round] = []
-    for _ in range(tries):
-        if measured := _try(series, running, seconds, result):
+    for _ in range(pace.tries):
+        measured = _try(series, running, pace.seconds, result)
+        sleep(pace.pause_seconds)
+        if measured:
             taken.append(measured)
             if measured.foreign_cores <= QUIET_CORES:
                 break

@@ -30,11 +30,12 @@ TOLD = {
     "date": "2026-01-01 00:00 UTC",
     "machine": "2 cores",
     "revision": "abc",
+    "command": "python -m bench",
     "rounds": 3,
     "seconds": 1.0,
     "quiet_cores": 0.15,
     "tries": 4,
-    "niceness": 0,
+    "priority": "at niceness 0",
     "limits": {goals.ONE: 50000.0},
     "servers": [
         {"name": name, "note": "n", "start_seconds": 0.5, "idle_mib": 90, "resident_mib": 95, "proportional_mib": 80}

@@ -53,7 +53,7 @@ def test_our_server_is_asked_rightly(name: str, tmp_path: Path) -> None:
 
 def test_series_is_measured_in_turns(echo: Running) -> None:
     series = rounds.Series(ENCODE, Load(callers=1), "h2load", by_hand)
-    (result,) = rounds.run(series, [echo], rounds=2, seconds=0.1, tries=4)
+    (result,) = rounds.run(series, [echo], rounds.Pace(2, 0.1, 4))
     assert (result.server, len(result.rounds), result.failures) == ("grpc.aio echo", 2, [])
     assert all(each.per_second > 10 and each.memory_mib > 10 for each in result.rounds)
     low, high = result.spread("p50_ms")
@@ -64,9 +64,7 @@ def test_failed_rounds_are_kept_as_failures(echo: Running) -> None:
     def broken(*_: object) -> Answers:
         raise LoadError("no answers")
 
-    (result,) = rounds.run(
-        rounds.Series(ENCODE, Load(callers=1), "h2load", broken), [echo], rounds=1, seconds=0.1, tries=4
-    )
+    (result,) = rounds.run(rounds.Series(ENCODE, Load(callers=1), "h2load", broken), [echo], rounds.Pace(1, 0.1, 4))
     assert (result.rounds, result.failures) == ([], ["no answers"] * (1 + 4))
 
 
