@@ -15,7 +15,7 @@ from server.errors import CancelledError, DeadlineError, OverloadedError
 from server.heavy import MAX_BYTES, MAX_JOBS
 from server.row_queue import Entry
 
-from .test_batcher import Desk, Doubling
+from .desk import Desk, Doubling
 from .test_repository import until
 
 

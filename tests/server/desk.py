@@ -1,0 +1,119 @@
+"""A batcher with everything around it, over a graph that the test can hold back."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from server.batcher import Batcher
+from server.call import FOREVER, Call
+from server.dispatcher import Dispatcher
+from server.errors import Status
+from server.plan import Plan
+from server.row_queue import Backlog, Entry
+
+if TYPE_CHECKING:
+    import grpc
+
+POISON = -1.0
+
+
+class Doubling:
+    """Doubles rows of two numbers; waits for its gate, keeps what it ran, fails on poison."""
+
+    dtype = np.dtype(np.float32)
+    row_shape = (2,)
+    row_bytes = 8
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.started = threading.Semaphore(0)
+        self.batches: list[list[float]] = []
+        self.threads: set[int] = set()
+
+    def run(self, batch: np.ndarray) -> Sequence[np.ndarray]:
+        self.started.release()
+        self.gate.wait(10)
+        self.threads.add(threading.get_ident())
+        if (batch == POISON).any():
+            raise RuntimeError("poisoned")
+        self.batches.append(batch[:, 0].tolist())
+        return [batch * 2, batch[:, 0]]
+
+
+class Book:
+    """What the batcher and its calls tell."""
+
+    def __init__(self) -> None:
+        self.runs: list[int] = []
+        self.drops: list[tuple[str, int]] = []
+        self.answers: dict[str, list[np.ndarray]] = {}
+        self.failures: dict[str, grpc.StatusCode] = {}
+        self.broken: list[BaseException] = []
+
+    def ran(self, rows: int, run_seconds: float, queue_seconds: Sequence[float]) -> None:
+        assert run_seconds >= 0
+        assert min(queue_seconds, default=0) >= 0
+        self.runs.append(rows)
+
+    def dropped(self, reason: str, rows: int) -> None:
+        self.drops.append((reason, rows))
+
+    def send(self, token: str, payload: bytes) -> None:
+        raise AssertionError((token, payload))
+
+    def fail(self, token: str, status: Status) -> None:
+        self.failures[token] = status.code
+
+
+class Desk:
+    """A batcher with everything around it."""
+
+    def __init__(self, **plan: object) -> None:
+        planned = {
+            "max_rows": 4,
+            "concurrent_runs": 1,
+            "inline": False,
+            "shared_rows": 1,
+            "max_delay_seconds": 0,
+            "seconds_per_row": 0.01,
+        }
+        self.book, self.session = Book(), Doubling()
+        self.dispatcher = Dispatcher(1)
+        self.backlog = Backlog(100)
+        self.plan = Plan(**(planned | plan))
+        self.batcher = self.another()
+
+    def another(self) -> Batcher:
+        failed: Callable[[BaseException], None] = self.book.broken.append
+        return Batcher(self.session, self.plan, self.backlog, self.dispatcher, self.book, failed)
+
+    def submit(self, name: str, *values: float, seconds: float = FOREVER) -> Call:
+        deadline = time.monotonic() + seconds
+        call = Call("Double", time.monotonic(), deadline, (), self.book, name, lambda *_: None)
+        rows = np.repeat(np.array(values, np.float32)[:, None], 2, axis=1)
+        self.batcher.submit(Entry(call, rows.data, len(values), self._keep(name)))
+        return call
+
+    def _keep(self, name: str) -> Callable[[Entry], None]:
+        def keep(entry: Entry) -> None:
+            self.book.answers[name] = list(entry.outputs)
+
+        return keep
+
+    def hold(self) -> None:
+        """Let a run of one row begin, and hold it."""
+        self.submit("held", 100)
+        assert self.session.started.acquire(timeout=10)
+
+    def finish(self) -> None:
+        """Let everything run to its end."""
+        self.session.gate.set()
+        self.dispatcher.close()
+
+    def doubled(self, name: str) -> list[float]:
+        outputs = self.book.answers[name]
+        np.testing.assert_array_equal(outputs[0][:, 0], outputs[1] * 2)
+        return outputs[0][:, 1].tolist()
