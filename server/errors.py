@@ -93,7 +93,10 @@ class UnimplementedError(ServingError):
 
 
 class TooLargeError(ServingError):
-    """The message exceeds the limit; no retry will help."""
+    """The message exceeds the limit; no retry will help.
+
+    grpc itself refuses such a message before any handler, so that only the native transport counts it as a request.
+    """
 
     code = StatusCode.RESOURCE_EXHAUSTED
 
