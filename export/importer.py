@@ -18,7 +18,7 @@ from bundle.graph import NEWEST_OPSET, OLDEST_OPSET, read_graph
 from bundle.latents import prior
 from bundle.layout import GOLDEN_FILE, describe_files
 from bundle.noise import Purpose, normals, uniforms
-from export.adaptation import ImageShape, adapt, image_shape, joined, ports
+from export.adaptation import ImageShape, Port, adapt, image_shape, joined, ports
 from export.errors import Failure, GateError, InputError
 from export.interface import Facts, batch_buckets, served_methods, signature
 from export.isolation import CrashError, Isolation
@@ -115,34 +115,35 @@ def _can_be_joined(graphs: Mapping[str, bytes]) -> bool:
 def _facts(models: Mapping[str, ModelProto], labels: Sequence[str], images: ImageShape | None) -> Facts:
     """Image shape, code and family from the graphs' own tensors."""
     seen = {name: ports(model) for name, model in models.items()}
-    pictures = [outputs[0] if name == "decode" else inputs[0] for name, (inputs, outputs) in seen.items() if inputs]
-    shapes = {image_shape(port.shape, images) for port in pictures}
-    if len(shapes) != 1:
-        raise InputError(f"wanted images of one shape in all files, got {sorted(shapes)}")
-    codes = [
-        ports_[1][0] if name == "encode" else ports_[0][0]
-        for name, ports_ in seen.items()
-        if name in {"encode", "decode"}
-    ]
-    sizes = {prod(code.shape) for code in codes}
-    if len(sizes) > 1:
-        raise InputError(f"wanted codes of one size in encoder and decoder, got {sorted(sizes)}")
     classes = prod(seen["classify"][1][0].shape) if "classify" in seen else 0
     if classes != len(labels):
-        raise InputError(
-            f"wanted {classes} names of classes for the {classes} outputs, got {len(labels)}: give --labels a,b,…"
-        )
-    variational = "encode" in seen and len(seen["encode"][1]) > 1
-    family = (
-        "denoiser"
-        if set(seen) == {"denoise"}
-        else "multitask"
-        if variational and labels
-        else "vae"
-        if variational
-        else "ae"
-    )
-    return Facts(family, shapes.pop(), sizes.pop() if sizes else 0, tuple(labels))
+        raise InputError(f"wanted {classes} names for {classes} classes, got {len(labels)}: give --labels a,b,…")
+    return Facts(_family(seen, labels), _image_shape(seen, images), _latent_size(seen), tuple(labels))
+
+
+def _family(seen: Mapping[str, tuple[list[Port], list[Port]]], labels: Sequence[str]) -> str:
+    """What the outputs tell: a second one of the encoder is the log-variances."""
+    if set(seen) == {"denoise"}:
+        return "denoiser"
+    if "encode" not in seen or len(seen["encode"][1]) == 1:
+        return "ae"
+    return "multitask" if labels else "vae"
+
+
+def _image_shape(seen: Mapping[str, tuple[list[Port], list[Port]]], images: ImageShape | None) -> ImageShape:
+    pictures = [outputs if name == "decode" else inputs for name, (inputs, outputs) in seen.items()]
+    shapes = {image_shape(each[0].shape, images) for each in pictures if each}
+    if len(shapes) != 1:
+        raise InputError(f"wanted images of one shape in all files, got {sorted(shapes)}")
+    return shapes.pop()
+
+
+def _latent_size(seen: Mapping[str, tuple[list[Port], list[Port]]]) -> int:
+    codes = [seen[name][side] for name, side in (("encode", 1), ("decode", 0)) if name in seen]
+    sizes = {prod(each[0].shape) for each in codes if each}
+    if len(sizes) > 1:
+        raise InputError(f"wanted codes of one size in encoder and decoder, got {sorted(sizes)}")
+    return sizes.pop() if sizes else 0
 
 
 def _check_structure(signatures: Iterable[Signature], graphs: Mapping[str, bytes], apart: Isolation) -> None:
