@@ -12,7 +12,7 @@ from examples.local_server import LocalServer
 MIB = 2**20
 # numbers.md: within 5 % between ten thousand and a million requests; a little for what the allocator keeps.
 GROWTH = 1.05
-SLACK_BYTES = 4 * MIB
+SLACK_BYTES = 8 * MIB
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,9 @@ def test_a_request_is_traced_under_its_callers_span(collector: tuple[Collector, 
 
 def test_a_batch_is_linked_to_all_its_requests(collector: tuple[Collector, str], repository: Path) -> None:
     kept, endpoint = collector
-    write_slow_denoiser(repository, layers=200)
+    write_slow_denoiser(repository, layers=60)
     request = pb.DenoiseRequest(images=images(pixels(1, (32, 32, 1))), image_format=pb.IMAGE_FORMAT_NONE)
-    with serving(repository, otlp_endpoint=endpoint, concurrent_runs=1, poll_seconds=0) as served:
+    with serving(repository, otlp_endpoint=endpoint, concurrent_runs=1, max_batch_rows=8, poll_seconds=0) as served:
         for answer in [served.stub.Denoise.future(request, timeout=30) for _ in range(40)]:
             answer.result()
     requests, batches = kept.named("Denoise"), kept.named("batch")
