@@ -123,7 +123,7 @@ class Config(  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic m
     )
     metrics_port: Port = Field(8002, description="port of /metrics, /livez and /readyz; 0 takes a free one")
     transport: Literal["auto", "native", "grpcio"] = Field(
-        "auto", description="auto is native (pygrpc-native) on loopback without TLS where it is installed, else grpcio"
+        "auto", description="auto is native (pygrpc-native) where it is installed and TLS is off, else grpcio"
     )
     reflection: bool = Field(default=True, description="answer gRPC server reflection")
     versions: str = Field("latest", description="versions to serve: latest, all, or a list such as 1,3")
