@@ -7,7 +7,7 @@ PYTHON ?= python3
 DATA ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients demo serve test check wire proto clean
+.PHONY: help setup clients reproduce demo serve test check wire proto clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ endif
 
 proto: $(VENV)/dev  ## regenerate the stubs from the .proto files
 	$(BIN)/python proto/generate.py
+
+reproduce: $(VENV)/run  ## train every CPU recipe on MNIST, write docs/results.md; DATA_DIR=… is the folder of its files
+	$(BIN)/python -m training.reproduce --data-dir $(DATA_DIR)
 
 include bench/bench.mk
 include tests/reliability/reliability.mk
