@@ -29,7 +29,7 @@ class BatchingConfig(BaseModel):
     max_queue_rows: PositiveInt = Field(8192, description="rows that may wait per model")
     concurrent_runs: NonNegativeInt = Field(0, description="runs of one graph at a time; 0: measured at warm-up")
     inline_run_microseconds: NonNegativeFloat = Field(
-        150, description="graphs whose single run is at most this long run on the transport's own thread"
+        100, description="graphs whose single run is at most this long run on the transport's own thread"
     )
 
 
