@@ -72,7 +72,9 @@ def interpolations(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
     """Straight ways between the codes of test images; both ends are reconstructions."""
     codes = evaluate.all_codes(trained.model, dataset.test.take(slice(2 * WAYS)))
     shares = np.linspace(0, 1, STEPS, dtype=np.float32)[:, np.newaxis]
-    ways = [codes[i] + shares * (codes[i + WAYS] - codes[i]) for i in range(min(WAYS, len(codes) - WAYS))]
+    # A small test split has fewer pairs; a single image goes nowhere.
+    half = len(codes) // 2
+    ways = [codes[i] + shares * (codes[i + half] - codes[i]) for i in range(max(half, 1))]
     figure = Figure(figsize=(STEPS * 0.8, len(ways) * 0.8 + 0.5), layout="constrained")
     show(figure.subplots(), np.concatenate([strip(_decode(trained.model, way)) for way in ways]))
     figure.suptitle(f"{name}: from one test image to another, in a straight line through latent space")

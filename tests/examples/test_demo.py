@@ -24,7 +24,6 @@ def test_picture_shows_something(demo: Demo) -> None:
 
 def test_checkpoints_and_models_are_where_the_readme_says(demo: Demo) -> None:
     assert all((demo.runs / recipe / "best" / "checkpoint.json").is_file() for recipe in RECIPES)
-    assert sorted(path.name for path in demo.models.iterdir()) == sorted(RECIPES)
     assert all((demo.models / recipe / "1" / "model.json").is_file() for recipe in RECIPES)
 
 
