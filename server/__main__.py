@@ -3,9 +3,6 @@
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable
-from types import FrameType
 
 # Products of a few rows gain nothing from threads, which spin beside the transport's; to be set before numpy comes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -15,6 +12,8 @@ from pydantic_settings import SettingsError
 
 from server.config import Config, explain
 from server.log import start_log
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> int:
@@ -36,6 +35,9 @@ def main() -> int:
 
 
 def _serve(config: Config) -> int:
+    # Blocked before any thread starts, which inherits that, and waited for below: a signal that the kernel gives to
+    # another thread would not wake the main thread, and what comes during the start is not lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     # Not before the settings are right: onnxruntime and grpc take a while to load.
     from bundle.signing import KeyFileError  # noqa: PLC0415
     from server.app import App, RestError  # noqa: PLC0415
@@ -45,34 +47,17 @@ def _serve(config: Config) -> int:
     from server.tracing import TracingError  # noqa: PLC0415
     from server.transport import BindError  # noqa: PLC0415
 
-    stop = threading.Event()
-    if hasattr(signal, "SIGHUP"):
-        # Nothing has been read yet that could be read anew.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _calling(stop.set))
     try:
         app = App(config)
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, _calling(app.reload))
         line = app.start()
     except (BindError, DeviceError, KeyFileError, RestError, TlsError, TokenFileError, TracingError) as error:
         print(f"python -m server: {error}", file=sys.stderr)
         return 1
     print(line, flush=True)
-    stop.wait()
+    while signal.sigwait(_SIGNALS) == signal.SIGHUP:
+        app.reload()
     app.stop()
     return 0
-
-
-def _calling(action: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
-    """Signal handler that does an action."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        action()
-
-    return handle
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_a_hangup_during_the_start_kills_nobody() -> None:
         try:
             ignored = Path(f"/proc/{process.pid}/status")
             # As soon as the program has said what becomes of the signal.
-            while not re.search(r"^Sig(Ign|Cgt):.*[13579bdf]$", ignored.read_text(), re.MULTILINE):
+            while not re.search(r"^Sig(Blk|Ign|Cgt):.*[13579bdf]$", ignored.read_text(), re.MULTILINE):
                 time.sleep(0.001)
             for _ in range(20):
                 process.send_signal(signal.SIGHUP)
