@@ -48,7 +48,7 @@ serve: $(VENV)/run  ## serve the demo's models until Ctrl-C
 	$(BIN)/python -m server --repository models
 
 test: $(VENV)/dev  ## run the tests; TESTS=tests/server for some of them
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 check: $(VENV)/dev wire  ## lint, types, import contracts, stubs, wire compatibility
 	$(BIN)/ruff check .
