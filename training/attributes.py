@@ -6,7 +6,9 @@ together are told apart, and the class stays what it is.
 
 import csv
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from scipy.stats import spearmanr
 
 from training import evaluate, judge, morphology
+from training.blas import one_thread
 from training.checkpoint import Checkpoint
 from training.data import Dataset
 from training.errors import CheckpointError, DataError
@@ -21,12 +24,15 @@ from training.judge import Judge
 from training.models import Network
 
 FITTED_IMAGES = 10_000
+CALIBRATED_IMAGES = 2_000
 SCORED_IMAGES = 500
 AMOUNTS = (-1.0, -0.5, 0.5, 1.0)
 LEAST_GAIN = 0.2
 # Standard deviations between the middles of two classes: that of as many zeros as ones is a half.
 ACROSS = 2.0
-
+NAME = re.compile(r"[\w.][\w .-]*")
+# What a direction of a measured property should reach.
+WANTED = {"spearman": 0.9, "class_kept": 0.9}
 
 Scores = dict[str, dict[str, float]]
 
@@ -58,13 +64,14 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
     columns = read_table(table, dataset) if table else {}
     regressed = regress(codes, measured | columns, sample.labels)
     found = [
-        *(calibrated(trained.model, codes[:SCORED_IMAGES], each) for each in regressed),
+        *(calibrated(trained.model, codes[:CALIBRATED_IMAGES], each) for each in regressed),
         *class_pairs(codes, sample.labels, dataset.classes),
     ]
     scores = score(trained.model, dataset, found)
     return dataclasses.replace(trained, latents=with_directions(trained, found)), scores
 
 
+@one_thread
 def regress(codes: np.ndarray, values: Mapping[str, np.ndarray], labels: np.ndarray | None) -> list[Direction]:
     """Codes (N, D) on attributes (N,) each, all at once and within classes: partial effects, not mixtures."""
     table = np.stack(list(values.values()), 1)
@@ -84,8 +91,8 @@ def calibrated(model: Network, codes: np.ndarray, direction: Direction) -> Direc
     if direction.name not in morphology.MEASURES:
         return direction
     codes = codes.astype(np.float32)
-    still = decode(model, codes)
-    changes = [change(direction, still, decode(model, moved(codes, direction, amount))) for amount in AMOUNTS]
+    before = values(direction, decode(model, codes))
+    changes = [change(direction, before, decode(model, moved(codes, direction, amount))) for amount in AMOUNTS]
     length = gain(changes)
     return dataclasses.replace(direction, vector=direction.vector / length) if length > LEAST_GAIN else direction
 
@@ -156,36 +163,51 @@ def property_scores(
     """Spearman between amounts asked and measured; gain; leakage into other properties and class kept at 1 sd."""
     still = decode(model, codes)
     pictures = {amount: decode(model, moved(codes, direction, amount)) for amount in AMOUNTS}
+    before = {each.name: values(each, still) for each in measured}
     changes = {
-        each.name: {amount: change(each, still, picture) for amount, picture in pictures.items()} for each in measured
+        each.name: {amount: change(each, before[each.name], picture) for amount, picture in pictures.items()}
+        for each in measured
     }
     answers = list(changes[direction.name].values())
     asked, answered = np.repeat(AMOUNTS, len(codes)), np.concatenate(answers)
-    scores = {"spearman": float(spearmanr(asked, answered).statistic), "gain": gain(answers)}
+    scores = {
+        "spearman": float(spearmanr(asked, answered).statistic),
+        "spearman_per_image": float(np.mean([spearmanr(AMOUNTS, each).statistic for each in np.transpose(answers)])),
+        "gain": gain(answers),
+    }
     others = [each.name for each in measured if each is not direction]
     if others:
         scores["leakage"] = float(max(np.abs(np.mean(changes[name][1.0] - changes[name][-1.0])) / 2 for name in others))
     if eye is not None:
-        before = judge.classify(eye, still)
-        kept = [judge.classify(eye, pictures[amount]) == before for amount in (-1.0, 1.0)]
+        classes = judge.classify(eye, still)
+        kept = [judge.classify(eye, pictures[amount]) == classes for amount in (-1.0, 1.0)]
         scores["class_kept"] = float(np.mean(kept))
     return scores
 
 
-def change(measured: Direction, before: torch.Tensor, after: torch.Tensor) -> np.ndarray:
-    """(N, C, H, W) twice to (N,): by how many standard deviations a property changed."""
-    measure = morphology.MEASURES[measured.name]
-    values = [measure(pictures.mean(1).numpy()) for pictures in (before, after)]
-    return (values[1] - values[0]) / measured.spread
+def values(measured: Direction, pictures: torch.Tensor) -> np.ndarray:
+    """(N, C, H, W) to (N,): a property, in its own unit."""
+    return morphology.MEASURES[measured.name](pictures.mean(1).numpy())
+
+
+def change(measured: Direction, before: np.ndarray, after: torch.Tensor) -> np.ndarray:
+    """Values (N,) before and pictures (N, C, H, W) after: by how many standard deviations a property changed."""
+    return (values(measured, after) - before) / measured.spread
 
 
 def reached(
     model: Network, codes: np.ndarray, labels: np.ndarray, pair: Direction, dataset: Dataset, eye: Judge
 ) -> float:
     """The share of images of the first class that the judge takes for the second after the whole way."""
-    start, end = (dataset.classes.index(name) for name in pair.name.split("-to-"))
+    start, end = ends(pair, dataset.classes)
     arrived = moved(codes[labels == start], pair, ACROSS)
     return float((judge.classify(eye, decode(model, arrived)) == end).mean()) if len(arrived) else 0.0
+
+
+def ends(pair: Direction, classes: Sequence[str]) -> tuple[int, int]:
+    """The classes that a direction between classes leads from and to; their names may hold `-to-` themselves."""
+    places = itertools.permutations(range(len(classes)), 2)
+    return next((one, other) for one, other in places if pair.name == f"{classes[one]}-to-{classes[other]}")
 
 
 @torch.no_grad()
@@ -213,7 +235,19 @@ def read_table(path: Path, dataset: Dataset) -> dict[str, np.ndarray]:
         columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
     except (TypeError, ValueError) as error:
         raise DataError(f"{path} wants a number in every place: {error}") from None
+    _refuse_names(columns, path)
     bad = [name for name, values in columns.items() if not np.isfinite(values).all()]
     if bad:
         raise DataError(f"{path} wants finite numbers; not so in {', '.join(bad)}")
-    return {name: values[dataset.train.positions][:FITTED_IMAGES] for name, values in columns.items()}
+    found = {name: values[dataset.train.positions][:FITTED_IMAGES] for name, values in columns.items()}
+    if still := [name for name, values in found.items() if not np.ptp(values)]:
+        raise DataError(f"{path} wants numbers that differ between training images; not so in {', '.join(still)}")
+    return found
+
+
+def _refuse_names(columns: Iterable[str], table: Path) -> None:
+    """Raises where a column would pass for a direction of our own, or cannot name a picture."""
+    wanted = f"{table} wants columns named in letters, digits, '.', '_', '-' and spaces, unlike ours"
+    for name in columns:
+        if not NAME.fullmatch(name) or name in morphology.MEASURES or "-to-" in name:
+            raise DataError(f"{wanted} ({', '.join(morphology.MEASURES)}, A-to-B); got {name!r}")

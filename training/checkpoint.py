@@ -54,7 +54,7 @@ def load(folder: Path) -> Checkpoint:
         model = _rebuild(meta["model"], load_tensors((folder / WEIGHTS).read_bytes()))
         reference = _reference(npz.unpack((folder / REFERENCE).read_bytes(), REFERENCE))
         latents = LatentStatistics.from_bytes((folder / LATENTS).read_bytes()) if (folder / LATENTS).exists() else None
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError, BundleError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, BundleError) as error:
         raise CheckpointError(f"the checkpoint in {folder} is damaged: {error}; train it anew") from error
     return Checkpoint(model, meta, reference, latents)
 

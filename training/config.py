@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from training import relevance
 from training.errors import ConfigError
 
 RECIPES = Path(__file__).parent / "recipes"
 
 Positive = Annotated[int, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -57,19 +59,29 @@ class Loss(Section):
     importance_samples: Positive = 1
     noise: NotNegative = 0.0
     """Standard deviation of the noise that a denoiser removes, in pixel values 0 to 1."""
+    encoder_noise: NotNegative = 0.0
+    """Standard deviation of the noise on what the encoder of a VAE sees in training; the bound is of the image itself,
+    which holds for any posterior, and is judged without (Im et al. 2017)."""
     classification: NotNegative = 0.0
     """Weight of the cross-entropy of a multitask model."""
+    classifier_noise: NotNegative = 0.0
+    """Standard deviation of the noise on half of the images that the classifier of a multitask model learns from."""
     adversarial: NotNegative = 1.0
     """Weight, for the decoder of a VAE/GAN, of fooling the discriminator beside reconstructing features."""
     gradient_penalty: NotNegative = 0.0
     """Weight of the R1 penalty on the discriminator's gradient at real images."""
+
+    @property
+    def judged(self) -> "Loss":
+        """The same loss where models are compared: the encoder sees images as they are."""
+        return self.model_copy(update={"encoder_noise": 0.0})
 
 
 class Optimizer(Section):
     """Adam and its learning rate over the run."""
 
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: NotNegative = 0.0
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
     clip_norm: NotNegative = 0.0
@@ -82,7 +94,9 @@ class Run(Section):
     epochs: Positive
     batch_size: Positive = 128
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    code_spread: NotNegative = 0.0
+    """Initial standard deviation, over codes from N(0, I), of what the decoder's first layer computes; 0: Glorot's."""
+    ema_decay: Decay = 0.0
     """Decay per step of the moving average of the weights; 0 keeps none."""
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better validation loss after which the run stops; 0 never stops."""
@@ -137,9 +151,13 @@ class Expected(Section):
 
     at_most: dict[str, float] = {}
     at_least: dict[str, float] = {}
+    shown: tuple[str, ...] = ()
+    """Measures that are shown beside a published one, without a goal."""
     minutes: NotNegative = 0.0
-    """Wall time on two CPU cores."""
+    """CPU time of the whole run, measures and pictures included: its wall time on a quiet core."""
     reference: str = ""
+    shortfall: str = ""
+    """Why a figure is missed where one is, on what evidence, and what would get there."""
 
 
 class Config(Section):
@@ -180,10 +198,13 @@ def load(recipe: str, kind: str, overrides: Iterable[str] = (), settings: Mappin
 def parse(values: Mapping[str, Any]) -> Config:
     """Validates plain values into a configuration; ConfigError lists every wrong one."""
     try:
-        return Config.model_validate(values)
+        found = Config.model_validate(values)
     except ValidationError as error:
         lines = (f"{'.'.join(map(str, each['loc']))}: {each['msg']} (got {each['input']!r})" for each in error.errors())
         raise ConfigError("the configuration is invalid: " + "; ".join(lines)) from None
+    if useless := list(relevance.ignored(found)):
+        raise ConfigError("the configuration asks for what will not happen: " + "; ".join(useless))
+    return found
 
 
 def differences(wanted: Config, found: Config) -> list[str]:

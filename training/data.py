@@ -59,7 +59,7 @@ def load(data: Data) -> Dataset:
         DataError: the data are missing, damaged or unfit.
     """
     if data.download is not None:
-        download.fetch(data.kind, _path(data), data.download)
+        download.fetch(data.kind, _path(data) if data.kind in idx.CHECKSUMS else Path(), data.download)
     if data.kind == "digits":
         return digits()
     if data.kind in idx.CHECKSUMS:

@@ -31,7 +31,10 @@ def fetch(kind: str, folder: Path, url: str = "") -> None:
     """
     if kind not in MIRRORS:
         raise DataError(f"nothing to download for {kind!r}: only {' and '.join(MIRRORS)} have mirrors")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot put files into {folder}: {error}; give a folder with --data-dir") from None
     for name in idx.FILES:
         if not ((folder / name).exists() or (folder / f"{name}.gz").exists()):
             _fetch_any((url,) if url else MIRRORS[kind], folder / f"{name}.gz", idx.CHECKSUMS[kind])
@@ -42,7 +45,7 @@ def _fetch_any(mirrors: tuple[str, ...], target: Path, checksums: idx.Checksums)
     for mirror in mirrors:
         try:
             _fetch_one(f"{mirror.rstrip('/')}/{target.name}", target, checksums)
-        except (DataError, OSError, http.client.HTTPException) as error:
+        except (DataError, OSError, ValueError, http.client.HTTPException) as error:
             failures.append(f"{mirror}: {error}")
         else:
             return

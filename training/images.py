@@ -57,6 +57,9 @@ def _pixels(path: Path, data: Data) -> np.ndarray:
     """uint8 (H, W, C)."""
     try:
         with Image.open(path) as file:
+            # Pillow cuts wider pixels off at 255 instead of scaling them.
+            if file.mode.startswith(("I", "F")):
+                raise DataError(f"{path} has pixels of more than 8 bits (mode {file.mode}): convert it to 8 bits")
             image = file.convert("L" if data.grey else "RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}): repair or remove it") from None
@@ -89,7 +92,7 @@ def _as_bytes(images: np.ndarray, path: Path) -> np.ndarray:
     """uint8 (N, H, W, C)."""
     if images.ndim == 3:  # noqa: PLR2004  (N, H, W)
         images = images[..., np.newaxis]
-    if images.ndim != 4 or images.shape[3] not in (1, 3):  # noqa: PLR2004  (N, H, W, C)
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:  # noqa: PLR2004  (N, H, W, C)
         raise DataError(f"{path}: images want shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {images.shape}")
     if images.dtype == np.uint8:
         return images
@@ -103,7 +106,9 @@ def _as_bytes(images: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _checked_labels(labels: np.ndarray, count: int, path: Path) -> np.ndarray:
-    if labels.shape != (count,) or labels.dtype.kind not in "iu" or labels.min() < 0:
-        wanted = f"{count} integers from 0"
-        raise DataError(f"{path}: labels want {wanted}, got {labels.dtype} of shape {labels.shape}")
+    wanted = f"{path}: labels want {count} integers from 0, fewer classes than images"
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise DataError(f"{wanted}; got {labels.dtype} of shape {labels.shape}")
+    if labels.min() < 0 or labels.max() >= count:
+        raise DataError(f"{wanted}; got {labels.min()} to {labels.max()}")
     return labels.astype(np.int64)

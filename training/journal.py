@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from training.errors import ConfigError
+from training.errors import ConfigError, TrainingError
 
 
 class Journal:
@@ -19,18 +19,24 @@ class Journal:
     def restart(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Begins anew with these records: those of a checkpoint, without what was logged after it."""
         records = list(records)
-        self.path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        self._write("w", records)
         if self.tensorboard:
             self.board = _board(self.path.parent / "tensorboard", len(records) + 1)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds a line."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        self._write("a", [record])
         if self.board:
             for name, value in _flat(record).items():
                 self.board.add_scalar(name, value, record["epoch"])
             self.board.flush()
+
+    def _write(self, mode: str, records: Iterable[Mapping[str, Any]]) -> None:
+        try:
+            with self.path.open(mode, encoding="utf-8") as file:
+                file.writelines(json.dumps(record) + "\n" for record in records)
+        except OSError as error:
+            raise TrainingError(f"cannot write {self.path}: {error}") from error
 
 
 def _board(folder: Path, first_epoch: int) -> Any:  # noqa: ANN401  an optional package's type

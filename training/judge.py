@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.blas import one_thread
 from training.data import Dataset
 from training.errors import DataError
 from training.feed import Feed, order
@@ -110,6 +111,7 @@ def accuracy(judge: Judge, batches: Iterable[Tensor], labels: np.ndarray | None)
     return float((np.concatenate([classify(judge, images) for images in batches]) == labels).mean())
 
 
+@one_thread
 def frechet_distance(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Features (N, F) and (M, F) to the Frechet distance of their Gaussians (Dowson & Landau 1982; Heusel et al. 2017).
 

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from bundle.latents import LatentStatistics
 from training import evaluate, losses
-from training.canvas import INK, PALETTE, show, strip
+from training.canvas import INK, PALE, PALETTE, show, strip
 from training.checkpoint import Checkpoint
 from training.data import Dataset
 from training.models import Network, VariationalAutoencoder
@@ -18,6 +18,8 @@ SCATTERED = 5_000
 GRID = 15
 # The plane is cut where 95 % of N(0, 1) lies, in steps of equal probability (Kingma & Welling 2013, appendix A).
 PROBABILITIES = np.linspace(0.05, 0.95, GRID)
+# Between the names of two classes, as a share of the picture.
+LABEL_GAP = 0.04
 WAYS, STEPS = 5, 12
 EDITED, AMOUNTS = 6, np.linspace(-2, 2, 9)
 
@@ -41,14 +43,30 @@ def scatter(name: str, dataset: Dataset, trained: Checkpoint, latents: LatentSta
 
 def _by_class(axis: mpl.axes.Axes, plane: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
     size = float(np.clip(8_000 / len(plane), 4, 28))
+    if (rest := labels >= len(PALETTE)).any():
+        axis.scatter(*plane[rest].T, s=size, color=PALE, alpha=0.6, linewidths=0, label="others")
     for label, title in enumerate(classes[: len(PALETTE)]):
         chosen = plane[labels == label]
         axis.scatter(*chosen.T, s=size, color=PALETTE[label], alpha=0.6, linewidths=0, label=title)
-        if len(chosen):
-            # The name stands in the middle of its cloud too, for who cannot tell the colours apart.
-            text = axis.text(*np.median(chosen, 0), title, weight="bold", ha="center", va="center", fontsize=13)
-            text.set_path_effects([mpl.patheffects.withStroke(linewidth=3, foreground="white")])
+    # The name stands in the middle of its cloud too, for who cannot tell the colours apart.
+    present = [label for label in range(min(len(classes), len(PALETTE))) if (labels == label).any()]
+    middles = np.stack([np.median(plane[labels == label], 0) for label in present])
+    for label, place in zip(present, apart(middles, LABEL_GAP * np.ptp(plane, 0).max()), strict=True):
+        text = axis.text(*place, classes[label], weight="bold", ha="center", va="center", fontsize=13)
+        text.set_path_effects([mpl.patheffects.withStroke(linewidth=3, foreground="white")])
     axis.legend(frameon=False, markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def apart(places: np.ndarray, gap: float) -> np.ndarray:
+    """Places (N, 2), moved away from each other until no two are much closer than the gap."""
+    # Two in the same place would not know where to go.
+    places = places + 1e-6 * gap * np.arange(len(places))[:, np.newaxis]
+    for _ in range(100):
+        ways = places[:, np.newaxis] - places
+        distances = np.linalg.norm(ways, axis=2)
+        pushes = np.maximum(gap - distances, 0) / 4 / np.maximum(distances, np.finfo(float).tiny)
+        places += (ways * pushes[..., np.newaxis]).sum(1)
+    return places
 
 
 def plane(name: str, dataset: Dataset, model: Network) -> Figure:
@@ -103,7 +121,8 @@ def sweep(name: str, dataset: Dataset, model: Network, vector: np.ndarray) -> Fi
     axis = figure.subplots()
     show(axis, np.concatenate(rows))
     width = dataset.image_shape[1]
-    axis.set_xticks((np.arange(len(AMOUNTS)) + 0.5) * width - 0.5, [f"{amount:+g}" for amount in AMOUNTS])
+    titles = [f"{amount:+g}" if amount else "0" for amount in AMOUNTS]
+    axis.set_xticks((np.arange(len(AMOUNTS)) + 0.5) * width - 0.5, titles)
     axis.tick_params(length=0)
     axis.set_xlabel("standard deviations")
     figure.suptitle(name)

@@ -2,25 +2,29 @@
 
 import dataclasses
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from bundle.latents import MAX_COMPONENTS, LatentStatistics
+from training.blas import one_thread
 
 QUANTILE_LEVELS = np.array([0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999])
 MIXTURE_COMPONENTS = 30
 MIN_CODES_PER_COMPONENT = 50
+MAX_ITERATIONS = 200
+ROWS_AT_ONCE = 5_000
 
 
+@one_thread
 def fit(codes: np.ndarray, held_out_codes: np.ndarray, held_out_errors: np.ndarray, seed: int) -> LatentStatistics:
     """Statistics of training codes (N, D), with quantiles over held-out codes (M, D) and squared errors (M,)."""
-    codes = codes.astype(np.float64)
-    mean = codes.mean(0)
-    covariance = np.cov(codes, rowvar=False).reshape(len(mean), len(mean))
+    mean = codes.mean(0, dtype=np.float64)
+    covariance = scatter(codes, mean) / (len(codes) - 1)
     components, variances = principal_axes(covariance)
-    mixture = fit_mixture((codes - mean) @ components.T, seed)
+    mixture = fit_mixture(np.concatenate([part @ components.T for part in centred(codes, mean)]), seed)
     statistics = LatentStatistics(
         mean=mean,
         components=components,
@@ -33,12 +37,27 @@ def fit(codes: np.ndarray, held_out_codes: np.ndarray, held_out_errors: np.ndarr
         quantile_levels=QUANTILE_LEVELS,
         reconstruction_error_quantiles=np.quantile(held_out_errors.astype(np.float64), QUANTILE_LEVELS),
         latent_distance_quantiles=np.zeros(len(QUANTILE_LEVELS)),
+        held_out_rows=np.array(len(held_out_errors), np.float64),
         attribute_names=np.array([], np.str_),
         attribute_directions=np.zeros((0, len(mean))),
         attribute_means=np.zeros(0),
         attribute_spreads=np.zeros(0),
     )
     return with_distances(statistics, held_out_codes)
+
+
+def scatter(codes: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Codes (N, D) and their mean (D,) to the sum of products of deviations, (D, D)."""
+    total = np.zeros((len(mean), len(mean)))
+    for part in centred(codes, mean):
+        total += part.T @ part
+    return total
+
+
+def centred(codes: np.ndarray, mean: np.ndarray) -> Iterator[np.ndarray]:
+    """Codes (N, D) minus their mean (D,) in float64, in parts: all at once those of `conv-ae` take gigabytes."""
+    for first in range(0, len(codes), ROWS_AT_ONCE):
+        yield codes[first : first + ROWS_AT_ONCE] - mean
 
 
 def with_distances(statistics: LatentStatistics, held_out_codes: np.ndarray) -> LatentStatistics:
@@ -66,7 +85,7 @@ def fit_mixture(coordinates: np.ndarray, seed: int) -> GaussianMixture:
     distinct = len(np.unique(coordinates.round(6), axis=0))
     count = max(1, min(MIXTURE_COMPONENTS, len(coordinates) // MIN_CODES_PER_COMPONENT, distinct))
     ridge = 1e-4 * float(coordinates.var(0).mean()) + np.finfo(np.float32).tiny
-    mixture = GaussianMixture(count, reg_covar=ridge, random_state=seed, max_iter=200, tol=1e-2)
+    mixture = GaussianMixture(count, reg_covar=ridge, random_state=seed, max_iter=MAX_ITERATIONS, tol=1e-2)
     with warnings.catch_warnings():
         # Collapsed codes make clusters coincide: the mixture is then simpler than asked for, and still right.
         warnings.simplefilter("ignore", ConvergenceWarning)

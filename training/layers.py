@@ -62,13 +62,16 @@ class DenseDecoder(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """(N, C, H, W) to (N, outputs): 3x3 convolutions, each halved by max pooling; outputs 0 keeps all features."""
+    """(N, C, H, W) to (N, outputs): 3x3 convolutions, each halved by max pooling; outputs 0 keeps all features.
+
+    Images that cannot be halved so often get a black margin first.
+    """
 
     def __init__(self, image_shape: tuple[int, int, int], channels: Sequence[int], outputs: int) -> None:
         super().__init__()
         features = prod(code_shape(image_shape, channels))
         self.output_size = outputs or features
-        layers: list[nn.Module] = []
+        layers = margin(image_shape, channels)
         for before, after in zip([image_shape[2], *channels], channels, strict=False):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         head = [nn.Linear(features, outputs)] if outputs else []
@@ -80,7 +83,10 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """(N, D) to (N, C, H, W): each stage doubles height and width, a last 3x3 convolution makes the pixels."""
+    """(N, D) to (N, C, H, W): each stage doubles height and width, a last 3x3 convolution makes the pixels.
+
+    The margin that the encoder needed is made too and cut off.
+    """
 
     def __init__(
         self, image_shape: tuple[int, int, int], channels: Sequence[int], inputs: int, upsampling: str
@@ -92,7 +98,8 @@ class ConvDecoder(nn.Module):
         mirrored = list(reversed(channels))
         for before, after in zip([mirrored[0], *mirrored], mirrored, strict=False):
             layers += doubling(before, after, upsampling)
-        self.layers = nn.Sequential(*layers, nn.Conv2d(mirrored[-1], image_shape[2], 3, padding=1))
+        layers.append(nn.Conv2d(mirrored[-1], image_shape[2], 3, padding=1))
+        self.layers = nn.Sequential(*layers, *cut(image_shape, channels))
 
     def forward(self, latents: Tensor) -> Tensor:
         """(N, D) to (N, C, H, W)."""
@@ -126,7 +133,8 @@ class DenoisingNetwork(nn.Module):
 
     def __init__(self, image_shape: tuple[int, int, int], channels: Sequence[int], upsampling: str) -> None:
         super().__init__()
-        code_shape(image_shape, channels)
+        self.margin = nn.Sequential(*margin(image_shape, channels))
+        self.cut = nn.Sequential(*cut(image_shape, channels))
         widths = [image_shape[2], *channels]
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, channels, strict=False))
         mirrored = [channels[-1], *reversed(channels)]
@@ -137,13 +145,13 @@ class DenoisingNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to logits (N, C, H, W)."""
-        features, skipped = images, []
+        features, skipped = self.margin(images), []
         for layer in self.down:
             skipped.append(layer(features).relu())
             features = self.pool(skipped[-1])
         for layer in self.up:
             features = layer(features) + skipped.pop()
-        return self.pixels(features)
+        return self.cut(self.pixels(features))
 
 
 def doubling(before: int, after: int, upsampling: str) -> list[nn.Module]:
@@ -153,15 +161,35 @@ def doubling(before: int, after: int, upsampling: str) -> list[nn.Module]:
     return [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2)]
 
 
-def code_shape(image_shape: tuple[int, int, int], channels: Sequence[int]) -> tuple[int, int, int]:
-    """(C, H, W) of the features after every halving; ConfigError when the image cannot be halved so often."""
-    height, width, _ = image_shape
+class Crop(nn.Module):
+    """(N, C, H', W') to its upper left (N, C, H, W)."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H', W') to (N, C, H, W)."""
+        return images[:, :, : self.height, : self.width]
+
+
+def margin(image_shape: tuple[int, int, int], channels: Sequence[int]) -> list[nn.Module]:
+    """What makes images large enough for every halving, black on the right and below; nothing where they are."""
+    (height, width, _), code = image_shape, code_shape(image_shape, channels)
     factor = 2 ** len(channels)
+    right, below = code[2] * factor - width, code[1] * factor - height
+    return [nn.ZeroPad2d((0, right, 0, below))] if right or below else []
+
+
+def cut(image_shape: tuple[int, int, int], channels: Sequence[int]) -> list[nn.Module]:
+    """What takes the margin off again; nothing where there is none."""
+    return [Crop(*image_shape[:2])] if margin(image_shape, channels) else []
+
+
+def code_shape(image_shape: tuple[int, int, int], channels: Sequence[int]) -> tuple[int, int, int]:
+    """(C, H, W) of the features after every halving, sizes rounded up; ConfigError without channels."""
     if not channels:
         raise ConfigError("a convolutional model needs model.channels, as in [32, 32]")
-    if height % factor or width % factor:
-        wanted = f"height and width divisible by {factor} ({len(channels)} halvings)"
-        raise ConfigError(
-            f"model.channels wants {wanted}, the images are {height}x{width}: choose another size or fewer"
-        )
-    return channels[-1], height // factor, width // factor
+    height, width, _ = image_shape
+    factor = 2 ** len(channels)
+    return channels[-1], -(-height // factor), -(-width // factor)

@@ -51,7 +51,7 @@ def denoising(model: Denoiser, images: Tensor, noise: Noise, loss: Loss) -> Outc
 
 def variational(model: VariationalAutoencoder, images: Tensor, noise: Noise, loss: Loss, kl_weight: float) -> Outcome:
     """The negative evidence lower bound with one sample (Kingma & Welling 2013, equation 10)."""
-    return _elbo(model, *model.encode(images), images, noise, loss, kl_weight)
+    return _elbo(model, *model.encode(blurred(images, noise, loss.encoder_noise)), images, noise, loss, kl_weight)
 
 
 def multitask(
@@ -59,13 +59,18 @@ def multitask(
 ) -> Outcome:
     """The negative bound, plus the weighted cross-entropy of the classes read off a draw from the posterior.
 
-    The draw is the noise that keeps the classifier from learning training images by heart (Alemi et al. 2017); where
-    the classifier is used, it reads the posterior mean, and so does the accuracy here.
+    The draw is the noise that keeps the classifier from learning training images by heart (Alemi et al. 2017), and
+    noise on its images does more of that; the bound is of the images as they are. The classes are read off both kinds
+    of images: an encoder can tell noise and put clean ones elsewhere, where the classifier would not know them.
+    Where the classifier is used, it reads the posterior mean, and so does the accuracy here.
     """
     means, log_variances = model.encode(images)
     bound = _elbo(model, means, log_variances, images, noise, loss, kl_weight).measures
-    logits = model.classify(sampled(means, log_variances, noise))
-    classification = functional.cross_entropy(logits, labels, reduction="none")
+    seen = [(means, log_variances)]
+    if loss.classifier_noise:
+        seen.append(model.encode(blurred(images, noise, loss.classifier_noise)))
+    logits = [model.classify(sampled(*posterior, noise)) for posterior in seen]
+    classification = torch.stack([functional.cross_entropy(each, labels, reduction="none") for each in logits]).mean(0)
     accuracy = (model.classify(means).argmax(1) == labels).float()
     total = bound["loss"] + loss.classification * classification
     return _single(total, {**bound, "classification": classification, "accuracy": accuracy, "loss": total})
@@ -89,6 +94,11 @@ def importance_weighted(
 def sampled(means: Tensor, log_variances: Tensor, noise: Noise) -> Tensor:
     """(N, D) twice to (N, D): a draw from the posterior, differentiable in both."""
     return means + torch.exp(0.5 * log_variances) * noise.normal((means.shape[1],))
+
+
+def blurred(images: Tensor, noise: Noise, sigma: float) -> Tensor:
+    """Images (N, C, H, W) plus N(0, sigma^2), not clipped: the mean of what is seen stays the image, which is used."""
+    return images + sigma * noise.normal(tuple(images.shape[1:])) if sigma else images
 
 
 def noisy(images: Tensor, noise: Noise, sigma: float) -> Tensor:

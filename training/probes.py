@@ -10,6 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from training.blas import one_thread
 from training.data import Dataset
 
 NEIGHBOURS = 5
@@ -18,6 +19,7 @@ PROJECTIONS = 512
 WIDEST_PROBED = 64
 
 
+@one_thread
 def probes(codes: np.ndarray, test_codes: np.ndarray, dataset: Dataset) -> dict[str, float]:
     """Accuracy on the test split of a linear probe and of 5 neighbours on codes (N, D), beside PCA of the same size.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from training import checkpoint
-from training.config import Config
+from training.config import Config, Expected
 from training.data import Dataset
 from training.split import Split
 
@@ -41,6 +41,11 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
 def settings(config: Config) -> dict[str, Any]:
     """The part of a configuration that decides the result: the hash of the data stands for their folder."""
     return config.model_dump(mode="json", exclude={"data": {"folder", "download"}, "output": True})
+
+
+def deciding(config: Config) -> Config:
+    """The same without what changes no run: what one says about it, and what one expects of it."""
+    return config.model_copy(update={"summary": "", "expected": Expected()})
 
 
 def reference(dataset: Dataset) -> Split:

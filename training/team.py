@@ -50,6 +50,8 @@ def assemble(device: torch.device) -> Iterator[Team]:
     if "WORLD_SIZE" not in os.environ or not dist.is_available():
         yield Team()
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Team(dist.get_rank(), dist.get_world_size())

@@ -1,6 +1,7 @@
 """The loop: `train(config, workdir)`."""
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -82,7 +83,10 @@ class Trainer:
         """
         state = self.workspace.restore(self.device) if resume else None
         if state is None:
-            models.initialise(self.model, generator(self.config.run.seed, Purpose.WEIGHTS))
+            source = generator(self.config.run.seed, Purpose.WEIGHTS)
+            models.initialise(self.model, source, self.config.run.code_spread)
+            # A full disk shall be known now, not when there is something to lose.
+            self._save_latest()
         else:
             self._load_state(state)
         if self.team.leads:
@@ -204,7 +208,7 @@ class Trainer:
         for rows in torch.arange(len(self.validation)).split(EVALUATION_BATCH):
             images, labels = self.validation.batch(rows)
             draws = whole(source, len(rows), self.device)
-            outcome = objectives.evaluate(model, images, labels, draws, self.config.loss, self.config.loss.beta)
+            outcome = objectives.evaluate(model, images, labels, draws, self.config.loss.judged, self.config.loss.beta)
             sums.update({name: float(values.double().sum()) for name, values in outcome.measures.items()})
         means = torch.tensor([value / len(self.validation) for value in sums.values()], dtype=torch.float64)
         return dict(zip(sums, self.team.agree(means.to(self.device)).tolist(), strict=True))
@@ -277,13 +281,16 @@ def train(
             trainer.workspace.open(resume=resume, overwrite=overwrite)
         team.wait()
         trainer.run(resume=resume)
-        if team.leads:
-            finish(config, dataset, workdir)
+    # The others need not wait: measuring may take longer than processes wait for each other.
+    if team.leads:
+        finish(config, dataset, workdir)
     return workdir / "best"
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that the settings name; `auto` is CUDA where there is one."""
+    """The device that the settings name; `auto` is CUDA where there is one: to each process of a machine its own."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device cuda wanted, no CUDA device found: use --device cpu, or a CUDA build of PyTorch")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from training import checkpoint, provenance
+from training import checkpoint, provenance, report
 from training.config import Config, differences, parse
 from training.data import Dataset
 from training.errors import CheckpointError, TrainingError
@@ -87,7 +87,7 @@ class Workspace:
 
     def _refuse_another(self, meta: Mapping[str, Any], folder: Path) -> None:
         ours = parse(provenance.settings(self.config))
-        changes = differences(ours, parse(meta["config"]))
+        changes = differences(*map(provenance.deciding, (ours, parse(meta["config"]))))
         if meta["data"]["sha256"] != self.dataset.sha256:
             changes.append(
                 f"data: {meta['data']['name']} {meta['data']['sha256'][:12]}, not "
@@ -97,7 +97,9 @@ class Workspace:
             raise CheckpointError(f"{folder} is of another run; it was trained with " + "; ".join(changes))
 
     def _clear(self) -> None:
-        for name in CONTENT:
+        # Pictures too: the report shows those that it finds.
+        found = [*report.PICTURES, *(path.stem for path in self.folder.glob("attribute-*.png"))]
+        for name in [*CONTENT, "report.md", *(f"{picture}.png" for picture in found)]:
             path = self.folder / name
             if path.is_dir():
                 shutil.rmtree(path)

@@ -11,50 +11,112 @@ import random
 import signal
 import sys
 import tempfile
+import threading
+import time
+from collections import Counter
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from training import config
 from training.train import train
 
+STEPS_PER_EPOCH = 6
 SETTINGS = (
-    "run.epochs=12",
     "run.batch_size=256",
     "run.ema_decay=0.9",
     "model.hidden=[16]",
     "model.latent_size=4",
     "output.save_seconds=0",
 )
-LONGEST_LIFE_SECONDS = 1.5
+# A life ends up to so many steps after it began to train, and so much later: in a step, in a save, between them.
+MOST_STEPS = 5
+STEP_AND_SAVE_SECONDS = 0.02
+# Or, whatever it has come to, at any time: while it loads, reads its state, measures, draws.
+ANY_TIME_SHARE, LONGEST_SECONDS = 0.2, 2.0
+PATIENCE_SECONDS = 120.0
 TIMES = ("seconds", "images_per_second")
 
 
-def run(folder: str) -> None:
+class Told(threading.Event):
+    """Never set; the loop asks once a step, and that is passed on."""
+
+    def __init__(self, listener: Connection) -> None:
+        super().__init__()
+        self.listener = listener
+
+    def is_set(self) -> bool:
+        self.listener.send_bytes(b".")
+        return False
+
+
+def run(folder: str, epochs: int, listener: Connection) -> None:
     """One life: goes on with the run where it was saved last."""
     # What a dying process says is of no interest.
     sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  lives as long as the process
-    train(config.load("vae", "digits", SETTINGS), Path(folder), resume=True)
+    settings = config.load("vae", "digits", [*SETTINGS, f"run.epochs={epochs}"])
+    train(settings, Path(folder), resume=True, stop=Told(listener))
 
 
-def kill_and_resume(folder: Path, kills: int, seed: int) -> int:
-    """Lets the run live for random times, then to its end; the number of times that it died."""
-    # The server has imported PyTorch and done nothing else: a life begins at once, in a clean process.
-    lives = multiprocessing.get_context("forkserver")
-    lives.set_forkserver_preload(["training.train"])
-    times, deaths = random.Random(seed), 0
-    for _ in range(kills):
-        process = lives.Process(target=run, args=(str(folder),))
+class Lives:
+    """The lives of one run, each in a clean process that has imported PyTorch and done nothing else."""
+
+    def __init__(self, folder: Path, epochs: int) -> None:
+        self.folder, self.epochs = folder, epochs
+        self.context = multiprocessing.get_context("forkserver")
+        # Its compiler too, which the first optimizer imports: that takes longer than most lives.
+        self.context.set_forkserver_preload(["training.train", "torch._dynamo"])
+
+    def live(self, draws: random.Random | None = None, *, trained: bool = False) -> str:
+        """One life, cut short at a random moment where there are draws; where it ended.
+
+        Of a run that is trained already only the end is done again, which tells of no steps.
+        """
+        ours, theirs = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=run, args=(str(self.folder), self.epochs, theirs))
         process.start()
-        process.join(times.uniform(0, LONGEST_LIFE_SECONDS))
-        process.kill()
-        process.join()
-        deaths += process.exitcode == -signal.SIGKILL
-    last = lives.Process(target=run, args=(str(folder),))
-    last.start()
-    last.join()
-    if last.exitcode:
-        raise RuntimeError(f"after {deaths} deaths the run could not be resumed: exit {last.exitcode}")
-    return deaths
+        theirs.close()
+        with ours:
+            if draws is None:
+                while heard(ours, PATIENCE_SECONDS):
+                    pass
+            else:
+                wait(ours, draws, 1.0 if trained else ANY_TIME_SHARE)
+                process.kill()
+            process.join()
+        if process.exitcode not in (0, -signal.SIGKILL):
+            raise RuntimeError(f"a run could not be resumed: exit {process.exitcode}, {self.stage()}")
+        return self.stage() if process.exitcode else "whole"
+
+    def stage(self) -> str:
+        """How far the run had come by its folder."""
+        if any(self.folder.glob(".*.new")) or any(self.folder.glob("*.previous")):
+            return "in a save"
+        try:
+            step = json.loads((self.folder / "latest" / "checkpoint.json").read_text())["step"]
+        except OSError:
+            return "before the first save"
+        return "in training" if step < self.epochs * STEPS_PER_EPOCH else "after training"
+
+
+def wait(listener: Connection, draws: random.Random, share: float) -> None:
+    """Waits for the moment of death: some steps after training has begun, in a share of lives at any time before."""
+    # All drawn at once: how fast the machine is must not change the next life's draws.
+    any_time, limit = draws.random() < share, draws.uniform(0, LONGEST_SECONDS)
+    steps, rest = draws.randint(1, MOST_STEPS), draws.uniform(0, STEP_AND_SAVE_SECONDS)
+    deadline = time.monotonic() + (limit if any_time else PATIENCE_SECONDS)
+    for _ in range(steps):
+        if not heard(listener, max(0.0, deadline - time.monotonic())):
+            return
+    time.sleep(rest)
+
+
+def heard(listener: Connection, seconds: float) -> bool:
+    """Whether a step is told of within this time; not when the life has ended."""
+    try:
+        return listener.poll(seconds) and bool(listener.recv_bytes())
+    except EOFError:
+        return False
 
 
 def content(folder: Path) -> dict[str, Any]:
@@ -68,12 +130,17 @@ def content(folder: Path) -> dict[str, Any]:
     return {"log": log, "meta": meta, **{name: (folder / name).read_bytes() for name in names}}
 
 
-def compare(kills: int, seed: int, folder: Path) -> tuple[int, list[str]]:
-    """The number of deaths, and the names of what differs."""
-    kill_and_resume(folder / "whole", 0, seed)
-    deaths = kill_and_resume(folder / "killed", kills, seed)
+def compare(kills: int, seed: int, folder: Path) -> tuple[Counter[str], list[str]]:
+    """Where the lives of a run ended, those killed and the last one; what differs from a run that was let be."""
+    # More steps than are likely to be made in that many lives: the last one in training goes to the end.
+    draws, epochs = random.Random(seed), max(2, 3 * kills // 2)
+    Lives(folder / "whole", epochs).live()
+    lives, at_the_end = Lives(folder / "killed", epochs), max(1, kills // 10)
+    ends = Counter([*(lives.live(draws) for _ in range(kills - at_the_end)), lives.live()])
+    ends.update(lives.live(draws, trained=True) for _ in range(at_the_end))
+    lives.live()
     whole, killed = content(folder / "whole"), content(folder / "killed")
-    return deaths, [name for name in whole if whole[name] != killed[name]]
+    return ends, [name for name in whole if whole[name] != killed[name]]
 
 
 def main() -> int:
@@ -83,8 +150,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        deaths, differing = compare(flags.kills, flags.seed, Path(folder))
-    print(f"killed {deaths} times in {flags.kills} lives; differing: {', '.join(differing) or 'nothing'}")  # noqa: T201
+        ends, differing = compare(flags.kills, flags.seed, Path(folder))
+    places = ", ".join(f"{count} {place}" for place, count in ends.most_common())
+    print(f"{ends.total()} lives ended: {places}; differing: {', '.join(differing) or 'nothing'}")  # noqa: T201
     return 1 if differing else 0
 
 

@@ -37,16 +37,29 @@ def test_class_pairs_lead_from_one_mean_to_the_nearest_other() -> None:
     np.testing.assert_allclose(attributes.ACROSS * found[0].vector, [10, 0])
 
 
-def test_attributes_are_fitted_scored_and_stored(trained_vae: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def brightness_table(path: Path) -> Path:
+    """A CSV with the mean of each image, in the order of the source."""
+    digits = data.digits()
+    brightness = np.zeros(digits.source_count)
+    for split in (digits.train, digits.validation, digits.test):
+        brightness[split.positions] = split.images.mean((1, 2, 3))
+    path.write_text("brightness\n" + "\n".join(map(str, brightness)) + "\n")
+    return path
+
+
+def test_attributes_are_fitted_scored_and_stored(
+    trained_vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = (trained_vae / "best" / checkpoint.WEIGHTS).read_bytes()
-    assert main(["attributes", str(trained_vae)]) == 0
+    table = brightness_table(tmp_path / "table.csv")
+    assert main(["attributes", str(trained_vae), "--csv", str(table)]) == 0
     printed, stored = capsys.readouterr().out, checkpoint.load(trained_vae)
     assert stored.latents is not None
     names = stored.latents.attribute_names.tolist()
-    assert names[:2] == ["thickness", "slant"]
+    assert names[:3] == ["thickness", "slant", "brightness"]
     assert stored.latents.attribute_directions.shape == (len(names), 20)
-    assert all(name in printed for name in names)
     scores = stored.meta["attributes"]
+    assert all(name in printed for name in scores)
     assert scores["slant"]["spearman"] >= 0.85
     assert scores["slant"]["class_kept"] >= 0.9
     assert scores["slant"]["gain"] == pytest.approx(1, abs=0.2)
@@ -54,22 +67,10 @@ def test_attributes_are_fitted_scored_and_stored(trained_vae: Path, capsys: pyte
     assert np.mean([each["class_reached"] for name, each in scores.items() if "-to-" in name]) >= 0.6
     assert (trained_vae / "best" / checkpoint.WEIGHTS).read_bytes() == weights
     assert (trained_vae / "attribute-slant.png").is_file()
-
-
-def test_a_column_of_the_users_own_is_taken_in_the_order_of_the_source(trained_vae: Path, tmp_path: Path) -> None:
-    digits = data.digits()
-    brightness = np.zeros(digits.source_count)
-    for split in (digits.train, digits.validation, digits.test):
-        brightness[split.positions] = split.images.mean((1, 2, 3))
-    table = tmp_path / "table.csv"
-    table.write_text("brightness\n" + "\n".join(map(str, brightness)) + "\n")
-    fitted, _ = attributes.fit(checkpoint.load(trained_vae), digits, table)
-    assert fitted.latents is not None
-    index = fitted.latents.attribute_names.tolist().index("brightness")
-    assert fitted.latents.attribute_means[index] == pytest.approx(digits.train.images.mean(), rel=1e-9)
-    start = np.zeros((1, 20), np.float32)
-    step = fitted.latents.attribute_directions[index].astype(np.float32)
-    means = [attributes.decode(fitted.model, start + amount * step).mean().item() for amount in (-1, 0, 1)]
+    # The user's own column was taken in the order of the source: along it images become brighter.
+    assert stored.latents.attribute_means[2] == pytest.approx(data.digits().train.images.mean(), rel=1e-9)
+    start, step = np.zeros((1, 20), np.float32), stored.latents.attribute_directions[2].astype(np.float32)
+    means = [attributes.decode(stored.model, start + amount * step).mean().item() for amount in (-1, 0, 1)]
     assert means == sorted(means)
 
 
@@ -85,6 +86,26 @@ def test_an_unfit_table_is_refused(text: str, message: str, tmp_path: Path) -> N
     (tmp_path / "table.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         attributes.read_table(tmp_path / "table.csv", data.digits())
+
+
+def test_a_column_that_is_the_same_everywhere_has_no_direction(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("width,flat\n" + "".join(f"{row},7\n" for row in range(1797)))
+    with pytest.raises(DataError, match="differ between training images; not so in flat"):
+        attributes.read_table(tmp_path / "table.csv", data.digits())
+
+
+@pytest.mark.parametrize("name", ["slant", "3-to-5", "a/b", "", "../x"])
+def test_a_column_with_a_name_of_ours_or_of_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "table.csv").write_text(f"width,{name}\n" + "".join(f"{row},{row}\n" for row in range(1797)))
+    with pytest.raises(DataError, match="columns named in letters"):
+        attributes.read_table(tmp_path / "table.csv", data.digits())
+
+
+def test_classes_may_be_named_as_directions_are() -> None:
+    labels, codes = np.array([0, 0, 1, 1]), np.array([[0.0], [0], [9], [9]])
+    classes = "day-to-night", "night"
+    found = attributes.class_pairs(codes, labels, classes)
+    assert [attributes.ends(each, classes) for each in found] == [(0, 1), (1, 0)]
 
 
 def test_a_missing_table_is_refused(tmp_path: Path) -> None:

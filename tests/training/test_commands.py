@@ -1,10 +1,12 @@
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.training.conftest import quick
-from training import checkpoint
+from training import checkpoint, data, evaluate, latent_plots
 from training.__main__ import main
 from training.train import train
 
@@ -26,6 +28,24 @@ def test_the_likelihood_is_measured_when_asked_for(tmp_path: Path, capsys: pytes
     assert main(["evaluate", str(tmp_path), "--nll-samples", "20"]) == 0
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert 0 < float(printed["nll"]) < float(printed["elbo_loss"])
+
+
+def test_a_denoiser_is_measured_at_the_published_noise_too(denoiser_run: Path) -> None:
+    trained = checkpoint.load(denoiser_run)
+    found = evaluate.per_image(trained.model, data.digits().test, quick("denoiser", "loss.noise=0.4"))
+    for name in ("bce_per_pixel", "psnr"):
+        assert trained.meta["metrics"][f"{name}_at_noise_0.4"] == pytest.approx(found[name], rel=1e-6)
+        assert found[name] != pytest.approx(trained.meta["metrics"][name], rel=1e-3)
+
+
+def test_a_vae_of_grey_images_has_the_likelihood_of_pixels_drawn_from_them(
+    vae_run: Path, denoiser_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(vae_run), "--nll-samples", "20"]) == 0
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert 0 < float(printed["nll"]) < float(printed["elbo_loss"])
+    assert main(["evaluate", str(denoiser_run), "--nll-samples", "20"]) == 2
+    assert "wants a variational model" in capsys.readouterr().err
 
 
 def test_a_missing_checkpoint_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,3 +73,23 @@ def test_tensorboard_files_are_written_when_asked_for(tmp_path: Path) -> None:
     train(quick("fc-ae", "run.epochs=1", "output.tensorboard=true"), tmp_path)
     assert list((tmp_path / "tensorboard").glob("events*"))
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["epoch"] == 1
+
+
+def test_a_picture_of_codes_shows_every_class(vae_run: Path) -> None:
+    trained, digits = checkpoint.load(vae_run), data.digits()
+    labels = np.arange(len(digits.test)) % 13
+    many = dataclasses.replace(
+        digits, test=dataclasses.replace(digits.test, labels=labels), classes=tuple("abcdefghijklm")
+    )
+    assert trained.latents is not None
+    axis = latent_plots.scatter("vae", many, trained, trained.latents).axes[0]
+    assert sum(len(each.get_offsets()) for each in axis.collections) == len(labels)
+    assert "others" in [text.get_text() for text in axis.get_legend().get_texts()]
+
+
+def test_names_in_a_picture_part_until_they_can_be_read() -> None:
+    places = np.array([[0.0, 0.0], [0.0, 0.0], [0.05, 0.0], [5.0, 5.0]])
+    parted = latent_plots.apart(places, 1.0)
+    gaps = np.linalg.norm(parted[:, np.newaxis] - parted, axis=2)[np.triu_indices(4, 1)]
+    assert gaps.min() > 0.9
+    np.testing.assert_allclose(parted[3], places[3], atol=1e-5)

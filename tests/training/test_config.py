@@ -1,3 +1,4 @@
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def test_later_overrides_win_over_flags_and_recipe() -> None:
     ("override", "message"),
     [
         ("run.epochs=0", "run.epochs.*greater than 0.*got 0"),
+        ("optimizer.betas=[2.0, 0.9]", "optimizer.betas.0.*less than 1.*got 2.0"),
         ("run.epoch=3", "run.epoch.*not permitted"),
         ("optimizer.learning_rate=nan", "optimizer.learning_rate.*finite"),
         ("model.family=gan", "model.family.*got 'gan'"),
@@ -46,6 +48,36 @@ def test_later_overrides_win_over_flags_and_recipe() -> None:
 def test_a_wrong_override_is_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config.load("vae", "digits", [override])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "message"),
+    [
+        ("fc-ae", "loss.beta=4", "loss.beta has no effect on the family ae"),
+        ("vae", "loss.noise=0.5", "loss.noise has no effect on the family vae"),
+        ("vae-gan", "loss.likelihood=gaussian", "loss.likelihood has no effect on the family vae-gan"),
+        ("iwae", "loss.free_bits=0.5", "loss.free_bits has no effect with loss.importance_samples above 1"),
+        ("conv-ae", "model.hidden=[100]", "model.hidden has no effect with model.body conv"),
+        ("vae", "model.channels=[8]", "model.channels has no effect with model.body dense"),
+        ("vae", "model.code_activation=relu", "model.code_activation has no effect on the family vae"),
+        ("vae", "model.classifier_hidden=[9]", "model.classifier_hidden has no effect on the family vae"),
+        ("denoiser", "model.latent_size=9", "model.latent_size has no effect on the family denoiser"),
+        ("fc-ae", "evaluation.nll_samples=5", "evaluation.nll_samples wants a variational model"),
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_refused(recipe: str, override: str, message: str) -> None:
+    # lightning-bolts #328: a weight of the KL that nothing reads.
+    with pytest.raises(ConfigError, match=message):
+        config.load(recipe, "digits", [override])
+
+
+@pytest.mark.parametrize("recipe", config.recipe_names())
+def test_a_recipe_states_what_it_is(recipe: str) -> None:
+    stated = tomllib.loads((config.RECIPES / f"{recipe}.toml").read_text())
+    assert {"family"} <= stated["model"].keys()
+    assert stated["loss"].keys() & {"likelihood", "adversarial"}
+    assert {"learning_rate", "schedule"} <= stated["optimizer"].keys()
+    assert {"minutes", "reference"} <= stated["expected"].keys()
 
 
 def test_unknown_recipe_lists_the_known() -> None:

@@ -111,12 +111,32 @@ def test_no_mirror_is_one_sentence_with_each_failure(tmp_path: Path) -> None:
         download.fetch("mnist", tmp_path, "http://127.0.0.1:9/")
 
 
+def test_the_next_mirror_is_asked_where_one_has_gone(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # torchvision #8568: the only address of MNIST answers 404.
+    monkeypatch.setitem(download.MIRRORS, "mnist", (f"{mirror.url}moved/", mirror.url))
+    download.fetch("mnist", tmp_path / "mnist")
+    assert len(list((tmp_path / "mnist").glob("*.gz"))) == 4
+
+
+def test_what_is_no_url_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"unknown url type: 'nonsense/.*give another --download URL"):
+        download.fetch("mnist", tmp_path, "nonsense")
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError, match=r"cannot put files into .*give a folder with --data-dir"):
+        download.fetch("mnist", tmp_path / "file", "http://127.0.0.1:9/")
+
+
 def test_a_missing_file_on_the_mirror_is_named(mirror: Mirror, tmp_path: Path) -> None:
     (mirror.folder / "train-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(DataError, match=r"cannot download train-labels.*404"):
         download.fetch("mnist", tmp_path / "mnist", mirror.url)
 
 
-def test_digits_have_nothing_to_download(tmp_path: Path) -> None:
+def test_digits_have_nothing_to_download() -> None:
     with pytest.raises(DataError, match="only mnist and fashion-mnist have mirrors"):
-        download.fetch("digits", tmp_path)
+        data.load(Data(kind="digits", download=""))

@@ -64,6 +64,17 @@ def test_one_changed_bit_is_refused(tmp_path: Path) -> None:
         idx.read_images(tmp_path, IMAGES, known)
 
 
+def test_the_checksum_of_a_compressed_file_is_kept_to(tmp_path: Path) -> None:
+    # Fashion-MNIST is published with those.
+    content = gzip.compress(idx_bytes(np.zeros((3, 28, 28)), 2051))
+    (tmp_path / f"{IMAGES}.gz").write_bytes(content)
+    known = idx.Checksums(gzip_md5={IMAGES: hashlib.md5(content, usedforsecurity=False).hexdigest()})
+    idx.read_images(tmp_path, IMAGES, known)
+    (tmp_path / f"{IMAGES}.gz").write_bytes(gzip.compress(idx_bytes(np.ones((3, 28, 28)), 2051)))
+    with pytest.raises(DataError, match="damaged: MD5"):
+        idx.read_images(tmp_path, IMAGES, known)
+
+
 def test_unequal_counts_are_refused(tmp_path: Path) -> None:
     write_idx(tmp_path, compressed=False)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(39), 2049))

@@ -66,6 +66,14 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
         data.load(Data(kind="folder", folder=str(tmp_path)))
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_pixels_of_more_than_8_bits_are_refused_not_cut_off(kind: type, tmp_path: Path) -> None:
+    paint(tmp_path)
+    Image.fromarray(np.full((16, 16), 300, kind)).save(tmp_path / "cat" / "deep.tiff")
+    with pytest.raises(DataError, match=r"deep.tiff has pixels of more than 8 bits .*convert it"):
+        data.load(Data(kind="folder", folder=str(tmp_path)))
+
+
 def test_an_empty_or_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds 0 images .* at least 10"):
         data.load(Data(kind="folder", folder=str(tmp_path)))
@@ -97,7 +105,9 @@ def test_npz_of_bytes_or_floats(tmp_path: Path) -> None:
         ({"images": np.full((20, 8, 8), np.nan)}, "finite values"),
         ({"images": np.zeros((3, 8, 8))}, "holds 3 images"),
         ({"images": np.zeros((20, 8, 8)), "labels": np.zeros(19, int)}, "20 integers"),
-        ({"images": np.zeros((20, 8, 8)), "labels": np.full(20, -1)}, "20 integers"),
+        ({"images": np.zeros((20, 0, 8))}, "shape"),
+        ({"images": np.zeros((20, 8, 8)), "labels": np.full(20, -1)}, "20 integers from 0, .* got -1 to -1"),
+        ({"images": np.zeros((20, 8, 8)), "labels": np.full(20, 2**40)}, "fewer classes than images"),
     ],
 )
 def test_an_unfit_npz_is_refused(arrays: dict, message: str, tmp_path: Path) -> None:

@@ -1,24 +1,33 @@
 """Defects that other training code has had and that no other test here would catch, each with where it was seen."""
 
+import dataclasses
+import os
 import resource
 import shutil
+import tempfile
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from tests.training.conftest import quick
-from tests.training.test_train import StopAfter, log
-from training import checkpoint, models, objectives, optimization
+from tests.training.test_train import StopAfter, log, weights
+from training import checkpoint, data, latent_plots, models, objectives, optimization
 from training.config import Loss
-from training.data import digits
 from training.errors import CheckpointError, StoppedError, TrainingError
 from training.feed import order
+from training.likelihood import negative_log_likelihood
 from training.models import VaeGan
-from training.noise import Purpose, generator, whole
+from training.noise import Noise, Purpose, generator, whole
 from training.team import Team
 from training.train import Trainer, train
+
+
+def draws(count: int) -> Noise:
+    return whole(generator(0, Purpose.STEP), count, torch.device("cpu"))
 
 
 def test_validation_weighs_the_kl_as_training_does(tmp_path: Path) -> None:
@@ -27,6 +36,69 @@ def test_validation_weighs_the_kl_as_training_does(tmp_path: Path) -> None:
     for split in ("train", "validation"):
         found = log(tmp_path)[0][split]
         assert found["loss"] == pytest.approx(found["reconstruction"] + 0.25 * found["kl"], rel=1e-5)
+
+
+@pytest.mark.parametrize("recipe", ["vae", "iwae", "multitask-vae", "vae-gan"])
+def test_the_weight_of_the_kl_counts_in_every_family(recipe: str) -> None:
+    # lightning-bolts #328: it is read and then ignored.
+    settings, labels = quick(recipe), torch.arange(8) % 10
+    model = models.build(settings.model, (28, 28, 1), tuple("0123456789"))
+    models.initialise(model, generator(0, Purpose.WEIGHTS))
+    images = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    parts = [
+        next(iter(objectives.evaluate(model, images, labels, draws(8), settings.loss, weight).losses.values()))
+        for weight in (0.0, 1.0)
+    ]
+    assert (parts[0] - parts[1]).abs().min() > 1e-3
+
+
+def test_the_test_split_decides_nothing() -> None:
+    # Every example of the Keras blog validates on its test images.
+    digits, losses = data.digits(), []
+    for test in (digits.test, digits.test.take(slice(9))):
+        seen = dataclasses.replace(digits, test=test)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = Trainer(quick("fc-ae"), seen, Path(folder), Team(), threading.Event())
+            trainer.run()
+        losses.append([each["validation"] for each in trainer.progress.history])
+    assert losses[0] == losses[1]
+
+
+def test_what_is_saved_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Lightning's atomic save moves a file that the power may still take.
+    happened: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def synced(descriptor: int) -> None:
+        happened.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        happened.append(f"{path.name} becomes {target.name}")
+        return rename(path, target)
+
+    monkeypatch.setattr("os.fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    checkpoint.write(tmp_path / "best", {"a": b"1", "b": b"2"})
+    assert happened == ["a", "b", ".best.new", ".best.new becomes best", tmp_path.name]
+
+
+def test_the_likelihood_encodes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # pythae encodes an image again for every sample.
+    model = models.build(quick("vae").model, (28, 28, 1))
+    assert isinstance(model, models.VariationalAutoencoder)
+    calls: list[int] = []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda images: calls.append(len(images)) or encode(images))
+    negative_log_likelihood(model, torch.zeros(4, 1, 28, 28), draws(4), 3_000)
+    assert calls == [4]
+
+
+def test_the_plane_is_cut_where_the_prior_has_its_mass() -> None:
+    # The Keras blog draws it over -15 to 15, where no code ever was.
+    reach = norm.ppf(latent_plots.PROBABILITIES)
+    assert (reach[0], reach[-1]) == pytest.approx((-1.645, 1.645), abs=1e-3)
+    np.testing.assert_allclose(np.diff(norm.cdf(reach)), 0.9 / (latent_plots.GRID - 1))
 
 
 def test_every_epoch_has_an_order_of_its_own() -> None:
@@ -43,8 +115,7 @@ def test_the_distance_of_features_moves_the_decoder() -> None:
     models.initialise(model, generator(0, Purpose.WEIGHTS))
     assert isinstance(model, VaeGan)
     images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    draws = whole(generator(0, Purpose.STEP), 4, torch.device("cpu"))
-    outcome = objectives.evaluate(model, images, None, draws, Loss(adversarial=0), kl_weight=0.0)
+    outcome = objectives.evaluate(model, images, None, draws(4), Loss(adversarial=0), kl_weight=0.0)
     for player in ("encoder", "decoder"):
         slopes = torch.autograd.grad(
             outcome.losses[player].sum(), optimization.players(model)[player], retain_graph=True
@@ -55,7 +126,7 @@ def test_the_distance_of_features_moves_the_decoder() -> None:
 def test_the_posterior_is_sampled_with_its_own_standard_deviation() -> None:
     # The Keras blog: noise of 0.1 or 0.01 instead of 1, and one tensor used as log-variance and as log-deviation.
     means, log_variances = torch.full((20_000, 1), 3.0), torch.full((20_000, 1), 4.0).log()
-    drawn = objectives.sampled(means, log_variances, whole(generator(0, Purpose.STEP), 20_000, torch.device("cpu")))
+    drawn = objectives.sampled(means, log_variances, draws(20_000))
     assert drawn.mean().item() == pytest.approx(3, abs=0.05)
     assert drawn.std().item() == pytest.approx(2, abs=0.05)
 
@@ -75,6 +146,18 @@ def test_a_save_that_fails_is_an_error_and_leaves_the_one_before(tmp_path: Path)
     assert (tmp_path / "latest" / checkpoint.STATE).read_bytes() == before
 
 
+def test_a_full_disk_is_known_before_anything_is_trained(tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, limit[1]))
+    stop = StopAfter(1000)
+    try:
+        with pytest.raises(TrainingError, match=r"cannot write .*latest"):
+            train(quick("vae"), tmp_path, stop=stop)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert stop.left == 1000
+
+
 def test_a_damaged_state_is_refused_not_restarted(tmp_path: Path) -> None:
     # ACEsuit/mace #1578: a corrupt checkpoint must not look like none.
     with pytest.raises(StoppedError):
@@ -85,10 +168,21 @@ def test_a_damaged_state_is_refused_not_restarted(tmp_path: Path) -> None:
         train(quick("fc-ae"), tmp_path, resume=True)
 
 
+def test_every_optimizer_and_the_average_resume(tmp_path: Path) -> None:
+    # diffusers PR #10605: the resume hook of a model with a discriminator cannot load; pythae PR #92: best weights lie
+    # beside the optimizer of the last step.
+    train(quick("vae-gan", "run.epochs=1"), tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        train(quick("vae-gan", "run.epochs=1"), tmp_path / "stopped", stop=StopAfter(3))
+    train(quick("vae-gan", "run.epochs=1"), tmp_path / "stopped", resume=True)
+    assert log(tmp_path / "stopped") == log(tmp_path / "whole")
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
 def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         train(quick("fc-ae"), tmp_path, stop=StopAfter(3))
-    other = digits()
+    other = data.digits()
     other.train.images[0] = 255 - other.train.images[0]
     trainer = Trainer(quick("fc-ae"), other, tmp_path, Team(), threading.Event())
     with pytest.raises(CheckpointError, match=r"data: digits \w+, not digits \w+"):

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_info
 
 from bundle.latents import LatentStatistics
 from training import latents
@@ -49,6 +51,30 @@ def test_collapsed_codes_are_no_error(values: np.ndarray) -> None:
     statistics = LatentStatistics.from_bytes(fitted(values).to_bytes())
     assert np.isfinite(statistics.sample(0, 0, 10, 1.0, "mixture")).all()
     assert np.isfinite(statistics.distance(values)).all()
+
+
+def test_products_of_matrices_wait_for_no_other_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a busy machine OpenBLAS' threads made of 0.4 s of work 22 s, and of minutes a quarter of an hour.
+    seen: list[set[int]] = []
+
+    class Watched(GaussianMixture):
+        def fit(self, X: np.ndarray, y: None = None) -> GaussianMixture:  # noqa: N803  scikit-learn's name
+            seen.append({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
+            return super().fit(X, y)
+
+    monkeypatch.setattr(latents, "GaussianMixture", Watched)
+    fitted(codes(size=32))
+    assert seen == [{1}]
+
+
+def test_the_work_on_codes_of_dead_units_is_bounded() -> None:
+    # As a barely trained network gives them: some units never fire, others carry next to nothing.
+    draws = np.random.default_rng(0)
+    values = draws.standard_normal((1350, 32)) * np.geomspace(1, 1e-30, 32) * (np.arange(32) % 3 > 0)
+    found = latents.fit_mixture(values, 0)
+    assert len(found.weights_) == 1350 // latents.MIN_CODES_PER_COMPONENT
+    assert found.n_iter_ <= latents.MAX_ITERATIONS
+    assert np.isfinite(found.covariances_).all()
 
 
 def test_the_same_codes_give_the_same_bytes() -> None:

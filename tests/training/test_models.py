@@ -4,8 +4,10 @@ import torch
 from training import models
 from training.config import Architecture
 from training.errors import ConfigError
+from training.layers import Crop
 
-GREY, COLOUR = (28, 28, 1), (16, 24, 3)
+# The last two cannot be halved twice.
+GREY, COLOUR, ODD, TINY = SHAPES = (28, 28, 1), (16, 24, 3), (30, 27, 3), (5, 3, 1)
 
 
 def images(shape: models.ImageShape, count: int = 3) -> torch.Tensor:
@@ -28,7 +30,7 @@ AUTOENCODERS = [
 ]
 
 
-@pytest.mark.parametrize("shape", [GREY, COLOUR])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("settings", AUTOENCODERS)
 def test_an_autoencoder_keeps_the_shape_and_flattens_its_code(settings: dict, shape: models.ImageShape) -> None:
     model = made(shape, **settings)
@@ -38,7 +40,7 @@ def test_an_autoencoder_keeps_the_shape_and_flattens_its_code(settings: dict, sh
     assert (model.family, model.image_shape) == ("ae", shape)
 
 
-@pytest.mark.parametrize("shape", [GREY, COLOUR])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("body", [{"hidden": [9]}, {"body": "conv", "channels": [4, 6]}])
 def test_a_vae_answers_means_and_log_variances(body: dict, shape: models.ImageShape) -> None:
     model = made(shape, family="vae", latent_size=5, **body)
@@ -53,7 +55,7 @@ def test_log_variances_stay_within_bounds_whatever_comes() -> None:
     assert log_variances.exp().isfinite().all()
 
 
-@pytest.mark.parametrize("shape", [GREY, COLOUR])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("upsampling", ["nearest", "transposed"])
 def test_a_denoiser_keeps_the_shape(upsampling: str, shape: models.ImageShape) -> None:
     model = made(shape, family="denoiser", body="conv", channels=[4, 6], upsampling=upsampling)
@@ -82,9 +84,37 @@ def test_the_generator_alone_decides_the_weights() -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_an_image_that_cannot_be_halved_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"divisible by 4 \(2 halvings\), the images are 28x30"):
-        made((28, 30, 1), family="ae", body="conv", channels=[4, 4])
+@pytest.mark.parametrize("body", [{"hidden": [9]}, {"body": "conv", "channels": [4, 6]}])
+def test_a_code_can_be_spread_over_the_first_layer_of_the_decoder(body: dict) -> None:
+    model = models.build(Architecture.model_validate({"family": "vae", "latent_size": 2, **body}), GREY)
+    assert not isinstance(model, models.Denoiser)
+    models.initialise(model, torch.Generator().manual_seed(0), code_spread=4.0)
+    first = next(layer for layer in model.decoder.modules() if isinstance(layer, torch.nn.Linear))
+    # The variance of w.z over z from N(0, I) is |w|^2; averaged over the units it is the square of the spread.
+    assert first.weight.square().sum(1).mean().sqrt().item() == pytest.approx(4, rel=0.4)
+    assert 1 < first.bias.std().item() < 4
+    assert first.bias.abs().max().item() <= 4
+    others = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer is not first]
+    assert all(not layer.bias.any() for layer in others)
+
+
+@pytest.mark.parametrize("family", ["ae", "denoiser"])
+def test_images_that_cannot_be_halved_get_a_margin_that_changes_nothing_else(family: str) -> None:
+    odd = made(ODD, family=family, body="conv", channels=[4, 4])
+    even = made((32, 28, 3), family=family, body="conv", channels=[4, 4])
+    seen, padded = images(ODD), torch.zeros(3, 3, 32, 28)
+    padded[:, :, :30, :27] = seen
+
+    def through(model: models.Network, pixels: torch.Tensor) -> torch.Tensor:
+        return model.denoise(pixels) if isinstance(model, models.Denoiser) else model.decode(model.encode(pixels))
+
+    torch.testing.assert_close(through(odd, seen), through(even, padded)[:, :, :30, :27])
+
+
+def test_images_that_can_be_halved_get_no_layer_more() -> None:
+    layers = {type(layer) for layer in made(GREY, family="ae", body="conv", channels=[4, 4]).modules()}
+    assert not layers & {torch.nn.ZeroPad2d, Crop}
+    assert {torch.nn.ZeroPad2d, Crop} <= {type(m) for m in made(ODD, family="ae", body="conv", channels=[4]).modules()}
 
 
 @pytest.mark.parametrize(

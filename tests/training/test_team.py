@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from tests.training.conftest import QUICK, quick
-from tests.training.test_train import log
+from tests.training.test_train import StopAfter, log
 from training import checkpoint
+from training.errors import StoppedError
 from training.team import Team
-from training.train import train
+from training.train import pick_device, train
 
 SETTINGS = (*QUICK, "loss.binarise=true")
 
@@ -21,20 +22,45 @@ def test_shares_cover_a_batch_without_overlap() -> None:
         assert rows == list(range(count))
 
 
-@pytest.mark.parametrize("recipe", ["vae", "vae-gan"])
-def test_two_processes_train_as_one(recipe: str, tmp_path: Path) -> None:
-    train(quick(recipe, *SETTINGS), tmp_path / "one")
+def train_with_two(recipe: str, out: Path, *flags: str) -> None:
     options = [option for setting in SETTINGS for option in ("--set", setting)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "training", recipe, "--out", str(tmp_path / "two"), *options]
+    command = [*torchrun, "-m", "training", recipe, "--out", str(out), *options, *flags]
     done = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for one, two in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
-        assert two["step"] == one["step"]
+
+
+def assert_same_curves(one: Path, two: Path) -> None:
+    for ours, theirs in zip(log(one), log(two), strict=True):
+        assert theirs["step"] == ours["step"]
         for split in ("train", "validation"):
-            assert two[split] == pytest.approx(one[split], rel=1e-3, abs=1e-5)
+            assert theirs[split] == pytest.approx(ours[split], rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("recipe", ["vae", "vae-gan"])
+def test_two_processes_train_as_one(recipe: str, tmp_path: Path) -> None:
+    train(quick(recipe, *SETTINGS), tmp_path / "one")
+    train_with_two(recipe, tmp_path / "two")
+    assert_same_curves(tmp_path / "one", tmp_path / "two")
     alone, shared = (checkpoint.load(tmp_path / each).model.state_dict() for each in ("one", "two"))
     for name, weight in alone.items():
         torch.testing.assert_close(shared[name], weight, rtol=1e-2, atol=2e-3)
+
+
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert pick_device("auto") == torch.device("cuda", 0)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert pick_device("cuda") == torch.device("cuda", 3)
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+def test_two_processes_go_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    # accelerate #4195 and #3996: processes that resume lose the order of the images.
+    train(quick("vae", *SETTINGS), tmp_path / "one")
+    with pytest.raises(StoppedError):
+        train(quick("vae", *SETTINGS), tmp_path / "two", stop=StopAfter(3))
+    train_with_two("vae", tmp_path / "two", "--resume")
+    assert_same_curves(tmp_path / "one", tmp_path / "two")

@@ -81,7 +81,9 @@ def test_a_stopped_run_resumes_to_the_same_bytes(vae_run: Path, tmp_path: Path, 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     train(quick("fc-ae", "run.epochs=1"), tmp_path)
     before = weights(tmp_path), log(tmp_path)
-    train(quick("fc-ae", "run.epochs=1"), tmp_path, resume=True)
+    # What one expects of a run, or says about it, is no part of what it is.
+    others = "expected.at_most={ mse = 0.01 }", "expected.minutes=99", "summary=Another"
+    train(quick("fc-ae", "run.epochs=1", *others), tmp_path, resume=True)
     assert (weights(tmp_path), log(tmp_path)) == before
 
 
@@ -107,6 +109,8 @@ def test_a_run_is_overwritten_when_asked(tmp_path: Path) -> None:
     train(quick("denoiser", "run.epochs=1", "model.channels=[2]"), tmp_path, overwrite=True)
     assert checkpoint.load(tmp_path).meta["name"] == "denoiser"
     assert len(log(tmp_path)) == 1
+    assert not (tmp_path / "samples.png").exists()
+    assert "samples" not in (tmp_path / "report.md").read_text()
 
 
 def test_infinite_loss_stops_before_the_step_and_names_the_batch(tmp_path: Path) -> None:
@@ -170,3 +174,14 @@ def test_training_beats_the_mean_image_by_far(tmp_path: Path) -> None:
     best = trained(quick("fc-ae", "run.epochs=30", "run.batch_size=64"), tmp_path)
     pixels = torch.tensor(best.reference.images).float() / 255
     assert best.meta["metrics"]["mse"] < 0.25 * pixels.var(0, correction=0).mean().item()
+
+
+def test_noise_for_the_encoder_is_there_in_training_only(tmp_path: Path) -> None:
+    settings = "optimizer.learning_rate=1e-9", "run.epochs=1"
+    for noise in ("0.0", "0.5"):
+        train(quick("vae", *settings, f"loss.encoder_noise={noise}"), tmp_path / noise)
+    plain, noised = (log(tmp_path / noise)[0] for noise in ("0.0", "0.5"))
+    assert noised["train"]["kl"] > 1.1 * plain["train"]["kl"]
+    assert noised["validation"] == pytest.approx(plain["validation"], rel=1e-4)
+    kl, noised_kl = (checkpoint.read_meta(tmp_path / noise / "best")["metrics"]["kl"] for noise in ("0.0", "0.5"))
+    assert noised_kl == pytest.approx(kl, rel=1e-4)

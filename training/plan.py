@@ -1,0 +1,40 @@
+"""What a whole reproduction trains on MNIST: every recipe, and one that an anchor asks for with other settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from training import config
+from training.config import Config
+
+# 7 hours of a core: for a GPU.
+GPU_RECIPES = ("iwae",)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run by name: a recipe, with overrides `section.name=value` and expectations of its own where it has such."""
+
+    name: str
+    recipe: str
+    overrides: tuple[str, ...] = ()
+    expected: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        """What `python -m training` makes of it."""
+        return config.load(self.recipe, "mnist", self.overrides, {"expected": self.expected})
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether a CPU can train it in minutes."""
+        return self.recipe not in GPU_RECIPES
+
+
+TEN_EPOCHS = Planned(
+    "vae-10-epochs",
+    "vae",
+    ("run.epochs=10", "run.batch_size=64"),
+    {"at_most": {"elbo_loss": 104.5}, "minutes": 2.0, "shortfall": ""},
+)
+RUNS = (*(Planned(name, name) for name in config.recipe_names()), TEN_EPOCHS)
