@@ -46,6 +46,12 @@ class Golden:
     cases: Mapping[str, tuple[Case, ...]]
     sample_case: SampleCase | None = None
 
+    def of(self, signature: str) -> tuple[Case, ...]:
+        """Cases of a graph; what `Sample` draws is one more of the decoder."""
+        drawn = self.sample_case if signature == "decode" else None
+        more = () if drawn is None else (Case({"latents": drawn.latents}, {"images": drawn.images}),)
+        return (*self.cases.get(signature, ()), *more)
+
     def to_bytes(self) -> bytes:
         """Make golden.npz: equal content, equal bytes."""
         arrays: dict[str, NDArray[Any]] = {}

@@ -5,7 +5,7 @@ so that the server needs no onnx package.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -16,6 +16,7 @@ from autoencoder.v1.model_pb2 import (
     DATA_TYPE_INT64,
     DATA_TYPE_UINT8,
     DATA_TYPE_UNSPECIFIED,
+    DataType,
     Signature,
     TensorSpec,
 )
@@ -27,8 +28,8 @@ from bundle.errors import BundleError
 BATCH = "batch"
 # What export writes. A graph made elsewhere may use any opset that the runtime knows well.
 OPSET = 20
-OLDEST_OPSET = 13
-NEWEST_OPSET = 23
+IR_VERSION = 10
+FOREIGN_OPSETS = range(13, 24)
 
 # Without state, randomness, control flow, or outputs whose size the data decide.
 _OPERATOR_NAMES = """
@@ -48,8 +49,13 @@ class Port:
     """An input or output; a symbolic size is its name."""
 
     name: str
-    data_type: int
+    data_type: DataType
     shape: tuple[int | str, ...]
+
+    @property
+    def form(self) -> str:
+        """Type and shape in words."""
+        return f"{DataType.Name(self.data_type).removeprefix('DATA_TYPE_').lower()} {self.shape}"
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Graph:
     outputs: tuple[Port, ...]
     parameters: int
     foreign: tuple[str, ...]
-    """What no graph of a bundle may hold: weights in other files, local functions, subgraphs, other domains."""
+    """What no graph of a bundle may hold: weights in other files or twice, functions, subgraphs, other domains."""
 
 
 def read_graph(data: bytes) -> Graph:
@@ -90,19 +96,33 @@ def read_graph(data: bytes) -> Graph:
     )
 
 
-def problems(graph: Graph, signature: Signature, opsets: Iterable[int] = (OPSET,)) -> list[str]:
-    """What makes a graph unfit to serve a signature, one sentence each; none when it is fit."""
-    return [
-        *([] if graph.opset in opsets else [f"wanted opset {_either(opsets)}, got {graph.opset}"]),
-        *graph.foreign,
-        *(
-            f"operator {name} is not allowed"
-            for domain, name in sorted(graph.operators)
-            if _is_default(domain) and name not in OPERATORS
-        ),
-        *_port_problems("input", graph.inputs, signature.inputs),
-        *_port_problems("output", graph.outputs, signature.outputs),
-    ]
+def check_graph(data: bytes, signature: Signature, *, imported: bool) -> Graph:
+    """Read the bytes of a signature's ONNX file, made by export or, `imported`, elsewhere.
+
+    Raises:
+        BundleError: the graph is unfit to serve the signature; says everything that is wrong.
+    """
+    opsets = FOREIGN_OPSETS if imported else (OPSET,)
+    try:
+        graph = read_graph(data)
+    except BundleError as error:
+        raise BundleError(f"{signature.file}: {error}") from error
+    if found := list(_problems(graph, signature, opsets)):
+        raise BundleError(f"{signature.file}: {'; '.join(found)}")
+    return graph
+
+
+def _problems(graph: Graph, signature: Signature, opsets: Collection[int]) -> Iterator[str]:
+    if graph.opset not in opsets:
+        yield f"wanted opset {_either(opsets)}, got {graph.opset}"
+    if graph.ir_version > IR_VERSION:
+        yield f"wanted IR version {IR_VERSION} at most, got {graph.ir_version}"
+    yield from graph.foreign
+    for domain, name in sorted(graph.operators):
+        if _is_default(domain) and name not in OPERATORS:
+            yield f"operator {name} is not allowed"
+    yield from _port_problems("input", graph.inputs, signature.inputs)
+    yield from _port_problems("output", graph.outputs, signature.outputs)
 
 
 def _port_problems(kind: str, ports: Iterable[Port], specs: Iterable[TensorSpec]) -> Iterator[str]:
@@ -113,21 +133,27 @@ def _port_problems(kind: str, ports: Iterable[Port], specs: Iterable[TensorSpec]
         return
     for want, got in zip(wanted, came, strict=True):
         if want != got:
-            yield f"{kind} {want.name}: wanted type {want.data_type} {want.shape}, got {got.data_type} {got.shape}"
+            yield f"{kind} {want.name}: wanted {want.form}, got {got.form}"
 
 
 def _foreign(model: Any) -> Iterator[str]:  # noqa: ANN401 (made from a descriptor at run time)
-    if model.functions or model.training_info or model.graph.sparse_initializer:
-        yield "functions, training steps and sparse weights are not allowed"
+    if model.functions or model.training_info:
+        yield "functions and training steps are not allowed"
     for domain in {each.domain for each in model.opset_import} | {each.domain for each in model.graph.node}:
         if not _is_default(domain):
             yield f"operator domain {domain!r} is not allowed"
     attributes = [attribute for node in model.graph.node for attribute in node.attribute]
-    if any(each.g or each.graphs for each in attributes):
+    if any(each.HasField("g") or each.graphs for each in attributes):
         yield "a graph within a graph is not allowed"
-    inside = (tensor for each in attributes for tensor in (each.t, *each.tensors))
-    if any(tensor.data_location or tensor.external_data for tensor in (*model.graph.initializer, *inside)):
-        yield "weights outside the file are not allowed"
+    if model.graph.sparse_initializer or any(a.HasField("sparse_tensor") or a.sparse_tensors for a in attributes):
+        yield "sparse weights are not allowed"
+    weights = model.graph.initializer
+    for tensor in (*weights, *(inside for each in attributes for inside in (each.t, *each.tensors))):
+        if tensor.data_location or tensor.external_data:
+            yield f"weights outside the file are not allowed: {tensor.name}"
+    for name, count in Counter(each.name for each in weights).items():
+        if count > 1:
+            yield f"weights {name} are stored {count} times"
 
 
 def _port(value: Any) -> Port:  # noqa: ANN401 (likewise)
@@ -140,7 +166,7 @@ def _is_default(domain: str) -> bool:
     return domain in {"", "ai.onnx"}
 
 
-def _either(opsets: Iterable[int]) -> str:
+def _either(opsets: Collection[int]) -> str:
     numbers = sorted(opsets)
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
@@ -148,19 +174,22 @@ def _either(opsets: Iterable[int]) -> str:
 # TensorProto.DataType of onnx.proto.
 _DATA_TYPES = {1: DATA_TYPE_FLOAT32, 2: DATA_TYPE_UINT8, 7: DATA_TYPE_INT64, 10: DATA_TYPE_FLOAT16}
 
-# Message: field, number, type; * marks a repeated field. Messages that only must be absent are read as bytes.
+# Message: field, number, type; * marks a repeated field. Of what must be absent nothing is read: it has no fields here.
 _SCHEMA = {
-    "Model": "ir_version 1 int64, graph 7 Graph, opset_import 8 *Opset, training_info 20 *bytes, functions 25 *bytes",
+    "Model": "ir_version 1 int64, graph 7 Graph, opset_import 8 *Opset, training_info 20 *Any, functions 25 *Any",
     "Opset": "domain 1 string, version 2 int64",
-    "Graph": "node 1 *Node, initializer 5 *Tensor, input 11 *Value, output 12 *Value, sparse_initializer 15 *bytes",
+    "Graph": "node 1 *Node, initializer 5 *Tensor, input 11 *Value, output 12 *Value, sparse_initializer 15 *Any",
     "Node": "op_type 4 string, attribute 5 *Attribute, domain 7 string",
-    "Attribute": "t 5 Tensor, g 6 bytes, tensors 10 *Tensor, graphs 11 *bytes",
-    "Tensor": "dims 1 *int64, external_data 13 *bytes, data_location 14 int32",
+    "Attribute": (
+        "t 5 Tensor, g 6 Any, tensors 10 *Tensor, graphs 11 *Any, sparse_tensor 22 Any, sparse_tensors 23 *Any"
+    ),
+    "Tensor": "dims 1 *int64, name 8 string, external_data 13 *Any, data_location 14 int32",
     "Value": "name 1 string, type 2 Type",
     "Type": "tensor_type 1 TensorType",
     "TensorType": "elem_type 1 int32, shape 2 Shape",
     "Shape": "dim 1 *Dimension",
     "Dimension": "dim_value 1 int64, dim_param 2 string",
+    "Any": "",
 }
 
 
@@ -168,7 +197,7 @@ def _model_class() -> type[Any]:
     file = descriptor_pb2.FileDescriptorProto(name="bundle/onnx.proto", package="bundle.onnx", syntax="proto3")
     for message, fields in _SCHEMA.items():
         descriptor = file.message_type.add(name=message)
-        for field in fields.split(", "):
+        for field in filter(None, fields.split(", ")):
             _add_field(descriptor, *field.split(" "))
     # A pool of its own: the real onnx package may live in the same process.
     pool = descriptor_pool.DescriptorPool()

@@ -35,6 +35,22 @@ def standard(seed: int, first: int, count: int, size: int, temperature: float = 
     return normals(seed, Purpose.SAMPLE, first, count, size) * np.float32(temperature)
 
 
+def draw(
+    family: str, size: int, statistics: "LatentStatistics | None", seed: int, first: int, count: int, temperature: float
+) -> NDArray[np.float32] | None:
+    """Draw (count, size) float32 as `Sample` does, rows of a seed from `first` on; None without a density to draw from.
+
+    Raises:
+        ValueError: as `bundle.noise.uniforms`.
+    """
+    kind = prior(family)
+    if kind == "normal":
+        return standard(seed, first, count, size, temperature)
+    if statistics is None or not len(statistics.mixture_weights):
+        return None
+    return statistics.sample(seed, first, count, temperature, kind)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LatentStatistics:
     """The content of latents.npz: D numbers a latent, k = min(D, 64) components, K Gaussians, Q levels, A attributes.
@@ -64,6 +80,8 @@ class LatentStatistics:
     """(Q,) of the squared error per pixel on held-out images."""
     latent_distance_quantiles: Floats
     """(Q,) of `distance` on held-out images."""
+    held_out_rows: Floats | None = None
+    """() images that the quantiles come from, where that is known."""
     attribute_names: NDArray[np.str_]
     """(A,)"""
     attribute_directions: Floats
@@ -104,8 +122,8 @@ class LatentStatistics:
 
         The variance of every axis is raised by 1e-4 of the mean variance, so that dead units are no division by zero.
         """
-        coordinates = (latents.astype(np.float64) - self.mean) @ self._whitening
-        return np.sqrt(np.mean(coordinates * coordinates, axis=1))
+        coordinates = (latents - self.mean) @ self._whitening
+        return np.sqrt(np.vecdot(coordinates, coordinates) / coordinates.shape[1])
 
     def sample(self, seed: int, first: int, count: int, temperature: float, prior: Prior) -> NDArray[np.float32]:
         """Draw (count, D) float32, the rows first … first + count - 1 of a seed; row i depends on seed and i alone.
@@ -176,7 +194,7 @@ def _cholesky(covariances: Floats) -> Floats:
 
 def _check_shapes(arrays: dict[str, NDArray[Any]]) -> None:
     wanted = {field.name for field in fields(LatentStatistics)}
-    if wanted - {"covariance"} - arrays.keys() or arrays.keys() - wanted:
+    if wanted - _OPTIONAL - arrays.keys() or arrays.keys() - wanted:
         raise BundleError(f"latents.npz: wanted {sorted(wanted)}, got {sorted(arrays)}")
     sizes: dict[str, int] = {}
     for name, axes in _AXES.items():
@@ -193,6 +211,7 @@ def _check_shapes(arrays: dict[str, NDArray[Any]]) -> None:
         raise BundleError(f"latents.npz: wanted {min(sizes['D'], MAX_COMPONENTS)} components, got {sizes['k']}")
 
 
+_OPTIONAL = {"covariance", "held_out_rows"}
 _AXES = {
     "mean": "D",
     "components": "kD",
@@ -205,6 +224,7 @@ _AXES = {
     "quantile_levels": "Q",
     "reconstruction_error_quantiles": "Q",
     "latent_distance_quantiles": "Q",
+    "held_out_rows": "",
     "attribute_names": "A",
     "attribute_directions": "AD",
     "attribute_means": "A",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -59,7 +60,7 @@ def read_model(folder: Path) -> Model:
         BundleError: missing, too large, no message `Model`, or at odds with itself.
     """
     path = folder / MODEL_FILE
-    data = _read(path, _MAX_MODEL_BYTES)
+    data = read_file(path, _MAX_MODEL_BYTES)
     try:
         model = json_format.Parse(data, Model())
     except (json_format.ParseError, UnicodeDecodeError) as error:
@@ -76,7 +77,7 @@ def read_files(folder: Path, model: Model) -> dict[str, bytes]:
     """
     contents: dict[str, bytes] = {}
     for file in model.files:
-        data = _read(folder / file.path, file.size_bytes)
+        data = read_file(folder / file.path, file.size_bytes)
         came = describe_file(file.path, data)
         if came != file:
             raise BundleError(
@@ -97,16 +98,21 @@ def describe_files(contents: Mapping[str, bytes]) -> list[File]:
     return [describe_file(path, contents[path]) for path in sorted(contents)]
 
 
-def _read(path: Path, limit_bytes: int) -> bytes:
+def read_file(path: Path, limit_bytes: int) -> bytes:
+    """Read a file of a repository, which strangers may have written.
+
+    Raises:
+        BundleError: it cannot be read, is larger, or is no file at all: a pipe or a device would never end.
+    """
     try:
-        with path.open("rb") as stream:
-            # One byte more than allowed tells a larger file without reading all of it.
-            data = stream.read(limit_bytes + 1)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{path}: wanted a readable file, got a folder, pipe or device")
+        if status.st_size > limit_bytes:
+            raise BundleError(f"{path}: wanted {limit_bytes} bytes at most, got {status.st_size}")
+        return path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path}: wanted a readable file: {error.strerror}") from error
-    if len(data) > limit_bytes:
-        raise BundleError(f"{path}: wanted {limit_bytes} bytes at most, got more")
-    return data
 
 
 def _check(model: Model, path: Path) -> None:

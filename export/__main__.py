@@ -31,9 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has left, as `head` does; what is still buffered must not fail once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        print("export: interrupted", file=sys.stderr)
+        return 130
     except ExportError as error:
         print(f"export: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        print(f"export: this needs {error.name}: pip install 'hourglass[export]'", file=sys.stderr)
+        return 2
     return code
 
 
@@ -142,6 +150,7 @@ def _add_place(parser: argparse.ArgumentParser, *, recipe: bool = True) -> None:
     parser.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this elliptic-curve key")
 
 
+_EXTRA = frozenset({"torch", "onnx", "onnxscript", "safetensors", "sklearn", "PIL"})
 _PRECISION_HELP = "numbers of the graphs; fewer bits must keep the quality and be faster, or are refused"
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "verify": _verify,

@@ -10,9 +10,9 @@ from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, Signatu
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.compose import add_prefix
 
-from bundle.graph import BATCH
+from bundle.graph import BATCH, IR_VERSION
 from export.errors import InputError
-from export.structure import IR_VERSION, stripped
+from export.structure import stripped
 
 ImageShape = tuple[int, int, int]
 
@@ -36,11 +36,14 @@ def ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
     """Inputs and outputs; weights listed as inputs, as old exporters do, are none.
 
     Raises:
-        InputError: a batch that is not free, or another axis that is.
+        InputError: none of one kind, a batch that is not free, or another axis that is.
     """
     weights = {each.name for each in model.graph.initializer}
     inputs = [_port(each) for each in model.graph.input if each.name not in weights]
-    return inputs, [_port(each) for each in model.graph.output]
+    outputs = [_port(each) for each in model.graph.output]
+    if not inputs or not outputs:
+        raise InputError(f"wanted a graph with inputs and outputs, got {len(inputs)} and {len(outputs)}")
+    return inputs, outputs
 
 
 def image_shape(shape: Sequence[int], wanted: ImageShape | None) -> ImageShape:
@@ -73,7 +76,7 @@ def adapt(model: ModelProto, signature: Signature, images: ImageShape) -> bytes:
             f"{signature.name}: wanted 1 input and {len(wanted)} outputs, got {len(inputs)} and {len(outputs)}"
         )
     inner = add_prefix(stripped(model), _PREFIX)
-    opset = next(each.version for each in inner.opset_import if each.domain in {"", "ai.onnx"})
+    opset = next((each.version for each in inner.opset_import if each.domain in {"", "ai.onnx"}), 0)
     surgery = _Surgery(opset, images)
     before = surgery.enter(signature.inputs[0], inputs[0])
     after = [node for spec, port in zip(wanted, outputs, strict=False) for node in surgery.leave(spec, port)]
@@ -199,12 +202,15 @@ def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
 
 def _port(value: onnx.ValueInfoProto) -> Port:
     tensor = value.type.tensor_type
-    batch, *sizes = tensor.shape.dim or [onnx.TensorShapeProto.Dimension(dim_value=1)]
-    if batch.dim_value:
+    if not tensor.shape.dim:
+        raise InputError(f"{value.name}: wanted a tensor with a free batch, got one without axes")
+    batch, *sizes = tensor.shape.dim
+    # Some tools write -1 where the size is free.
+    if batch.dim_value > 0:
         raise InputError(
             f"{value.name}: wanted a free batch, got one of {batch.dim_value}: export with a dynamic first axis"
         )
-    if not all(size.dim_value for size in sizes):
+    if not all(size.dim_value > 0 for size in sizes):
         raise InputError(
             f"{value.name}: wanted known sizes after the batch, got {[s.dim_value or s.dim_param for s in sizes]}"
         )

@@ -31,3 +31,7 @@ class GateError(ExportError):
         super().__init__("\n  ".join([f"refused by the check of {check}:", *map(str, failures)]))
         self.check = check
         self.failures = tuple(failures)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """What makes it again on the other side of a pipe: its text alone would not."""
+        return type(self), (self.check, self.failures), self.__dict__

@@ -1,10 +1,11 @@
 """A checkpoint to a version in a model repository."""
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any, cast
 
 from autoencoder.v1.model_pb2 import Model, Signature
 
@@ -13,16 +14,14 @@ from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, REPORT_FILE, describe_files
 from export import gate, graphs, interface, report, signatures, variants, vectors
 from export.description import describe, with_measurements
-from export.errors import ExportError, Failure, GateError, InputError
+from export.errors import ExportError, Failure, GateError
 from export.gate import Subject, Verdict
 from export.isolation import Isolation
 from export.precision import Precision, half, quantised, variant_facts
 from export.publish import Place, publish
 from export.runtime import Device
-from export.weights import unfit_weights
-from training import checkpoint
+from export.source import load
 from training.checkpoint import Checkpoint
-from training.errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -72,33 +71,57 @@ def export(
         ExportError: the repository could not be written.
     """
     start = perf_counter()
-    loaded = load(source)
-    place = place.named(str(loaded.meta.get("name", "")))
+    found = load(source)
+    place = place.named(str(found.checkpoint.meta.get("name", "")))
     place.check()
     say(f"{place.name}: building and checking the graphs of {source}")
     with Isolation() as apart:
-        candidate, verdict = passed(loaded, weights_sha256(source), precision, device, apart)
+        candidate, verdict = passed(found.checkpoint, found.weights_sha256, precision, device, apart)
     return write(candidate, verdict, place, perf_counter() - start)
 
 
 def passed(
     loaded: Checkpoint, weights: str, precision: Precision, device: Device, apart: Isolation
 ) -> tuple[Candidate, Verdict]:
-    """Build a bundle twice and pass it through its gate; `weights` is the SHA-256 of the weights file.
+    """Build a bundle, pass it through its gate, build it again in another process; `weights`: SHA-256 of their file.
 
     Raises:
         GateError: a check refused.
     """
+    # On another core, while this one judges.
+    with rebuilding(loaded, weights, precision) as again:
+        baseline = assemble(loaded, weights)
+        if precision == "float32":
+            candidate, verdict = baseline, gate.judge(baseline.subject, baseline.golden, apart)
+        else:
+            candidate = in_fewer_bits(baseline, precision, loaded.latents, apart)
+            verdict = variants.judge(candidate.subject, baseline.subject, baseline.golden, apart, device)
+        check_reproducible(candidate, again())
+    return candidate, verdict
+
+
+@contextmanager
+def rebuilding(loaded: Checkpoint, weights: str, precision: Precision) -> Generator[Callable[[], Candidate]]:
+    """Begin to build the same bundle in a new process that iterates over sets in another order."""
+    # Folded: a network with parametrisations cannot be sent.
+    sent = replace(loaded, model=cast("Any", graphs.folded(loaded.model)))
+    with Isolation(another_order=True) as elsewhere:
+        answer = elsewhere.begin(rebuilt, sent, weights, precision)
+
+        def again() -> Candidate:
+            with gate.crash_refused("reproducibility", "model.json"):
+                return answer()
+
+        yield again
+
+
+def rebuilt(loaded: Checkpoint, weights: str, precision: Precision) -> Candidate:
+    """Build a bundle, without its gate."""
     baseline = assemble(loaded, weights)
     if precision == "float32":
-        verdict = gate.judge(baseline.subject, baseline.golden, apart)
-        check_reproducible(baseline, assemble(loaded, weights))
-        return baseline, verdict
-    variant = in_fewer_bits(baseline, precision, loaded.latents, apart)
-    verdict = variants.judge(variant.subject, baseline.subject, baseline.golden, apart, device)
-    again = in_fewer_bits(assemble(loaded, weights), precision, loaded.latents, apart)
-    check_reproducible(variant, again)
-    return variant, verdict
+        return baseline
+    with Isolation() as apart:
+        return in_fewer_bits(baseline, precision, loaded.latents, apart)
 
 
 def write(candidate: Candidate, verdict: Verdict, place: Place, seconds: float) -> Exported:
@@ -107,21 +130,6 @@ def write(candidate: Candidate, verdict: Verdict, place: Place, seconds: float) 
     contents = candidate.contents | {REPORT_FILE: report.encode(described, verdict, seconds)}
     folder = publish(place, contents, lambda number: _named(described, place, number))
     return Exported(folder, _named(described, place, folder.name), verdict, seconds)
-
-
-def load(source: Path) -> Checkpoint:
-    """Read a checkpoint whose weights are all numbers.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    try:
-        loaded = checkpoint.load(source)
-    except TrainingError as error:
-        raise InputError(str(error)) from error
-    if unfit := unfit_weights(loaded.model):
-        raise InputError(f"{source}: wanted finite weights, got NaN or infinity in {', '.join(unfit)}: train it anew")
-    return loaded
 
 
 def assemble(loaded: Checkpoint, weights: str) -> Candidate:
@@ -183,11 +191,6 @@ def check_reproducible(first: Candidate, second: Candidate) -> None:
     if differing or first.model != second.model:
         failures = [Failure(name, "", "exported twice, got different bytes") for name in differing or ["model.json"]]
         raise GateError("reproducibility", failures)
-
-
-def weights_sha256(source: Path) -> str:
-    """Of the checkpoint's weights file."""
-    return hashlib.sha256((checkpoint.find(source) / checkpoint.WEIGHTS).read_bytes()).hexdigest()
 
 
 def _named(model: Model, place: Place, version: str) -> Model:

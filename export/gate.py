@@ -22,11 +22,13 @@ from export.parity import Measured
 from export.runtime import Device
 from export.selftest import golden_problems
 from export.signatures import Method
-from export.structure import form_problems
+from export.structure import bound_problems, form_problems
 from export.trials import Array, answer, noisy, trials
 from export.weights import weight_problems
+from training.models import LOG_VARIANCE_BOUNDS
 
 CHECKS = ("structure", "weights", "numbers", "batch invariance", "quality", "golden vectors", "reproducibility")
+LOG_VARIANCES = "log_variances"
 _QUALITY_TOLERANCE = 1e-5
 
 
@@ -106,11 +108,14 @@ def judge(subject: Subject, golden: Golden, apart: Isolation) -> Verdict:
 
 
 def check_structure(subject: Subject, apart: Isolation) -> None:
-    """Form of the graphs: what `structure` and `bundle.graph` say."""
+    """Form of the graphs: what `structure` and `bundle.graph` say; that log-variances are bounded as the network's."""
     failures: list[Failure] = []
     for signature in subject.signatures:
+        graph = subject.graphs[signature.name]
         with crash_refused("structure", signature.name):
-            found = apart.run(form_problems, subject.graphs[signature.name], signature)
+            found = apart.run(form_problems, graph, signature)
+            if not found and any(output.name == LOG_VARIANCES for output in signature.outputs):
+                found = apart.run(bound_problems, graph, LOG_VARIANCES, LOG_VARIANCE_BOUNDS)
         failures += [Failure(signature.name, "", problem) for problem in found]
     refuse("structure", failures)
 
@@ -181,7 +186,7 @@ def check_golden(graphs: Mapping[str, bytes], golden: Golden, apart: Isolation) 
     failures: list[Failure] = []
     for name, graph in graphs.items():
         with crash_refused("golden vectors", name):
-            found = apart.run(golden_problems, graph, golden.cases[name])
+            found = apart.run(golden_problems, graph, golden.of(name))
         failures += [Failure(name, "golden vectors", problem) for problem in found]
     refuse("golden vectors", failures)
 

@@ -24,7 +24,11 @@ def describe(folder: Path) -> str:
     try:
         model = layout.read_model(folder)
         contents = layout.read_files(folder, model)
-        graphs = [line for signature in model.signatures for line in _graph(signature, contents[signature.file])]
+        graphs = [
+            line
+            for signature in model.signatures
+            for line in _graph(signature, contents[signature.file], imported=model.imported)
+        ]
     except BundleError as error:
         raise InputError(str(error)) from error
     signed = "signed" if (folder / SIGNATURE_FILE).is_file() else "not signed"
@@ -46,7 +50,7 @@ def _head(model: Model, signed: str) -> Iterator[str]:
     yield from aligned([(f"  {name}", value) for name, value in rows if value])
 
 
-def _graph(signature: Signature, data: bytes) -> Iterator[str]:
+def _graph(signature: Signature, data: bytes, imported: bool) -> Iterator[str]:
     graph = read_graph(data)
     kinds = ", ".join(
         f"{count} {name}" for (_, name), count in sorted(graph.operators.items(), key=lambda each: each[0][1])
@@ -54,10 +58,11 @@ def _graph(signature: Signature, data: bytes) -> Iterator[str]:
     invariant = (
         "a row's bits do not depend on its batch" if signature.batch_invariant else "rows may vary with their batch"
     )
+    known = "compared with nothing but itself" if imported else f"off by {signature.parity_max_abs_error:.1e} at most"
     yield f"{signature.file}: opset {graph.opset}, {graph.parameters:,} numbers; {kinds}"
     yield from (f"  in   {_tensor(spec)}" for spec in signature.inputs)
     yield from (f"  out  {_tensor(spec)}" for spec in signature.outputs)
-    yield f"  off by {signature.parity_max_abs_error:.1e} at most; {invariant}"
+    yield f"  {known}; {invariant}"
 
 
 def _tensor(spec: TensorSpec) -> str:

@@ -1,14 +1,29 @@
 """A process apart: if the runtime crashes there, a check has failed and this program goes on."""
 
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import os
+import pickle
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.util import Finalize
+from threading import Thread
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import ParamSpec, Self, TypeVar, cast
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# A fork of a process with torch's threads may hang.
+_SPAWN = get_context("spawn")
+_END_SECONDS = 5
 
 
 class CrashError(Exception):
@@ -16,11 +31,15 @@ class CrashError(Exception):
 
 
 class Isolation:
-    """One process that runs functions, started at the first call; use as a context."""
+    """One process that runs functions, started at the first call; use as a context.
 
-    def __init__(self) -> None:
-        # Spawned: a fork of a process with torch's threads may hang.
-        self._pool = ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
+    It ends with this one, however this one ends, and at once when the context ends by an error; what it writes to
+    temporary files goes then too. With `another_order` it iterates over sets in another order than this one does.
+    """
+
+    def __init__(self, *, another_order: bool = False) -> None:
+        self._environment = _another_hash_seed if another_order else nullcontext
+        self._worker: _Worker | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -28,7 +47,8 @@ class Isolation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        if self._worker is not None:
+            self._worker.end(at_once=error is not None)
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a module's function over there; its exceptions are raised here.
@@ -36,7 +56,127 @@ class Isolation:
         Raises:
             CrashError: the process died.
         """
+        return self.begin(function, *args, **kwargs)()
+
+    def begin(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[], T]:
+        """Like `run`, but do not wait: what comes back gives the answer, before anything else is run."""
+        if self._worker is None or not self._worker.alive:
+            with self._environment():
+                self._worker = _Worker()
+        worker = self._worker
+        worker.ask((function, args, kwargs))
+
+        def answer() -> T:
+            value, error = worker.answer(function.__name__)
+            if error is not None:
+                raise error
+            return cast("T", value)
+
+        return answer
+
+
+class _Worker:
+    """The process apart, seen from here."""
+
+    def __init__(self) -> None:
+        self._scratch = tempfile.mkdtemp(prefix="hourglass-export-")
+        self._line, theirs = _SPAWN.Pipe()
+        watched, self._lifeline = _SPAWN.Pipe(duplex=False)
+        # Not a pool of concurrent.futures: its locks outlive a process that is ended.
+        self._process = SpawnProcess(target=_serve, args=(theirs, watched, self._scratch))
+        self._process.start()
+        # So that the other side's end shows here.
+        theirs.close()
+        watched.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    def ask(self, call: object) -> None:
+        # If it has died, the answer tells.
+        with suppress(OSError):
+            self._line.send(call)
+
+    def answer(self, name: str) -> tuple[object, BaseException | None]:
         try:
-            return self._pool.submit(function, *args, **kwargs).result()
-        except BrokenProcessPool as error:
-            raise CrashError(f"the process that ran {function.__name__} died") from error
+            return self._line.recv()
+        except (EOFError, OSError) as error:
+            self.end(at_once=True)
+            raise CrashError(f"the process that ran {name} died") from error
+
+    def end(self, *, at_once: bool) -> None:
+        """After its work, or whatever runs there."""
+        if at_once:
+            self._lifeline.close()
+        self._line.close()
+        self._process.join(_END_SECONDS if at_once else None)
+        self._process.kill()
+        self._process.join()
+        self._lifeline.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _serve(line: Connection, lifeline: Connection, scratch: str) -> None:
+    """Run what is asked, in the process apart."""
+    # Ctrl-C goes to all processes of a terminal; the one that waits decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _exit)
+    tempfile.tempdir = scratch
+    # Last of all: multiprocessing has a folder of its own in there, which it removes at -100.
+    Finalize(None, shutil.rmtree, (scratch, True), exitpriority=-200)
+    Thread(target=_await_end, args=(lifeline,), daemon=True).start()
+    try:
+        while (call := _next_call(line)) is not None:
+            _answer(line, call)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _exit(*_: object) -> None:
+    sys.exit()
+
+
+def _next_call(line: Connection) -> bytes | None:
+    try:
+        return line.recv_bytes()
+    except (EOFError, OSError):
+        return None
+
+
+def _answer(line: Connection, call: bytes) -> None:
+    try:
+        function, args, kwargs = pickle.loads(call)  # noqa: S301 (of the process that started this one)
+        line.send((function(*args, **kwargs), None))
+    except Exception as error:  # noqa: BLE001 (whoever has asked decides)
+        error.add_note(f"in the process apart:\n{traceback.format_exc()}")
+        # Nobody may be there to hear it.
+        with suppress(OSError):
+            line.send((None, error))
+
+
+def _await_end(lifeline: Connection) -> None:
+    """End when nobody holds the other end, which the kernel closes when its process is killed."""
+    with suppress(EOFError, OSError):
+        lifeline.recv()
+    # In order, so that libraries clear away what they hold; what they say of such an end is no news.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    for _ in range(10 * _END_SECONDS):
+        # Again and again: an exception in a callback is lost. What is deep in a library may not hear it at all.
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+    os._exit(1)
+
+
+@contextmanager
+def _another_hash_seed() -> Generator[None]:
+    """What a process that starts now takes over: the seed of hashes cannot be changed in one that runs."""
+    name, random = "PYTHONHASHSEED", "random"
+    before = os.environ.get(name)
+    os.environ[name] = "1" if before in {None, random, "0"} else "0"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before

@@ -3,7 +3,9 @@
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
@@ -13,6 +15,10 @@ from autoencoder.v1.model_pb2 import Model
 from bundle.layout import MODEL_FILE, NAME_PATTERN, encode_model
 from export.errors import ExportError, InputError
 from export.signing import signer
+
+_STAGING = ".export-"
+# Writing takes seconds.
+_STALE_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,20 @@ class Place:
             raise InputError(f"wanted a model name that matches {NAME_PATTERN.pattern}, got {self.name!r}: give --name")
         if self.version is not None and self.version < 1:
             raise InputError(f"wanted a version from 1, got {self.version}")
+        try:
+            self._check_folders()
+        except OSError as error:
+            raise InputError(f"wanted a repository that can be read, {self.parent}: {error.strerror}") from error
+        self.signer()
+
+    def _check_folders(self) -> None:
         if self.version is not None and (self.parent / str(self.version)).exists():
             raise self.taken(self.version)
-        if self.repository.exists() and not self.repository.is_dir():
-            raise InputError(f"wanted a folder as repository, {self.repository} is a file")
-        existing = next(
-            each for each in (self.repository.absolute(), *self.repository.absolute().parents) if each.exists()
-        )
-        if existing.is_dir() and not os.access(existing, os.W_OK):
+        existing = next(each for each in (self.parent.absolute(), *self.parent.absolute().parents) if each.exists())
+        if not existing.is_dir():
+            raise InputError(f"wanted a folder, {existing} is a file: choose another --repository or --name")
+        if not os.access(existing, os.W_OK | os.X_OK):
             raise InputError(f"wanted a folder that can be written, {existing} cannot: choose another --repository")
-        self.signer()
 
     def signer(self) -> Callable[[Path], None] | None:
         """What signs the version's folder; None without a key."""
@@ -75,9 +85,10 @@ def publish(place: Place, contents: Mapping[str, bytes], describe: Callable[[str
     sign = place.signer()
     absent = [each for each in (place.parent, place.repository) if not each.exists()]
     # A hidden name is no version, so a server that watches sees nothing before the rename.
-    staging = place.parent / f".export-{token_hex(8)}"
+    staging = place.parent / f"{_STAGING}{token_hex(8)}"
     try:
         staging.mkdir(parents=True)
+        _remove_stale(place.parent)
         for file, data in contents.items():
             _write_synced(staging / file, data)
         return _claim(staging, place, describe, sign)
@@ -127,6 +138,14 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove_stale(parent: Path) -> None:
+    """What exporters left that were killed while they wrote."""
+    for folder in parent.glob(f"{_STAGING}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_if_empty(folders: list[Path]) -> None:

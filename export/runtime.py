@@ -35,8 +35,15 @@ class Session:
         self._outputs = [str(output.name) for output in inner.get_outputs()]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Inputs by name to outputs by name, first axis the batch."""
-        return dict(zip(self._outputs, self._inner.run(self._outputs, dict(inputs)), strict=True))
+        """Inputs by name to outputs by name, first axis the batch.
+
+        Raises:
+            BundleError: the runtime fails in the graph.
+        """
+        try:
+            return dict(zip(self._outputs, self._inner.run(self._outputs, dict(inputs)), strict=True))
+        except Exception as error:
+            raise BundleError(f"onnxruntime fails in the graph: {error}") from error
 
 
 def open_session(graph: bytes, device: Device = "cpu") -> Session:

@@ -1,28 +1,44 @@
 """The first check: a graph's form, before anything runs it."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any, cast
 
+import numpy as np
 import onnx
 from autoencoder.v1.model_pb2 import Signature
-from onnx import ModelProto
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from bundle.errors import BundleError
-from bundle.graph import OPSET, problems, read_graph
-
-IR_VERSION = 10
+from bundle.graph import check_graph
 
 
-def form_problems(graph: bytes, signature: Signature, opsets: Collection[int] = (OPSET,)) -> list[str]:
+def form_problems(graph: bytes, signature: Signature, *, imported: bool = False) -> list[str]:
     """What makes the bytes of an ONNX file unfit for a signature, one sentence each; none when they are fit."""
     try:
-        read = read_graph(graph)
+        check_graph(graph, signature, imported=imported)
     except BundleError as error:
         return [str(error)]
-    found = problems(read, signature, opsets)
-    if read.ir_version > IR_VERSION:
-        found.append(f"wanted IR version {IR_VERSION} at most, got {read.ir_version}")
-    return found or _checker_problems(graph)
+    return _checker_problems(graph)
+
+
+def bound_problems(graph: bytes, output: str, bounds: tuple[float, float]) -> list[str]:
+    """What is wrong where an output should be clipped to bounds last of all: no trained network drives it there.
+
+    Eight bits saturate instead, at the ends of their scale, which lie within the bounds.
+    """
+    model = onnx.load_model_from_string(graph)
+    constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    maker = makers.get(output)
+    while maker is not None and maker.op_type in {"Cast", "Identity"}:
+        maker = makers.get(maker.input[0])
+    found = None if maker is None else _range(maker, constants)
+    saturated = maker is not None and maker.op_type == "DequantizeLinear"
+    if found == bounds or (saturated and found is not None and bounds[0] <= found[0] <= found[1] <= bounds[1]):
+        return []
+    came = "no bounds" if found is None else f"bounds {found[0]:g} and {found[1]:g}"
+    return [f"output {output}: wanted it clipped to {bounds[0]:g} … {bounds[1]:g} last of all, got {came}"]
 
 
 def stripped(model: ModelProto) -> ModelProto:
@@ -42,3 +58,15 @@ def _checker_problems(graph: bytes) -> list[str]:
     except Exception as error:  # noqa: BLE001 (whatever onnx raises, from C++ or protobuf, is a verdict)
         return [f"onnx refuses the graph: {' '.join(str(error).split())[:500]}"]
     return []
+
+
+def _range(node: NodeProto, constants: Mapping[str, NDArray[Any]]) -> tuple[float, float] | None:
+    """The least and the largest number that a node can answer, where its form says so."""
+    ends = [constants[name] for name in node.input[1:] if name in constants]
+    if node.op_type not in {"Clip", "DequantizeLinear"} or len(ends) != 2 or any(each.size != 1 for each in ends):  # noqa: PLR2004 (both ends, or scale and zero point)
+        return None
+    if node.op_type == "Clip":
+        return float(ends[0].item()), float(ends[1].item())
+    scale, zero = float(ends[0].item()), int(ends[1].item())
+    kind = np.iinfo(ends[1].dtype)
+    return (kind.min - zero) * scale, (kind.max - zero) * scale

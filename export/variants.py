@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.golden import Case, Golden
+from bundle.golden import Golden
 from bundle.latents import LatentStatistics
 from export import gate, signatures
 from export.errors import Failure, GateError
@@ -56,10 +56,7 @@ def golden_tolerances(
     """What the test of a server must allow each graph: twice its distance from the float32 network's answers."""
     tolerances: dict[str, float] = {}
     for name, graph in graphs.items():
-        cases = list(golden.cases[name])
-        if name == "decode" and golden.sample_case is not None:
-            drawn = golden.sample_case
-            cases.append(Case({"latents": drawn.latents}, {"images": drawn.images}))
+        cases = golden.of(name)
         with gate.crash_refused("golden vectors", name):
             tolerances[name] = rounded_up(_TOLERANCE_FACTOR * apart.run(golden_error, graph, cases, device))
     return tolerances

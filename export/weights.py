@@ -11,8 +11,10 @@ from torch import nn
 
 Array = NDArray[Any]
 
-# Shapes, scales and exponents of the code itself: never as long as a tensor of weights would be by accident.
-_LONGEST_CONSTANT = 16
+# Shapes and scales of images, bounds, axes: nothing longer comes from the code, and a small bias could hide there.
+_LONGEST_CONSTANT = 4
+# The margins on both sides of four axes.
+_LONGEST_ATTRIBUTE = 8
 _PREFIX = "model."
 _FOLDING_TOLERANCE = 1e-5
 
@@ -20,7 +22,7 @@ _FOLDING_TOLERANCE = 1e-5
 def weight_problems(graph: bytes, model: nn.Module) -> list[str]:
     """Initialisers of a graph that equal no tensor of the network, nor one with its batch norm folded in."""
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
-    found: list[str] = []
+    found = list(_hidden_numbers(onnx.load_model_from_string(graph)))
     for initialiser in _tensors(onnx.load_model_from_string(graph)):
         came = numpy_helper.to_array(initialiser)
         wanted = weights.get(initialiser.name.removeprefix(_PREFIX))
@@ -42,6 +44,14 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     yield from model.graph.initializer
     for node in model.graph.node:
         yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+
+
+def _hidden_numbers(model: onnx.ModelProto) -> Iterator[str]:
+    """Numbers that stand in a node without a tensor around them."""
+    for node in model.graph.node:
+        longest = max((max(len(each.floats), len(each.ints), len(each.tensors)) for each in node.attribute), default=0)
+        if longest > _LONGEST_ATTRIBUTE:
+            yield f"{node.op_type} {node.name} holds {longest} numbers that are no tensor of the checkpoint"
 
 
 def _constant_problems(name: str, came: Array) -> list[str]:

@@ -1,3 +1,4 @@
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import networks
 from export import gate, graphs, interface, signatures, vectors
 from export.gate import Subject
 from export.isolation import Isolation
+from tests.conftest import MadeOnce
 
 
 @pytest.fixture(scope="session")
@@ -30,13 +32,20 @@ def make_subject(network: networks.Network) -> Subject:
 
 
 @pytest.fixture(scope="session")
-def subjects() -> dict[str, Subject]:
+def subjects(made_once: MadeOnce) -> dict[str, Subject]:
     """A subject of each family, grey and colour, square and not."""
-    return {
-        "ae": make_subject(networks.weighted(networks.Autoencoder((8, 8, 1)))),
-        "multitask": make_subject(networks.weighted(networks.Multitask((6, 10, 3)))),
-        "denoiser": make_subject(networks.weighted(networks.Denoiser((12, 8, 3)))),
-    }
+
+    def fill(folder: Path) -> None:
+        folder.mkdir()
+        made = {
+            "ae": make_subject(networks.weighted(networks.Autoencoder((8, 8, 1)))),
+            "multitask": make_subject(networks.weighted(networks.Multitask((6, 10, 3)))),
+            "denoiser": make_subject(networks.weighted(networks.Denoiser((12, 8, 3)))),
+        }
+        (folder / "subjects.pickle").write_bytes(pickle.dumps(made))
+
+    # Of this very run.
+    return pickle.loads((made_once("subjects", fill) / "subjects.pickle").read_bytes())  # noqa: S301
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,9 @@
 """Models of other toolchains: graphs written by hand as ONNX text, with other names, layouts, types and opsets."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,6 +176,25 @@ def integers(model: ModelProto) -> None:
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
 
 
+def nothing(model: ModelProto) -> None:
+    del model.graph.output[:]
+
+
+def no_opset(model: ModelProto) -> None:
+    del model.opset_import[:]
+
+
+def lost(model: ModelProto) -> None:
+    """A weight of more numbers than it holds."""
+    model.graph.initializer[0].dims[0] += 1
+
+
+def out_of_reach(model: ModelProto) -> None:
+    """Wants a row that only the sizes at work show not to be there."""
+    model.graph.initializer.append(numpy_helper.from_array(np.array([7, 72]), "seven"))
+    model.graph.node[0].CopyFrom(onnx.helper.make_node("Reshape", ["x", "seven"], ["f"]))
+
+
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
@@ -181,6 +204,10 @@ def integers(model: ModelProto) -> None:
         (fixed, 2, "wanted a free batch, got one of 1"),
         (two_inputs, 2, "wanted 1 input"),
         (integers, 2, "wanted floating-point numbers"),
+        (nothing, 2, "wanted a graph with inputs and outputs, got 1 and 0"),
+        (no_opset, 1, "wanted opset 13 to 23, got 0"),
+        (lost, 1, "onnx refuses the graph"),
+        (out_of_reach, 1, "onnxruntime fails in the graph"),
     ],
 )
 def test_graphs_that_cannot_be_served(
@@ -242,3 +269,16 @@ def test_bad_usage_is_exit_code_2(
         main(["import", str(encoder(tmp_path)), "--repository", str(tmp_path / "models"), *arguments])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_is_one_sentence(tmp_path: Path) -> None:
+    pipe = tmp_path / "encoder.onnx"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "export", "import", str(pipe), "--repository", str(tmp_path / "models")]
+    process = subprocess.Popen([*command, "--name", "foreign"], text=True, stderr=subprocess.PIPE)
+    # Opens when the other side reads.
+    with pipe.open("wb"):
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (130, "export: interrupted\n")
+    assert not (tmp_path / "models").exists()

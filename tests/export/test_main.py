@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -15,34 +16,38 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bundle import layout
+from bundle import layout, npz
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
 from export import runtime
 from export.__main__ import main
+from tests.conftest import MadeOnce
 from training import checkpoint, latents, models
 from training.config import Architecture
 from training.data import Split
 
-ARCHITECTURE = Architecture(family="ae", hidden=(6,), latent_size=4)
+CODE = Architecture(family="ae", hidden=(6,), latent_size=4)
+NO_CODE = Architecture(family="denoiser", body="conv", channels=(2,))
 
 
-def write_checkpoint(folder: Path) -> Path:
+def write_checkpoint(folder: Path, architecture: Architecture = CODE) -> Path:
     """An untrained checkpoint, as training writes it."""
-    model = models.build(ARCHITECTURE, (8, 8, 1)).eval()
+    model = models.build(architecture, (8, 8, 1)).eval()
     models.initialise(model, torch.Generator().manual_seed(0))
     images = networks.blobs(128, (8, 8, 1))
-    codes = model.encode(torch.from_numpy(images).permute(0, 3, 1, 2) / 255).detach().numpy()
+    statistics = None
+    if isinstance(model, models.Autoencoder):
+        codes = model.encode(torch.from_numpy(images).permute(0, 3, 1, 2) / 255).detach().numpy()
+        statistics = latents.fit(codes, codes, np.ones(len(codes)), 0)
     meta = {
         "name": "tiny",
-        "model": checkpoint.describe(ARCHITECTURE, (8, 8, 1), ()),
+        "model": checkpoint.describe(architecture, (8, 8, 1), ()),
         "config": {"run": {"seed": 5}},
         "data": {"name": "blobs", "sha256": "ab"},
         "epoch": 3,
         "metrics": {"mse": 0.25, "best": True, "broken": float("nan")},
         "tools": {"torch": "2.13.0"},
     }
-    statistics = latents.fit(codes, codes, np.ones(len(codes)), 0)
     checkpoint.write(folder, checkpoint.files(model.state_dict(), meta, Split(images, None), statistics))
     return folder
 
@@ -59,22 +64,25 @@ def start(arguments: list[str], folder: Path, seed: str) -> subprocess.Popen[str
 
 
 @pytest.fixture(scope="session")
-def repository(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(trained: Path, made_once: MadeOnce) -> Path:
     """Versions 1 and 2, exported at once by two processes in two folders with two hash seeds."""
-    first, second = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
-    shutil.copytree(trained, second / "run/best")
-    target = tmp_path_factory.mktemp("models") / "repository"
-    started = [
-        start([str(trained), "--repository", str(target)], first, "1"),
-        start(["run", "--repository", os.path.relpath(target, second)], second, "2"),
-    ]
-    for process in started:
-        out, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
-        assert err == ""
-        assert "passed: structure, weights, numbers, batch invariance, quality" in out
-        assert "tiny version" in out
-    return target
+
+    def fill(folder: Path) -> None:
+        first, second, target = folder / "first", folder / "second", folder / "models/repository"
+        first.mkdir(parents=True)
+        shutil.copytree(trained, second / "run/best")
+        started = [
+            start([str(trained), "--repository", str(target)], first, "1"),
+            start(["run", "--repository", os.path.relpath(target, second)], second, "2"),
+        ]
+        for process in started:
+            out, err = process.communicate()
+            assert process.returncode == 0, err
+            assert err == ""
+            assert "passed: structure, weights, numbers, batch invariance, quality" in out
+            assert "tiny version" in out
+
+    return made_once("exported", fill) / "models/repository"
 
 
 @pytest.mark.slow
@@ -169,6 +177,20 @@ def swap_tensors(weights: dict[str, torch.Tensor]) -> None:
     weights["stranger.bias"] = weights.pop("decoder.layers.0.bias")
 
 
+def change_npz(file: str, name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        arrays = npz.unpack((folder / file).read_bytes(), file)
+        (folder / file).write_bytes(npz.pack(arrays | {name: change(arrays[name])}))
+
+    return apply
+
+
+def other_latents(folder: Path) -> None:
+    """Statistics of codes of three numbers, not four."""
+    codes = np.random.default_rng(0).normal(size=(60, 3))
+    (folder / "latents.npz").write_bytes(latents.fit(codes, codes, np.ones(60), 0).to_bytes())
+
+
 DAMAGES = {
     "nothing there": (shutil.rmtree, "no checkpoint in"),
     "half-written": (lambda folder: (folder / "checkpoint.json").unlink(), "no checkpoint in"),
@@ -176,6 +198,13 @@ DAMAGES = {
     "truncated weights": (lambda folder: os.truncate(folder / "model.safetensors", 500), "damaged"),
     "truncated images": (lambda folder: os.truncate(folder / "reference.npz", 500), "damaged"),
     "truncated statistics": (lambda folder: os.truncate(folder / "latents.npz", 500), "latents.npz"),
+    "no images": (change_npz("reference.npz", "images", lambda images: images[:0]), "wanted uint8 images"),
+    "images of another size": (change_npz("reference.npz", "images", lambda images: images[:, 1:]), "uint8 images of"),
+    "images in floats": (change_npz("reference.npz", "images", lambda images: images / 255), "got float64"),
+    "statistics of other latents": (other_latents, "wanted latents of 4, got 3"),
+    "a pickle for weights": (lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps([1])), "damaged"),
+    "a list for the network": (change_meta(lambda meta: meta.update(model=[])), "damaged"),
+    "a word for the data": (change_meta(lambda meta: meta.update(data="x")), "wanted an object as data, got 'x'"),
     "another format": (change_meta(lambda meta: meta.update(format_version=99)), "format 1 wanted, 99 came"),
     "no JSON": (lambda folder: (folder / "checkpoint.json").write_text("{"), "cannot be read"),
     "a missing tensor": (change_weights(swap_tensors), "decoder.layers.0.bias"),
@@ -224,14 +253,12 @@ def test_bad_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFi
     assert "usage: python -m export" in capsys.readouterr().err
 
 
-def test_a_refused_export_leaves_nothing_and_is_exit_code_1(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refused_export_leaves_nothing_and_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Weights at the edge of float32: the float64 network answers, the float32 graph overflows.
-    folder = shutil.copytree(trained, tmp_path / "copy")
+    folder = write_checkpoint(tmp_path / "large", NO_CODE)
     change_weights(lambda weights: [each.mul_(1e30) for each in weights.values()])(folder)
     assert main([str(folder), "--repository", str(tmp_path / "models")]) == 1
     err = capsys.readouterr().err
     assert "refused by the check of numbers" in err
-    assert "encode: " in err
+    assert "denoise: " in err
     assert not (tmp_path / "models").exists()

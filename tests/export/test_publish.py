@@ -98,22 +98,35 @@ def test_a_failure_leaves_nothing(tmp_path: Path, prepare: Callable[[Path], obje
     assert everything(tmp_path) == before
 
 
+def test_what_a_killed_exporter_left_goes_and_what_another_writes_stays(tmp_path: Path) -> None:
+    killed, working = tmp_path / "ae/.export-dead", tmp_path / "ae/.export-alive"
+    for folder in (killed, working):
+        folder.mkdir(parents=True)
+        (folder / "encode.onnx").write_bytes(b"half")
+    os.utime(killed, (0, 0))
+    publish(Place(tmp_path, "ae", None), CONTENTS, describe)
+    assert sorted(path.name for path in (tmp_path / "ae").iterdir()) == [".export-alive", "1"]
+
+
 def test_a_repository_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file"):
         publish(Place(tmp_path / "file", "ae", None), CONTENTS, describe)
-    with pytest.raises(ExportError, match="cannot write"):
+    with pytest.raises(InputError, match="is a file"):
         publish(Place(tmp_path / "file" / "below", "ae", None), CONTENTS, describe)
+    with pytest.raises(InputError, match="is a file"):
+        publish(Place(tmp_path, "file", None), CONTENTS, describe)
     assert everything(tmp_path) == ["file"]
 
 
 def test_a_repository_that_cannot_be_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
     # Root may write anywhere but there.
-    folder = Path("/proc/sys") if os.access(tmp_path, os.W_OK) else tmp_path
-    with pytest.raises(InputError, match="can be written"):
-        Place(folder / "models", "ae").check()
-    tmp_path.chmod(0o700)
+    folder = Path("/proc/sys") if os.access(folder, os.W_OK) else folder
+    for place in (Place(folder / "models", "ae"), Place(folder.parent, folder.name)):
+        with pytest.raises(InputError, match="can be written"):
+            place.check()
 
 
 @pytest.mark.parametrize("name", ["", "A", "a/b", "..", "-a", "a_b"])

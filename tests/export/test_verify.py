@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 
-from bundle.golden import Golden
+from bundle.golden import Case, Golden
 from export import runtime
 from export.__main__ import main
 from export.signing import signer
@@ -25,7 +25,13 @@ BLOCKED = ("torch", "onnx", "onnxscript", "sklearn", "matplotlib", "training")
 def test_the_committed_bundles_pass(name: str) -> None:
     findings = verify(bundles.GOLDEN / name / "1")
     assert [each for each in findings if not each.passed] == []
-    assert {each.check for each in findings} == {"hashes", "structure", "golden vectors", "batch invariance"}
+    assert {each.check for each in findings} == {
+        "hashes",
+        "description",
+        "structure",
+        "golden vectors",
+        "batch invariance",
+    }
     assert ("golden vectors", "sample") in {(each.check, each.subject) for each in findings} or name == "denoiser"
 
 
@@ -40,8 +46,20 @@ def test_it_needs_neither_torch_nor_onnx(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-m", "export", "verify", str(bundles.GOLDEN / "vae/1")]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("ok ") == 11
+    assert done.stdout.count("ok ") == 12
     assert done.stderr == ""
+
+
+def test_a_command_without_its_packages_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx/__init__.py").write_text("raise ModuleNotFoundError('no onnx', name='onnx')")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT), str(ROOT / "proto")])}
+    bundle = str(bundles.GOLDEN / "vae/1")
+    for arguments in (["diff", bundle, bundle], ["import", "x", "--repository", "y", "--name", "z"]):
+        command = [sys.executable, "-m", "export", *arguments]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr == "export: this needs onnx: pip install 'hourglass[export]'\n"
 
 
 def add_dropout(model: ModelProto) -> None:
@@ -73,6 +91,27 @@ def other_sample(golden: Golden) -> Golden:
     return dataclasses.replace(golden, sample_case=dataclasses.replace(golden.sample_case, latents=latents))
 
 
+def other_images(golden: Golden) -> Golden:
+    assert golden.sample_case is not None
+    images = golden.sample_case.images + np.float32(1e-3)
+    return dataclasses.replace(golden, sample_case=dataclasses.replace(golden.sample_case, images=images))
+
+
+def no_outputs(golden: Golden) -> Golden:
+    """Cases that compare nothing."""
+    cases = tuple(Case(case.inputs, {}) for case in golden.cases["decode"])
+    return dataclasses.replace(golden, cases={**golden.cases, "decode": cases})
+
+
+def fail_at_work(model: ModelProto) -> None:
+    """Wants seven rows of every batch."""
+    last = model.graph.node[-1]
+    output = last.output[0]
+    last.output[0] = "before"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([7, 8, 8, 1]), "seven_rows"))
+    model.graph.node.append(helper.make_node("Reshape", ["before", "seven_rows"], [output]))
+
+
 def no_cases(golden: Golden) -> Golden:
     return dataclasses.replace(golden, cases={name: cases for name, cases in golden.cases.items() if name != "decode"})
 
@@ -96,7 +135,32 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "case 0, output images: off by",
     ),
     "another sample": (lambda folder: bundles.change_golden(folder, other_sample), "golden vectors", "other latents"),
-    "no vectors": (lambda folder: bundles.change_golden(folder, no_cases), "golden vectors", "there are none"),
+    "other images of the sample": (
+        lambda folder: bundles.change_golden(folder, other_images),
+        "golden vectors",
+        "case 2, output images: off by 0.001",
+    ),
+    "another number": (
+        lambda folder: bundles.change_model(folder, lambda model: setattr(model, "version", "2")),
+        "description",
+        "wanted the folder fc-ae/2, as model.json says, got fc-ae/1",
+    ),
+    "a batch without end": (
+        lambda folder: bundles.change_model(folder, lambda model: model.signatures[0].batch_buckets.append(2**30)),
+        "description",
+        "wanted batch buckets",
+    ),
+    "a graph that fails at work": (
+        lambda folder: bundles.change_graph(folder, "decode.onnx", fail_at_work),
+        "golden vectors",
+        "onnxruntime fails in the graph",
+    ),
+    "vectors that compare nothing": (
+        lambda folder: bundles.change_golden(folder, no_outputs),
+        "golden vectors",
+        "got none",
+    ),
+    "no vectors": (lambda folder: bundles.change_golden(folder, no_cases), "golden vectors", "got none"),
     "unreadable vectors": (
         lambda folder: bundles.replace_file(folder, "golden.npz", b"x"),
         "golden vectors",

@@ -1,0 +1,132 @@
+"""Parts of a bundle that do not fit each other; tests/server/test_compatibility.py shows them to a server."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from autoencoder.v1.model_pb2 import Model
+from numpy.typing import NDArray
+
+from bundle import layout
+from bundle.compatibility import check_golden, check_model
+from bundle.errors import BundleError
+from bundle.golden import Case, Golden
+
+FOLDER = Path(__file__).parents[1] / "golden" / "vae" / "1"
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+def golden() -> Golden:
+    return Golden.from_bytes((FOLDER / layout.GOLDEN_FILE).read_bytes())
+
+
+@pytest.mark.parametrize("name", ["fc-ae", "vae", "denoiser", "multitask"])
+def test_committed_bundles_fit(name: str) -> None:
+    folder = FOLDER.parents[1] / name / "1"
+    model = layout.read_model(folder)
+    check_model(model)
+    check_golden(model, Golden.from_bytes((folder / layout.GOLDEN_FILE).read_bytes()))
+
+
+def set_buckets(model: Model) -> None:
+    model.signatures[0].batch_buckets.append(2**30)
+
+
+def set_tolerance(value: float) -> Callable[[Model], None]:
+    return lambda model: setattr(model.signatures[0], "golden_tolerance", value)
+
+
+EDITS: dict[str, tuple[Callable[[Model], object], str]] = {
+    "a batch that fills the memory": (set_buckets, "wanted batch buckets of 1 to 4096 rows"),
+    "a tolerance without end": (set_tolerance(float("inf")), "wanted a golden tolerance"),
+    "no tolerance at all": (set_tolerance(float("nan")), "wanted a golden tolerance"),
+    "a negative tolerance": (set_tolerance(-1.0), "wanted a golden tolerance"),
+    "images of nothing": (lambda model: setattr(model, "height", 0), "at least one pixel"),
+    "a graph twice": (lambda model: model.signatures.append(model.signatures[0]), "wanted one graph a signature"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_descriptions_that_no_server_should_believe(edit: str) -> None:
+    change, message = EDITS[edit]
+    model = layout.read_model(FOLDER)
+    change(model)
+    with pytest.raises(BundleError, match=message):
+        check_model(model)
+
+
+def with_case(change: Callable[[Case], Case]) -> Golden:
+    """The vectors with another first case of the encoder."""
+    expected = golden()
+    first, *others = expected.cases["encode"]
+    return dataclasses.replace(expected, cases={**expected.cases, "encode": (change(first), *others)})
+
+
+def without(arrays: Arrays, name: str) -> Arrays:
+    return {key: array for key, array in arrays.items() if key != name}
+
+
+CASES: dict[str, tuple[Callable[[Case], Case], str]] = {
+    "an output that nothing compares": (
+        lambda case: Case(case.inputs, without(case.outputs, "log_variances")),
+        "outputs: wanted latents float32",
+    ),
+    "no outputs": (lambda case: Case(case.inputs, {}), "got none"),
+    "no inputs": (lambda case: Case({}, case.outputs), "at least one row"),
+    "no rows": (
+        lambda case: Case(
+            {name: array[:0] for name, array in case.inputs.items()},
+            {name: array[:0] for name, array in case.outputs.items()},
+        ),
+        "at least one row",
+    ),
+    "an input of another type": (
+        lambda case: Case({name: array.astype(np.float64) for name, array in case.inputs.items()}, case.outputs),
+        "inputs: wanted images uint8",
+    ),
+    "an output of fewer rows": (
+        lambda case: Case(case.inputs, {name: array[:1] for name, array in case.outputs.items()}),
+        r"got latents float32 \(1, 3\)",
+    ),
+    "a strange output": (lambda case: Case(case.inputs, {**case.outputs, "more": np.zeros(4)}), "more float64"),
+}
+
+
+@pytest.mark.parametrize("change", CASES)
+def test_vectors_of_another_form(change: str) -> None:
+    apply, message = CASES[change]
+    with pytest.raises(BundleError, match=message) as refusal:
+        check_golden(layout.read_model(FOLDER), with_case(apply))
+    assert str(refusal.value).startswith("golden.npz: case 0 of 'encode'")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seed": 2**64},
+        {"seed": -1},
+        {"count": 10**12},
+        {"temperature": float("nan")},
+        {"latents": np.zeros((4, 2), np.float32)},
+        {"images": np.zeros((3, 8, 8, 1), np.float32)},
+        {"latents": np.zeros((0, 3), np.float32), "count": 0},
+    ],
+)
+def test_samples_that_cannot_be(fields: dict[str, object]) -> None:
+    case = golden().sample_case
+    assert case is not None
+    # What a file may hold, whatever the types say.
+    changed = dataclasses.replace(golden(), sample_case=dataclasses.replace(case, **fields))
+    with pytest.raises(BundleError, match="the sample"):
+        check_golden(layout.read_model(FOLDER), changed)
+
+
+def test_a_sample_without_a_decoder() -> None:
+    model = layout.read_model(FOLDER)
+    kept = [each for each in model.signatures if each.name != "decode"]
+    del model.signatures[:]
+    model.signatures.extend(kept)
+    with pytest.raises(BundleError, match="wanted a graph that decodes it"):
+        check_golden(model, golden())
