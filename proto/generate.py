@@ -41,7 +41,7 @@ def differing(fresh: Path) -> list[str]:
 
     def stubs(root: Path) -> dict[str, bytes]:
         paths = (path for package in PACKAGES for path in root.glob(f"{package}/**/*_pb2*.py*"))
-        return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+        return {str(path.relative_to(root)): path.read_bytes() for path in paths if path.suffix in {".py", ".pyi"}}
 
     committed, generated = stubs(ROOT), stubs(fresh)
     return sorted(name for name in committed | generated if committed.get(name) != generated.get(name))

@@ -1,31 +1,37 @@
-"""`python -m server`: settings, signals, exit codes (0 stopped, 1 cannot start, 2 bad settings)."""
+"""`python -m server`: settings, signals, exit codes (0 stopped, 1 cannot start, 2 bad settings, 3 cut short)."""
 
+import logging
 import os
 import signal
 import sys
+import threading
 
 # Products of a few rows gain nothing from threads, which spin beside the transport's; to be set before numpy comes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
-
-from server.config import Config, explain
+from server.config import Config
 from server.log import start_log
+from server.memory import settle
+from server.settings import SettingsError
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_PROGRAM = "python -m server"
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (*_ENDS, signal.SIGHUP)
+LAST_SECONDS = 10.0
+"""Beyond lame duck and drain; what comes after them takes a few seconds at most."""
 
 
 def main() -> int:
     """Run until SIGTERM or SIGINT."""
+    settle()
     try:
-        config = Config(_cli_parse_args=True)  # pyright: ignore[reportCallIssue] (read from flags and environment)
-    except (ValidationError, SettingsError) as error:
-        print(f"python -m server: {explain(error)}", file=sys.stderr)
+        config = Config.parse(_PROGRAM, sys.argv[1:], os.environ)
+    except SettingsError as error:
+        print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return 2
     if not config.repository.is_dir():
         print(
-            f"python -m server: --repository: wanted a folder of models, which may be empty, got {config.repository}, "
+            f"{_PROGRAM}: --repository: wanted a folder of models, which may be empty, got {config.repository}, "
             "which is none: create it or name another",
             file=sys.stderr,
         )
@@ -51,13 +57,29 @@ def _serve(config: Config) -> int:
         app = App(config)
         line = app.start()
     except (BindError, DeviceError, KeyFileError, RestError, TlsError, TokenFileError, TracingError) as error:
-        print(f"python -m server: {error}", file=sys.stderr)
+        print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return 1
     print(line, flush=True)
     while signal.sigwait(_SIGNALS) == signal.SIGHUP:
         app.reload()
-    app.stop()
+    seconds = config.lame_duck_seconds + config.drain_seconds + LAST_SECONDS
+    for cut in (_at_second_signal, threading.Timer(seconds, _end).run):
+        threading.Thread(target=cut, daemon=True).start()
+    if not app.stop():
+        _end()
     return 0
+
+
+def _at_second_signal() -> None:
+    signal.sigwait(_ENDS)
+    _end()
+
+
+def _end() -> None:
+    """End at once: at exit the interpreter would wait for a graph run that does not end."""
+    logging.getLogger(__name__).error("the server ends now, whatever is under way")
+    logging.shutdown()
+    os._exit(3)
 
 
 if __name__ == "__main__":

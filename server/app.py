@@ -10,9 +10,13 @@ import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 
 from server.bundle_signature import SignatureCheck
+from server.call import STOPPED
 from server.config import Config
 from server.dispatcher import Dispatcher
 from server.endpoint import Endpoint
+from server.errors import UnavailableError
+from server.gpu import watch_gpus
+from server.hangs import HangWatch
 from server.loading import Loader
 from server.metrics import Metrics
 from server.models import ModelTable
@@ -24,7 +28,7 @@ from server.security import Gate
 from server.services import autoencoder, open_inference
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
-from server.session import RUNTIME_VERSION, choose_provider
+from server.session import RUNTIME_VERSION, choose_provider, expects_gpu
 from server.tls import Certificates
 from server.tracing import open_tracer
 from server.transport.choice import admin_transport, join, main_transport
@@ -38,6 +42,8 @@ _FIRST_SCAN_SECONDS = 5.0
 _DRAIN_POLL_SECONDS = 0.005
 # Answers handed to the native transport leave it a moment later.
 _FLUSH_SECONDS = 0.1
+# Runs are interrupted when the drain is over.
+_LAST_RUN_SECONDS = 2.0
 
 
 class RestError(Exception):
@@ -61,7 +67,7 @@ class App:
         self._health = HealthService()
         # Each belongs to the loop of its transport.
         self._admin_health = HealthService()
-        self._dispatcher = Dispatcher(config.heavy_threads)
+        self._dispatcher = Dispatcher(config.heavy_threads, fair=config.fair_queue)
         self._gate = Gate(config.token_file)
         self._signatures = SignatureCheck(config.require_signature)
         self._tracer = open_tracer(config.otlp_endpoint, config.trace_sample_ratio)
@@ -76,6 +82,7 @@ class App:
             self.metrics,
             self._tell_health,
         )
+        self._hangs = HangWatch(self.table, config.run_timeout_seconds, self.repository.hung)
         self._monitor = Monitor(config.host, config.metrics_port, self.metrics.registry, self._readiness)
         self._certificates = _certificates(config)
         self._endpoint = self._make_endpoint(model_control=config.model_control)
@@ -98,6 +105,7 @@ class App:
         self._signatures.start()
         self.metrics.before_collect.append(self._flush_drift)
         self.metrics.start()
+        self.metrics.models.gpu_expected.set(expects_gpu(config, watch_gpus(self.metrics.registry)))
         versions = (importlib.metadata.version("hourglass"), RUNTIME_VERSION, grpc.__version__)
         self.metrics.models.build.labels(*versions, self._transport.name).set(1)
         metrics_port = self._monitor.start()
@@ -109,6 +117,7 @@ class App:
             self._monitor.close()
             raise
         self.repository.start()
+        self._hangs.start()
         self.repository.wait_scanned(_FIRST_SCAN_SECONDS)
         reason = self._readiness.check()
         if not reason.ready:
@@ -123,8 +132,11 @@ class App:
             self._certificates.reload()
         self.repository.rescan()
 
-    def stop(self) -> None:
-        """Become unready, refuse new calls after the lame-duck time, answer those accepted, then close."""
+    def stop(self) -> bool:
+        """Become unready, refuse new calls after the lame-duck time, answer those accepted, then close.
+
+        Whether all work has ended: a graph run that does not is left to itself.
+        """
         self._readiness.stop()
         self._tell_health()
         time.sleep(self._config.lame_duck_seconds)
@@ -135,6 +147,8 @@ class App:
             time.sleep(_DRAIN_POLL_SECONDS)
         if left:
             _LOGGER.warning("%d requests are not answered after %g s", left, self._config.drain_seconds)
+            # The transport's own thread may be in a run that does not end.
+            self._hangs.give_up_all(UnavailableError(STOPPED))
         time.sleep(_FLUSH_SECONDS)
         self._transport.close()
         if self._admin is not None:
@@ -142,10 +156,14 @@ class App:
         if self._rest is not None:
             self._rest.close()
         self.repository.close()
-        self._dispatcher.close()
+        self._hangs.close()
+        ended = self._dispatcher.close(_LAST_RUN_SECONDS)
+        if not ended:
+            _LOGGER.error("a graph run has not ended: it is left to itself")
         self._monitor.close()
         if self._tracer is not None:
             self._tracer.close()
+        return ended
 
     def _make_endpoint(self, *, model_control: bool) -> Endpoint:
         config = self._config

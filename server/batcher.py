@@ -4,45 +4,23 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
 
 import numpy as np
 
-from server.call import Call
+from server.admission import Admission
+from server.call import FOREVER, Call
 from server.dispatcher import Dispatcher
-from server.errors import DeadlineError, OverloadedError
+from server.errors import DeadlineError, ServingError
+from server.finite import NotFiniteError, spoiled_rows
 from server.plan import Plan
-from server.row_queue import Array, Backlog, Entry, RowQueue, Slice, joined
+from server.row_queue import Array, Backlog, Done, Entry, RowQueue, Slice, joined
+from server.runs import Doctor, Run, Runnable, RunObserver
 
 _LOGGER = logging.getLogger(__name__)
 # Weight of the latest full run in the running mean of its speed.
 _RATE_WEIGHT = 0.1
 # Batches in a row that fail as wholes alone, after which the session is made anew.
 _MAX_JOINT_FAILURES = 3
-
-
-class Runnable(Protocol):
-    """What a batcher needs of a session."""
-
-    dtype: np.dtype[Any]
-    row_shape: tuple[int, ...]
-    row_bytes: int
-
-    def run(self, batch: Array) -> Sequence[Array]:
-        """(rows, …) to one array per output, (rows, …) each."""
-        ...
-
-
-class RunObserver(Protocol):
-    """What a batcher tells the metrics."""
-
-    def ran(self, rows: int, run_seconds: float, queue_seconds: Sequence[float]) -> None:
-        """One graph run, with the waits of the requests that began in it."""
-        ...
-
-    def dropped(self, reason: str, rows: int) -> None:
-        """Rows that will never run."""
-        ...
 
 
 class Batcher:
@@ -55,11 +33,12 @@ class Batcher:
         backlog: Backlog,
         dispatcher: Dispatcher,
         observer: RunObserver,
-        failed: Callable[[BaseException], None],
+        failed: Doctor,
         traced: Callable[[Iterable[Call], float, float], None] | None = None,
     ) -> None:
         self.plan = plan
         self.queue = RowQueue(backlog, plan.max_rows)
+        self._admission = Admission(backlog, self.queue, observer)
         self._session = session
         self._backlog = backlog
         self._dispatcher = dispatcher
@@ -71,35 +50,47 @@ class Batcher:
         self._running_rows = 0
         self._joint_failures = 0
         self._scheduled = False
+        self._under_way: set[Run] = set()
+        self._given_up: ServingError | None = None
         self._grown = threading.Condition(backlog.lock)
         self._window_end = 0.0
         self._seconds_per_row = plan.seconds_per_row
 
-    def submit(self, entry: Entry) -> None:
-        """Queue an entry.
+    def submit(self, entry: Entry, now: float) -> None:
+        """Queue an entry that came at `now`, a time of time.monotonic().
 
         Raises:
             DeadlineError: its deadline has passed.
-            OverloadedError: too many rows wait, or they cannot all run before its deadline.
+            OverloadedError: too many rows wait, of all callers or of this one, or cannot all run before its deadline.
+            ServingError: the batcher has been given up.
         """
         entry.batcher = self
-        entry.call.entry = entry
-        now = time.monotonic()
+        call = entry.call
+        call.entry = entry
+        plan = self.plan
         with self._backlog.lock:
-            if entry.dropped or not entry.call.open:
-                entry.call.entry = None
+            if entry.dropped or not call.open:
+                call.entry = None
                 return
-            self._admit(entry, now)
-            if self.plan.max_delay_seconds:
+            if self._given_up is not None:
+                raise self._given_up
+            if call.deadline != FOREVER or self._backlog.crowded(entry.count):
+                seconds = self._seconds_per_row / plan.concurrent_runs
+                self._admission.check(entry, now, self._running_rows, seconds)
+            if plan.max_delay_seconds:
                 self._open_window(now)
             self.queue.push(entry, now)
-            start = not self.plan.inline and self._running < self.plan.concurrent_runs
-            self._running += start
-            schedule = self.plan.inline and not self._scheduled
-            self._scheduled |= schedule
-        if schedule:
+            if plan.inline:
+                idle = not self._scheduled
+                self._scheduled = True
+            else:
+                idle = self._running < plan.concurrent_runs
+                self._running += idle
+        if not idle:
+            return
+        if plan.inline:
             self._dispatcher.add_ready(self)
-        elif start:
+        else:
             self._dispatcher.start_run(self._work)
 
     def discard(self, entry: Entry, reason: str) -> None:
@@ -108,6 +99,33 @@ class Batcher:
             rows = self.queue.drop(entry)
         if rows:
             self._observer.dropped(reason, rows)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it runs nothing more."""
+        return self._given_up is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way."""
+        return bool(self._under_way)
+
+    def tick(self) -> int:
+        """Count one look at each run under way; how often the longest has been looked at."""
+        runs = list(self._under_way)
+        for run in runs:
+            run.ticks += 1
+        return max((run.ticks for run in runs), default=0)
+
+    def give_up(self, error: ServingError, reason: str) -> None:
+        """End every call that waits or runs here with an error, and refuse others with it; rows drop for a reason."""
+        with self._backlog.lock:
+            self._given_up = error
+            entries = self.queue.entries()
+        for entry in entries:
+            self.discard(entry, reason)
+        for entry in (*entries, *(entry for run in list(self._under_way) for entry, *_ in run.slices)):
+            entry.call.fail(error)
 
     def run_once(self) -> None:
         """Run one batch on this thread, unless as many run already as may."""
@@ -149,42 +167,11 @@ class Batcher:
                 return
             self._grown.wait(rest)
 
-    def _admit(self, entry: Entry, now: float) -> None:
-        """Refuse at once what cannot be served in time."""
-        deadline = entry.call.deadline
-        if deadline <= now:
-            self._observer.dropped("deadline", entry.count)
-            raise DeadlineError("The deadline has passed before the request could run.")
-        if self._backlog.rows + entry.count > self._backlog.limit_rows:
-            self._observer.dropped("overload", entry.count)
-            raise OverloadedError(
-                f"{self._backlog.rows} rows wait for this model and {entry.count} came, of "
-                f"{self._backlog.limit_rows} that may wait: try again later",
-                # Rows of the model's other graphs wait too; that they are as fast is a guess.
-                self._wait_seconds(self._backlog.rows),
-            )
-        # The sum is quick, the exact number is not: it is asked for where it may matter.
-        before = self.queue.urgent_rows
-        if now + self._wait_seconds(before + entry.count + self._running_rows) > deadline:
-            before = self.queue.urgent_rows_before(deadline)
-        wait = self._wait_seconds(before + entry.count + self._running_rows)
-        # With nothing before it a request is always worth a try: the estimate may be stale.
-        if before and now + wait > deadline:
-            self._observer.dropped("overload", entry.count)
-            raise OverloadedError(
-                f"the answer would take about {wait:.3f} s, with {before} rows waiting before it, and the "
-                f"deadline is in {deadline - now:.3f} s: try again later, or with more time",
-                wait,
-            )
-
-    def _wait_seconds(self, rows: int) -> float:
-        return rows * self._seconds_per_row / self.plan.concurrent_runs
-
     def _run_batch(self) -> None:
         now = time.monotonic()
         with self._backlog.lock:
             slices, expired = self.queue.take(now, self._fair_share())
-            rows = sum(piece.stop - piece.start for piece in slices)
+            rows = sum([stop - start for _, _, start, stop in slices])
             self._busy += 1
             self._running_rows += rows
         try:
@@ -194,8 +181,8 @@ class Batcher:
         except Exception as error:
             # Whatever it is, it ends these calls and not the thread.
             _LOGGER.exception("a batch has failed outside its graph")
-            for piece in slices:
-                piece.entry.call.fail(error)
+            for entry, *_ in slices:
+                entry.call.fail(error)
         finally:
             with self._backlog.lock:
                 self._busy -= 1
@@ -214,39 +201,45 @@ class Batcher:
     def _run(self, slices: list[Slice], started: float) -> bool:
         """Run rows and hand their outputs on; whether the graph has run."""
         batch = self._assemble(slices)
+        run = Run(slices)
+        self._under_way.add(run)
         try:
             outputs = self._session.run(batch)
         except Exception as error:  # noqa: BLE001 (whatever a provider raises)
+            self._under_way.discard(run)
             self._isolate(slices, error)
             return False
+        finally:
+            self._under_way.discard(run)
         if len(slices) > 1:
             self._joint_failures = 0
         seconds = time.monotonic() - started
         rows = len(batch)
         if 2 * rows >= self.plan.max_rows:
             self._seconds_per_row += _RATE_WEIGHT * (seconds / rows - self._seconds_per_row)
-        self._observer.ran(rows, seconds, [started - piece.entry.queued for piece in slices if piece.start == 0])
+        self._observer.ran(rows, seconds, [started - entry.queued for entry, _, start, _ in slices if start == 0])
         if self._traced is not None:
-            self._traced([piece.entry.call for piece in slices], started, seconds)
+            self._traced([entry.call for entry, *_ in slices], started, seconds)
         self._deliver(slices, outputs, started, seconds)
         return True
 
     def _assemble(self, slices: list[Slice]) -> Array:
         session = self._session
         data, start, rows = joined(slices, session.row_bytes)
-        elements = rows * session.row_bytes // session.dtype.itemsize
-        return np.frombuffer(data, session.dtype, elements, start).reshape(rows, *session.row_shape)
+        return np.ndarray((rows, *session.row_shape), session.dtype, data, start)
 
     def _isolate(self, slices: list[Slice], error: BaseException) -> None:
         """A run has failed: run each request alone, so that none is harmed by its neighbours."""
+        if self._given_up is not None:
+            return
         if len(slices) > 1:
             alone = [self._run([piece], time.monotonic()) for piece in slices]
             if all(alone):
                 self._note_joint_failure(slices, error)
             return
         _LOGGER.error("a graph run has failed", exc_info=error)
-        slices[0].entry.call.fail(error)
-        self._failed(error)
+        slices[0][0].call.fail(error)
+        self._failed(error, certain=False)
 
     def _note_joint_failure(self, slices: list[Slice], error: BaseException) -> None:
         """Requests that fail together and succeed alone tell of the session, not of a request."""
@@ -254,36 +247,40 @@ class Batcher:
         if self._joint_failures == 1:
             _LOGGER.error("a run of %d requests has failed that succeed alone", len(slices), exc_info=error)
         if self._joint_failures == _MAX_JOINT_FAILURES:
-            self._failed(error)
+            self._failed(error, certain=True)
 
     def _deliver(self, slices: list[Slice], outputs: Sequence[Array], started: float, seconds: float) -> None:
+        """Hand outputs on, those of requests that go on alike together."""
         rows = len(outputs[0])
-        offset = 0
+        spoiled = spoiled_rows(outputs)
+        first = 0
+        alike: dict[Done, list[Entry]] = {}
         for entry, _, start, stop in slices:
-            size = stop - start
-            part = [output[offset : offset + size] for output in outputs]
-            offset += size
             call = entry.call
+            size = stop - start
             if not call.open:
-                continue
-            try:
-                if size == entry.count:
-                    call.note_run(started - entry.queued, seconds, rows)
-                    entry.outputs = part
-                    entry.done(entry)
-                elif self._join(entry, start, part, started, seconds, rows):
-                    entry.done(entry)
-            except Exception as error:  # noqa: BLE001 (it becomes the call's status)
-                call.fail(error)
+                pass
+            elif spoiled is not None and spoiled[first : first + size].any():
+                call.fail(NotFiniteError())
+            elif size == entry.count:
+                call.note_run(started - entry.queued, seconds, rows)
+                entry.first = first
+                alike.setdefault(entry.done, []).append(entry)
+            else:
+                part = [output[first : first + size] for output in outputs]
+                with self._backlog.lock:
+                    call.note_run(started - entry.queued if start == 0 else 0.0, seconds, rows)
+                    complete = entry.add_part(start, part)
+                if complete:
+                    _finish(entry.done, [entry], entry.joined_parts())
+            first += size
+        for done, entries in alike.items():
+            _finish(done, entries, outputs)
 
-    def _join(self, entry: Entry, start: int, part: list[Array], started: float, seconds: float, rows: int) -> bool:
-        """Keep one part of a large request; true when all are there."""
-        with self._backlog.lock:
-            entry.call.note_run(started - entry.queued if start == 0 else 0.0, seconds, rows)
-            entry.parts.append((start, part))
-            entry.unrun -= len(part[0])
-            if entry.unrun:
-                return False
-        entry.parts.sort(key=lambda piece: piece[0])
-        entry.outputs = [np.concatenate(column) for column in zip(*(p for _, p in entry.parts), strict=True)]
-        return True
+
+def _finish(done: Done, entries: Sequence[Entry], outputs: Sequence[Array]) -> None:
+    try:
+        done(entries, outputs)
+    except Exception as error:  # noqa: BLE001 (it becomes the calls' status)
+        for entry in entries:
+            entry.call.fail(error)

@@ -35,11 +35,9 @@ class SignatureCheck:
         """
         if self._key is None:
             return
-        path = folder / layout.SIGNATURE_FILE
         try:
-            with path.open("rb") as stream:
-                signature = stream.read(_MAX_SIGNATURE_BYTES)
-        except OSError as error:
-            raise BundleError(f"{path}: wanted a signature, as --require-signature says: {error.strerror}") from error
+            signature = layout.read_file(folder / layout.SIGNATURE_FILE, _MAX_SIGNATURE_BYTES)
+        except BundleError as error:
+            raise BundleError(f"wanted a signature, as --require-signature says: {error}") from error
         # What was parsed, written as export writes it: what is checked is what is used, hashes of all files included.
         check_signature(signature, {layout.MODEL_FILE: layout.encode_model(model)}, self._key)

@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -12,6 +12,7 @@ from grpc import StatusCode
 from server.errors import CancelledError, DeadlineError, Status, UnavailableError, status_of
 
 if TYPE_CHECKING:
+    from server.layouts import Route
     from server.models import ServedModel
     from server.row_queue import Entry
     from server.tracing import Trace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Token: TypeAlias = Any
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 FOREVER = float("inf")
+STOPPED = "The server is stopping and has not answered in time: try another one."
 _REQUEST_ID = "x-request-id"
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Why rows are dropped whose call has ended thus; of any other end they are innocent.
@@ -31,10 +33,10 @@ _DROP_REASONS = {
 
 
 class Replies(Protocol):
-    """The transport's side of a call: takes one answer or one failure for a token, from any thread."""
+    """The transport's side of a call: takes answers and failures for tokens, from any thread."""
 
-    def send(self, token: Token, payload: bytes) -> None:
-        """Answer with a serialised response."""
+    def send_all(self, answers: Sequence[tuple[Token, bytes]]) -> None:
+        """Answer with serialised responses."""
         ...
 
     def fail(self, token: Token, status: Status) -> None:
@@ -48,26 +50,27 @@ class Call:
     `arrival` and `deadline` are seconds of time.monotonic(); a call without a deadline has infinity.
     """
 
-    __slots__ = (
-        "_finished",
-        "_replies",
-        "_request_id",
-        "_token",
-        "_unanswered",
-        "arrival",
-        "batch_rows",
-        "deadline",
-        "entry",
-        "metadata",
-        "method",
-        "open",
-        "problem",
-        "queue_seconds",
-        "run_seconds",
-        "seconds",
-        "served",
-        "trace",
-    )
+    # Defaults stand here, where a call that does not need them does not pay for them.
+    peer = ""
+    """Where it came from, scheme:host:port."""
+    bearer = ""
+    """The token that it came with, where the server asks for tokens."""
+    served: "ServedModel | None" = None
+    entry: "Entry | None" = None
+    trace: "Trace | None" = None
+    learn: "Callable[[Route, bytes], None] | None" = None
+    """Remembers how its request was understood, where the next one may be alike."""
+    echo = b""
+    """Field of the request that the answer repeats as it came, where its protocol asks for that."""
+    open = True
+    queue_seconds = 0.0
+    run_seconds = 0.0
+    batch_rows = 0
+    seconds = 0.0
+    """From arrival to the end; 0 until then."""
+    problem = ""
+    """The sentence that it failed with."""
+    _request_id = ""
 
     def __init__(
         self,
@@ -77,27 +80,15 @@ class Call:
         metadata: Metadata,
         replies: Replies,
         token: Token,
-        finished: Callable[["Call", str], None],
+        finished: "Finished",
     ) -> None:
         self.method = method
         self.arrival = arrival
         self.deadline = deadline
         self.metadata = metadata
-        self.served: ServedModel | None = None
-        self.entry: Entry | None = None
-        self.open = True
-        self.queue_seconds = 0.0
-        self.run_seconds = 0.0
-        self.batch_rows = 0
-        self.seconds = 0.0
-        """From arrival to the end; 0 until then."""
-        self.problem = ""
-        """The sentence that it failed with."""
-        self.trace: Trace | None = None
-        self._request_id = ""
-        self._replies = replies
-        self._token = token
-        self._finished = finished
+        self.replies = replies
+        self.token = token
+        self.finished = finished
         # Never released: the one who gets it answers.
         self._unanswered = Lock()
 
@@ -110,6 +101,11 @@ class Call:
             self._request_id = came if isinstance(came, str) and sane else secrets.token_hex(8)
         return self._request_id
 
+    @property
+    def caller(self) -> str:
+        """Whom what it takes is counted for: the bearer of its token where there are tokens, else its host."""
+        return self.bearer or self.peer.rpartition(":")[0] or "unknown"
+
     def note_run(self, queue_seconds: float, run_seconds: float, rows: int) -> None:
         """Add a graph run that carried rows of this call."""
         self.queue_seconds += queue_seconds
@@ -118,26 +114,47 @@ class Call:
 
     def answer(self, payload: bytes) -> None:
         """Send the response, unless the call has ended already."""
-        if self._unanswered.acquire(blocking=False):
-            self.open = False
-            self._finished(self, "OK")
+        self.answer_all([(self, payload)])
+
+    @staticmethod
+    def answer_all(answers: "Iterable[tuple[Call, bytes]]") -> None:
+        """Send responses of one server that are ready together, but to calls that have ended already."""
+        ended: list[Call] = []
+        ready: list[tuple[Replies, list[tuple[Token, bytes]]]] = []
+        for call, payload in answers:
+            if not call.end():
+                continue
+            ended.append(call)
+            if not ready or ready[-1][0] is not call.replies:
+                ready.append((call.replies, []))
+            ready[-1][1].append((call.token, payload))
+        if ended:
+            ended[0].finished(ended, "OK")
+        for call in ended:
             # Each holds the other: without this, large buffers would wait for the collector of cycles.
-            self.entry = None
-            self._replies.send(self._token, payload)
+            call.entry = None
+        for replies, together in ready:
+            replies.send_all(together)
+
+    def end(self) -> bool:
+        """Whether whoever asks is the one to answer: true once."""
+        if not self._unanswered.acquire(blocking=False):
+            return False
+        self.open = False
+        return True
 
     def fail(self, error: BaseException) -> None:
         """End with the status of an exception, unless the call has ended already."""
-        if self._unanswered.acquire(blocking=False):
-            self.open = False
+        if self.end():
             status = status_of(error, self.request_id)
             self.problem = status.message
-            self._finished(self, status.code.name)
+            self.finished([self], status.code.name)
             self._drop(status.code)
-            self._replies.fail(self._token, status)
+            self.replies.fail(self.token, status)
 
     def stop(self) -> None:
         """End because the server stops, unless the call has ended already."""
-        self.fail(UnavailableError("The server is stopping and has not answered in time: try another one."))
+        self.fail(UnavailableError(STOPPED))
 
     def check_wanted(self) -> None:
         """Refuse to go on with slow work for a caller who has gone or no longer waits.
@@ -153,9 +170,8 @@ class Call:
 
     def cancel(self, code: StatusCode) -> None:
         """End without an answer: the caller is gone or its deadline has passed; rows still waiting are dropped."""
-        if self._unanswered.acquire(blocking=False):
-            self.open = False
-            self._finished(self, code.name)
+        if self.end():
+            self.finished([self], code.name)
             self._drop(code)
 
     def _drop(self, code: StatusCode) -> None:
@@ -163,3 +179,7 @@ class Call:
         entry, self.entry = self.entry, None
         if entry is not None:
             entry.batcher.discard(entry, _DROP_REASONS.get(code, "failed"))
+
+
+# Told of calls of one server that have ended with the same code.
+Finished: TypeAlias = Callable[[Sequence[Call], str], None]

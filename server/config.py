@@ -1,171 +1,188 @@
 """Every setting of the server: a flag, an environment variable, a default, a unit."""
 
 import ipaddress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Literal, TypeAlias
 
-from pydantic import (
-    BaseModel,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from server.settings import Settings, setting
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
-Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+_PORTS = {"least": 0, "most": 65535}
+_LONGEST_NUMBER = 18
+_POLICIES = "wanted latest, all, or version numbers such as 1,3"
 
 
-class BatchingConfig(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class BatchingConfig(Settings):
     """When a batch leaves, how large it is, how many run at a time, and how much may wait."""
 
-    max_batch_rows: NonNegativeInt = Field(0, description="rows of a graph run at most; 0: measured at warm-up")
-    max_queue_delay_ms: NonNegativeFloat = Field(0, description="time that a batch may wait to fill, in ms")
-    max_queue_rows: PositiveInt = Field(8192, description="rows that may wait per model")
-    concurrent_runs: NonNegativeInt = Field(0, description="runs of one graph at a time; 0: measured at warm-up")
-    inline_run_microseconds: NonNegativeFloat = Field(
-        100, description="graphs whose single run is at most this long run on the transport's own thread"
+    max_batch_rows: int = setting(0, "rows of a graph run at most; 0: measured at warm-up", least=0)
+    max_queue_delay_ms: float = setting(0, "time that a batch may wait to fill, in ms", least=0)
+    max_queue_rows: int = setting(8192, "rows that may wait per model", least=1)
+    fair_queue: bool = setting(
+        True,
+        "callers take turns where more waits than two runs take; when more than half of what may wait does, a caller "
+        "may have no more rows there than are free",
+    )
+    concurrent_runs: int = setting(0, "runs of one graph at a time; 0: measured at warm-up", least=0)
+    inline_run_microseconds: float = setting(
+        100, "graphs whose single run is at most this long run on the transport's own thread", least=0
     )
 
 
-class LimitsConfig(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class LimitsConfig(Settings):
     """What one request may ask for."""
 
-    max_request_rows: PositiveInt = Field(1024, description="images or latents per request, and count of Sample")
-    max_message_bytes: PositiveInt = Field(64 * 1024 * 1024, description="size of a request, in bytes")
-    max_image_pixels: PositiveInt = Field(4_194_304, description="pixels of an encoded image, before decoding")
-    max_request_pixels: PositiveInt = Field(
-        67_108_864, description="pixels of all encoded images of a request together, before decoding"
+    max_request_rows: int = setting(1024, "images or latents per request, and count of Sample", least=1)
+    max_message_bytes: int = setting(64 * 1024 * 1024, "size of a request, in bytes", least=1)
+    max_image_pixels: int = setting(4_194_304, "pixels of an encoded image, before decoding", least=1)
+    max_request_pixels: int = setting(
+        67_108_864, "pixels of all encoded images of a request together, before decoding", least=1
     )
 
 
-class ConnectionConfig(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class ConnectionConfig(Settings):
     """What one caller may hold of the transport."""
 
-    max_connections: PositiveInt = Field(4096, description="connections at a time; grpcio transport only")
-    max_concurrent_streams: PositiveInt = Field(1024, description="calls at a time per connection")
-    max_header_bytes: PositiveInt = Field(16_384, description="size of a call's metadata, in bytes")
-    max_connection_age_seconds: NonNegativeFloat = Field(
-        0, description="ask clients to connect anew after this time, in s; 0: never; grpcio transport only"
+    max_connections: int = setting(4096, "connections at a time of each port; not of the native transport", least=1)
+    max_concurrent_streams: int = setting(1024, "calls at a time per connection", least=1)
+    max_header_bytes: int = setting(16_384, "size of a call's metadata, in bytes", least=1)
+    max_connection_age_seconds: float = setting(
+        0, "ask clients to connect anew after this time, in s; 0: never; grpcio transport only", least=0
     )
 
 
-class SecurityConfig(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class SecurityConfig(Settings):
     """Who may call, and over what."""
 
-    tls_certificate: Path | None = Field(None, description="PEM file of the certificate chain; turns TLS on")
-    tls_key: Path | None = Field(None, description="PEM file of the certificate's key")
-    tls_client_ca: Path | None = Field(
-        None, description="PEM file of the authorities whose clients alone may connect (mutual TLS)"
+    tls_certificate: Path | None = setting(None, "PEM file of the certificate chain; turns TLS on")
+    tls_key: Path | None = setting(None, "PEM file of the certificate's key")
+    tls_client_ca: Path | None = setting(
+        None, "PEM file of the authorities whose clients alone may connect (mutual TLS)"
     )
-    token_file: Path | None = Field(None, description="file of bearer tokens, `RIGHT TOKEN` a line; turns them on")
-    model_control: bool = Field(default=False, description="load and unload models on request at the gRPC port too")
-    admin_host: str = Field("127.0.0.1", description="address of the admin port")
-    admin_port: Port | None = Field(None, description="port that loads and unloads models on request; off unless set")
-    require_signature: Path | None = Field(
-        None, description="PEM file of an elliptic-curve public key; serve only bundles whose model.sig it verifies"
+    token_file: Path | None = setting(None, "file of bearer tokens, `RIGHT TOKEN` a line; turns them on")
+    model_control: bool = setting(False, "load and unload models on request at the gRPC port too")
+    admin_host: str = setting("127.0.0.1", "address of the admin port")
+    admin_port: int | None = setting(None, "port that loads and unloads models on request; off unless set", **_PORTS)
+    require_signature: Path | None = setting(
+        None, "PEM file of an elliptic-curve public key; serve only bundles whose model.sig it verifies"
     )
 
 
-class ObservabilityConfig(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class ObservabilityConfig(Settings):
     """What the server tells about itself, besides its metrics."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
-    log_format: Literal["text", "json"] = Field("text", description="lines for people or JSON objects")
-    otlp_endpoint: str | None = Field(
-        None, description="OTLP/gRPC endpoint for traces, such as http://collector:4317; off unless set"
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "least level logged")
+    log_format: Literal["text", "json"] = setting("text", "lines for people or JSON objects")
+    otlp_endpoint: str | None = setting(
+        None, "OTLP/gRPC endpoint for traces, such as http://collector:4317; off unless set"
     )
-    trace_sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="share of the requests that are traced where the caller has not decided, 0 to 1"
+    trace_sample_ratio: float = setting(
+        1.0, "share of the requests that are traced where the caller has not decided, 0 to 1", least=0, most=1
     )
 
 
-class SessionConfig(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class SessionConfig(Settings):
     """How onnxruntime runs the graphs."""
 
-    device: Device = Field("auto", description="cuda refuses to start without CUDA, auto then takes the CPU")
-    intra_op_threads: PositiveInt = Field(1, description="CPU threads of one graph run")
-    cuda_device: NonNegativeInt = Field(0, description="number of the CUDA device")
-    cuda_graphs: bool = Field(default=False, description="capture a CUDA graph per batch bucket")
-    cuda_memory_limit_bytes: NonNegativeInt = Field(0, description="memory per CUDA session, in bytes; 0: no limit")
+    device: Device = setting("auto", "cuda refuses to start without CUDA, auto then takes the CPU")
+    intra_op_threads: int = setting(1, "CPU threads of one graph run", least=1)
+    cuda_device: int = setting(0, "number of the CUDA device", least=0)
+    cuda_graphs: bool = setting(False, "capture a CUDA graph per batch bucket")
+    run_timeout_seconds: float = setting(
+        60,
+        "a version is withdrawn when a graph run takes longer than this, in s, and made anew once it has ended",
+        above=0,
+    )
+    load_timeout_seconds: float = setting(
+        120, "a version is refused when its load, self-test and warm-up take longer than this, in s", above=0
+    )
+    cuda_memory_limit_bytes: int = setting(0, "memory per CUDA session, in bytes; 0: no limit", least=0)
 
 
-class Config(  # pyright: ignore[reportIncompatibleVariableOverride] (pydantic merges them)
-    BatchingConfig,
-    LimitsConfig,
-    ConnectionConfig,
-    SecurityConfig,
-    ObservabilityConfig,
-    SessionConfig,
-    BaseSettings,
-):
+@dataclass(frozen=True, kw_only=True)
+class Config(BatchingConfig, LimitsConfig, ConnectionConfig, SecurityConfig, ObservabilityConfig, SessionConfig):
     """Settings of `python -m server`; each is also HOURGLASS_<NAME> in the environment."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="HOURGLASS_",
-        env_ignore_empty=True,
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_prog_name="python -m server",
-        extra="forbid",
+    repository: Path = setting(..., "folder of model bundles: <repository>/<name>/<version>/model.json")
+    host: str = setting("127.0.0.1", "address to listen on")
+    port: int = setting(8001, "gRPC port; 0 takes a free one", **_PORTS)
+    rest_port: int | None = setting(
+        None, "port of the Open Inference Protocol over HTTP; off unless set; needs the extra `rest`", **_PORTS
     )
-
-    repository: Path = Field(description="folder of model bundles: <repository>/<name>/<version>/model.json")
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: Port = Field(8001, description="gRPC port; 0 takes a free one")
-    rest_port: Port | None = Field(
-        None, description="port of the Open Inference Protocol over HTTP; off unless set; needs the extra `rest`"
+    rest_head_seconds: float = setting(
+        10, "time in which a TLS handshake and the head of an HTTP request must have come, each, in s", above=0
     )
-    metrics_port: Port = Field(8002, description="port of /metrics, /livez and /readyz; 0 takes a free one")
-    transport: Literal["auto", "native", "grpcio"] = Field(
-        "auto", description="auto is native (pygrpc-native) where it is installed and TLS is off, else grpcio"
+    rest_body_seconds: float = setting(30, "time in which the body of an HTTP request must have come, in s", above=0)
+    metrics_port: int = setting(8002, "port of /metrics, /livez and /readyz; 0 takes a free one", **_PORTS)
+    transport: Literal["auto", "native", "grpcio"] = setting(
+        "auto", "auto is native (pygrpc-native) where it is installed and TLS is off, else grpcio"
     )
-    reflection: bool = Field(default=True, description="answer gRPC server reflection")
-    versions: str = Field("latest", description="versions to serve: latest, all, or a list such as 1,3")
-    poll_seconds: NonNegativeFloat = Field(5, description="look for new versions this often, in s; 0: never")
-    strict_readiness: bool = Field(default=False, description="ready only when every model of the repository serves")
-    drain_seconds: PositiveFloat = Field(30, description="time to answer what was accepted when stopping, in s")
-    lame_duck_seconds: NonNegativeFloat = Field(
-        0, description="time to go on serving as not ready before refusing new calls when stopping, in s"
+    reflection: bool = setting(True, "answer gRPC server reflection")
+    versions: str = setting("latest", "versions to serve: latest, all, or a list such as 1,3")
+    poll_seconds: float = setting(5, "look for new versions this often, in s; 0: never", least=0)
+    strict_readiness: bool = setting(
+        False, "ready when every model of the repository serves, and then while those that have served do"
     )
-    io_threads: NonNegativeInt = Field(0, description="threads of the native transport; 0: half the cores, 4 at most")
-    heavy_threads: PositiveInt = Field(2, description="threads that decode images and large messages")
+    drain_seconds: float = setting(30, "time to answer what was accepted when stopping, in s", above=0)
+    lame_duck_seconds: float = setting(
+        0, "time to go on serving as not ready before refusing new calls when stopping, in s", least=0
+    )
+    io_threads: int = setting(0, "threads of the native transport; 0: half the cores, 4 at most", least=0)
+    spin_microseconds: float = setting(
+        200,
+        "how long the native transport looks for the next request before it sleeps, where there is a second core",
+        least=0,
+    )
+    heavy_threads: int = setting(2, "threads that decode images and large messages", least=1)
 
-    @field_validator("versions")
-    @classmethod
-    def _known_policy(cls, value: str) -> str:
-        if value not in {"latest", "all"} and not all(_is_version(part) for part in value.split(",")):
-            raise ValueError(f"wanted latest, all, or version numbers such as 1,3, got {value!r}")
-        return value
-
-    @model_validator(mode="after")
-    def _roomy(self) -> Self:
-        if self.max_queue_rows < self.max_request_rows:
-            raise ValueError(
-                f"wanted --max-queue-rows of at least --max-request-rows, {self.max_request_rows}, "
-                f"because a larger request could never be served, got {self.max_queue_rows}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _secure(self) -> Self:
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("wanted both of --tls-certificate and --tls-key, got one of them")
-        if self.tls_certificate is None and self.tls_client_ca is not None:
-            raise ValueError("--tls-client-ca works with --tls-certificate and --tls-key alone")
-        if self.tls_certificate is not None and self.transport == "native":
-            raise ValueError("the native transport has no TLS: wanted --transport grpcio or auto beside a certificate")
-        if self.token_file is not None and self.tls_certificate is None and not self._stays_here():
-            raise ValueError("tokens travel beyond this machine only under TLS: give --tls-certificate and --tls-key")
-        return self
+    def problems(self) -> list[str]:
+        """What is wrong with settings together."""
+        plain = self.tls_certificate is None
+        wrong = (
+            (
+                self.versions not in {"latest", "all"} and not all(map(_is_version, self.versions.split(","))),
+                f"--versions (HOURGLASS_VERSIONS): {_POLICIES}, got {self.versions!r}",
+            ),
+            (
+                self.max_queue_rows < self.max_request_rows,
+                f"--max-queue-rows: wanted --max-request-rows, {self.max_request_rows}, at least",
+            ),
+            (
+                plain != (self.tls_key is None),
+                "wanted both of --tls-certificate and --tls-key, got one of them",
+            ),
+            (
+                plain and self.tls_client_ca is not None,
+                "--tls-client-ca works with --tls-certificate and --tls-key alone",
+            ),
+            (
+                not plain and self.transport == "native",
+                "the native transport has no TLS: wanted --transport grpcio or auto beside a certificate",
+            ),
+            (
+                plain and self.token_file is not None and not self._stays_here(),
+                "tokens travel beyond this machine only under TLS: give --tls-certificate and --tls-key",
+            ),
+            (
+                self._controlled_from_afar() and self.token_file is None and self.tls_client_ca is None,
+                "anybody could load and unload models from beyond this machine: give --token-file or --tls-client-ca",
+            ),
+        )
+        return [sentence for holds, sentence in wrong if holds]
 
     def _stays_here(self) -> bool:
         return is_loopback(self.host) and (self.admin_port is None or is_loopback(self.admin_host))
+
+    def _controlled_from_afar(self) -> bool:
+        hosts = [self.host] * self.model_control + [self.admin_host] * (self.admin_port is not None)
+        return not all(map(is_loopback, hosts))
 
 
 def is_loopback(host: str) -> bool:
@@ -176,21 +193,5 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def explain(error: ValidationError | SettingsError) -> str:
-    """One sentence for each setting that is wrong."""
-    if isinstance(error, SettingsError):
-        return str(error)
-    lines: list[str] = []
-    for problem in error.errors(include_url=False, include_context=False):
-        if not problem["loc"]:
-            lines.append(problem["msg"])
-            continue
-        name = str(problem["loc"][0])
-        flag = f"--{name.replace('_', '-')} (HOURGLASS_{name.upper()})"
-        came = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
-        lines.append(f"{flag}: {problem['msg']}{came}")
-    return "; ".join(lines)
-
-
 def _is_version(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and int(text) > 0
+    return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER and int(text) > 0

@@ -1,6 +1,7 @@
 """Which thread does what: quick graphs on the thread that hands in the rows, everything slow on workers."""
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,10 +30,11 @@ class Dispatcher:
     which is what makes batches.
     """
 
-    def __init__(self, heavy_threads: int) -> None:
+    def __init__(self, heavy_threads: int, *, fair: bool = True) -> None:
         self._ready: deque[InlineWork] = deque()
         self._runs = ThreadPoolExecutor(_MAX_RUN_THREADS, "run")
         self._heavy = HeavyWork(heavy_threads)
+        self._fair = fair
 
     def add_ready(self, work: InlineWork) -> None:
         """Note that a quick graph has rows."""
@@ -58,16 +60,22 @@ class Dispatcher:
         """Run a slow graph's loop on a worker."""
         self._runs.submit(_logged, job)
 
-    def offload(self, job: Callable[[], None], size_bytes: int = 0) -> None:
+    def offload(self, job: Callable[[], None], size_bytes: int = 0, caller: str = "") -> None:
         """Do heavy work on a message of this size (large ones, image files) away from the transport's thread.
 
         Raises:
-            OverloadedError: too much of it waits.
+            OverloadedError: too much of it waits, of all callers or of this one.
         """
-        self._heavy.submit(partial(self._do, job), size_bytes)
+        self._heavy.submit(partial(self._do, job), size_bytes, caller if self._fair else "")
 
-    def close(self) -> None:
-        """Wait for what is running."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Begin nothing more, and wait for what is running, so long at most; whether it has ended."""
+        closing = threading.Thread(target=self._shut_down, name="closing", daemon=True)
+        closing.start()
+        closing.join(seconds)
+        return not closing.is_alive()
+
+    def _shut_down(self) -> None:
         self._heavy.close()
         self._runs.shutdown()
 

@@ -1,6 +1,7 @@
 """How far what callers send lies from what the model was trained on, counted a block of rows at a time."""
 
 from collections import deque
+from math import exp, lgamma, log, log1p
 from threading import Lock
 
 import numpy as np
@@ -9,9 +10,15 @@ from numpy.typing import NDArray
 from bundle.latents import LatentStatistics
 from server.metrics import Metrics
 
-# Answers, or rows of one, that are counted together: a row costs next to nothing, and nobody notices a block.
-_BLOCK = 128
+# Rows that are counted together: one costs next to nothing, nobody notices a block, and numpy starts no threads for it.
+_BLOCK = 256
 _LEVEL = 0.999
+# What is unlike is worth an alarm where it is more than this, which is ten times as much as is normal …
+_ALARM_SHARE = 0.01
+# … or more than only one in so many models gets of what is like.
+_FALSE_ALARMS = 0.001
+# So many make that certain.
+_MANY_ROWS = 10_000
 
 
 class Drift:
@@ -21,8 +28,12 @@ class Drift:
         self._metrics = metrics
         self._labels = (model, version)
         self._statistics = statistics
+        self._error_limit = None if statistics is None else statistics.reconstruction_error_quantile(_LEVEL)
+        self._distance_limit = None if statistics is None else statistics.latent_distance_quantile(_LEVEL)
         self._errors: deque[bytes] = deque()
         self._latents: deque[bytes] = deque()
+        self._waiting_rows = 0
+        """About, where several threads count: nothing is lost, a block may be larger."""
         self._lock = Lock()
 
     def add_errors(self, errors: bytes, rows: int) -> None:
@@ -38,19 +49,20 @@ class Drift:
         """Count what has come in since the last time."""
         # One at a time, so that who asks for the metrics finds everything counted.
         with self._lock:
-            errors = np.frombuffer(_drain(self._errors), np.float32)
-            latents = np.frombuffer(_drain(self._latents), np.float32)
-            statistics = self._statistics
-            if len(errors):
-                limit = None if statistics is None else statistics.reconstruction_error_quantile(_LEVEL)
-                self._count("reconstruction", errors.astype(np.float64), limit)
-            if len(latents) and statistics is not None:
-                distances = statistics.distance(latents.reshape(-1, statistics.latent_size))
-                self._count("latent", distances, statistics.latent_distance_quantile(_LEVEL))
+            self._waiting_rows = 0
+            if self._errors:
+                errors = np.frombuffer(_drain(self._errors), np.float32)
+                self._count("reconstruction", errors.astype(np.float64), self._error_limit)
+            if self._latents and self._statistics is not None:
+                rows = np.frombuffer(_drain(self._latents), np.float32).reshape(-1, self._statistics.latent_size)
+                for first in range(0, len(rows), _BLOCK):
+                    distances = self._statistics.distance(rows[first : first + _BLOCK])
+                    self._count("latent", distances, self._distance_limit)
 
     def _add(self, waiting: deque[bytes], data: bytes, rows: int) -> None:
         waiting.append(data)
-        if len(waiting) >= _BLOCK or rows >= _BLOCK:
+        self._waiting_rows += rows
+        if self._waiting_rows >= _BLOCK:
             self.flush()
 
     def _count(self, signal: str, values: NDArray[np.float64], limit: float | None) -> None:
@@ -65,3 +77,29 @@ class Drift:
 def _drain(waiting: deque[bytes]) -> bytes:
     """Everything that has come in; what comes in meanwhile is left for the next time or taken too."""
     return b"".join([waiting.popleft() for _ in range(len(waiting))])
+
+
+def alarm_share(statistics: LatentStatistics | None) -> float:
+    """The share of rows beyond the 99.9 % quantile from which on they tell of other data.
+
+    A quantile of a few hundred images is nearly the largest of them, and much of what is like them may lie beyond.
+    """
+    if statistics is None or statistics.held_out_rows is None or not 1 <= statistics.held_out_rows < _MANY_ROWS:
+        return _ALARM_SHARE
+    rows = int(statistics.held_out_rows)
+    above = rows - int(_LEVEL * (rows - 1))
+    low, high = _ALARM_SHARE, 1.0
+    if _fewer(above, rows, low) <= _FALSE_ALARMS:
+        return low
+    while high - low > 1e-6:  # noqa: PLR2004 (closer than anybody counts)
+        middle = (low + high) / 2
+        low, high = (middle, high) if _fewer(above, rows, middle) > _FALSE_ALARMS else (low, middle)
+    return high
+
+
+def _fewer(count: int, rows: int, share: float) -> float:
+    """The chance that of so many rows, each of which lies beyond a limit by this chance, fewer than `count` do."""
+    return sum(
+        exp(lgamma(rows + 1) - lgamma(k + 1) - lgamma(rows - k + 1) + k * log(share) + (rows - k) * log1p(-share))
+        for k in range(count)
+    )

@@ -19,6 +19,7 @@ from server.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from server.layouts import Layouts
 from server.observation import CallObserver
 from server.security import Gate, Right
 from server.streams import StreamMethod
@@ -41,6 +42,8 @@ class Method:
     serve: Callable[[Call, Any], None]
     right: Right | None = "inference"
     """What the caller's token must allow; None for methods that tell health."""
+    layouts: Layouts | None = None
+    """What is known of its requests, where they carry rows of a graph as they are."""
 
 
 class Endpoint:
@@ -63,36 +66,53 @@ class Endpoint:
         self.max_message_bytes = max_message_bytes
         self._dispatcher = dispatcher
         self._observer = observer
+        self._finished = observer.finished
         self._gate = gate
         self._model_control = model_control
         self._draining = False
         self._declared = frozenset(declared)
+        # Paths of which nobody asks anything.
+        self._free = frozenset[str]() if gate.closed else frozenset(m.path for m in every if m.right != "admin")
 
-    def open(self, method: str, seconds_left: float | None, metadata: Metadata, replies: Replies, token: Token) -> Call:
-        """Begin a call: from here on it is counted, and it must end."""
-        now = time.monotonic()
+    def open(
+        self,
+        method: str,
+        seconds_left: float | None,
+        metadata: Metadata,
+        peer: str,
+        replies: Replies,
+        token: Token,
+        now: float | None = None,
+    ) -> Call:
+        """Begin a call of a `peer`, scheme:host:port: from here on it is counted, and it must end."""
+        if now is None:
+            now = time.monotonic()
         deadline = FOREVER if seconds_left is None else now + seconds_left
-        call = Call(method, now, deadline, metadata, replies, token, self._observer.finished)
+        call = Call(method, now, deadline, metadata, replies, token, self._finished)
+        call.peer = peer
+        if self._gate.closed:
+            call.bearer = self._gate.bearer(metadata)
         self._observer.started(call)
         return call
 
     def refusal(self, path: str, metadata: Metadata) -> ServingError | None:
         """Why a call cannot be served whatever its request says; None when it can."""
+        if path in self._free:
+            return None
         method = self.methods.get(path) or self.streams.get(path)
         if method is None:
             return UnimplementedError(f"This server has no method {path}.")
         if method.right is None:
             return None
-        if self._draining:
-            return UnavailableError(_STOPPING)
-        refusal = self.unauthorised(method.right, metadata)
-        if refusal is not None:
-            return refusal
-        if method.right == "admin" and not self._model_control:
+        return UnavailableError(_STOPPING) if self._draining else self._forbidden(method.right, metadata)
+
+    def _forbidden(self, right: Right, metadata: Metadata) -> ServingError | None:
+        refusal = self.unauthorised(right, metadata)
+        if refusal is None and right == "admin" and not self._model_control:
             return PermissionDeniedError(
                 "Models are not loaded and unloaded on request here: the server needs --admin-port or --model-control."
             )
-        return None
+        return refusal
 
     def unauthorised(self, right: Right, metadata: Metadata) -> ServingError | None:
         """Why a caller may not do something; None when it may."""
@@ -104,10 +124,11 @@ class Endpoint:
 
     def accept(self, call: Call, method: Method, payload: bytes) -> None:
         """Serve a call that `refusal` has let in; whoever calls this calls `run_ready` soon after."""
-        if len(payload) > self.max_message_bytes:
-            call.fail(TooLargeError(len(payload), self.max_message_bytes))
-        elif len(payload) > _HEAVY_BYTES:
-            self._offload(call, partial(self._serve, call, method, payload), len(payload))
+        size = len(payload)
+        if size > self.max_message_bytes:
+            call.fail(TooLargeError(size, self.max_message_bytes))
+        elif size > _HEAVY_BYTES:
+            self._offload(call, partial(self._serve, call, method, payload), size)
         else:
             self._serve(call, method, payload)
 
@@ -129,22 +150,27 @@ class Endpoint:
 
     def drain(self) -> None:
         """Refuse calls from now on."""
+        self._free = frozenset[str]()
         self._draining = True
 
     def _offload(self, call: Call, job: Callable[[], None], size_bytes: int) -> None:
         try:
-            self._dispatcher.offload(job, size_bytes)
+            self._dispatcher.offload(job, size_bytes, call.caller)
         except OverloadedError as error:
             call.fail(error)
 
     def _serve(self, call: Call, method: Method, payload: bytes) -> None:
+        layouts = method.layouts
         try:
-            request = method.parse(payload)
+            if layouts is not None:
+                if layouts.run(call, payload):
+                    return
+                call.learn = partial(layouts.learn, payload)
+            method.serve(call, method.parse(payload))
+            # It holds the message, which nobody needs any more.
+            call.learn = None
         except DecodeError as error:
             call.fail(InvalidArgumentError("request", f"wanted the message of {method.name}: {error}"))
-            return
-        try:
-            method.serve(call, request)
         except Exception as error:  # noqa: BLE001 (it becomes the call's status)
             call.fail(error)
 

@@ -12,19 +12,21 @@ from prometheus_client.registry import Collector
 Nvml: TypeAlias = Any
 
 
-def watch_gpus(registry: CollectorRegistry) -> None:
-    """Add the gauges of every GPU, if there is one."""
+def watch_gpus(registry: CollectorRegistry) -> int:
+    """Add the gauges of every GPU, if there is one; how many there are."""
     try:
         nvml: Nvml = importlib.import_module("pynvml")
     except ImportError:
-        return
+        return 0
     try:
         nvml.nvmlInit()
     except nvml.NVMLError:
         # The library is installed, the driver is not.
-        return
-    if nvml.nvmlDeviceGetCount():
+        return 0
+    count = int(nvml.nvmlDeviceGetCount())
+    if count:
         registry.register(GpuCollector(nvml))
+    return count
 
 
 class GpuCollector(Collector):

@@ -1,12 +1,12 @@
 """Images on the wire to rows of a graph and back: tensors, and PNG, JPEG or WebP files."""
 
 import io
-import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from autoencoder.v1 import autoencoder_pb2, model_pb2
+from autoencoder.v1 import autoencoder_pb2
 from autoencoder.v1.autoencoder_pb2 import EncodedImages, Images, Tensor
 from numpy.typing import NDArray
 
@@ -14,6 +14,7 @@ from server import tensor
 from server.config import LimitsConfig
 from server.errors import InvalidArgumentError, ServingError
 from server.row_queue import Buffer
+from server.tensor import Convert
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -56,11 +57,13 @@ class PixelBudget:
 
 def rows_of_tensor(
     message: Tensor, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int
-) -> tuple[Buffer, int]:
-    """Rows for a graph that takes (N, H, W, C) of uint8, or of float32 in 0 … 1: a buffer and N.
+) -> tuple[Convert | None, int]:
+    """How the data of a Tensor become rows for a graph that takes (N, H, W, C) of uint8, or of float32 in 0 … 1, and N.
+
+    None: as they are. Else by a call, which raises InvalidArgumentError where values are out of range.
 
     Raises:
-        InvalidArgumentError: another shape, size or type, N = 0 or too large, values out of range.
+        InvalidArgumentError: another shape, size or type, N = 0 or too large.
     """
     came = tuple(message.shape)
     if came[1:] != shape and not (shape[2] == 1 and came[1:] == shape[:2]):
@@ -68,17 +71,16 @@ def rows_of_tensor(
     rows = came[0]
     if not 0 < rows <= limit_rows:
         raise _wrong_count(field, rows, limit_rows)
-    if message.data_type == model_pb2.DATA_TYPE_UINT8 and dtype == np.uint8:
-        data = message.data
-        if len(data) == rows * math.prod(shape):
-            return data, rows
-    return _convert(tensor.read(message, f"{field}.tensor"), f"{field}.tensor", dtype).data, rows
+    kind = tensor.check_data(message, f"{field}.tensor")
+    if kind == dtype == np.uint8:
+        return None, rows
+    return partial(_converted, kind, f"{field}.tensor", dtype), rows
 
 
 def rows_of_files(
     message: EncodedImages, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int, pixels: PixelBudget
 ) -> tuple[Buffer, int]:
-    """As `rows_of_tensor`, from files of one image each, converted to the model's channels.
+    """Rows for a graph, from files of one image each, converted to the model's channels: a buffer and N.
 
     Raises:
         InvalidArgumentError: no file or too many, not an image, too large, or another size without `resize`.
@@ -122,6 +124,10 @@ def check_unit_range(images: NDArray[Any], field: str) -> None:
 def to_bytes(images: NDArray[Any]) -> NDArray[np.uint8]:
     """0 … 1 to the nearest of 0 … 255."""
     return np.rint(np.clip(images, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
+
+
+def _converted(kind: np.dtype[Any], field: str, dtype: np.dtype[Any], data: bytes) -> Buffer:
+    return _convert(np.frombuffer(data, kind), field, dtype).data
 
 
 def _convert(images: NDArray[Any], field: str, dtype: np.dtype[Any]) -> NDArray[Any]:

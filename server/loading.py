@@ -12,23 +12,25 @@ from autoencoder.v1.model_pb2 import Model, Signature
 from numpy.typing import NDArray
 
 from bundle import layout
+from bundle.compatibility import check_golden, check_model, check_statistics
 from bundle.errors import BundleError
 from bundle.golden import Golden
+from bundle.graph import check_graph
 from bundle.latents import LatentStatistics
 from server.batcher import Batcher
+from server.bounded import OverdueError, UnwantedError, bounded
 from server.bundle_signature import SignatureCheck
 from server.call import Call
-from server.compatibility import check_model, check_statistics
 from server.config import Config
 from server.dispatcher import Dispatcher
-from server.drift import Drift
-from server.graph_check import check_graph
+from server.drift import Drift, alarm_share
 from server.metrics import Metrics, RunSeries
 from server.models import ServedModel
 from server.plan import choose, cores
 from server.row_queue import Backlog
+from server.runs import Doctor
 from server.self_test import Parts, check_invariance, replay, replay_sample
-from server.session import CPU, DEFAULT_BUCKETS, DeviceError, Provider, Session
+from server.session import CPU, DEFAULT_BUCKETS, DeviceError, Interrupt, Provider, Session
 from server.tracing import Graph, Tracer
 
 _LOGGER = logging.getLogger(__name__)
@@ -39,7 +41,27 @@ _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
 class LoadStoppedError(Exception):
-    """The server is closing."""
+    """The server is closing, or the version is not wanted any more."""
+
+
+class _Progress:
+    """How far a load has come, and whether it is still wanted."""
+
+    def __init__(self, stopping: Callable[[], bool]) -> None:
+        self.interrupt = Interrupt()
+        self.result = "invalid"
+        """What it has come to if it ends now."""
+        self._stopping = stopping
+        self._abandoned = False
+
+    def stopping(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._abandoned or self._stopping()
+
+    def abandon(self) -> None:
+        """End it at its next step, and the graph that runs."""
+        self._abandoned = True
+        self.interrupt.set()
 
 
 class Loader:
@@ -66,77 +88,92 @@ class Loader:
         repository: Path,
         name: str,
         version: int,
-        failed: Callable[[BaseException], None],
+        failed: Doctor,
         stopping: Callable[[], bool],
     ) -> ServedModel:
-        """Load, check and warm up one version; `failed` is told when one of its sessions stops working.
+        """Load, check and warm up one version; `failed` is told when a run of one of its sessions has failed.
 
         Raises:
             LoadStoppedError: `stopping` has become true.
-            BundleError: it is not what it claims to be, or does not give its golden outputs.
+            BundleError: it is not what it claims to be, does not give its golden outputs, or takes too long.
             DeviceError: the provider cannot be had.
         """
         started = time.monotonic()
-        result = "invalid"
+        progress = _Progress(stopping)
+        folder = layout.version_folder(repository, name, version)
+        limit_seconds = self._config.load_timeout_seconds
+        result = None
         try:
-            parts = self._read(layout.version_folder(repository, name, version), name, version, stopping)
-            result = "self_test_failed"
-            self._self_test(parts, stopping)
-            result = "warm_up_failed"
-            served = self._serve(parts, failed, stopping)
-            result = "ok"
-        except LoadStoppedError:
+            load = partial(self._load, folder, name, version, failed, progress)
+            return bounded(load, limit_seconds, "load", stopping)
+        except (LoadStoppedError, UnwantedError) as error:
             result = "stopped"
-            raise
+            progress.abandon()
+            raise LoadStoppedError from error
         except DeviceError:
             result = "device_failed"
             raise
+        except OverdueError as error:
+            result = "timed_out"
+            progress.abandon()
+            raise BundleError(f"its load has taken longer than {limit_seconds:g} s") from error
         finally:
-            self._metrics.models.loads.labels(name, result).inc()
+            self._metrics.models.loads.labels(name, result or progress.result).inc()
             self._metrics.models.load_seconds.labels(name).observe(time.monotonic() - started)
+
+    def _load(self, folder: Path, name: str, version: int, failed: Doctor, progress: _Progress) -> ServedModel:
+        parts = self._read(folder, name, version, progress)
+        progress.result = "self_test_failed"
+        self._self_test(parts, progress.stopping)
+        progress.result = "warm_up_failed"
+        served = self._serve(parts, failed, progress)
+        progress.result = "ok"
         return served
 
-    def _read(self, folder: Path, name: str, version: int, stopping: Callable[[], bool]) -> Parts:
+    def _read(self, folder: Path, name: str, version: int, progress: _Progress) -> Parts:
         model = layout.read_model(folder)
         if (model.name, model.version) != (name, str(version)):
             raise BundleError(f"{folder}: wanted model {name} version {version}, got {model.name} {model.version}")
         self._signatures.check(folder, model)
         check_model(model)
         files = layout.read_files(folder, model)
-        opsets = [check_graph(signature.file, files[signature.file]) for signature in model.signatures]
         statistics = None
         if layout.LATENTS_FILE in files:
             statistics = LatentStatistics.from_bytes(files[layout.LATENTS_FILE])
         check_statistics(model, statistics)
+        opsets = [check_graph(files[s.file], s, imported=model.imported).opset for s in model.signatures]
         sessions = {
-            signature.name: Session.open(signature, files[signature.file], self._provider, self._config)
-            for signature in _unless(stopping, model)
+            signature.name: Session.open(
+                signature, files[signature.file], self._provider, self._config, progress.interrupt
+            )
+            for signature in _unless(progress.stopping, model)
         }
         return Parts(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, sessions, max(opsets))
 
-    def _self_test(self, parts: Parts, stopping: Callable[[], bool]) -> None:
+    def _self_test(self, parts: Parts, stopping: Callable[[], bool], *, note: bool = True) -> None:
+        check_golden(parts.model, parts.golden)
         for signature in _unless(stopping, parts.model):
             error = replay(signature, parts.sessions[signature.name], parts.golden)
-            labels = (parts.model.name, parts.model.version, signature.name)
-            self._metrics.models.self_test.labels(*labels).set(error)
+            if note:
+                labels = (parts.model.name, parts.model.version, signature.name)
+                self._metrics.models.self_test.labels(*labels).set(error)
             if signature.batch_invariant and self._provider == CPU:
                 check_invariance(signature, parts.sessions[signature.name], parts.golden)
         if parts.golden.sample_case is not None:
             replay_sample(parts, parts.golden.sample_case)
 
-    def _serve(
-        self, parts: Parts, failed: Callable[[BaseException], None], stopping: Callable[[], bool]
-    ) -> ServedModel:
+    def _serve(self, parts: Parts, failed: Doctor, progress: _Progress) -> ServedModel:
         model, statistics = parts.model, parts.statistics
-        backlog = Backlog(self._config.max_queue_rows)
+        backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
-        for signature in _unless(stopping, model):
+        for signature in _unless(progress.stopping, model):
             session = parts.sessions[signature.name]
             plan = choose(_warm_up(session, _buckets(signature)), self._config, cores() if self._provider == CPU else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
             batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, failed, traced)
             _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, plan)
+        test = partial(self._self_test, parts, progress.stopping, note=False)
         return ServedModel(
             model=model,
             batchers=batchers,
@@ -145,6 +182,8 @@ class Loader:
             drift=Drift(self._metrics, model.name, model.version, statistics),
             provider=self._provider,
             opset=parts.opset,
+            interrupt=progress.interrupt,
+            self_test=partial(bounded, test, self._config.load_timeout_seconds, "self-test"),
         )
 
     def _traced(self, model: Model, signature: str) -> Callable[[Iterable[Call], float, float], None] | None:
@@ -169,6 +208,7 @@ def announce(metrics: Metrics, served: ServedModel) -> None:
     metrics.models.ready.labels(name, version).set(1)
     for signature, batcher in served.batchers.items():
         metrics.watch((name, version, signature), lambda queue=batcher.queue: queue.rows)
+    metrics.models.alarm_share.labels(name, version).set(alarm_share(served.statistics))
     if served.statistics is not None and len(served.statistics.quantile_levels):
         for level in _QUANTILES:
             value = served.statistics.reconstruction_error_quantile(level)

@@ -3,20 +3,67 @@
 import json
 import logging
 import sys
+import time
+from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 LogFormat: TypeAlias = Literal["text", "json"]
+# A flood of requests must not become a flood of lines.
+_LINES_PER_SECOND = 100
 
 
 def start_log(level: str, form: LogFormat) -> None:
     """Send the server's log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.addFilter(FloodFilter())
     root = logging.getLogger("server")
     root.handlers = [handler]
     root.propagate = False
     root.setLevel(level.upper())
+
+
+class LineLimit:
+    """So many lines a second; a few too many or too few under a race do no harm."""
+
+    def __init__(self) -> None:
+        self._second: int = 0
+        self._lines = 0
+        self._left_out = 0
+
+    def allows(self) -> bool:
+        """Whether a line may be written now."""
+        self._lines += 1
+        allowed = self._lines <= _LINES_PER_SECOND
+        self._left_out += not allowed
+        return allowed
+
+    def left_out(self) -> int:
+        """Begin a second when one has passed; the lines left out in those before it."""
+        second = int(time.monotonic())
+        if second == self._second:
+            return 0
+        left_out = self._left_out
+        self._second, self._lines, self._left_out = second, 0, 0
+        return left_out
+
+
+class FloodFilter(logging.Filter):
+    """Lets so many lines of a kind pass a second, and tells in the next one how many were left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limits: defaultdict[object, LineLimit] = defaultdict(LineLimit)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is written; who asks for debug wants them all."""
+        if record.levelno <= logging.DEBUG:
+            return True
+        limit = self._limits[record.msg]
+        if left_out := limit.left_out():
+            record.msg = f"{record.msg} ({left_out} such lines were left out)"
+        return limit.allows()
 
 
 class TextFormatter(logging.Formatter):

@@ -22,7 +22,6 @@ from prometheus_client import Histogram as ClientHistogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from server.gpu import watch_gpus
 from server.run_record import RunRecord
 
 # The time at which each series began is of no use here and doubles the page; the library has no setting per registry.
@@ -53,10 +52,17 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observe_each(self, values: Sequence[float]) -> None:
+        """Count a few values."""
+        bounds, counts = self.bounds, self.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.total += sum(values)
+
     def observe_all(self, values: NDArray[Any]) -> None:
         """Count (N,) values."""
         found = np.bincount(np.searchsorted(self.bounds, values), minlength=len(self.counts))
-        self.counts = [old + int(new) for old, new in zip(self.counts, found, strict=True)]
+        self.counts = [old + new for old, new in zip(self.counts, found.tolist(), strict=True)]
         self.total += float(values.sum())
 
     def cumulative(self) -> list[tuple[str, float]]:
@@ -99,8 +105,7 @@ class RunSeries:
             self._batch.observe(rows)
             self._metrics.rows[self._rows_key] += rows
             self._record.ran(rows, run_seconds, queue_seconds)
-            for wait in queue_seconds:
-                self._queue.observe(wait)
+            self._queue.observe_each(queue_seconds)
 
     def dropped(self, reason: str, rows: int) -> None:
         """Count rows that will never run."""
@@ -147,19 +152,13 @@ class Metrics(Collector):
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        watch_gpus(self.registry)
 
-    def started(self, method: str) -> None:
-        """Count a request that has come in."""
+    def finished(self, method: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
+        """Count requests that have ended together after `seconds` each, whatever happened to them."""
         with self.lock:
-            self.in_flight[method] += 1
-
-    def finished(self, method: str, model: str, version: str, code: str, seconds: float) -> None:
-        """Count a request that has ended, whatever happened to it."""
-        with self.lock:
-            self.in_flight[method] -= 1
-            self.requests[method, model, version, code] += 1
-            self.request_seconds.series[method, model].observe(seconds)
+            self.in_flight[method] -= len(seconds)
+            self.requests[method, model, version, code] += len(seconds)
+            self.request_seconds.series[method, model].observe_each(seconds)
 
     def requests_in_flight(self) -> int:
         """Requests that have come in and not ended."""
@@ -250,6 +249,15 @@ class ModelMetrics:
             (*version, "quantile"),
             registry=registry,
         )
+        self.alarm_share = Gauge(
+            "autoencoder_out_of_distribution_alarm_ratio",
+            "Share of rows out of distribution from which on they tell of other data.",
+            version,
+            registry=registry,
+        )
+        self.gpu_expected = Gauge(
+            "autoencoder_gpu_expected", "1 where models should run on a GPU, whether they do or not.", registry=registry
+        )
         self.build = Gauge(
             "autoencoder_build_info",
             "Versions of the parts.",
@@ -260,5 +268,5 @@ class ModelMetrics:
     def forget(self, model: str, version: str) -> None:
         """Remove the gauges of a version."""
         labels = {"model": model, "version": version}
-        for gauge in (self.info, self.ready, self.self_test, self.error_quantile):
+        for gauge in (self.info, self.ready, self.self_test, self.error_quantile, self.alarm_share):
             gauge.remove_by_labels(labels)

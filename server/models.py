@@ -1,6 +1,6 @@
 """What is loaded: models that serve, and the table that finds one by name and version or label."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -12,6 +12,7 @@ from bundle.latents import LatentStatistics
 from server.batcher import Batcher
 from server.drift import Drift
 from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError, WrongMethodError
+from server.session import Interrupt
 
 # Why a version does not serve yet, in `Snapshot.unready`.
 LOADING = "it is being loaded"
@@ -28,6 +29,10 @@ class ServedModel:
     drift: Drift
     provider: str
     opset: int
+    interrupt: Interrupt
+    """Of all its graphs."""
+    self_test: Callable[[], None]
+    """Raises where the graphs no longer give their golden outputs."""
     name: str = field(init=False)
     version: str = field(init=False)
     image_shape: tuple[int, int, int] = field(init=False)
@@ -45,6 +50,31 @@ class ServedModel:
         object.__setattr__(self, "methods", frozenset(model.methods))
         encoders = [signature for signature in model.signatures if signature.name == "encode"]
         object.__setattr__(self, "has_posterior", any(len(encoder.outputs) > 1 for encoder in encoders))
+
+    @property
+    def given_up(self) -> bool:
+        """Whether a run has not ended in time, after which it serves nothing more."""
+        return any(batcher.given_up for batcher in self.batchers.values())
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a run that does not end holds the thread of the transport, so that nothing is answered at all."""
+        return any(each.given_up and each.busy and each.plan.inline for each in self.batchers.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether a graph runs now."""
+        return any(batcher.busy for batcher in self.batchers.values())
+
+    def tick(self) -> int:
+        """Count one look at the runs under way; how often the longest has been seen."""
+        return max(batcher.tick() for batcher in self.batchers.values())
+
+    def give_up(self, error: ServingError, reason: str) -> None:
+        """End all calls that have rows in a graph, refuse others, and interrupt what runs."""
+        for batcher in self.batchers.values():
+            batcher.give_up(error, reason)
+        self.interrupt.set()
 
     def check(self, method: str) -> None:
         """Refuse a method that the model lacks.
@@ -68,6 +98,21 @@ class Snapshot:
     unready: Mapping[tuple[str, int], str]
     """Versions that are known and do not serve, with the reason."""
 
+    def usable(self) -> "Snapshot":
+        """The same without versions that have been given up."""
+        if not any(served.given_up for versions in self.models.values() for served in versions.values()):
+            return self
+        left = {
+            name: {number: served for number, served in versions.items() if not served.given_up}
+            for name, versions in self.models.items()
+        }
+        models = {name: versions for name, versions in left.items() if versions}
+        labels = {
+            name: {label: number for label, number in found.items() if number in models.get(name, {})}
+            for name, found in self.labels.items()
+        }
+        return Snapshot(models, labels, self.unready)
+
 
 class ModelTable:
     """Finds the model for a request; switches versions without a gap."""
@@ -77,6 +122,12 @@ class ModelTable:
         self._snapshot = Snapshot({}, {}, {})
         self._routes: dict[tuple[str, str], ServedModel] = {}
         self._scanned = False
+        self._withdrawn: list[ServedModel] = []
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a run that does not end keeps the transport from answering."""
+        return any(served.blocks for served in self._withdrawn)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -91,12 +142,26 @@ class ModelTable:
     def replace(self, snapshot: Snapshot) -> None:
         """Switch to another set of versions; requests under way keep theirs."""
         with self._lock:
-            self._snapshot = snapshot
-            self._routes = _routes(snapshot)
+            self._snapshot = snapshot.usable()
+            self._routes = _routes(self._snapshot)
+
+    def withdraw(self, served: ServedModel, why: str) -> None:
+        """Serve a version no more, from any thread and at once."""
+        with self._lock:
+            self._withdrawn = [served, *(each for each in self._withdrawn if each.busy)]
+            snapshot = self._snapshot
+            if served in snapshot.models.get(served.name, {}).values():
+                unready = {**snapshot.unready, (served.name, int(served.version)): why}
+                self._snapshot = Snapshot(snapshot.models, snapshot.labels, unready).usable()
+                self._routes = _routes(self._snapshot)
 
     def note_scanned(self) -> None:
         """Note that the first scan has ended."""
         self._scanned = True
+
+    def find(self, name: str, version: str) -> ServedModel | None:
+        """As `get`; None where that raises."""
+        return self._routes.get((name, version))
 
     def get(self, name: str, version: str) -> ServedModel:
         """Model for a request's `model_name` and `model_version`, either of which may be empty.

@@ -1,11 +1,20 @@
 """What is noted of a call, in one place: metrics, a log line, a trace."""
 
 import time
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from server.call import Call
 from server.metrics import Metrics
 from server.request_log import RequestLog
 from server.tracing import Tracer
+
+if TYPE_CHECKING:
+    from server.models import ServedModel
+
+_METHOD_AND_MODEL: "Callable[[Call], tuple[str, ServedModel | None]]" = attrgetter("method", "served")
 
 
 class CallObserver:
@@ -18,18 +27,26 @@ class CallObserver:
 
     def started(self, call: Call) -> None:
         """Note a call that has come in."""
-        self._metrics.started(call.method)
+        metrics = self._metrics
+        with metrics.lock:
+            metrics.in_flight[call.method] += 1
         if self._tracer is not None:
             call.trace = self._tracer.begin(call, call.metadata)
 
-    def finished(self, call: Call, code: str) -> None:
-        """Note a call that has ended, whatever happened to it."""
-        call.seconds = seconds = time.monotonic() - call.arrival
-        served = call.served
-        if served is None:
-            self._metrics.finished(call.method, "", "", code, seconds)
-        else:
-            self._metrics.finished(call.method, served.name, served.version, code, seconds)
-        self._log.finished(call, code, seconds)
-        if call.trace is not None:
-            call.trace.finish(call, code)
+    def finished(self, calls: Sequence[Call], code: str) -> None:
+        """Note calls that have ended together, whatever happened to them."""
+        now = time.monotonic()
+        for (method, served), alike in groupby(calls, _METHOD_AND_MODEL):
+            seconds: list[float] = []
+            for call in alike:
+                call.seconds = now - call.arrival
+                seconds.append(call.seconds)
+            name, version = ("", "") if served is None else (served.name, served.version)
+            self._metrics.finished(method, name, version, code, seconds)
+        if self._log.wants(code):
+            for call in calls:
+                self._log.finished(call, code)
+        if self._tracer is not None:
+            for call in calls:
+                if call.trace is not None:
+                    call.trace.finish(call, code)

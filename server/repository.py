@@ -2,27 +2,25 @@
 
 import gc
 import logging
-import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from pathlib import Path
 
 from bundle import layout
 from bundle.errors import BundleError
-from server.errors import UnavailableError
-from server.labels import read_labels
+from server.jobs import Jobs
+from server.labels import LabelReader
 from server.loading import Loader, announce
+from server.loads import Loads, Token
 from server.memory import hand_back
 from server.metrics import Metrics
 from server.models import LOADING, ModelTable, ServedModel, Snapshot
 from server.refusals import Fingerprint, Key, Refusals, fingerprint_of, is_transient
 from server.session import DeviceError
+from server.suspects import Suspects
 
 _LOGGER = logging.getLogger(__name__)
-# A load under way ends at its next step, which may be a long one: the thread is a daemon and need not be awaited.
-_CLOSE_SECONDS = 1.0
 
 
 class ModelRepository:
@@ -52,24 +50,25 @@ class ModelRepository:
         self._labels: dict[str, dict[str, int]] = {}
         self._unready: dict[Key, str] = {}
         self._refusals = Refusals()
+        self._label_files = LabelReader()
         # Which load of a version is the one that serves.
         self._tokens: dict[Key, object] = {}
+        # Versions that were withdrawn because a run does not end.
+        self._hung: dict[Key, ServedModel] = {}
         self._withheld: set[str] = set()
         self._lost = False
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._scanned = threading.Event()
-        self._closed: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, name="repository", daemon=True)
+        self._jobs = Jobs("repository", self._look_on, self._look, self._pause_seconds, self._guarded)
+        self._loads = Loads(self._jobs, self._look_on)
+        self._suspects = Suspects(self._jobs, self._find, self._condemn)
 
     def start(self) -> None:
         """Begin the first scan."""
-        self._thread.start()
+        self._jobs.start()
 
     def close(self) -> None:
         """Load nothing more."""
-        self._closed.set_result(None)
-        self._jobs.put(None)
-        self._thread.join(_CLOSE_SECONDS)
+        self._jobs.close()
 
     def wait_scanned(self, seconds: float) -> bool:
         """Wait for the first scan to end; whether it has."""
@@ -90,7 +89,10 @@ class ModelRepository:
 
     def load(self, name: str) -> str | None:
         """Load a model, refused versions included; nothing when it serves, else why not."""
-        self._await(partial(self._release, name))
+        self._jobs.wait_for(partial(self._release, name))
+        while loads := self._loads.under_way(name):
+            self._jobs.await_end(loads[0])
+            self._jobs.wait_for(self._reconcile)
         snapshot = self._table.snapshot
         if name in snapshot.models:
             return None
@@ -99,24 +101,13 @@ class ModelRepository:
 
     def unload(self, name: str) -> None:
         """Serve a model no more until it is loaded again; requests under way are answered."""
-        self._await(partial(self._withhold, name))
+        self._jobs.wait_for(partial(self._withhold, name))
 
-    def _await(self, job: Callable[[], None]) -> None:
-        done: Future[None] = Future()
-
-        def run() -> None:
-            try:
-                job()
-            finally:
-                done.set_result(None)
-
-        self._jobs.put(run)
-        wait((done, self._closed), return_when=FIRST_COMPLETED)
-        if not done.done():
-            raise UnavailableError("The server is stopping: it loads and unloads nothing more.")
-
-    def _run(self) -> None:
+    def _look_on(self) -> None:
+        """Look for the first time, or when a load has ended that took long."""
         self._guarded(self._reconcile)
+        if self._table.scanned or self._loads.under_way():
+            return
         # What has been made until now lives for ever: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -124,18 +115,10 @@ class ModelRepository:
         self._table.note_scanned()
         self._changed()
         self._scanned.set()
-        while True:
-            try:
-                job = self._jobs.get(timeout=self._pause_seconds())
-            except queue.Empty:
-                job = self._reconcile
-            if job is None:
-                return
-            self._guarded(job)
 
     def _pause_seconds(self) -> float | None:
         """How long to wait for a job before looking again."""
-        pauses = (self._poll_seconds or None, self._refusals.seconds_to_next())
+        pauses = (self._poll_seconds or None, self._refusals.seconds_to_next(), 1.0 if self._hung else None)
         return min((pause for pause in pauses if pause is not None), default=None)
 
     def _guarded(self, job: Callable[[], None]) -> None:
@@ -144,6 +127,12 @@ class ModelRepository:
         except Exception:
             # A disk that comes and goes must not end the thread; what serves goes on serving.
             _LOGGER.exception("looking through %s failed", self._folder)
+
+    def _look(self) -> None:
+        self._reconcile()
+        # What a flood has taken goes back when nobody waits for the milliseconds that this may take.
+        if not self._metrics.requests_in_flight():
+            hand_back()
 
     def _look_again(self) -> None:
         self._refusals.clear()
@@ -166,9 +155,10 @@ class ModelRepository:
         self._lost = lost
         if lost:
             return
+        self._hung = {key: served for key, served in self._hung.items() if served.busy}
         names = set(layout.model_names(self._folder)) - self._withheld
         for name in sorted(names | set(self._models) | {name for name, _ in self._unready}):
-            if self._closed.done():
+            if self._jobs.closed:
                 return
             # One model's trouble must not keep the others from being looked at.
             self._guarded(partial(self._reconcile_model, name, on_disk=name in names))
@@ -176,22 +166,33 @@ class ModelRepository:
     def _reconcile_model(self, name: str, *, on_disk: bool) -> None:
         available = layout.versions(self._folder, name) if on_disk else []
         loaded = self._models.get(name, {})
-        chosen: dict[int, ServedModel] = {}
         self._forget_reasons(name, available)
+        chosen, wanted = self._choose(name, available, loaded)
+        self._refusals.keep(name, wanted)
+        self._loads.keep(name, wanted)
+        labels = self._label_files.read(self._folder / name, chosen, self._labels.get(name, {}))
+        if chosen != loaded or labels != self._labels.get(name, {}):
+            self._switch(name, chosen, labels)
+        else:
+            self._publish()
+
+    def _choose(
+        self, name: str, available: list[int], loaded: dict[int, ServedModel]
+    ) -> tuple[dict[int, ServedModel], set[int]]:
+        """Versions that serve from now on, and those of which it matters whether they can."""
+        chosen: dict[int, ServedModel] = {}
         wanted: set[int] = set()
         for version in self._candidates(available):
             wanted.add(version)
             served = loaded.get(version) or self._try(name, version)
             if served is not None:
                 chosen[version] = served
-                if self._policy == "latest":
-                    break
-        self._refusals.keep(name, wanted)
-        labels = read_labels(self._folder / name, chosen, self._labels.get(name, {}))
-        if chosen != loaded or labels != self._labels.get(name, {}):
-            self._switch(name, chosen, labels)
-        else:
-            self._publish()
+            elif self._policy == "latest" and (name, version) in self._loads:
+                # Until it is known what becomes of it, the older one serves.
+                return {number: served for number, served in loaded.items() if number in available}, set(available)
+            if chosen and self._policy == "latest":
+                break
+        return chosen, wanted
 
     def _candidates(self, available: list[int]) -> list[int]:
         """Versions to serve, the newest first."""
@@ -209,26 +210,30 @@ class ModelRepository:
         """Load a version, unless it has been refused as it is."""
         key = (name, version)
         fingerprint = fingerprint_of(layout.version_folder(self._folder, name, version))
-        if self._closed.done() or self._refusals.stands(key, fingerprint):
+        if self._jobs.closed or key in self._hung or self._refusals.stands(key, fingerprint):
             return None
         self._unready.setdefault(key, LOADING)
         self._publish()
-        token = object()
+        load = self._loads.take(key, fingerprint, partial(self._load, key))
+        if load is None:
+            return None
         try:
-            served = self._loader.load(
-                self._folder, name, version, partial(self._report, key, token), self._closed.done
-            )
+            served = load.outcome.result()
         except Exception as error:  # noqa: BLE001 (checks run what strangers have written)
-            self._refuse(key, fingerprint, error)
+            self._refuse(key, load.fingerprint, error)
             return None
         self._refusals.drop(key)
         self._unready.pop(key, None)
-        self._tokens[key] = token
+        self._tokens[key] = load.token
         return served
+
+    def _load(self, key: Key, token: Token) -> ServedModel:
+        report = partial(self._suspects.report, key, token)
+        return self._loader.load(self._folder, *key, report, lambda: self._jobs.closed or not token.wanted)
 
     def _refuse(self, key: Key, fingerprint: Fingerprint, error: Exception) -> None:
         """Note and tell why a version does not serve."""
-        if self._closed.done():
+        if self._jobs.closed:
             return
         name, version = key
         later = ", and tried again soon" if is_transient(error) else ""
@@ -266,19 +271,29 @@ class ModelRepository:
         self._table.replace(Snapshot(models, {name: dict(v) for name, v in self._labels.items()}, dict(self._unready)))
         self._changed()
 
-    def _report(self, key: Key, token: object, error: BaseException) -> None:
-        """A session has failed: from any thread."""
-        self._jobs.put(partial(self._recreate, key, token, error))
+    def hung(self, served: ServedModel, why: str) -> None:
+        """Serve a version no more in which a run does not end, from any thread; it is made anew when the run has."""
+        self._table.withdraw(served, why)
+        self._changed()
+        self._jobs.put(partial(self._replace_hung, served, why))
 
-    def _recreate(self, key: Key, token: object, error: BaseException) -> None:
-        """Take a version whose session has failed out of service, load it anew and test it again."""
+    def _replace_hung(self, served: ServedModel, why: str) -> None:
+        key = (served.name, int(served.version))
+        if self._models.get(served.name, {}).get(key[1]) is served:
+            self._hung[key] = served
+            self._withdraw(key, why)
+
+    def _find(self, key: Key, token: object) -> ServedModel | None:
+        """A version that serves, if it comes from that load."""
+        return self._models.get(key[0], {}).get(key[1]) if self._tokens.get(key) is token else None
+
+    def _condemn(self, key: Key) -> None:
+        self._withdraw(key, "its session has failed and is being made anew")
+
+    def _withdraw(self, key: Key, why: str) -> None:
+        """Serve a version no more, and look whether it can be made anew."""
         name, version = key
-        loaded = self._models.get(name, {})
-        # Every request of a dead session reports it, and some do when another one has taken its place.
-        if version not in loaded or self._tokens.get(key) is not token:
-            return
-        _LOGGER.error("%s version %d is made anew, because a run has failed: %s", name, version, error)
-        self._unready[key] = "its session has failed and is being made anew"
-        rest = {number: served for number, served in loaded.items() if number != version}
+        self._unready[key] = why
+        rest = {number: served for number, served in self._models[name].items() if number != version}
         self._switch(name, rest, {label: number for label, number in self._labels[name].items() if number != version})
         self._reconcile()

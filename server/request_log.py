@@ -1,45 +1,43 @@
 """One log line a request: failures at info, answers at debug; never what the images hold."""
 
 import logging
-import time
 
 from server.call import Call
+from server.log import LineLimit
 
 _LOGGER = logging.getLogger(__name__)
-# A flood of refusals must not become a flood of lines.
-_LINES_PER_SECOND = 100
 
 
 class RequestLog:
-    """Writes the lines of one server; a few too many or too few under a race do no harm."""
+    """Writes the lines of one server."""
 
     def __init__(self) -> None:
-        self._second = 0
-        self._lines = 0
-        self._left_out = 0
+        self._limit = LineLimit()
 
-    def finished(self, call: Call, code: str, seconds: float) -> None:
+    def wants(self, code: str) -> bool:
+        """Whether calls that ended with this code are logged."""
+        return _LOGGER.isEnabledFor(_level(code))
+
+    def finished(self, call: Call, code: str) -> None:
         """Log a call that has ended."""
-        level = logging.DEBUG if code == "OK" else logging.INFO
-        if not _LOGGER.isEnabledFor(level) or (code != "OK" and not self._may_write()):
-            return
-        _LOGGER.log(level, "%s %s", call.method, code, extra={"fields": _fields(call, code, seconds)})
+        # Asked before the line is made: a refusal costs less than that.
+        if code == "OK" or self._may_write():
+            _LOGGER.log(_level(code), "%s %s", call.method, code, extra={"fields": _fields(call, code)})
 
     def _may_write(self) -> bool:
-        second = int(time.monotonic())
-        if second != self._second:
-            if self._left_out:
-                _LOGGER.info("%d lines of failed requests were left out", self._left_out)
-            self._second, self._lines, self._left_out = second, 0, 0
-        self._lines += 1
-        if self._lines <= _LINES_PER_SECOND:
-            return True
-        self._left_out += 1
-        return False
+        if left_out := self._limit.left_out():
+            _LOGGER.info("%d lines of failed requests were left out", left_out)
+        return self._limit.allows()
 
 
-def _fields(call: Call, code: str, seconds: float) -> dict[str, str | int | float]:
+def _level(code: str) -> int:
+    return logging.DEBUG if code == "OK" else logging.INFO
+
+
+def _fields(call: Call, code: str) -> dict[str, str | int | float]:
     fields: dict[str, str | int | float] = {"request_id": call.request_id, "method": call.method, "code": code}
+    if call.peer:
+        fields["peer"] = call.peer
     if call.served is not None:
         fields |= {"model": call.served.name, "version": call.served.version}
     if call.entry is not None:
@@ -49,7 +47,7 @@ def _fields(call: Call, code: str, seconds: float) -> dict[str, str | int | floa
     if call.problem:
         fields["error"] = call.problem
     return fields | {
-        "duration_ms": round(seconds * 1000, 3),
+        "duration_ms": round(call.seconds * 1000, 3),
         "queue_ms": round(call.queue_seconds * 1000, 3),
         "run_ms": round(call.run_seconds * 1000, 3),
     }

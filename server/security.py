@@ -16,6 +16,8 @@ Right: TypeAlias = Literal["inference", "admin"]
 _LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 _SHORTEST_TOKEN = 16
+# Every token is compared with each that comes: a thousand take a few tenths of a millisecond.
+_MAX_FILE_BYTES = 64 * 1024
 _SCHEME = "bearer "
 
 
@@ -31,6 +33,8 @@ class Gate:
     """
 
     def __init__(self, file: Path | None) -> None:
+        self.closed = file is not None
+        """Whether calls need a token."""
         self._file = file
         self._watched = WatchedFiles([] if file is None else [file])
         self._looked = 0.0
@@ -69,6 +73,10 @@ class Gate:
         if right not in rights:
             raise PermissionDeniedError(f"This token has not the right {right!r}.")
 
+    def bearer(self, metadata: Metadata) -> str:
+        """The token of a call, valid or not; nothing where nobody asks for tokens."""
+        return "" if self._file is None else _token(metadata)
+
     def _look(self, file: Path) -> None:
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
@@ -95,19 +103,27 @@ class Gate:
 
 
 def read_tokens(file: Path) -> list[tuple[bytes, frozenset[str]]]:
-    """SHA-256 and rights of each token; `#` begins a comment line.
+    """SHA-256 and rights of each token, those of all its lines together; `#` begins a comment line.
 
     Raises:
         TokenFileError: names the line, never the token.
     """
     try:
-        lines = file.read_text("utf-8").splitlines()
+        with file.open("rb") as stream:
+            data = stream.read(_MAX_FILE_BYTES + 1)
+        lines = data.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise TokenFileError(f"{file}: wanted a readable file of tokens: {error}") from error
-    tokens = [_parse(file, number, line) for number, line in enumerate(lines, 1) if line.strip() and line[0] != "#"]
+    if len(data) > _MAX_FILE_BYTES:
+        raise TokenFileError(f"{file}: wanted {_MAX_FILE_BYTES} bytes of tokens at most, got more")
+    tokens: dict[bytes, frozenset[str]] = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip() and line[0] != "#":
+            digest, rights = _parse(file, number, line)
+            tokens[digest] = tokens.get(digest, frozenset()) | rights
     if not tokens:
         raise TokenFileError(f"{file}: wanted `inference TOKEN` or `admin TOKEN` a line, got no token")
-    return tokens
+    return list(tokens.items())
 
 
 def _parse(file: Path, number: int, line: str) -> tuple[bytes, frozenset[str]]:

@@ -22,6 +22,7 @@ from server.config import SessionConfig
 ort: Any = onnxruntime
 OrtSession: TypeAlias = Any
 OrtOptions: TypeAlias = Any
+OrtRunOptions: TypeAlias = Any
 Array: TypeAlias = NDArray[Any]
 Provider: TypeAlias = Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
 
@@ -73,21 +74,58 @@ def choose_provider(config: SessionConfig) -> Provider:
     return CPU
 
 
+def expects_gpu(config: SessionConfig, gpus: int) -> bool:
+    """Whether models should run on a GPU: not told otherwise, with one at hand or a runtime made for it."""
+    return config.device != "cpu" and (gpus > 0 or CUDA in ort.get_available_providers())
+
+
+class Interrupt:
+    """Ends runs from another thread: onnxruntime looks between two nodes of a graph. Once set it stays so."""
+
+    def __init__(self) -> None:
+        self._options: list[OrtRunOptions] = []
+        self._set = False
+
+    def set(self) -> None:
+        """End what runs, and whatever begins to."""
+        self._set = True
+        for options in self._options:
+            options.terminate = True
+
+    def options(self) -> OrtRunOptions:
+        """What a run must be given to be interrupted."""
+        options = ort.RunOptions()
+        self._options.append(options)
+        options.terminate = self._set
+        return options
+
+
 class Session:
     """One graph, ready to run: rows in, one array per output."""
 
-    def __init__(self, session: OrtSession, signature: Signature, provider: Provider) -> None:
+    def __init__(
+        self, session: OrtSession, signature: Signature, provider: Provider, interrupt: Interrupt | None = None
+    ) -> None:
         spec = signature.inputs[0]
         self.provider = provider
         self.dtype = DTYPES[spec.data_type]
         self.row_shape = tuple(spec.shape[1:])
         self.row_bytes = int(np.prod(self.row_shape)) * self.dtype.itemsize
         self._session = session
+        self._interrupt = interrupt or Interrupt()
+        self._run_options = self._interrupt.options()
         self._input = spec.name
         self._outputs = [output.name for output in signature.outputs]
 
     @classmethod
-    def open(cls, signature: Signature, graph: bytes, provider: Provider, config: SessionConfig) -> "Session":
+    def open(
+        cls,
+        signature: Signature,
+        graph: bytes,
+        provider: Provider,
+        config: SessionConfig,
+        interrupt: Interrupt | None = None,
+    ) -> "Session":
         """Load a graph on a provider.
 
         Raises:
@@ -103,19 +141,26 @@ class Session:
             raise DeviceError(f"{signature.file}: wanted {provider}, got {session.get_providers()[0]}")
         _check_interface(session, signature)
         if provider == CPU:
-            return cls(session, signature, provider)
-        return BoundSession(session, signature, provider, ("cuda", config.cuda_device))
+            return cls(session, signature, provider, interrupt)
+        return BoundSession(session, signature, provider, ("cuda", config.cuda_device), interrupt)
 
     def run(self, batch: Array) -> Sequence[Array]:
         """(rows, …) to one array per output, (rows, …) each; safe from several threads."""
-        return self._session.run(self._outputs, {self._input: batch})
+        return self._session.run(self._outputs, {self._input: batch}, self._run_options)
 
 
 class BoundSession(Session):
     """A session whose batches are padded to the signature's buckets; buffers are bound once a bucket and reused."""
 
-    def __init__(self, session: OrtSession, signature: Signature, provider: Provider, device: tuple[str, int]) -> None:
-        super().__init__(session, signature, provider)
+    def __init__(
+        self,
+        session: OrtSession,
+        signature: Signature,
+        provider: Provider,
+        device: tuple[str, int],
+        interrupt: Interrupt | None = None,
+    ) -> None:
+        super().__init__(session, signature, provider, interrupt)
         self._specs = list(signature.outputs)
         self._buckets = sorted(signature.batch_buckets) or DEFAULT_BUCKETS
         self._bound: dict[int, _BoundBatch] = {}
@@ -135,7 +180,11 @@ class BoundSession(Session):
         bound = self._bound.get(rows)
         if bound is None:
             padded = np.zeros((rows, *self.row_shape), self.dtype)
-            bound = self._bound[rows] = _BoundBatch(self._session, self._input, padded, self._specs, self._device)
+            options = self._interrupt.options()
+            # Each batch size has a CUDA graph of its own, where they are captured.
+            options.add_run_config_entry("gpu_graph_id", str(rows))
+            bound = _BoundBatch(self._session, self._input, padded, self._specs, self._device, options)
+            self._bound[rows] = bound
         return bound.run(batch)
 
 
@@ -143,9 +192,16 @@ class _BoundBatch:
     """Input and output buffers of one batch size on the device."""
 
     def __init__(
-        self, session: OrtSession, name: str, padded: Array, outputs: Sequence[TensorSpec], device: tuple[str, int]
+        self,
+        session: OrtSession,
+        name: str,
+        padded: Array,
+        outputs: Sequence[TensorSpec],
+        device: tuple[str, int],
+        options: OrtRunOptions,
     ) -> None:
         self._session = session
+        self._options = options
         self._padded = padded
         self._input = ort.OrtValue.ortvalue_from_numpy(padded, *device)
         self._outputs = [
@@ -156,9 +212,6 @@ class _BoundBatch:
         self._binding.bind_ortvalue_input(name, self._input)
         for spec, value in zip(outputs, self._outputs, strict=True):
             self._binding.bind_ortvalue_output(spec.name, value)
-        self._options = ort.RunOptions()
-        # Each batch size has a CUDA graph of its own, where they are captured.
-        self._options.add_run_config_entry("gpu_graph_id", str(len(padded)))
 
     def run(self, batch: Array) -> list[Array]:
         self._padded[: len(batch)] = batch
@@ -212,8 +265,15 @@ def _cuda_problem(config: SessionConfig) -> str | None:
         session = ort.InferenceSession(_PROBE, options, providers=[(CUDA, _cuda_options(config))])
         session.run(None, {"x": np.zeros(1, np.float32)})
     except Exception as error:  # noqa: BLE001 (onnxruntime raises many kinds)
-        return f"a trial run has failed: {error}"
+        return f"a trial run has failed: {_clearer(str(error))}"
     return None if session.get_providers()[0] == CUDA else "onnxruntime gave another provider"
+
+
+def _clearer(complaint: str) -> str:
+    """What onnxruntime means where its CUDA provider does not start: it names the cause on stderr alone."""
+    if "fallback to CPU EP has been explicitly disabled" in complaint:
+        return "CUDA does not start; the lines above name the cause: a library, the driver, a full or absent card"
+    return complaint
 
 
 def _check_interface(session: OrtSession, signature: Signature) -> None:

@@ -2,23 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from google.protobuf.message import DecodeError, Message
 
 from server.call import Call
-from server.errors import Status
+from server.errors import InvalidArgumentError, Status
 from server.security import Right
 
+M = TypeVar("M", bound=Message)
 
-@dataclass(frozen=True, eq=False)
-class Item:
+
+class Item(Protocol):
     """One request on a stream, and how its outcome is written on the stream."""
 
     size_bytes: int
-    serve: Callable[[Call], None]
-    """Answers the call with the serialised response of the unary method, now or later, or raises."""
-    answer: Callable[[bytes], bytes]
-    """From that response to a message of the stream."""
-    fail: Callable[[Status], bytes]
-    """From a failure to a message of the stream."""
+
+    def serve(self, call: Call) -> None:
+        """Answer the call with the serialised response of the unary method, now or later, or raise."""
+        ...
+
+    def answer(self, response: bytes) -> bytes:
+        """From that response to a message of the stream."""
+        ...
+
+    def fail(self, status: Status) -> bytes:
+        """From a failure to a message of the stream."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,18 +41,37 @@ class StreamMethod:
     right: Right | None = "inference"
 
 
-def field(number: int, content: bytes) -> bytes:
-    """A field of a message, with bytes, text or a serialised message in it, as it stands on the wire.
+class LazyMessage(Generic[M]):
+    """A message of a stream, parsed by whoever asks first: of a large one that is not the thread of all streams."""
 
-    Protocol Buffers, "Encoding": https://protobuf.dev/programming-guides/encoding/
-    """
-    return b"".join((_varint(number << 3 | 2), _varint(len(content)), content))
+    __slots__ = ("_came", "_kind")
 
+    def __init__(self, kind: type[M], payload: bytes) -> None:
+        self._kind = kind
+        self._came: bytes | M | DecodeError = payload
 
-def _varint(number: int) -> bytes:
-    parts = bytearray()
-    while number > 0x7F:  # noqa: PLR2004 (seven bits a byte)
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
+    def get(self) -> M:
+        """The message.
+
+        Raises:
+            InvalidArgumentError: the bytes are none.
+        """
+        came = self._parsed()
+        if isinstance(came, DecodeError):
+            raise InvalidArgumentError("request", f"wanted a {self._kind.DESCRIPTOR.name}: {came}")
+        return came
+
+    def get_or_empty(self) -> M:
+        """The message; an empty one where the bytes are none."""
+        came = self._parsed()
+        return self._kind() if isinstance(came, DecodeError) else came
+
+    def _parsed(self) -> M | DecodeError:
+        came = self._came
+        if isinstance(came, bytes):
+            try:
+                came = self._kind.FromString(came)
+            except DecodeError as error:
+                came = error
+            self._came = came
+        return came

@@ -1,8 +1,9 @@
 """Tensor messages to arrays and back, every size checked."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from autoencoder.v1 import model_pb2
@@ -11,48 +12,53 @@ from autoencoder.v1.model_pb2 import DataType
 from numpy.typing import NDArray
 
 from server.errors import InvalidArgumentError
+from server.row_queue import Buffer
 
+# From the bytes of a Tensor's data to rows of a graph.
+Convert: TypeAlias = Callable[[bytes], Buffer]
 _TYPES: dict[int, np.dtype[Any]] = {
     model_pb2.DATA_TYPE_UINT8: np.dtype(np.uint8),
     model_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
     model_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
 }
+# A caller may send millions.
+_SIZES_TOLD = 8
+# Far beyond what any model's latents reach, and far below where its sums overflow.
+_LARGEST_LATENT = 1e6
 
 
-def fill(tensor: Tensor, array: NDArray[np.float32] | NDArray[np.uint8]) -> bytes:
-    """Write a float32 or uint8 array into an empty message; its bytes."""
+def fill(tensor: Tensor, array: NDArray[np.float32] | NDArray[np.uint8]) -> None:
+    """Write a float32 or uint8 array into an empty message."""
     tensor.data_type = model_pb2.DATA_TYPE_UINT8 if array.dtype == np.uint8 else model_pb2.DATA_TYPE_FLOAT32
     tensor.shape.extend(array.shape)
-    data = array.tobytes()
-    tensor.data = data
-    return data
+    tensor.data = array.tobytes()
 
 
-def read(tensor: Tensor, field: str) -> NDArray[Any]:
-    """Array of a message whose shape has been checked; uint8, float16 or float32.
+def check_data(tensor: Tensor, field: str) -> np.dtype[Any]:
+    """Type of a message whose shape has been checked: uint8, float16 or float32.
 
     Raises:
         InvalidArgumentError: a type that nothing takes, or a byte count that the shape does not give.
     """
     kind = tensor.data_type
-    if kind not in _TYPES:
+    dtype = _TYPES.get(kind)
+    if dtype is None:
         names = ", ".join(DataType.Name(known) for known in _TYPES)  # pyright: ignore[reportArgumentType]
         raise InvalidArgumentError(f"{field}.data_type", f"wanted one of {names}, got {type_name(kind)}")
-    data = tensor.data
-    wanted = math.prod(tensor.shape) * _TYPES[kind].itemsize
-    if len(data) != wanted:
+    came, wanted = len(tensor.data), math.prod(tensor.shape) * dtype.itemsize
+    if came != wanted:
         raise InvalidArgumentError(
             f"{field}.data",
-            f"wanted {wanted} bytes, as shape {shape_text(tensor.shape)} of {type_name(kind)} needs, got {len(data)}",
+            f"wanted {wanted} bytes, as shape {shape_text(tensor.shape)} of {type_name(kind)} needs, got {came}",
         )
-    return np.frombuffer(data, _TYPES[kind]).reshape(tuple(tensor.shape))
+    return dtype
 
 
-def read_latents(tensor: Tensor, field: str, latent_size: int, limit_rows: int) -> NDArray[np.float32]:
-    """(N, D) float32 of a FLOAT32 or FLOAT16 message.
+def rows_of_latents(tensor: Tensor, field: str, latent_size: int, limit_rows: int) -> tuple[Convert, int]:
+    """How the data of a FLOAT32 or FLOAT16 Tensor become (N, D) float32, by a call that refuses NaN and infinity; N.
 
     Raises:
-        InvalidArgumentError: another shape, size or type, too many rows, or numbers that are not finite.
+        InvalidArgumentError: another shape, size or type, or too many rows.
     """
     shape = tuple(tensor.shape)
     if len(shape) != 2 or shape[1] != latent_size or shape[0] < 1:  # noqa: PLR2004 (rows and columns)
@@ -62,9 +68,23 @@ def read_latents(tensor: Tensor, field: str, latent_size: int, limit_rows: int) 
     check_rows(shape[0], field, limit_rows)
     if tensor.data_type == model_pb2.DATA_TYPE_UINT8:
         raise InvalidArgumentError(f"{field}.data_type", "wanted DATA_TYPE_FLOAT32 or DATA_TYPE_FLOAT16, got UINT8")
-    latents = read(tensor, field).astype(np.float32, copy=False)
-    check_finite(latents, field)
-    return latents
+    return partial(_finite, check_data(tensor, field), field), shape[0]
+
+
+def read_latents(tensor: Tensor, field: str, latent_size: int, limit_rows: int) -> NDArray[np.float32]:
+    """(N, D) float32 of a FLOAT32 or FLOAT16 message.
+
+    Raises:
+        InvalidArgumentError: another shape, size or type, too many rows, or numbers that no graph can take.
+    """
+    convert, rows = rows_of_latents(tensor, field, latent_size, limit_rows)
+    return np.frombuffer(convert(tensor.data), np.float32).reshape(rows, latent_size)
+
+
+def _finite(kind: np.dtype[Any], field: str, data: bytes) -> Buffer:
+    latents = np.frombuffer(data, kind).astype(np.float32, copy=False)
+    check_latents(latents, f"{field}.data")
+    return latents.data
 
 
 def check_rows(rows: int, field: str, limit_rows: int) -> None:
@@ -79,6 +99,17 @@ def check_finite(array: NDArray[Any], field: str) -> None:
         raise InvalidArgumentError(f"{field}.data", "wanted finite numbers, got NaN or infinity")
 
 
+def check_latents(latents: NDArray[Any], field: str, advice: str = "send smaller ones") -> None:
+    """Refuse NaN, infinity and numbers of a size at which graphs would give them."""
+    # NaN makes the comparison false.
+    if not np.abs(latents).max() <= _LARGEST_LATENT:
+        raise InvalidArgumentError(
+            field,
+            f"wanted finite latents from {-_LARGEST_LATENT:g} to {_LARGEST_LATENT:g}, "
+            f"got {np.abs(latents).max():g}: {advice}",
+        )
+
+
 def type_name(kind: int) -> str:
     """Name of a data type, also of one from another build."""
     known: dict[int, str] = {value: name for name, value in DataType.items()}
@@ -86,5 +117,6 @@ def type_name(kind: int) -> str:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """(2, 28, 28) as people write it."""
-    return f"({', '.join(map(str, shape))})"
+    """(2, 28, 28) as people write it; of one with many sizes the first alone."""
+    more = ", …" if len(shape) > _SIZES_TOLD else ""
+    return f"({', '.join(map(str, shape[:_SIZES_TOLD]))}{more})"

@@ -16,7 +16,7 @@ class WatchedFiles:
 
     def changed(self) -> bool:
         """Whether they differ from the last time that this was asked; at first they do."""
-        stamp = tuple(_stamp(path) for path in self._paths)
+        stamp = tuple(stamp_of(path) for path in self._paths)
         changed = stamp != self._seen
         self._seen = stamp
         return changed
@@ -26,7 +26,8 @@ class WatchedFiles:
         self._seen = None
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced or written; nothing where there is none."""
     try:
         status = path.stat()
     except OSError:

@@ -1,7 +1,8 @@
 """From the event loop of the HTTP server to the endpoint and back: one call per request, as from a transport."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -11,20 +12,29 @@ from grpc import StatusCode
 
 from server.call import Call, Metadata
 from server.endpoint import Endpoint, Method
-from server.errors import Status
+from server.errors import DeadlineError, ServingError, Status, UnavailableError
 from server.services.open_inference import SERVICE
 
 _Settled: TypeAlias = "asyncio.Future[bytes | Status]"
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What a caller has sent."""
+class Body:
+    """What a caller has sent as the request itself."""
 
     read: Callable[[], Message]
     """Makes the request's message, or raises what is wrong with it."""
-    size_bytes: int
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a caller sends."""
+
+    receive: Callable[[], Awaitable[Body]]
+    """Reads the body, or raises why that is not done; asked for only where the caller may call."""
     metadata: Metadata
+    peer: str
     gone: Callable[[], Awaitable[None]]
     """Returns when the caller has left."""
 
@@ -40,9 +50,11 @@ class StatusError(Exception):
 class Core:
     """Calls methods of the protocol's service on behalf of HTTP callers."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, body_seconds: float) -> None:
+        """Calls an endpoint; a body may take `body_seconds` to come."""
         self.max_message_bytes = endpoint.max_message_bytes
         self._endpoint = endpoint
+        self._body_seconds = body_seconds
         self._drain_scheduled = False
 
     async def ask(self, method: str, sent: Sent) -> bytes:
@@ -51,38 +63,50 @@ class Core:
         Raises:
             StatusError: the call failed.
         """
+        path = f"/{SERVICE}/{method}"
+        # Before the body is read: who may not call costs no memory.
+        refusal = self._endpoint.refusal(path, sent.metadata)
+        body: Body | None = None
+        if refusal is None:
+            try:
+                body = await self._receive(sent)
+            except ServingError as error:
+                refusal = error
         loop = asyncio.get_running_loop()
         token: _Settled = loop.create_future()
-        path = f"/{SERVICE}/{method}"
-        call = self._endpoint.open(method, None, sent.metadata, self, token)
-        refusal = self._endpoint.refusal(path, sent.metadata)
-        if refusal is not None:
+        # From here on as over gRPC, where a call begins when its message is there.
+        call = self._endpoint.open(method, None, sent.metadata, sent.peer, self, token)
+        # It may have begun to stop meanwhile.
+        refusal = refusal or self._endpoint.refusal(path, sent.metadata)
+        if body is None or refusal is not None:
+            assert refusal is not None  # noqa: S101 (there is a body else)
             call.fail(refusal)
         else:
-            serve = partial(_serve, self._endpoint.methods[path], sent.read)
-            self._endpoint.accept_parsed(call, serve, sent.size_bytes)
+            serve = partial(_serve, self._endpoint.methods[path], body.read)
+            self._endpoint.accept_parsed(call, serve, body.size_bytes)
             self._schedule_drain(loop)
-        leaving = asyncio.ensure_future(sent.gone())
-        await asyncio.wait((token, leaving), return_when=asyncio.FIRST_COMPLETED)
-        leaving.cancel()
-        if not token.done():
-            call.cancel(StatusCode.CANCELLED)
-            raise StatusError(Status(StatusCode.CANCELLED, "The caller has gone."))
-        result = token.result()
-        if isinstance(result, Status):
-            raise StatusError(result)
-        return result
+        return await _outcome(call, token, sent)
 
-    def send(self, token: _Settled, payload: bytes) -> None:
-        """Take an answer, from any thread."""
-        self._settle(token, payload)
+    async def _receive(self, sent: Sent) -> Body:
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                return await sent.receive()
+        except TimeoutError:
+            raise DeadlineError(f"The body has not come within {self._body_seconds:g} s.") from None
+
+    def send_all(self, answers: Sequence[tuple[_Settled, bytes]]) -> None:
+        """Take answers, from any thread."""
+        for token, payload in answers:
+            self._settle(token, payload)
 
     def fail(self, token: _Settled, status: Status) -> None:
         """Take a failure, from any thread."""
         self._settle(token, status)
 
     def _settle(self, token: _Settled, result: bytes | Status) -> None:
-        token.get_loop().call_soon_threadsafe(_resolve, token, result)
+        # Nobody waits any more when the loop has ended.
+        with suppress(RuntimeError):
+            token.get_loop().call_soon_threadsafe(_resolve, token, result)
 
     def _schedule_drain(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._drain_scheduled:
@@ -93,6 +117,26 @@ class Core:
         self._drain_scheduled = False
         if self._endpoint.run_ready():
             self._schedule_drain(loop)
+
+
+async def _outcome(call: Call, token: _Settled, sent: Sent) -> bytes:
+    """The response, unless the caller leaves or the HTTP server ends before it: then the call ends too."""
+    leaving = asyncio.ensure_future(sent.gone())
+    try:
+        await asyncio.wait((token, leaving), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        # The HTTP server ends, and has time left for a sentence.
+        call.stop()
+        raise StatusError(UnavailableError("The server is stopping: try another one.").status()) from None
+    finally:
+        leaving.cancel()
+    if not token.done():
+        call.cancel(StatusCode.CANCELLED)
+        raise StatusError(Status(StatusCode.CANCELLED, "The caller has gone."))
+    result = token.result()
+    if isinstance(result, Status):
+        raise StatusError(result)
+    return result
 
 
 def _serve(method: Method, read: Callable[[], Message], call: Call) -> None:

@@ -1,23 +1,16 @@
 """The JSON documents of the protocol's HTTP side, and the binary extension, to messages and back."""
 
 import json
-import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 from inference import open_inference_pb2 as pb
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.errors import InvalidArgumentError
+from server.rest import numbers
 
-DTYPES = {
-    "UINT8": np.dtype(np.uint8),
-    "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"),
-    "FP32": np.dtype("<f4"),
-}
-_KINDS = {"u": "iu", "i": "iu", "f": "iuf"}
 _BINARY_SIZE = "binary_data_size"
 Parameters = dict[str, bool | int | float | str]
 
@@ -30,7 +23,8 @@ class _Part(BaseModel):
 
 class _Input(_Part):
     datatype: str
-    shape: list[int]
+    # No model has more axes, and what is counted out of a shape grows with it.
+    shape: list[int] = Field(max_length=32)
     data: Any = None
 
 
@@ -57,7 +51,7 @@ class InferDocument:
         Raises:
             InvalidArgumentError: no JSON, another structure, numbers of another kind, sizes that do not fit.
         """
-        document = _parse(body if json_bytes is None else body[:json_bytes])
+        document = _read(body if json_bytes is None else body[:json_bytes])
         self.message = pb.ModelInferRequest(model_name=name, model_version=version, id=document.id)
         _copy_parameters(document.parameters, self.message)
         rest = memoryview(body)[len(body) if json_bytes is None else json_bytes :]
@@ -70,6 +64,11 @@ class InferDocument:
         default = document.parameters.get("binary_data_output", False) is True
         self._all_binary = default and not document.outputs
         self._binary = {output.name for output in document.outputs if output.parameters.get("binary_data", default)}
+
+    def json_bytes(self, response: pb.ModelInferResponse) -> int:
+        """Bytes of the outputs that go back as numbers in JSON."""
+        pairs = zip(response.outputs, response.raw_output_contents, strict=True)
+        return sum(len(content) for output, content in pairs if not self.is_binary(output.name))
 
     def is_binary(self, output: str) -> bool:
         """Whether an output goes back as bytes behind the JSON."""
@@ -96,19 +95,41 @@ class InferDocument:
 def response_document(asked: InferDocument, response: pb.ModelInferResponse) -> tuple[bytes, bytes]:
     """JSON and the bytes behind it."""
     binary: list[bytes] = []
-    outputs: list[dict[str, Any]] = []
+    outputs: list[str] = []
     for output, content in zip(response.outputs, response.raw_output_contents, strict=True):
         told: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
         if asked.is_binary(output.name):
             told["parameters"] = {_BINARY_SIZE: len(content)}
             binary.append(content)
+            outputs.append(json.dumps(told))
         else:
-            told["data"] = np.frombuffer(content, DTYPES[output.datatype]).tolist()
-        outputs.append(told)
+            data = numbers.text(np.frombuffer(content, numbers.DTYPES[output.datatype]))
+            outputs.append(f'{json.dumps(told)[:-1]}, "data": [{data}]}}')
     document: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
     if response.id:
         document["id"] = response.id
-    return json.dumps({**document, "outputs": outputs}).encode(), b"".join(binary)
+    text = f'{json.dumps(document)[:-1]}, "outputs": [{", ".join(outputs)}]}}'
+    return text.encode(), b"".join(binary)
+
+
+def _read(body: bytes) -> _Document:
+    """A document, the data of its inputs as lists, or as arrays where they are long and plain."""
+    short, texts = numbers.cut(body)
+    document = _parse(short)
+    fine = [_put_back(f"inputs[{index}]", given, texts) for index, given in enumerate(document.inputs)]
+    return document if all(fine) else _parse(body)
+
+
+def _put_back(field: str, given: _Input, texts: Mapping[str, bytes]) -> bool:
+    """Read the numbers that were cut out of an input; false when they have to be read with the rest."""
+    dtype = numbers.DTYPES.get(given.datatype)
+    data: object = given.data
+    if dtype is None or not isinstance(data, dict):
+        return True
+    key = next(iter(cast("dict[str, object]", data)), "")
+    if key in texts:
+        given.data = numbers.from_text(f"{field}.data", texts[key], given.shape, dtype)
+    return given.data is not None
 
 
 def _parse(body: bytes) -> _Document:
@@ -124,34 +145,15 @@ def _parse(body: bytes) -> _Document:
 
 def _data(field: str, given: _Input) -> bytes:
     """Numbers of a JSON array, nested or flat, as bytes."""
-    dtype = DTYPES.get(given.datatype)
-    if dtype is None:
+    if given.datatype not in numbers.DTYPES:
         # The check of the graph's own type comes first and says more.
         return b""
     data: object = given.data
+    if isinstance(data, np.ndarray):
+        return data.tobytes()
     if not isinstance(data, list):
         raise InvalidArgumentError(f"{field}.data", f"wanted an array of numbers, or {_BINARY_SIZE}, got none")
-    try:
-        array: NDArray[Any] = np.asarray(cast("list[object]", data))
-    except ValueError:
-        raise InvalidArgumentError(f"{field}.data", "wanted arrays of equal lengths, got a ragged one") from None
-    if array.size and array.dtype.kind not in _KINDS[dtype.kind]:
-        raise InvalidArgumentError(f"{field}.data", f"wanted numbers for {given.datatype}, got {array.dtype}")
-    if array.size != math.prod(given.shape):
-        shape = tuple(given.shape[:8])
-        raise InvalidArgumentError(f"{field}.data", f"wanted as many elements as shape {shape} has, got {array.size}")
-    return _narrow(f"{field}.data", array, dtype).tobytes()
-
-
-def _narrow(field: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype.kind in "iu" and array.size:
-        limits = np.iinfo(dtype)
-        low, high = int(array.min()), int(array.max())
-        if low < limits.min or high > limits.max:
-            raise InvalidArgumentError(field, f"wanted {limits.min} to {limits.max}, got {low} to {high}")
-    with np.errstate(over="ignore"):
-        # What overflows becomes infinite and is refused as such.
-        return array.astype(dtype)
+    return numbers.from_list(f"{field}.data", given.datatype, cast("list[object]", data), given.shape).tobytes()
 
 
 def _copy_parameters(

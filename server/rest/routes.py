@@ -1,11 +1,15 @@
 """The protocol's paths, a few lines each."""
 
+import asyncio
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
 from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status as RpcStatus
 from grpc import StatusCode
 from inference import open_inference_pb2 as pb
 from starlette.applications import Starlette
@@ -15,8 +19,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.call import Metadata
-from server.errors import InvalidArgumentError, TooLargeError
-from server.rest.core import Core, Sent, StatusError
+from server.errors import InvalidArgumentError, Status, TooLargeError
+from server.rest.core import Body, Core, Sent, StatusError
 from server.rest.documents import InferDocument, response_document
 from server.rest.plain import plain
 
@@ -27,14 +31,17 @@ _HTTP = {
     StatusCode.UNAUTHENTICATED: 401,
     StatusCode.PERMISSION_DENIED: 403,
     StatusCode.NOT_FOUND: 404,
+    # HTTP has no deadlines: only a body can be late.
+    StatusCode.DEADLINE_EXCEEDED: 408,
     StatusCode.RESOURCE_EXHAUSTED: 429,
     StatusCode.CANCELLED: 499,
     StatusCode.UNIMPLEMENTED: 501,
     StatusCode.UNAVAILABLE: 503,
-    StatusCode.DEADLINE_EXCEEDED: 504,
 }
 _TOO_LARGE = 413
 _NOT_READY = 503
+# Of outputs that go back as numbers in JSON: more of them take the loop longer than a batch does.
+_JSON_BYTES_HERE = 16 * 1024
 _MODEL = "/v2/models/{name}"
 _VERSION = "/v2/models/{name}/versions/{version}"
 
@@ -113,21 +120,21 @@ class Rest:
 
     async def index(self, request: Request) -> Response:
         """Models and their states."""
-        data = await self._core.ask("RepositoryIndex", await self._sent(request, _index_request))
+        data = await self._core.ask("RepositoryIndex", self._sent(request, _index_request))
         return JSONResponse([plain(model) for model in pb.RepositoryIndexResponse.FromString(data).models])
 
     async def control(self, method: str, request: Request) -> Response:
         """Load or unload a model, where that is allowed."""
         kind = pb.RepositoryModelLoadRequest if method == "RepositoryModelLoad" else pb.RepositoryModelUnloadRequest
         name: str = request.path_params["name"]
-        await self._core.ask(method, await self._sent(request, partial(_control_request, kind, name)))
+        await self._core.ask(method, self._sent(request, partial(_control_request, kind, name)))
         return JSONResponse({})
 
     async def infer(self, request: Request) -> Response:
         """Run a graph."""
         asked: list[InferDocument] = []
-        data = await self._core.ask("ModelInfer", await self._sent(request, partial(_infer_request, request, asked)))
-        document, binary = response_document(asked[0], pb.ModelInferResponse.FromString(data))
+        data = await self._core.ask("ModelInfer", self._sent(request, partial(_infer_request, request, asked)))
+        document, binary = await _response(asked[0], pb.ModelInferResponse.FromString(data))
         if not binary:
             return Response(document, media_type="application/json")
         headers = {JSON_BYTES: str(len(document))}
@@ -135,44 +142,57 @@ class Rest:
 
     async def _ask(self, method: str, request: Request, **fields: str) -> bytes:
         message: type[Message] = getattr(pb, f"{method}Request")
-        sent = Sent(partial(message, **fields), 0, _metadata(request), partial(_leave, request))
-        return await self._core.ask(method, sent)
+        return await self._core.ask(method, _sent(request, partial(_nothing, partial(message, **fields))))
 
-    async def _sent(self, request: Request, read: Callable[[bytes], Message]) -> Sent:
-        """A request with a body, of which no more is read than the limit on messages."""
-        limit = self._core.max_message_bytes
-        parts: list[bytes] = []
-        size = int(request.headers.get("content-length", 0))
-        if size <= limit:
-            size = 0
-            async for part in request.stream():
-                parts.append(part)
-                size += len(part)
-                if size > limit:
-                    break
-        body = b"".join(parts)
-        check = partial(_check_body, size, limit, request.headers.get("content-encoding", "identity"))
-        return Sent(partial(_read, check, read, body), len(body), _metadata(request), partial(_leave, request))
+    def _sent(self, request: Request, read: Callable[[bytes], Message]) -> Sent:
+        return _sent(request, partial(_receive, request, read, self._core.max_message_bytes))
+
+
+def _sent(request: Request, receive: Callable[[], Awaitable[Body]]) -> Sent:
+    return Sent(receive, _metadata(request), _peer(request), partial(_leave, request))
+
+
+async def _nothing(read: Callable[[], Message]) -> Body:
+    """A request that its path says whole."""
+    return Body(read)
+
+
+async def _receive(request: Request, read: Callable[[bytes], Message], limit_bytes: int) -> Body:
+    """A body, of which no more is read than the limit on messages."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise InvalidArgumentError("content-encoding", f"wanted the body as it is, got {encoding[:60]!r}")
+    size = int(request.headers.get("content-length", 0))
+    parts: list[bytes] = []
+    if size <= limit_bytes:
+        size = 0
+        async for part in request.stream():
+            parts.append(part)
+            size += len(part)
+            if size > limit_bytes:
+                break
+    if size > limit_bytes:
+        raise TooLargeError(size, limit_bytes)
+    return Body(partial(read, b"".join(parts)), size)
+
+
+async def _response(asked: InferDocument, response: pb.ModelInferResponse) -> tuple[bytes, bytes]:
+    """JSON and the bytes behind it; many numbers are written on another thread, which lets the loop go on."""
+    if asked.json_bytes(response) <= _JSON_BYTES_HERE:
+        return response_document(asked, response)
+    return await asyncio.to_thread(response_document, asked, response)
 
 
 def _path(request: Request) -> dict[str, str]:
     return {key: request.path_params[key] for key in ("name", "version") if key in request.path_params}
 
 
+def _peer(request: Request) -> str:
+    return "" if request.client is None else f"http:{request.client.host}:{request.client.port}"
+
+
 def _metadata(request: Request) -> Metadata:
     return tuple((key, value) for key, value in request.headers.items())
-
-
-def _check_body(size_bytes: int, limit_bytes: int, encoding: str) -> None:
-    if size_bytes > limit_bytes:
-        raise TooLargeError(size_bytes, limit_bytes)
-    if encoding != "identity":
-        raise InvalidArgumentError("content-encoding", f"wanted the body as it is, got {encoding[:60]!r}")
-
-
-def _read(check: Callable[[], None], read: Callable[[bytes], Message], body: bytes) -> Message:
-    check()
-    return read(body)
 
 
 def _infer_request(request: Request, asked: list[InferDocument], body: bytes) -> Message:
@@ -231,8 +251,21 @@ async def _failed(request: Request, error: StatusError) -> Response:
     headers: dict[str, str] = {}
     if status.code is StatusCode.RESOURCE_EXHAUSTED:
         # Too busy comes with a hint when to try again, too large without one.
-        http, headers = (_TOO_LARGE, {}) if status.details is None else (http, {"retry-after": "1"})
+        seconds = _retry_seconds(status)
+        http, headers = (_TOO_LARGE, {}) if seconds is None else (http, {"retry-after": str(seconds)})
+    elif status.code is StatusCode.DEADLINE_EXCEEDED:
+        # What of the body is still to come must not be taken for another request.
+        headers = {"connection": "close"}
     return JSONResponse({"error": status.message}, http, headers)
+
+
+def _retry_seconds(status: Status) -> int | None:
+    """When it may be worth another try, in the whole seconds that HTTP has; None when it never is."""
+    hint = RetryInfo()
+    for detail in RpcStatus.FromString(status.details or b"").details:
+        if detail.Unpack(hint):
+            return max(1, math.ceil(hint.retry_delay.ToNanoseconds() / 1e9))
+    return None
 
 
 async def _no_route(request: Request, error: HTTPException) -> Response:

@@ -4,12 +4,15 @@ import asyncio
 import logging
 import socket
 import threading
+from functools import partial
+from typing import Any
 
 import uvicorn
 
 from server.config import Config
 from server.endpoint import Endpoint
 from server.rest.core import Core
+from server.rest.protocol import bounded
 from server.rest.routes import application
 from server.transport import BindError
 
@@ -17,12 +20,25 @@ _BACKLOG = 1024
 _CLOSE_SECONDS = 1
 
 
+class Loop(asyncio.SelectorEventLoop):
+    """Waits for the handshakes of TLS as long as it is told to; else that is a minute, which uvicorn cannot change."""
+
+    def __init__(self, handshake_seconds: float) -> None:
+        super().__init__()
+        self._handshake_seconds = handshake_seconds
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:  # noqa: ANN401 (asyncio's own)
+        """Listen."""
+        seconds = self._handshake_seconds if kwargs.get("ssl") else None
+        return await super().create_server(*args, **kwargs, ssl_handshake_timeout=seconds)
+
+
 class RestServer:
     """Serves the protocol's HTTP side; the endpoint is that of the gRPC port."""
 
     def __init__(self, config: Config, endpoint: Endpoint) -> None:
         self._config = config
-        self._core = Core(endpoint)
+        self._core = Core(endpoint, config.rest_body_seconds)
         self._server: uvicorn.Server
         self._socket: socket.socket
         self._thread = threading.Thread(target=self._run, name="rest")
@@ -54,7 +70,8 @@ class RestServer:
         self._socket.close()
 
     def _run(self) -> None:
-        asyncio.run(self._server.serve([self._socket]))
+        with asyncio.Runner(loop_factory=partial(Loop, self._config.rest_head_seconds)) as runner:
+            runner.run(self._server.serve([self._socket]))
 
     def _settings(self) -> uvicorn.Config:
         config = self._config
@@ -62,13 +79,12 @@ class RestServer:
         return uvicorn.Config(
             application(self._core),
             loop="asyncio",
-            http="h11",
+            http=bounded(config.rest_head_seconds, config.max_connections),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=config.max_connections,
             timeout_graceful_shutdown=_CLOSE_SECONDS,
             h11_max_incomplete_event_size=config.max_header_bytes,
             ssl_certfile=config.tls_certificate,

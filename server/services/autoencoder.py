@@ -1,6 +1,8 @@
 """autoencoder.v1.AutoencoderService: each RPC checks its request, hands rows to a graph, and answers."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, TypeAlias
 
 from autoencoder.v1 import autoencoder_pb2 as pb
 
@@ -8,12 +10,16 @@ from server import images, tensor
 from server.call import Call
 from server.endpoint import Method
 from server.errors import InvalidArgumentError
+from server.layouts import Layouts
 from server.models import ServedModel
-from server.row_queue import Entry
+from server.row_queue import Array, Done, Each, Entry
 from server.services import stream
+from server.services.answers import Answers, Column, Note, column
 from server.services.generation import Generation, draw_seed, sample_posterior
 from server.services.graph_calls import GraphCalls
 from server.streams import StreamMethod
+
+ImagesResponse: TypeAlias = pb.DecodeResponse | pb.DenoiseResponse | pb.ReconstructResponse
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["AutoencoderService"].full_name
 
@@ -21,19 +27,28 @@ SERVICE: str = pb.DESCRIPTOR.services_by_name["AutoencoderService"].full_name
 def methods(graphs: GraphCalls) -> list[Method | StreamMethod]:
     """Every RPC of the service."""
     service, generation = AutoencoderService(graphs), Generation(graphs)
-    served = (
-        ("Encode", pb.EncodeRequest, service.encode),
-        ("Decode", pb.DecodeRequest, service.decode),
-        ("Reconstruct", pb.ReconstructRequest, service.reconstruct),
-        ("Denoise", pb.DenoiseRequest, service.denoise),
-        ("Classify", pb.ClassifyRequest, service.classify),
-        ("Sample", pb.SampleRequest, generation.sample),
-        ("Interpolate", pb.InterpolateRequest, generation.interpolate),
-        ("Edit", pb.EditRequest, generation.edit),
-        ("ListModels", pb.ListModelsRequest, service.list_models),
-        ("GetModel", pb.GetModelRequest, service.get_model),
+    served: Sequence[tuple[str, Any, Callable[[Call, Any], None], Callable[[Any], bytes] | None]] = (
+        ("Encode", pb.EncodeRequest, service.encode, _pixels),
+        ("Decode", pb.DecodeRequest, service.decode, _latents),
+        ("Reconstruct", pb.ReconstructRequest, service.reconstruct, _pixels),
+        ("Denoise", pb.DenoiseRequest, service.denoise, _pixels),
+        ("Classify", pb.ClassifyRequest, service.classify, _pixels),
+        ("Sample", pb.SampleRequest, generation.sample, None),
+        ("Interpolate", pb.InterpolateRequest, generation.interpolate, None),
+        ("Edit", pb.EditRequest, generation.edit, None),
+        ("ListModels", pb.ListModelsRequest, service.list_models, None),
+        ("GetModel", pb.GetModelRequest, service.get_model, None),
     )
-    unary = [Method(name, f"/{SERVICE}/{name}", request.FromString, serve) for name, request, serve in served]
+    unary = [
+        Method(
+            name,
+            f"/{SERVICE}/{name}",
+            request.FromString,
+            serve,
+            layouts=data_of and Layouts(request.FromString, data_of),
+        )
+        for name, request, serve, data_of in served
+    ]
     return [*unary, stream.method(SERVICE, unary)]
 
 
@@ -42,77 +57,90 @@ class AutoencoderService:
 
     def __init__(self, graphs: GraphCalls) -> None:
         self._graphs = graphs
+        self._encoded = Answers(
+            pb.EncodeResponse,
+            [column(pb.EncodeResponse, "latents", 0), column(pb.EncodeResponse, "log_variances", 1)],
+            _note_latents,
+        )
+        self._classified = Answers(
+            pb.ClassifyResponse, [column(pb.ClassifyResponse, "probabilities", 0)], constant=_labels
+        )
+        errors = [column(pb.ReconstructResponse, "squared_errors", 1)]
+        self._decoded = self._imaged(pb.DecodeResponse)
+        self._denoised = self._imaged(pb.DenoiseResponse)
+        self._reconstructed = self._imaged(pb.ReconstructResponse, errors, _note_errors)
 
     def encode(self, call: Call, request: pb.EncodeRequest) -> None:
         """Images to latent vectors: the posterior's mean, or a draw from it."""
         served = self._graphs.model(call, request, "Encode")
-        seed = None
-        if request.posterior:
-            seed = _posterior_seed(request, served)
-        self._graphs.run_images(call, "encode", request.images, "images", partial(self._encoded, seed))
+        seed = _posterior_seed(request, served) if request.posterior else None
+        if seed is not None and not request.HasField("seed"):
+            # The next request like this one has another seed.
+            call.learn = None
+        done = self._encoded if seed is None else Each(partial(self._encoded_sample, seed))
+        self._graphs.run_images(call, request, "encode", done)
 
-    def _encoded(self, seed: int | None, entry: Entry) -> None:
-        call = entry.call
-        if seed is not None:
-            self._graphs.offload(call, partial(self._sampled, seed, entry))
-            return
-        response = pb.EncodeResponse()
-        latents = tensor.fill(response.latents, entry.outputs[0])
-        call.served.drift.add_latents(latents, entry.count)  # pyright: ignore[reportOptionalMemberAccess] (its rows have run)
-        if len(entry.outputs) > 1:
-            tensor.fill(response.log_variances, entry.outputs[1])
-        self._graphs.answer(call, response)
+    def _encoded_sample(self, seed: int, entry: Entry, outputs: Sequence[Array]) -> None:
+        self._graphs.offload(entry.call, partial(self._sampled, seed, entry.call, outputs))
 
-    def _sampled(self, seed: int, entry: Entry) -> None:
-        means, log_variances = entry.outputs
-        entry.call.served.drift.add_latents(means.tobytes(), entry.count)  # pyright: ignore[reportOptionalMemberAccess]
+    def _sampled(self, seed: int, call: Call, outputs: Sequence[Array]) -> None:
+        means, log_variances = outputs
+        _note_latents(_served(call), outputs)
         response = pb.EncodeResponse(seed=seed)
         tensor.fill(response.latents, sample_posterior(means, log_variances, seed))
         tensor.fill(response.log_variances, log_variances)
-        self._graphs.answer(entry.call, response)
+        self._graphs.answer(call, response)
 
     def decode(self, call: Call, request: pb.DecodeRequest) -> None:
         """Latent vectors to images."""
         served = self._graphs.model(call, request, "Decode")
         images.check_format(request.image_format)
-        limit = self._graphs.limits.max_request_rows
-        latents = tensor.read_latents(request.latents, "latents", served.latent_size, limit)
-        done = partial(self._imaged, pb.DecodeResponse, request.image_format)
-        self._graphs.run(call, "decode", latents.data, len(latents), done)
+        sent, limit = request.latents, self._graphs.limits.max_request_rows
+        reading = tensor.rows_of_latents(sent, "latents", served.latent_size, limit)
+        names = (request.model_name, request.model_version)
+        self._graphs.run_data(call, names, "decode", sent.data, reading, self._decoded[request.image_format])
 
     def denoise(self, call: Call, request: pb.DenoiseRequest) -> None:
         """Noisy images to clean ones."""
         self._graphs.model(call, request, "Denoise")
         images.check_format(request.image_format)
-        done = partial(self._imaged, pb.DenoiseResponse, request.image_format)
-        self._graphs.run_images(call, "denoise", request.images, "images", done)
-
-    def _imaged(self, response: type[pb.DecodeResponse | pb.DenoiseResponse], image_format: int, entry: Entry) -> None:
-        self._graphs.answer_images(entry.call, response(), entry.outputs[0], image_format)
+        self._graphs.run_images(call, request, "denoise", self._denoised[request.image_format])
 
     def reconstruct(self, call: Call, request: pb.ReconstructRequest) -> None:
         """Images through the bottleneck and back, with the error of each."""
         self._graphs.model(call, request, "Reconstruct")
         images.check_format(request.image_format)
-        done = partial(self._reconstructed, request.image_format)
-        self._graphs.run_images(call, "reconstruct", request.images, "images", done)
-
-    def _reconstructed(self, image_format: int, entry: Entry) -> None:
-        reconstructions, errors = entry.outputs
-        response = pb.ReconstructResponse()
-        data = tensor.fill(response.squared_errors, errors)
-        entry.call.served.drift.add_errors(data, entry.count)  # pyright: ignore[reportOptionalMemberAccess] (as above)
-        self._graphs.answer_images(entry.call, response, reconstructions, image_format)
+        self._graphs.run_images(call, request, "reconstruct", self._reconstructed[request.image_format])
 
     def classify(self, call: Call, request: pb.ClassifyRequest) -> None:
         """Class probabilities of images."""
         self._graphs.model(call, request, "Classify")
-        self._graphs.run_images(call, "classify", request.images, "images", self._classified)
+        self._graphs.run_images(call, request, "classify", self._classified)
 
-    def _classified(self, entry: Entry) -> None:
-        response = pb.ClassifyResponse(labels=entry.call.served.model.labels)  # pyright: ignore[reportOptionalMemberAccess]
-        tensor.fill(response.probabilities, entry.outputs[0])
-        self._graphs.answer(entry.call, response)
+    def _imaged(
+        self, response: type[ImagesResponse], more: Sequence[Column] = (), note: Note | None = None
+    ) -> dict[int, Done]:
+        """How images leave, by the format asked for."""
+        floats = column(response, "images.tensor", 0)
+        pixels = column(response, "images.tensor", 0, to_bytes=True)
+        return {
+            pb.IMAGE_FORMAT_UNSPECIFIED: Answers(response, [pixels, *more], note),
+            pb.IMAGE_FORMAT_UINT8: Answers(response, [pixels, *more], note),
+            pb.IMAGE_FORMAT_FLOAT32: Answers(response, [floats, *more], note),
+            pb.IMAGE_FORMAT_NONE: Answers(response, more, note),
+            pb.IMAGE_FORMAT_PNG: Each(partial(self._drawn, response, note)),
+        }
+
+    def _drawn(
+        self, response_type: type[ImagesResponse], note: Note | None, entry: Entry, outputs: Sequence[Array]
+    ) -> None:
+        """Answer with image files."""
+        response = response_type()
+        if isinstance(response, pb.ReconstructResponse):
+            tensor.fill(response.squared_errors, outputs[1])
+        if note is not None:
+            note(_served(entry.call), outputs)
+        self._graphs.answer_images(entry.call, response, outputs[0], pb.IMAGE_FORMAT_PNG)
 
     def list_models(self, call: Call, request: pb.ListModelsRequest) -> None:
         """Every loaded version of every model."""
@@ -142,3 +170,28 @@ def _posterior_seed(request: pb.EncodeRequest, served: ServedModel) -> int | Non
             "to draw from, got POSTERIOR_SAMPLE",
         )
     return request.seed if request.HasField("seed") else draw_seed()
+
+
+def _pixels(request: pb.EncodeRequest | pb.ReconstructRequest | pb.DenoiseRequest | pb.ClassifyRequest) -> bytes:
+    return request.images.tensor.data
+
+
+def _latents(request: pb.DecodeRequest) -> bytes:
+    return request.latents.data
+
+
+def _labels(served: ServedModel) -> bytes:
+    return pb.ClassifyResponse(labels=served.model.labels).SerializeToString()
+
+
+def _note_latents(served: ServedModel, outputs: Sequence[Array]) -> None:
+    served.drift.add_latents(outputs[0].tobytes(), len(outputs[0]))
+
+
+def _note_errors(served: ServedModel, outputs: Sequence[Array]) -> None:
+    served.drift.add_errors(outputs[1].tobytes(), len(outputs[1]))
+
+
+def _served(call: Call) -> ServedModel:
+    assert call.served is not None  # noqa: S101 (its rows have run)
+    return call.served

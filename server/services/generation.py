@@ -2,6 +2,7 @@
 
 import math
 import secrets
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,13 +10,13 @@ import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from numpy.typing import NDArray
 
-from bundle import latents as densities
-from bundle import noise
+from bundle import latents, noise
 from server import images, latent_paths, tensor
 from server.call import Call
 from server.errors import InvalidArgumentError
+from server.finite import NotFiniteError
 from server.models import ServedModel
-from server.row_queue import Entry
+from server.row_queue import Array, Each, Entry
 from server.services.graph_calls import GraphCalls, ImagesResponse, Latents, Source
 
 # Seeds that the server draws survive a trip through JSON and JavaScript.
@@ -30,9 +31,17 @@ def draw_seed() -> int:
 
 
 def sample_posterior(means: NDArray[Any], log_variances: NDArray[Any], seed: int) -> Latents:
-    """(N, D) means and log variances to (N, D) draws; row i depends on the seed and i alone."""
-    drawn = noise.normals(seed, noise.Purpose.ENCODE, 0, *means.shape)
-    return (means + np.exp(0.5 * log_variances.astype(np.float64)) * drawn).astype(np.float32)
+    """(N, D) means and log variances to (N, D) draws; row i depends on the seed and i alone.
+
+    Raises:
+        NotFiniteError: a variance beyond what float32 holds.
+    """
+    normals = noise.normals(seed, noise.Purpose.ENCODE, 0, *means.shape)
+    with np.errstate(over="ignore"):
+        drawn = (means + np.exp(0.5 * log_variances.astype(np.float64)) * normals).astype(np.float32)
+    if not np.isfinite(drawn).all():
+        raise NotFiniteError
+    return drawn
 
 
 class Generation:
@@ -60,11 +69,10 @@ class Generation:
 
     def _draw(self, call: Call, request: pb.SampleRequest, served: ServedModel, seed: int, temperature: float) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
-            drawn = _prior(served, seed, request.count, temperature)
-        if not np.isfinite(drawn).all():
-            raise InvalidArgumentError(
-                "temperature", f"wanted one that keeps the latents finite, got {temperature:g}: ask for a smaller one"
-            )
+            size, first, count = served.latent_size, request.first_index, request.count
+            drawn = latents.draw(served.model.family, size, served.statistics, seed, first, count, temperature)
+        assert drawn is not None  # noqa: S101 (without a density a version that has Sample is not loaded)
+        tensor.check_latents(drawn, "temperature", "ask for a smaller one")
         response = pb.SampleResponse(seed=seed, noise_scheme=noise.SCHEME)
         if request.include_latents:
             tensor.fill(response.latents, drawn)
@@ -102,25 +110,17 @@ class Generation:
     def _edit(self, call: Call, request: pb.EditRequest, move: NDArray[np.float64], points: list[Latents]) -> None:
         with np.errstate(over="ignore"):
             moved = (points[0] + move).astype(np.float32)
-        if not np.isfinite(moved).all():
-            raise InvalidArgumentError("shifts", "wanted amounts that keep the latents finite: ask for smaller ones")
+        tensor.check_latents(moved, "shifts", "ask for smaller amounts")
         response = pb.EditResponse()
         tensor.fill(response.latents, moved)
         self._decode(call, moved, response, request.image_format)
 
     def _decode(self, call: Call, points: Latents, response: ImagesResponse, image_format: int) -> None:
-        done = partial(self._decoded, response, image_format)
+        done = Each(partial(self._decoded, response, image_format))
         self._graphs.run(call, "decode", np.ascontiguousarray(points).data, len(points), done)
 
-    def _decoded(self, response: ImagesResponse, image_format: int, entry: Entry) -> None:
-        self._graphs.answer_images(entry.call, response, entry.outputs[0], image_format)
-
-
-def _prior(served: ServedModel, seed: int, count: int, temperature: float) -> Latents:
-    prior = densities.prior(served.model.family)
-    if served.statistics is None:
-        return densities.standard(seed, 0, count, served.latent_size, temperature)
-    return served.statistics.sample(seed, 0, count, temperature, prior)
+    def _decoded(self, response: ImagesResponse, image_format: int, entry: Entry, outputs: Sequence[Array]) -> None:
+        self._graphs.answer_images(entry.call, response, outputs[0], image_format)
 
 
 def _source(

@@ -1,9 +1,11 @@
 """From a request's rows to a graph and from its outputs to an answer: what every RPC that runs a graph shares."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeAlias
+from weakref import ref
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
@@ -14,11 +16,14 @@ from server.call import Call
 from server.config import LimitsConfig
 from server.dispatcher import Dispatcher
 from server.errors import InvalidArgumentError
+from server.layouts import Route
 from server.models import ModelTable, ServedModel
-from server.row_queue import Buffer, Entry
+from server.row_queue import Array, Buffer, Done, Each, Entry
+from server.services.answers import serving_info
+from server.tensor import Convert
 
 Latents: TypeAlias = NDArray[np.float32]
-Done: TypeAlias = Callable[[Entry], None]
+Reading: TypeAlias = tuple[Convert | None, int]
 
 
 class ModelRequest(Protocol):
@@ -26,6 +31,15 @@ class ModelRequest(Protocol):
 
     model_name: str
     model_version: str
+
+
+class ImagesRequest(ModelRequest, Protocol):
+    """A request with images in it."""
+
+    @property
+    def images(self) -> pb.Images:
+        """As tensor or files."""
+        ...
 
 
 class Response(Protocol):
@@ -78,14 +92,34 @@ class GraphCalls:
     def run(self, call: Call, signature: str, rows: Buffer, count: int, done: Done) -> None:
         """Queue `count` rows for a graph of the call's model; `done` gets its outputs."""
         assert call.served is not None  # noqa: S101 (every caller has found its model)
-        call.served.batchers[signature].submit(Entry(call, rows, count, done))
+        call.served.batchers[signature].submit(Entry(call, rows, count, done), time.monotonic())
 
-    def run_images(self, call: Call, signature: str, message: pb.Images, field: str, done: Done) -> None:
+    def run_data(
+        self, call: Call, names: tuple[str, str], signature: str, data: bytes, reading: Reading, done: Done
+    ) -> None:
+        """Queue rows that a request carries as bytes, and remember what was found out of it.
+
+        Names are those by which the table found the call's model; `reading` says how the bytes become how many rows.
+        """
+        convert, count = reading
+        rows = data if convert is None else convert(data)
+        if call.learn is not None:
+            assert call.served is not None  # noqa: S101 (as above)
+            call.learn(Route(self.table, *names, ref(call.served), signature, count, convert, done), data)
+        self.run(call, signature, rows, count, done)
+
+    def run_images(self, call: Call, request: ImagesRequest, signature: str, done: Done) -> None:
         """Queue a request's images for a graph; files are decoded on another thread first."""
-        if message.HasField("encoded"):
-            self.offload(call, partial(self._run_images, call, signature, message, field, done), message.ByteSize())
+        message, served = request.images, call.served
+        assert served is not None  # noqa: S101 (as above)
+        if message.HasField("tensor"):
+            sent, limit = message.tensor, self.limits.max_request_rows
+            reading = images.rows_of_tensor(sent, "images", served.image_shape, served.input_types[signature], limit)
+            self.run_data(call, (request.model_name, request.model_version), signature, sent.data, reading, done)
+        elif message.HasField("encoded"):
+            self.offload(call, partial(self._run_files, call, signature, message, done), message.ByteSize())
         else:
-            self._run_images(call, signature, message, field, done)
+            raise InvalidArgumentError("images", "wanted images as a tensor or as encoded files, got neither")
 
     def run_sources(self, call: Call, sources: Sequence[Source], done: Callable[[list[Latents]], None]) -> None:
         """Turn each source into (N, D) latents, all images of the call in one run, and go on with `done`."""
@@ -104,18 +138,11 @@ class GraphCalls:
         Raises:
             OverloadedError: too much of it waits.
         """
-        self._dispatcher.offload(partial(_guarded, call, job), size_bytes)
+        self._dispatcher.offload(partial(_guarded, call, job), size_bytes, call.caller)
 
     def answer(self, call: Call, response: Response) -> None:
         """Add what served the call and send the response."""
-        served = call.served
-        assert served is not None  # noqa: S101 (as above)
-        info = response.info
-        info.model_name = served.name
-        info.model_version = served.version
-        info.queue_microseconds = int(call.queue_seconds * 1e6)
-        info.run_microseconds = int(call.run_seconds * 1e6)
-        info.batch_size = call.batch_rows
+        response.info.CopyFrom(serving_info(call))
         call.answer(response.SerializeToString())
 
     def answer_images(
@@ -133,8 +160,8 @@ class GraphCalls:
         images.fill(response.images, array, image_format)
         self.answer(call, response)
 
-    def _run_images(self, call: Call, signature: str, message: pb.Images, field: str, done: Done) -> None:
-        rows, count = self._pixels(call, signature, message, field, self.limits.max_request_rows)
+    def _run_files(self, call: Call, signature: str, message: pb.Images, done: Done) -> None:
+        rows, count = self._pixels(call, signature, message, "images", self.limits.max_request_rows)
         self.run(call, signature, rows, count, done)
 
     def _pixels(self, call: Call, signature: str, message: pb.Images, field: str, limit: int) -> tuple[Buffer, int]:
@@ -142,7 +169,9 @@ class GraphCalls:
         assert served is not None  # noqa: S101 (as above)
         dtype = served.input_types[signature]
         if message.HasField("tensor"):
-            return images.rows_of_tensor(message.tensor, field, served.image_shape, dtype, limit)
+            convert, count = images.rows_of_tensor(message.tensor, field, served.image_shape, dtype, limit)
+            data = message.tensor.data
+            return (data if convert is None else convert(data)), count
         if not message.HasField("encoded"):
             raise InvalidArgumentError(field, "wanted images as a tensor or as encoded files, got neither")
         pixels = images.PixelBudget(self.limits, call.check_wanted)
@@ -166,7 +195,7 @@ class GraphCalls:
             return
         total = sum(count for _, _, count in pixels)
         joined = b"".join(rows for _, rows, _ in pixels)
-        self.run(call, "encode", joined, total, partial(_split, sources, latents, pixels, done))
+        self.run(call, "encode", joined, total, Each(partial(_split, sources, latents, pixels, done)))
 
 
 def _split(
@@ -175,10 +204,12 @@ def _split(
     pixels: Sequence[tuple[str, Buffer, int]],
     done: Callable[[list[Latents]], None],
     entry: Entry,
+    outputs: Sequence[Array],
 ) -> None:
+    del entry
     first = 0
     for field, _, count in pixels:
-        latents[field] = entry.outputs[0][first : first + count]
+        latents[field] = outputs[0][first : first + count]
         first += count
     done([latents[source.field] for source in sources])
 

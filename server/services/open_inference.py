@@ -13,13 +13,14 @@ from server.config import Config
 from server.dispatcher import Dispatcher
 from server.endpoint import Method
 from server.errors import ServingError
+from server.layouts import Layouts
 from server.metrics import Metrics
 from server.readiness import ReadinessCheck
 from server.repository import ModelRepository
 from server.services import open_inference_stream
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference_graphs import Graph, GraphTable, datatype
-from server.services.open_inference_infer import Inference
+from server.services.open_inference_infer import ID, Inference, raw_contents
 from server.services.open_inference_repository import RepositoryControl
 from server.services.open_inference_statistics import Statistics
 from server.streams import StreamMethod
@@ -64,7 +65,6 @@ def methods(parts: Parts) -> list[Method | StreamMethod]:
         ("ServerMetadata", metadata.server_metadata),
         ("ModelMetadata", metadata.model_metadata),
         ("ModelConfig", metadata.model_config),
-        ("ModelInfer", inference.infer),
         ("ModelStatistics", statistics.answer),
         ("RepositoryIndex", control.index),
     ]
@@ -72,10 +72,12 @@ def methods(parts: Parts) -> list[Method | StreamMethod]:
         ("RepositoryModelLoad", control.load),
         ("RepositoryModelUnload", control.unload),
     ]
+    layouts = Layouts(pb.ModelInferRequest.FromString, raw_contents, ID)
     return [
         *(Method(*_wire(name), serve, right=None) for name, serve in health),
         *(Method(*_wire(name), serve) for name, serve in open_to_callers),
         *(Method(*_wire(name), serve, right="admin") for name, serve in admin),
+        Method(*_wire("ModelInfer"), inference.infer, layouts=layouts),
         open_inference_stream.method(SERVICE, inference),
     ]
 

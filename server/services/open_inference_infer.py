@@ -1,22 +1,30 @@
 """ModelInfer: a request's tensors to rows of a graph, and the graph's outputs to a response."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from inference import open_inference_pb2 as pb
 
+from server import wire
 from server.call import Call
 from server.errors import InvalidArgumentError
-from server.row_queue import Entry
+from server.layouts import IdField
+from server.models import ServedModel
+from server.row_queue import Array, Buffer, Each, Entry
+from server.services.answers import rows_of
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference_graphs import Graph, GraphTable
-from server.services.open_inference_tensors import fill_contents, read_rows
+from server.services.open_inference_tensors import check_raw, fill_contents, read_rows
 
 # What callers may ask for and we do not have; ignoring it would give them something else than they wait for.
 _REFUSED = ("classification", "shared_memory_region")
 # Clients of streams ask with the first to be told with the second which response is a request's last.
 _WANTS_FINAL = "triton_enable_empty_final_response"
 _FINAL = "triton_final_response"
+ID = IdField(pb.ModelInferRequest.DESCRIPTOR.fields_by_name["id"].number, lambda request: request.id)
+_RAW = pb.ModelInferResponse.DESCRIPTOR.fields_by_name["raw_output_contents"].number
 
 
 class Inference:
@@ -30,9 +38,46 @@ class Inference:
         """Queue a request's rows; raw contents in, raw contents out."""
         graph = self._graphs.get(request.model_name, request.model_version)
         call.served = graph.served
-        rows, count = read_rows(graph, request, self._calls.limits.max_request_rows)
-        wanted = _wanted(graph, request)
-        self._calls.run(call, graph.signature.name, rows, count, partial(_answer, graph, request, wanted))
+        data, count = read_rows(graph, request, self._calls.limits.max_request_rows)
+        asked = _Asked(graph, request.model_name, _wanted(graph, request), final=_WANTS_FINAL in request.parameters)
+        if request.id:
+            call.echo = wire.field(ID.number, request.id.encode())
+        signature = graph.signature.name
+        if request.raw_input_contents:
+            names = (request.model_name.partition(".")[0], request.model_version)
+            reading = (partial(check_raw, graph) if graph.datatype != "UINT8" else None, count)
+            raw = request.raw_input_contents[0]
+            self._calls.run_data(call, names, signature, raw, reading, partial(_answer_raw, asked))
+        else:
+            self._calls.run(call, signature, data, count, Each(partial(_answer_typed, asked)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a request wants to be told; not the request, because its rows are large and this may be kept.
+
+    Its id is not in it: requests that differ in that alone are alike.
+    """
+
+    graph: Graph
+    name: str
+    outputs: Sequence[int]
+    final: bool
+
+    def head(self, served: ServedModel, count: int, arrays: Sequence[Array]) -> pb.ModelInferResponse:
+        """The response to `count` rows but for their contents and the id."""
+        response = pb.ModelInferResponse(model_name=self.name or served.name, model_version=served.version)
+        for index in self.outputs:
+            name, datatype = self.graph.outputs[index]
+            response.outputs.add(name=name, datatype=datatype, shape=(count, *arrays[index].shape[1:]))
+        if self.final:
+            response.parameters[_FINAL].bool_param = True
+        return response
+
+
+def raw_contents(request: pb.ModelInferRequest) -> bytes:
+    """The rows of a request in raw contents."""
+    return b"".join(request.raw_input_contents)
 
 
 def _wanted(graph: Graph, request: pb.ModelInferRequest) -> Sequence[int]:
@@ -55,29 +100,49 @@ def _wanted(graph: Graph, request: pb.ModelInferRequest) -> Sequence[int]:
     return indexes
 
 
-def _answer(graph: Graph, request: pb.ModelInferRequest, wanted: Sequence[int], entry: Entry) -> None:
-    served = graph.served
-    _note_drift(graph, entry)
-    response = pb.ModelInferResponse(
-        model_name=request.model_name or served.name, model_version=served.version, id=request.id
-    )
-    raw = len(request.raw_input_contents) > 0
-    for index in wanted:
-        name, datatype = graph.outputs[index]
-        array = entry.outputs[index]
-        tensor = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
-        if raw:
-            response.raw_output_contents.append(array.tobytes())
-        else:
-            fill_contents(tensor.contents, array)
-    if _WANTS_FINAL in request.parameters:
-        response.parameters[_FINAL].bool_param = True
-    entry.call.answer(response.SerializeToString())
+def _answer_raw(asked: _Asked, entries: Sequence[Entry], outputs: Sequence[Array]) -> None:
+    """Answer requests that differ in their rows alone and ran together."""
+    served = _served(entries[0].call)
+    _note_drift(asked.graph, served, rows_of(entries, outputs))
+    Call.answer_all(_raw_responses(asked, served, entries, outputs))
 
 
-def _note_drift(graph: Graph, entry: Entry) -> None:
+def _raw_responses(
+    asked: _Asked, served: ServedModel, entries: Sequence[Entry], outputs: Sequence[Array]
+) -> Iterator[tuple[Call, bytes]]:
+    # What they have in common, the number of rows too, is written once: a response costs a join.
+    count = entries[0].count
+    head = asked.head(served, count, outputs).SerializeToString()
+    parts: list[tuple[bytes, int, memoryview]] = []
+    for index in asked.outputs:
+        array = np.ascontiguousarray(outputs[index])
+        row_bytes = array.nbytes // len(array)
+        parts.append((wire.opening(_RAW, count * row_bytes), row_bytes, array.data.cast("B")))
+    for entry in entries:
+        first, stop = entry.first, entry.first + count
+        response: list[Buffer] = [head, entry.call.echo]
+        for opening, row_bytes, data in parts:
+            response += (opening, data[first * row_bytes : stop * row_bytes])
+        yield entry.call, b"".join(response)
+
+
+def _answer_typed(asked: _Asked, entry: Entry, outputs: Sequence[Array]) -> None:
+    served = _served(entry.call)
+    _note_drift(asked.graph, served, outputs)
+    response = asked.head(served, entry.count, outputs)
+    for tensor, index in zip(response.outputs, asked.outputs, strict=True):
+        fill_contents(tensor.contents, outputs[index])
+    entry.call.answer(response.SerializeToString() + entry.call.echo)
+
+
+def _served(call: Call) -> ServedModel:
+    assert call.served is not None  # noqa: S101 (its rows have run)
+    return call.served
+
+
+def _note_drift(graph: Graph, served: ServedModel, outputs: Sequence[Array]) -> None:
     """Count the same as the typed Encode and Reconstruct."""
     if graph.signature.name == "encode":
-        graph.served.drift.add_latents(entry.outputs[0].tobytes(), entry.count)
+        served.drift.add_latents(outputs[0].tobytes(), len(outputs[0]))
     elif graph.signature.name == "reconstruct":
-        graph.served.drift.add_errors(entry.outputs[1].tobytes(), entry.count)
+        served.drift.add_errors(outputs[1].tobytes(), len(outputs[1]))

@@ -2,47 +2,43 @@
 
 from functools import partial
 
-from google.protobuf.message import DecodeError
 from inference import open_inference_pb2 as pb
 
 from server.call import Call
-from server.errors import InvalidArgumentError, ServingError, Status
+from server.errors import Status
 from server.services.open_inference_infer import Inference
-from server.streams import Item, StreamMethod, field
+from server.streams import LazyMessage, StreamMethod
+from server.wire import field
 
 _RESPONSE = pb.ModelStreamInferResponse.DESCRIPTOR.fields_by_name["infer_response"].number
 
 
 def method(service: str, inference: Inference) -> StreamMethod:
     """The RPC."""
-    return StreamMethod("ModelStreamInfer", f"/{service}/ModelStreamInfer", partial(_read, inference))
+    return StreamMethod("ModelStreamInfer", f"/{service}/ModelStreamInfer", partial(_Item, inference))
 
 
-def _read(inference: Inference, payload: bytes) -> Item:
-    try:
-        request = pb.ModelInferRequest.FromString(payload)
-    except DecodeError as error:
-        wrong = InvalidArgumentError("request", f"wanted a ModelInferRequest: {error}")
-        return Item(len(payload), partial(_refuse, wrong), bytes, partial(_fail, "", ""))
-    return Item(
-        len(payload),
-        partial(_serve, inference, request),
-        partial(field, _RESPONSE),
-        partial(_fail, request.model_name[:100], request.id),
-    )
+class _Item:
+    """One ModelInferRequest."""
 
+    __slots__ = ("_inference", "_message", "size_bytes")
 
-def _serve(inference: Inference, request: pb.ModelInferRequest, call: Call) -> None:
-    inference.infer(call, request)
+    def __init__(self, inference: Inference, payload: bytes) -> None:
+        self.size_bytes = len(payload)
+        self._inference = inference
+        self._message = LazyMessage(pb.ModelInferRequest, payload)
 
+    def serve(self, call: Call) -> None:
+        """Run the graph."""
+        self._inference.infer(call, self._message.get())
 
-def _refuse(error: ServingError, call: Call) -> None:
-    call.fail(error)
+    def answer(self, response: bytes) -> bytes:
+        """A ModelStreamInferResponse around a response that is serialised already."""
+        return field(_RESPONSE, response)
 
-
-def _fail(name: str, request_id: str, status: Status) -> bytes:
-    """The message has no field for a status code, so that the sentence begins with it."""
-    return pb.ModelStreamInferResponse(
-        error_message=f"{status.code.name}: {status.message}",
-        infer_response=pb.ModelInferResponse(model_name=name, id=request_id),
-    ).SerializeToString()
+    def fail(self, status: Status) -> bytes:
+        """The message has no field for a status code, so that the sentence begins with it."""
+        request = self._message.get_or_empty()
+        told = pb.ModelInferResponse(model_name=request.model_name[:100], id=request.id)
+        sentence = f"{status.code.name}: {status.message}"
+        return pb.ModelStreamInferResponse(error_message=sentence, infer_response=told).SerializeToString()

@@ -1,6 +1,7 @@
 """Tensors of the Open Inference Protocol to rows of a graph and back, every size and value checked."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,22 +20,40 @@ _SHARED_MEMORY = "shared_memory_region"
 
 
 def read_rows(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> tuple[Buffer, int]:
-    """Rows for a graph: a buffer and N.
+    """Rows for a graph: a buffer and N; values of raw contents are not checked yet.
 
     Raises:
         InvalidArgumentError: inputs missing, unknown or twice; another type, shape or size; values out of range.
     """
-    _check_names(graph, request)
-    given = request.inputs[0]
+    inputs = request.inputs
+    given = inputs[0] if len(inputs) == 1 else None
+    if given is None or given.name != graph.input:
+        raise _wrong_names(graph, request)
+    if _SHARED_MEMORY in given.parameters:
+        raise InvalidArgumentError(
+            "inputs[0].parameters", f"this server shares no memory: send {graph.input!r} in the request"
+        )
     if given.datatype != graph.datatype:
         raise InvalidArgumentError(
             "inputs[0].datatype", f"wanted {graph.datatype} for {graph.input!r}, got {_clip(given.datatype)}"
         )
     rows = _check_shape(graph, given, limit_rows)
-    data = _raw(graph, request, rows) if request.raw_input_contents else _typed(graph, given, rows)
+    raw = request.raw_input_contents
+    if len(raw):
+        # Its values are checked with those of all requests that are alike: see `check_raw`.
+        return _raw(graph, given, raw, rows), rows
+    return check_raw(graph, _typed(graph, given, rows)), rows
+
+
+def check_raw(graph: Graph, data: Buffer) -> Buffer:
+    """Rows as they are, their values checked.
+
+    Raises:
+        InvalidArgumentError: values out of range, NaN or infinity.
+    """
     if graph.datatype != "UINT8":
         _check_values(graph, data)
-    return data, rows
+    return data
 
 
 def fill_contents(message: pb.InferTensorContents, array: NDArray[Any]) -> None:
@@ -43,21 +62,15 @@ def fill_contents(message: pb.InferTensorContents, array: NDArray[Any]) -> None:
     getattr(message, field).extend(array.ravel().tolist())
 
 
-def _check_names(graph: Graph, request: pb.ModelInferRequest) -> None:
-    names = [given.name for given in request.inputs]
-    if names == [graph.input]:
-        if _SHARED_MEMORY in request.inputs[0].parameters:
-            raise InvalidArgumentError(
-                "inputs[0].parameters", f"this server shares no memory: send {graph.input!r} in the request"
-            )
-        return
-    for index, name in enumerate(names):
+def _wrong_names(graph: Graph, request: pb.ModelInferRequest) -> InvalidArgumentError:
+    for index, given in enumerate(request.inputs):
         field = f"inputs[{index}].name"
-        if name != graph.input:
-            raise InvalidArgumentError(field, f"wanted {graph.input!r}, the input of {graph.name}, got {_clip(name)}")
+        if given.name != graph.input:
+            wanted = f"wanted {graph.input!r}, the input of {graph.name}"
+            return InvalidArgumentError(field, f"{wanted}, got {_clip(given.name)}")
         if index:
-            raise InvalidArgumentError(field, f"wanted {graph.input!r} once, got it twice")
-    raise InvalidArgumentError("inputs", f"wanted {graph.input!r}, got no input")
+            return InvalidArgumentError(field, f"wanted {graph.input!r} once, got it twice")
+    return InvalidArgumentError("inputs", f"wanted {graph.input!r}, got no input")
 
 
 def _check_shape(graph: Graph, given: InputTensor, limit_rows: int) -> int:
@@ -72,14 +85,12 @@ def _check_shape(graph: Graph, given: InputTensor, limit_rows: int) -> int:
     return shape[0]
 
 
-def _raw(graph: Graph, request: pb.ModelInferRequest, rows: int) -> Buffer:
-    if request.inputs[0].contents.ListFields():
+def _raw(graph: Graph, given: InputTensor, raw: Sequence[bytes], rows: int) -> Buffer:
+    if given.HasField("contents") and given.contents.ListFields():
         raise InvalidArgumentError("inputs[0].contents", "wanted nothing beside raw_input_contents, got both")
-    if len(request.raw_input_contents) != 1:
-        raise InvalidArgumentError(
-            "raw_input_contents", f"wanted one entry for each of 1 inputs, got {len(request.raw_input_contents)}"
-        )
-    data = request.raw_input_contents[0]
+    if len(raw) != 1:
+        raise InvalidArgumentError("raw_input_contents", f"wanted one entry for each of 1 inputs, got {len(raw)}")
+    data = raw[0]
     wanted = rows * graph.row_bytes
     if len(data) != wanted:
         shape = tensor.shape_text((rows, *graph.row_shape))
@@ -122,7 +133,7 @@ def _check_values(graph: Graph, data: Buffer) -> None:
     if graph.unit_range:
         images.check_unit_range(array, field)
     else:
-        tensor.check_finite(array, field)
+        tensor.check_latents(array, field)
 
 
 def _clip(text: str, length: int = 60) -> str:

@@ -5,7 +5,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -36,11 +36,17 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_send_message_length", -1),
+    # None but the identity: a small compressed message could fill the memory before its size is looked at.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
     # Whoever connects and says nothing is let go.
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
 _CLOSE_SECONDS = 1.0
-# Turns of the loop, each of which has brought a call, after which a batch leaves all the same.
+# Turns of the loop without a new call after which a batch leaves. gRPC hands over one call at a time, from another
+# thread, which takes some turns; where no others are about, a call waits for none.
+_QUIET_TURNS = 5
+_LONE_TURNS = 2
+# Turns, with new calls or without, after which it leaves all the same.
 _MAX_TURNS = 64
 
 
@@ -71,7 +77,8 @@ class GrpcioTransport:
         self._settled: deque[tuple[_Settled, bytes | Status]] = deque()
         self._settling = False
         self._drain_scheduled = False
-        self._arrived = False
+        self._came = self._came_before = 0
+        self._quiet_turns = 0
         self._turns = 0
         self._pumps: set[StreamPump] = set()
         self._calls: set[Call] = set()
@@ -99,20 +106,21 @@ class GrpcioTransport:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def send(self, token: _Settled, payload: bytes) -> None:
-        """Answer a call."""
-        self._settle(token, payload)
+    def send_all(self, answers: Sequence[tuple[_Settled, bytes]]) -> None:
+        """Answer calls."""
+        self._settle(answers)
 
     def fail(self, token: _Settled, status: Status) -> None:
         """End a call with a status."""
-        self._settle(token, status)
+        self._settle([(token, status)])
 
-    def _settle(self, token: _Settled, result: bytes | Status) -> None:
+    def _settle(self, results: Iterable[tuple[_Settled, bytes | Status]]) -> None:
         if threading.get_ident() == self._thread.ident:
-            _resolve(token, result)
+            for token, result in results:
+                _resolve(token, result)
             return
         # One wake-up of the loop serves all answers of a batch.
-        self._settled.append((token, result))
+        self._settled.extend(results)
         if not self._settling:
             self._settling = True
             with suppress(RuntimeError):
@@ -165,6 +173,7 @@ class GrpcioTransport:
         token: _Settled = self._loop.create_future()
         call = self._open(method.name, context, token)
         self._endpoint.accept(call, method, payload)
+        self._came += 1
         self._schedule_drain()
         return await self._finish(call, token, context)
 
@@ -184,7 +193,7 @@ class GrpcioTransport:
 
     def _open(self, method: str, context: _Context, token: _Settled) -> Call:
         metadata: Any = context.invocation_metadata() or ()
-        call = self._endpoint.open(method, context.time_remaining(), metadata, self, token)
+        call = self._endpoint.open(method, context.time_remaining(), metadata, context.peer(), self, token)
         self._calls.add(call)
         return call
 
@@ -207,21 +216,25 @@ class GrpcioTransport:
 
     def _schedule_drain(self) -> None:
         """Run what has come in as soon as the loop brings no more: calls come one at a time and leave together."""
-        self._arrived = True
+        self._quiet_turns = 0
         if not self._drain_scheduled:
             self._drain_scheduled = True
             self._turns = 0
             self._loop.call_soon(self._drain)
 
     def _drain(self) -> None:
-        if self._arrived and self._turns < _MAX_TURNS:
-            self._arrived = False
-            self._turns += 1
+        self._turns += 1
+        self._quiet_turns += 1
+        enough = _QUIET_TURNS if max(self._came, self._came_before) > 1 else _LONE_TURNS
+        if self._quiet_turns < enough and self._turns < _MAX_TURNS:
             self._loop.call_soon(self._drain)
             return
         self._drain_scheduled = False
+        self._came_before, self._came = self._came, 0
         if self._endpoint.run_ready():
             self._schedule_drain()
+            # What is left has waited already.
+            self._quiet_turns = _QUIET_TURNS
 
 
 class _Handlers(grpc.GenericRpcHandler):

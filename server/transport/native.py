@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from grpc import StatusCode
@@ -42,6 +43,9 @@ class NativeTransport:
         self._methods: list[Method] = list(endpoint.methods.values())
         self._calls: dict[int, Call] = {}
         self._answers: list[tuple[int, bytes]] = []
+        self._dispatching = 0
+        # With one core it would keep away those whom it waits for.
+        self._spin_seconds = config.spin_microseconds / 1e6 if cores() > 1 else 0.0
         self._front: NativeGrpcFront
         self._thread = threading.Thread(target=self._dispatch, name="dispatch")
 
@@ -81,13 +85,13 @@ class NativeTransport:
         self._front.close()
         self._thread.join()
 
-    def send(self, token: int, payload: bytes) -> None:
-        """Answer a call."""
-        if threading.get_ident() == self._thread.ident:
+    def send_all(self, answers: Sequence[tuple[int, bytes]]) -> None:
+        """Answer calls."""
+        if threading.get_ident() == self._dispatching:
             # All answers of a round leave together: that wakes the network's threads once, and packs what they send.
-            self._answers.append((token, payload))
+            self._answers += answers
         else:
-            self._respond(token, payload)
+            self._respond(answers)
 
     def fail(self, token: int, status: Status) -> None:
         """End a call with a status."""
@@ -96,45 +100,63 @@ class NativeTransport:
         self._front.fail(token, status.number, status.message, trailers)
 
     def _dispatch(self) -> None:
+        self._dispatching = threading.get_ident()
         more = False
-        while (events := self._front.recv_batch_details(_MAX_EVENTS, 0 if more else None)) is not None:
-            for event in events:
-                try:
-                    self._take(event)
-                except Exception as error:
-                    # Whatever it is, it must not end this thread: there is no other.
-                    _LOGGER.exception("an event of the native transport has failed")
-                    self._fail_call(event[1], error)
+        while (events := self._front.recv_batch_details(_MAX_EVENTS, 0) if more else self._wait()) is not None:
+            self._take_all(events)
+            # What has come in meanwhile goes along: a larger batch costs less than another one. Once: more turns cost
+            # as much as they save, because the network's threads and callers idle meanwhile.
+            self._take_all(self._front.recv_batch_details(_MAX_EVENTS, 0) or [])
             more = self._endpoint.run_ready()
-            self._send_all()
+            self._respond_all()
+
+    def _wait(self) -> "list[DetailedEvent] | None":
+        """The next events; None at the end. Looks for them for a while, because to be woken takes longer."""
+        receive, until = self._front.recv_batch_details, time.monotonic() + self._spin_seconds
+        while time.monotonic() < until:
+            if events := receive(_MAX_EVENTS, 0):
+                return events
+        return receive(_MAX_EVENTS, None)
+
+    def _take_all(self, events: "list[DetailedEvent]") -> None:
+        now = time.monotonic()
+        for event in events:
+            try:
+                self._take(event, now)
+            except Exception as error:
+                # Whatever it is, it must not end this thread: there is no other.
+                _LOGGER.exception("an event of the native transport has failed")
+                self._fail_call(event[1], error)
+        # Else they would stay, whatever their size, until somebody calls again.
+        events.clear()
+
+    def _respond_all(self) -> None:
+        answers, self._answers = self._answers, []
+        self._respond(answers)
 
     def _fail_call(self, token: int, error: Exception) -> None:
         call = self._calls.get(token)
         if call is not None:
             call.fail(error)
 
-    def _send_all(self) -> None:
-        for token, payload in self._answers:
+    def _respond(self, answers: Sequence[tuple[int, bytes]]) -> None:
+        calls, respond = self._calls, self._front.respond
+        for token, payload in answers:
+            calls.pop(token, None)
             try:
-                self._respond(token, payload)
+                respond(token, payload)
             except Exception:
                 _LOGGER.exception("an answer could not be sent")
-        self._answers.clear()
 
-    def _respond(self, token: int, payload: bytes) -> None:
-        self._calls.pop(token, None)
-        self._front.respond(token, payload)
-
-    def _take(self, event: "DetailedEvent") -> None:
+    def _take(self, event: "DetailedEvent", now: float) -> None:
         kind, token, method_id, payload, _, details = event
         if kind != EVENT_CALL or payload is None or details is None:
             self._cancel(token)
             return
-        metadata, _, seconds_left = details
+        metadata, peer, seconds_left = details
         method = self._methods[method_id]
-        call = self._endpoint.open(method.name, seconds_left, metadata, self, token)
-        # Before the answer, which takes it out again.
-        self._calls[token] = call
+        # Kept before it is answered, which takes it out again.
+        call = self._calls[token] = self._endpoint.open(method.name, seconds_left, metadata, peer, self, token, now)
         refusal = self._endpoint.refusal(method.path, metadata)
         if refusal is None:
             self._endpoint.accept(call, method, payload)

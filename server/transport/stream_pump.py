@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -21,6 +21,8 @@ Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 # Requests taken in and not answered yet, answers not written yet included: a caller who does not read stops being
 # read from, and nobody else notices.
 _MAX_ITEMS = 256
+# Requests of a caller who does not read run all the same after this, so that their rows do not fill the queue.
+_PATIENCE_SECONDS = 0.005
 
 
 class StreamPump:
@@ -34,15 +36,17 @@ class StreamPump:
         self._context = context
         self._schedule_drain = schedule_drain
         self._metadata: Any = context.invocation_metadata() or ()
+        self._peer = context.peer()
         left: Any = context.time_remaining()  # None without a deadline, whatever its type says
         self._deadline = FOREVER if left is None else time.monotonic() + left
         self._calls: dict[Item, Call] = {}
+        self._settled: deque[tuple[Item, bytes]] = deque()
+        self._settling = False
         self._answers: deque[tuple[Item, bytes]] = deque()
-        self._items = 0
         self._bytes = 0
-        self._lock = threading.Lock()
         self._read_all = False
         self._stopping = False
+        self._held: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._answered = asyncio.Event()
@@ -68,31 +72,42 @@ class StreamPump:
             call.stop()
         self._answered.set()
 
-    def send(self, token: Item, payload: bytes) -> None:
-        """Take an answer, from any thread."""
-        self._push(token, token.answer(payload))
+    def send_all(self, answers: Sequence[tuple[Item, bytes]]) -> None:
+        """Take answers, from any thread."""
+        for token, payload in answers:
+            self._settle(token, token.answer(payload))
 
     def fail(self, token: Item, status: Status) -> None:
         """Take a failure, from any thread."""
-        self._push(token, token.fail(status))
+        self._settle(token, token.fail(status))
 
-    def _push(self, item: Item, message: bytes) -> None:
-        # While it waits to be written an answer takes the place of its request.
-        self._weigh(len(message) - item.size_bytes)
-        self._answers.append((item, message))
+    def _settle(self, item: Item, message: bytes) -> None:
         if threading.get_ident() == self._thread:
-            self._answered.set()
-        else:
+            self._keep(item, message)
+            return
+        # One wake-up of the loop serves all answers of a batch.
+        self._settled.append((item, message))
+        if not self._settling:
+            self._settling = True
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._answered.set)
+                self._loop.call_soon_threadsafe(self._keep_all)
 
-    def _weigh(self, size_bytes: int) -> None:
-        with self._lock:
-            self._bytes += size_bytes
+    def _keep_all(self) -> None:
+        self._settling = False
+        while self._settled:
+            self._keep(*self._settled.popleft())
+
+    def _keep(self, item: Item, message: bytes) -> None:
+        # While it waits to be written an answer takes the place of its request.
+        self._bytes += len(message) - item.size_bytes
+        self._answers.append((item, message))
+        self._answered.set()
 
     async def _read(self) -> None:
         while not self._stopping:
-            await self._wait_for_room()
+            while len(self._calls) >= _MAX_ITEMS or self._bytes >= self._endpoint.max_message_bytes:
+                self._room.clear()
+                await self._room.wait()
             payload: Any = await self._context.read()
             if payload is aio.EOF:
                 self._read_all = True
@@ -100,17 +115,11 @@ class StreamPump:
                 return
             self._take(payload)
 
-    async def _wait_for_room(self) -> None:
-        while self._items >= _MAX_ITEMS or self._bytes >= self._endpoint.max_message_bytes:
-            self._room.clear()
-            await self._room.wait()
-
     def _take(self, payload: bytes) -> None:
         item = self._method.read(payload)
-        self._items += 1
-        self._weigh(item.size_bytes)
+        self._bytes += item.size_bytes
         left = None if self._deadline == FOREVER else self._deadline - time.monotonic()
-        call = self._endpoint.open(self._method.name, left, self._metadata, self, item)
+        call = self._endpoint.open(self._method.name, left, self._metadata, self._peer, self, item)
         # Before the answer, which takes it out again.
         self._calls[item] = call
         # Each time: the server may have begun to stop, or the token may hold no more.
@@ -119,22 +128,38 @@ class StreamPump:
             call.fail(refusal)
             return
         self._endpoint.accept_parsed(call, item.serve, item.size_bytes)
-        self._schedule_drain()
+        self._run_soon()
+
+    def _run_soon(self) -> None:
+        """Have quick graphs run, as soon as no answer waits to be written.
+
+        An answer would not leave before those, and meanwhile more requests come in that can run with this one.
+        """
+        if not self._answers:
+            self._schedule_drain()
+        elif self._held is None:
+            self._held = self._loop.call_later(_PATIENCE_SECONDS, self._run_held)
+
+    def _run_held(self) -> None:
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+            self._schedule_drain()
 
     async def _write(self) -> None:
         while True:
             while self._answers:
-                item, message = self._answers.popleft()
-                del self._calls[item]
+                item, message = self._answers[0]
                 await self._context.write(message)
-                self._items -= 1
-                self._weigh(-len(message))
+                self._answers.popleft()
+                del self._calls[item]
+                self._bytes -= len(message)
                 self._room.set()
-            if self._items == 0 and (self._read_all or self._stopping):
+            if not self._calls and (self._read_all or self._stopping):
                 return
+            self._run_held()
             self._answered.clear()
-            if not self._answers:
-                await self._answered.wait()
+            await self._answered.wait()
 
     def _cancel_calls(self) -> None:
         late = time.monotonic() >= self._deadline

@@ -170,6 +170,7 @@ def write_graph(
             )
         ],
         files=layout.describe_files(files),
+        imported=True,
     )
     folder = repository / name / str(version)
     folder.mkdir(parents=True)

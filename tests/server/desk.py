@@ -12,7 +12,7 @@ from server.call import FOREVER, Call
 from server.dispatcher import Dispatcher
 from server.errors import Status
 from server.plan import Plan
-from server.row_queue import Backlog, Entry
+from server.row_queue import Backlog, Each, Entry
 
 if TYPE_CHECKING:
     import grpc
@@ -52,6 +52,7 @@ class Book:
         self.answers: dict[str, list[np.ndarray]] = {}
         self.failures: dict[str, grpc.StatusCode] = {}
         self.broken: list[BaseException] = []
+        self.certain: list[bool] = []
 
     def ran(self, rows: int, run_seconds: float, queue_seconds: Sequence[float]) -> None:
         assert run_seconds >= 0
@@ -61,8 +62,12 @@ class Book:
     def dropped(self, reason: str, rows: int) -> None:
         self.drops.append((reason, rows))
 
-    def send(self, token: str, payload: bytes) -> None:
-        raise AssertionError((token, payload))
+    def failed(self, error: BaseException, *, certain: bool) -> None:
+        self.broken.append(error)
+        self.certain.append(certain)
+
+    def send_all(self, answers: Sequence[tuple[str, bytes]]) -> None:
+        raise AssertionError(answers)
 
     def fail(self, token: str, status: Status) -> None:
         self.failures[token] = status.code
@@ -82,24 +87,26 @@ class Desk:
         }
         self.book, self.session = Book(), Doubling()
         self.dispatcher = Dispatcher(1)
-        self.backlog = Backlog(100)
+        self.backlog = Backlog(100, shared=True)
         self.plan = Plan(**(planned | plan))
         self.batcher = self.another()
 
     def another(self) -> Batcher:
-        failed: Callable[[BaseException], None] = self.book.broken.append
-        return Batcher(self.session, self.plan, self.backlog, self.dispatcher, self.book, failed)
+        return Batcher(self.session, self.plan, self.backlog, self.dispatcher, self.book, self.book.failed)
 
-    def submit(self, name: str, *values: float, seconds: float = FOREVER) -> Call:
+    def submit(self, name: str, *values: float, seconds: float = FOREVER, caller: str = "") -> Call:
         deadline = time.monotonic() + seconds
         call = Call("Double", time.monotonic(), deadline, (), self.book, name, lambda *_: None)
+        # Each is a caller of its own, unless it is said whose it is.
+        call.peer = f"test:{caller or name}:1"
         rows = np.repeat(np.array(values, np.float32)[:, None], 2, axis=1)
-        self.batcher.submit(Entry(call, rows.data, len(values), self._keep(name)))
+        self.batcher.submit(Entry(call, rows.data, len(values), Each(self._keep(name))), time.monotonic())
         return call
 
-    def _keep(self, name: str) -> Callable[[Entry], None]:
-        def keep(entry: Entry) -> None:
-            self.book.answers[name] = list(entry.outputs)
+    def _keep(self, name: str) -> Callable[[Entry, Sequence[np.ndarray]], None]:
+        def keep(entry: Entry, outputs: Sequence[np.ndarray]) -> None:
+            del entry
+            self.book.answers[name] = list(outputs)
 
         return keep
 

@@ -9,7 +9,7 @@ import pytest
 
 from server.call import FOREVER, Call
 from server.errors import DeadlineError, OverloadedError
-from server.row_queue import Entry
+from server.row_queue import Each, Entry
 
 from .desk import POISON, Desk
 
@@ -141,12 +141,12 @@ def test_models_share_their_backlog(desk: Desk) -> None:
 
 def test_what_cannot_finish_in_time_is_refused(desk: Desk) -> None:
     desk.hold()
-    desk.submit("patient", *[1.0] * 50)
-    # Nobody with a deadline is before it: worth a try, however slow the graph is said to be.
-    desk.submit("first", *[1.0] * 10, seconds=0.05)
+    desk.submit("patient", *[1.0] * 50, caller="one")
+    # Nothing with a deadline is before it: worth a try, however slow the graph is said to be.
+    desk.submit("first", *[1.0] * 10, seconds=0.05, caller="one")
     with pytest.raises(OverloadedError, match=r"about 0\.1"):
-        desk.submit("second", 1.0, seconds=0.05)
-    desk.submit("third", 1.0, seconds=5)
+        desk.submit("second", 1.0, seconds=0.05, caller="one")
+    desk.submit("third", 1.0, seconds=5, caller="one")
 
 
 def test_a_poisoned_request_fails_alone(desk: Desk) -> None:
@@ -158,6 +158,7 @@ def test_a_poisoned_request_fails_alone(desk: Desk) -> None:
     assert desk.session.batches == [[100], [1], [2]]
     assert desk.book.failures == {"bad": grpc.StatusCode.INTERNAL}
     assert [str(error) for error in desk.book.broken] == ["poisoned"]
+    assert desk.book.certain == [False]
     assert {"good", "better"} <= desk.book.answers.keys()
 
 
@@ -165,7 +166,7 @@ def test_a_failure_in_an_answer_ends_its_call_alone(desk: Desk) -> None:
     desk.hold()
     desk.submit("good", 1)
     call = Call("Double", 0, FOREVER, (), desk.book, "bad", lambda *_: None)
-    desk.batcher.submit(Entry(call, bytes(8), 1, lambda entry: entry.outputs[9]))
+    desk.batcher.submit(Entry(call, bytes(8), 1, Each(lambda _, outputs: outputs[9])), time.monotonic())
     desk.finish()
     assert desk.doubled("good") == [2]
     assert desk.book.failures == {"bad": grpc.StatusCode.INTERNAL}
@@ -219,5 +220,5 @@ def test_a_call_cancelled_before_it_is_queued_is_not_queued(desk: Desk) -> None:
     desk.hold()
     call = Call("Double", 0, FOREVER, (), desk.book, "gone", lambda *_: None)
     call.cancel(grpc.StatusCode.CANCELLED)
-    desk.batcher.submit(Entry(call, bytes(8), 1, lambda _: None))
+    desk.batcher.submit(Entry(call, bytes(8), 1, lambda *_: None), time.monotonic())
     assert desk.batcher.queue.rows == 0

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +14,7 @@ from server.call import FOREVER, Call
 from server.dispatcher import Dispatcher
 from server.errors import CancelledError, DeadlineError, OverloadedError
 from server.heavy import MAX_BYTES, MAX_JOBS
-from server.row_queue import Entry
+from server.row_queue import Each, Entry
 
 from .desk import Desk, Doubling
 from .test_repository import until
@@ -80,18 +81,19 @@ def test_batches_that_fail_only_as_wholes_tell_of_the_session() -> None:
     assert desk.book.broken == []
     run_two(5)
     assert [str(error) for error in desk.book.broken] == ["together"]
+    assert desk.book.certain == [True]
     desk.finish()
 
 
 def test_only_rows_that_go_first_count_against_a_deadline(desk: Desk) -> None:
     desk.hold()
-    desk.submit("later", *[1.0] * 90, seconds=20)
+    desk.submit("later", *[1.0] * 90, seconds=20, caller="one")
     # Ninety rows of 10 ms each run after it.
-    desk.submit("soon", 2, 2, seconds=0.05)
+    desk.submit("soon", 2, 2, seconds=0.05, caller="one")
     # One runs, two go first, three come: 60 ms.
     with pytest.raises(OverloadedError, match="2 rows waiting before it"):
-        desk.submit("late", 3, 3, 3, seconds=0.055)
-    desk.submit("patient enough", 3, 3, 3, seconds=0.5)
+        desk.submit("late", 3, 3, 3, seconds=0.055, caller="one")
+    desk.submit("patient enough", 3, 3, 3, seconds=0.5, caller="one")
 
 
 def test_a_hint_is_worth_something_when_other_graphs_fill_the_queue(desk: Desk) -> None:
@@ -100,7 +102,7 @@ def test_a_hint_is_worth_something_when_other_graphs_fill_the_queue(desk: Desk) 
     other = desk.another()
     call = Call("Double", 0, FOREVER, (), desk.book, "b", lambda *_: None)
     with pytest.raises(OverloadedError) as refused:
-        other.submit(Entry(call, bytes(41 * 8), 41, lambda _: None))
+        other.submit(Entry(call, bytes(41 * 8), 41, lambda *_: None), time.monotonic())
     assert refused.value.details[0].retry_delay.ToNanoseconds() >= 0.5e9
 
 
@@ -143,11 +145,13 @@ def test_what_a_call_held_goes_with_it(desk: Desk) -> None:
             answered = threading.Event()
             call = Call("Double", 0, FOREVER, (), Mute(), "a", lambda *_: None)
 
-            def done(entry: Entry, call: Call = call, answered: threading.Event = answered) -> None:
-                call.answer(entry.outputs[0].tobytes())
+            def done(
+                _: Entry, outputs: Sequence[np.ndarray], call: Call = call, answered: threading.Event = answered
+            ) -> None:
+                call.answer(outputs[0].tobytes())
                 answered.set()
 
-            desk.batcher.submit(Entry(call, rows.data, 1, done))
+            desk.batcher.submit(Entry(call, rows.data, 1, Each(done)), time.monotonic())
             assert answered.wait(10)
         del rows, call, done
         desk.finish()
@@ -159,7 +163,7 @@ def test_what_a_call_held_goes_with_it(desk: Desk) -> None:
 class Mute:
     """A caller who does not listen."""
 
-    def send(self, token: object, payload: bytes) -> None:
+    def send_all(self, answers: object) -> None:
         """Hear nothing."""
 
     def fail(self, token: object, status: object) -> None:
@@ -187,6 +191,40 @@ def test_heavy_work_is_bounded_and_survives_accidents() -> None:
         dispatcher.offload(hold)
     gate.set()
     until(lambda: ran == list(range(MAX_JOBS - 2)))
+    dispatcher.close()
+
+
+def test_who_sends_many_heavy_messages_waits_for_itself() -> None:
+    dispatcher = Dispatcher(1)
+    gate, ran = threading.Event(), []
+    dispatcher.offload(lambda: gate.wait(60))
+    flood = MAX_JOBS // 2 - 1
+    for _ in range(flood):
+        dispatcher.offload(lambda: ran.append("flood"), 1, "flood")
+    with pytest.raises(OverloadedError, match="of this caller wait"):
+        dispatcher.offload(lambda: ran.append("flood"), 1, "flood")
+    for _ in range(3):
+        dispatcher.offload(lambda: ran.append("polite"), 1, "polite")
+    # One large message takes as much room as many small ones.
+    dispatcher.offload(lambda: ran.append("large"), MAX_BYTES // 3, "large")
+    with pytest.raises(OverloadedError, match="of this caller wait"):
+        dispatcher.offload(lambda: ran.append("large"), MAX_BYTES // 3, "large")
+    gate.set()
+    until(lambda: len(ran) == flood + 4)
+    dispatcher.close()
+    assert [index for index, whose in enumerate(ran) if whose == "polite"] == [1, 4, 6]
+    assert ran.index("large") == 2
+
+
+def test_heavy_work_of_all_is_one_line_without_fairness() -> None:
+    dispatcher = Dispatcher(1, fair=False)
+    gate, ran = threading.Event(), []
+    dispatcher.offload(lambda: gate.wait(60))
+    for number in range(MAX_JOBS - 2):
+        dispatcher.offload(lambda number=number: ran.append(number), 1, "flood")
+    dispatcher.offload(lambda: ran.append(MAX_JOBS - 2), 1, "polite")
+    gate.set()
+    until(lambda: ran == list(range(MAX_JOBS - 1)))
     dispatcher.close()
 
 

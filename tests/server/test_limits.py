@@ -10,7 +10,8 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from google.rpc.error_details_pb2 import RequestInfo, RetryInfo
 
 from .conftest import GOLDEN, Served, images, metric, pixels, serving, write_slow_denoiser
-from .test_statuses import GOOD, detail, encode, files, png
+from .invalid import GOOD, encode, files, png
+from .test_statuses import detail
 
 
 def test_the_only_model_needs_no_name(repository_of_one: Path, transport: str) -> None:
@@ -59,7 +60,9 @@ def test_a_full_queue_refuses_with_a_hint(repository: Path, transport: str) -> N
 def test_what_cannot_finish_in_time_is_refused_at_once(repository: Path, transport: str) -> None:
     write_slow_denoiser(repository)
     batch = images(np.zeros((64, 32, 32, 1), np.uint8))
-    with serving(repository, transport=transport, max_batch_rows=1, concurrent_runs=1) as served:
+    # The deadline alone is to refuse here, not that one caller asks for all of the time.
+    settings = {"max_batch_rows": 1, "concurrent_runs": 1, "fair_queue": False}
+    with serving(repository, transport=transport, **settings) as served:
         # More than the graph can do in this time: those who come last are told so, not those in time.
         calls = [served.stub.Denoise.future(pb.DenoiseRequest(images=batch), timeout=2) for _ in range(40)]
         refused = [error for call in calls if (error := call.exception()) and "would take about" in error.details()]

@@ -81,8 +81,8 @@ def test_a_fast_model_does_not_wait_for_a_slow_one(repository: Path, transport: 
     slow = pb.DenoiseRequest(model_name="slow", images=images(np.zeros((64, 32, 32, 1), np.uint8)))
     fast = pb.EncodeRequest(model_name="fc-ae", images=images(pixels(1)))
     with serving(repository, transport=transport, max_batch_rows=64, inline_run_microseconds=1000) as served:
-        backlog = [served.stub.Denoise.future(slow, timeout=60) for _ in range(10)]
-        while metric(served, "autoencoder_queue_rows", model="slow") < 400:
+        backlog = [served.stub.Denoise.future(slow, timeout=120) for _ in range(40)]
+        while metric(served, "autoencoder_queue_rows", model="slow") < 1600:
             time.sleep(0.001)
         answers = [served.stub.Encode(fast, timeout=10) for _ in range(50)]
         waiting = metric(served, "autoencoder_queue_rows", model="slow")
@@ -104,11 +104,12 @@ def test_a_cancel_storm_leaves_nothing_behind(repository: Path, transport: str) 
     with serving(repository, transport=transport) as served:
         before = threading.active_count()
         outcomes: Counter[str] = Counter()
-        for _ in range(8):
+        for _ in range(22):
             calls = [served.stub.Denoise.future(slow, timeout=30) for _ in range(25)]
             calls += [served.stub.Encode.future(fast, timeout=30) for _ in range(25)]
             time.sleep(generator.uniform(0, 0.02))
-            for call in generator.sample(calls, 40):
+            # More than twenty resets of calls that it has not seen yet are an attack to the native transport.
+            for call in generator.sample(calls, 15):
                 call.cancel()
             outcomes.update(outcome(call) for call in calls)
         wait_until_settled(served)
@@ -117,7 +118,7 @@ def test_a_cancel_storm_leaves_nothing_behind(repository: Path, transport: str) 
         counted = metric(served, "autoencoder_requests_total")
         answered = metric(served, "autoencoder_requests_total", code="OK")
         # Some calls were cancelled before they arrived; those that were not are all answered.
-        assert outcomes["OK"] + 1 <= answered <= counted <= 401
+        assert outcomes["OK"] + 1 <= answered <= counted <= 22 * 50 + 1
         assert threading.active_count() <= before + 16
 
 

@@ -132,6 +132,19 @@ def test_sample_does_not_depend_on_the_count(server: Served) -> None:
     np.testing.assert_array_equal(array(many.images.tensor)[:3], array(few.images.tensor))
 
 
+@pytest.mark.parametrize("model", ["fc-ae", "vae"])
+def test_sample_goes_on_where_another_request_ended(server: Served, model: str) -> None:
+    def draw(first: int, count: int) -> pb.SampleResponse:
+        request = pb.SampleRequest(model_name=model, count=count, seed=7, first_index=first, include_latents=True)
+        return server.stub.Sample(request)
+
+    whole, parts = draw(0, 10), [draw(0, 4), draw(4, 6)]
+    np.testing.assert_array_equal(np.concatenate([array(part.latents) for part in parts]), array(whole.latents))
+    images = [array(part.images.tensor) for part in parts]
+    np.testing.assert_array_equal(np.concatenate(images), array(whole.images.tensor))
+    assert len(array(draw(2**64 - 1, 2).latents)) == 2
+
+
 def test_sample_without_a_seed_tells_the_one_it_drew(server: Served) -> None:
     first = server.stub.Sample(pb.SampleRequest(model_name="vae", count=2))
     again = server.stub.Sample(pb.SampleRequest(model_name="vae", count=2, seed=first.seed))

@@ -231,3 +231,21 @@ def test_it_is_small_and_quick() -> None:
         status = Path(f"/proc/{process.pid}/status").read_text()
         resident_kib = int(re.search(r"VmRSS:\s+(\d+)", status)[1])
         assert resident_kib < 120 * 1024
+
+
+def test_nobody_asking_costs_nothing(transport: str) -> None:
+    arguments = ("--repository", str(GOLDEN), "--transport", transport)
+    with program(*arguments) as (process, address, _), grpc.insecure_channel(address) as channel:
+        stub = autoencoder_pb2_grpc.AutoencoderServiceStub(channel)
+        for _ in range(20):
+            stub.Encode(REQUEST, timeout=10)
+        time.sleep(0.2)
+        before = cpu_seconds(process.pid)
+        time.sleep(2)
+        assert cpu_seconds(process.pid) - before < 0.1
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process, all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

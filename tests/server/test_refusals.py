@@ -1,7 +1,6 @@
 """Models that do not load, and what their trouble may and may not touch."""
 
 import shutil
-import threading
 import urllib.request
 import weakref
 from pathlib import Path
@@ -16,8 +15,8 @@ from onnx import helper, numpy_helper
 from server.refusals import Refusals, fingerprint_of, is_transient
 from server.session import DeviceError
 
-from .conftest import Served, copy_version, images, metric, serving, write_graph
-from .test_repository import FAST_POLL, fragile, readyz, until, version
+from .conftest import Served, copy_version, metric, serving, write_graph
+from .test_repository import FAST_POLL, readyz, until, version
 
 LOADS = "autoencoder_model_loads_total"
 EMPTY: frozenset = frozenset()
@@ -89,21 +88,6 @@ def test_retries_come_ever_less_often(tmp_path: Path) -> None:
     assert refusals.stands(key, fingerprint_of(tmp_path))
     refusals.keep("a", {2})
     assert refusals.seconds_to_next() is None
-
-
-def test_a_dead_session_is_made_anew_once_however_many_requests_it_failed(repository: Path) -> None:
-    fragile(repository, "fragile")
-    bad = np.ones((1, 32, 32, 1), np.float32)
-    with serving(repository, transport="grpcio", poll_seconds=0, max_batch_rows=1) as served:
-        stop = threading.Event()
-        # The thread that loads is busy while the failures come in.
-        served.app.repository._jobs.put(lambda: stop.wait(10))
-        request = pb.DenoiseRequest(model_name="fragile", images=images(bad))
-        calls = [served.stub.Denoise.future(request, timeout=20) for _ in range(10)]
-        assert {call.exception().code() for call in calls} == {grpc.StatusCode.INTERNAL}
-        stop.set()
-        served.app.repository.load("fragile")
-        assert metric(served, LOADS, model="fragile", result="ok") == 2
 
 
 def test_a_broken_model_deleted_from_disk_is_not_found(repository: Path) -> None:

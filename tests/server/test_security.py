@@ -12,11 +12,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 from inference import open_inference_pb2, open_inference_pb2_grpc
-from pydantic import ValidationError
 
 from server.config import Config
-from server.errors import UnauthenticatedError
+from server.errors import PermissionDeniedError, UnauthenticatedError
 from server.security import Gate, TokenFileError, read_tokens
+from server.settings import SettingsError
 
 from .conftest import GOLDEN, TRANSPORTS, Served, metric, serving
 
@@ -164,6 +164,13 @@ def test_the_admin_port_controls_models_and_the_other_does_not(tokens: Path, cap
     [
         ({"token_file": "tokens", "host": "0.0.0.0"}, "only under TLS"),  # noqa: S104 (refused)
         ({"token_file": "tokens", "admin_port": 1, "admin_host": "10.0.0.1"}, "only under TLS"),
+        ({"admin_port": 1, "admin_host": "10.0.0.1"}, "from beyond this machine"),
+        ({"admin_port": 1, "admin_host": "::"}, "from beyond this machine"),
+        ({"model_control": True, "host": "0.0.0.0"}, "from beyond this machine"),  # noqa: S104
+        (
+            {"admin_port": 1, "admin_host": "10.0.0.1", "tls_certificate": "a", "tls_key": "b"},
+            "from beyond this machine",
+        ),
         ({"tls_certificate": "server.crt"}, "both"),
         ({"tls_key": "server.key"}, "both"),
         ({"tls_client_ca": "ca.crt"}, "alone"),
@@ -171,8 +178,39 @@ def test_the_admin_port_controls_models_and_the_other_does_not(tokens: Path, cap
     ],
 )
 def test_unsafe_settings_are_refused(settings: dict[str, object], complaint: str) -> None:
-    with pytest.raises(ValidationError, match=complaint):
+    with pytest.raises(SettingsError, match=complaint):
         Config(repository="models", **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"admin_port": 1},
+        {"admin_port": 1, "host": "0.0.0.0"},  # noqa: S104 (not the admin port's)
+        {"admin_host": "10.0.0.1"},
+        {"model_control": True},
+        {"admin_port": 1, "admin_host": "10.0.0.1", "tls_certificate": "a", "tls_key": "b", "token_file": "tokens"},
+        {"admin_port": 1, "admin_host": "10.0.0.1", "tls_certificate": "a", "tls_key": "b", "tls_client_ca": "ca"},
+    ],
+)
+def test_safe_settings_are_taken(settings: dict[str, object]) -> None:
+    assert Config(repository="models", **settings)
+
+
+def test_a_token_has_the_rights_of_all_its_lines(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"inference {INFER}\nadmin {ADMIN}\nadmin {INFER}\n")
+    gate = Gate(file)
+    gate.start()
+    gate.check(bearer(INFER), "inference")
+    gate.check(bearer(INFER), "admin")
+    gate.check(bearer(ADMIN), "admin")
+    with pytest.raises(PermissionDeniedError):
+        gate.check(bearer(ADMIN), "inference")
+    file.write_text(f"admin {INFER}\n")
+    gate.reload()
+    with pytest.raises(PermissionDeniedError):
+        gate.check(bearer(INFER), "inference")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +222,7 @@ def test_unsafe_settings_are_refused(settings: dict[str, object], complaint: str
         ("inference a-token-of-16-chars twice\n", "got 3 words"),
         ("root a-token-of-16-chars\n", "wanted the rights inference or admin, got 'root'"),
         ("inference short\n", "16 characters"),
+        ("inference a-token-of-16-chars\n" * 3000, "wanted 65536 bytes of tokens at most"),
     ],
 )
 def test_wrong_files_are_refused(tmp_path: Path, text: str, complaint: str) -> None:

@@ -50,6 +50,16 @@ def test_cuda_is_refused_and_auto_degrades() -> None:
     assert choose_provider(SessionConfig(device="cpu")) == CPU
 
 
+def test_complaint_of_a_provider_that_does_not_start_is_made_clear() -> None:
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    # A provider that can run nothing of this graph stands for one that does not start.
+    with pytest.raises(Exception, match="fallback to CPU EP") as caught:
+        onnxruntime.InferenceSession(session._PROBE, options, providers=["AzureExecutionProvider"])
+    assert "CUDA does not start" in session._clearer(str(caught.value))
+    assert session._clearer("out of memory") == "out of memory"
+
+
 @pytest.mark.skipif(CUDA_HERE, reason="needs a machine without CUDA")
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
 def test_a_session_on_another_provider_is_refused() -> None:

@@ -20,7 +20,7 @@ def test_the_drain_has_an_end(repository: Path, transport: str) -> None:
     write_slow_denoiser(repository)
     settings = {"max_batch_rows": 1, "concurrent_runs": 1, "drain_seconds": 0.2}
     with serving(repository, transport=transport, poll_seconds=0, **settings) as served:
-        calls = [served.stub.Denoise.future(pb.DenoiseRequest(images=BATCH), timeout=60) for _ in range(40)]
+        calls = [served.stub.Denoise.future(pb.DenoiseRequest(images=BATCH), timeout=300) for _ in range(40)]
         until(lambda: metric(served, "autoencoder_queue_rows") > 2000)
         started = time.monotonic()
         served.app.stop()

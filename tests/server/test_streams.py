@@ -140,6 +140,8 @@ def test_slow_reader_holds_back_its_own_stream_alone(server: Served) -> None:
 
     wait_for(held)
     assert taken() < count / 2
+    # What was taken in has run: rows that waited for this reader would count against others.
+    wait_for(lambda: metric(server, "autoencoder_queue_rows", model="vae") == 0)
     # Others are served meanwhile, streams and calls, on the same connection.
     assert len(list(server.stub.Stream(iter([pb.StreamRequest(encode=ITEMS["encode"])] * 9), timeout=30))) == 9
     assert server.stub.Encode(ITEMS["encode"], timeout=30).latents.data

@@ -169,7 +169,7 @@ class DenoiseResponse(_message.Message):
     def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., info: _Optional[_Union[ServingInfo, _Mapping]] = ...) -> None: ...
 
 class SampleRequest(_message.Message):
-    __slots__ = ("model_name", "model_version", "count", "seed", "temperature", "include_latents", "image_format")
+    __slots__ = ("model_name", "model_version", "count", "seed", "temperature", "include_latents", "image_format", "first_index")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +177,7 @@ class SampleRequest(_message.Message):
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_LATENTS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     count: int
@@ -184,7 +185,8 @@ class SampleRequest(_message.Message):
     temperature: float
     include_latents: bool
     image_format: ImageFormat
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., temperature: _Optional[float] = ..., include_latents: _Optional[bool] = ..., image_format: _Optional[_Union[ImageFormat, str]] = ...) -> None: ...
+    first_index: int
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., temperature: _Optional[float] = ..., include_latents: _Optional[bool] = ..., image_format: _Optional[_Union[ImageFormat, str]] = ..., first_index: _Optional[int] = ...) -> None: ...
 
 class SampleResponse(_message.Message):
     __slots__ = ("images", "latents", "seed", "noise_scheme", "info")

@@ -10,7 +10,7 @@ from inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 from tests.server.conftest import Served, array, graph_run, images, metric, pixels
 
-from .conftest import arrays, request, typed
+from .conftest import arrays, failure, request, typed
 
 GRAPHS = {
     "fc-ae.encode": ("images", pixels(5)),
@@ -89,3 +89,36 @@ def test_each_request_is_counted_once(server: Served, stub: GRPCInferenceService
     stub.ModelInfer(request("fc-ae.encode", pixels(1)))
     assert metric(server, "autoencoder_requests_total", **labels) == before + 1
     assert metric(server, "autoencoder_requests_in_flight", method="ModelInfer") == 0
+
+
+def test_repeated_requests_are_answered_as_if_they_came_first(stub: GRPCInferenceServiceStub) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(80):
+        name, rows, order = "vae.encode", int(rng.integers(1, 4)), int(rng.integers(2))
+        sent = request(name, batch := pixels(rows, seed=int(rng.integers(4))), id=f"r{rng.integers(3)}")
+        wanted = [["latents", "log_variances"], ["log_variances", "latents"]][order]
+        sent.outputs.extend(pb.ModelInferRequest.InferRequestedOutputTensor(name=each) for each in wanted)
+        response = stub.ModelInfer(sent)
+        assert (response.model_name, response.id, [each.name for each in response.outputs]) == (name, sent.id, wanted)
+        expected = dict(zip(("latents", "log_variances"), graph_run("encode", "vae", batch), strict=True))
+        for output, actual in arrays(response).items():
+            np.testing.assert_array_equal(actual, expected[output])
+
+
+def test_values_of_repeated_requests_are_checked(stub: GRPCInferenceServiceStub) -> None:
+    for name, tensor_name, shape in (("vae.decode", "latents", (1, 3)), ("denoiser.denoise", "images", (1, 8, 8, 1))):
+        for value, refused in ((0.5, False), (np.nan, True), (0.25, False), (np.inf, True)):
+            sent = request(name, np.full(shape, value, np.float32), tensor_name)
+            if refused:
+                assert failure(stub.ModelInfer, sent).code().name == "INVALID_ARGUMENT"
+            else:
+                assert stub.ModelInfer(sent).raw_output_contents
+
+
+def test_many_at_a_time_get_their_own_rows(stub: GRPCInferenceServiceStub) -> None:
+    sent = [request("fc-ae.encode", pixels(1 + seed % 3, seed=seed), id=str(seed % 5)) for seed in range(200)]
+    calls = [stub.ModelInfer.future(each, timeout=60) for each in sent]
+    for seed, call in enumerate(calls):
+        assert call.result().id == str(seed % 5)
+        expected = graph_run("encode", "fc-ae", pixels(1 + seed % 3, seed=seed))[0]
+        np.testing.assert_array_equal(arrays(call.result())["latents"], expected)

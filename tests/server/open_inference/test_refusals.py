@@ -7,7 +7,8 @@ from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
 from inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
-from tests.server.conftest import Served, metric, pixels
+from tests.server.conftest import Served, pixels
+from tests.server.test_statuses import added, counts
 
 from .conftest import failure, request
 from .refusals import REFUSALS
@@ -18,11 +19,12 @@ PATH = "/inference.GRPCInferenceService/ModelInfer"
 @pytest.mark.parametrize("case", REFUSALS)
 def test_bad_request_is_refused(server: Served, stub: GRPCInferenceServiceStub, case: str) -> None:
     bad, code, words = REFUSALS[case]
-    before = metric(server, "autoencoder_requests_total", method="ModelInfer", code=code)
+    before = counts(server, "ModelInfer")
     error = failure(stub.ModelInfer, bad)
     assert error.code().name == code
     assert words in error.details()
-    assert metric(server, "autoencoder_requests_total", method="ModelInfer", code=code) == before + 1
+    assert added(server, "ModelInfer", before) == {code: 1}
+    assert stub.ModelInfer(request("vae.encode", pixels(1)), timeout=30).raw_output_contents
     if code == "INVALID_ARGUMENT":
         assert violations(error)
 
@@ -35,22 +37,21 @@ def violations(error: grpc.RpcError) -> list[str]:
     return [violation.field for violation in bad.field_violations]
 
 
-def test_on_a_stream_each_fails_alone(stub: GRPCInferenceServiceStub) -> None:
-    """Good requests between the bad ones are answered."""
-    sent, wanted = [], {}
-    for index, (bad, code, words) in enumerate(REFUSALS.values()):
-        bad_copy = type(bad).FromString(bad.SerializeToString())
-        bad_copy.id = f"bad {index}"
-        wanted[bad_copy.id] = (code, words)
-        sent += [bad_copy, request("vae.encode", pixels(1), id=f"good {index}")]
+@pytest.mark.parametrize("case", REFUSALS)
+def test_on_a_stream_it_fails_alone(server: Served, stub: GRPCInferenceServiceStub, case: str) -> None:
+    """Good requests around it are answered."""
+    bad, code, words = REFUSALS[case]
+    copy = type(bad).FromString(bad.SerializeToString())
+    copy.id = "bad"
+    sent = [request("vae.encode", pixels(1), id="first"), copy, request("vae.encode", pixels(1), id="last")]
+    before = counts(server, "ModelStreamInfer")
     answers = {answer.infer_response.id: answer for answer in stub.ModelStreamInfer(iter(sent), timeout=60)}
-    assert len(answers) == len(sent)
-    for name, (code, words) in wanted.items():
-        message = answers[name].error_message
-        assert message.startswith(f"{code}: ")
-        assert words in message
-    good = [answer for name, answer in answers.items() if name.startswith("good")]
-    assert all(answer.infer_response.raw_output_contents and not answer.error_message for answer in good)
+    message = answers.pop("bad").error_message
+    assert message.startswith(f"{code}: ")
+    assert words in message
+    assert set(answers) == {"first", "last"}
+    assert all(answer.infer_response.raw_output_contents and not answer.error_message for answer in answers.values())
+    assert added(server, "ModelStreamInfer", before) == {code: 1, "OK": 2}
 
 
 def test_garbage_is_refused(server: Served) -> None:

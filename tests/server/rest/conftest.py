@@ -1,7 +1,8 @@
 """A server with an HTTP port, and a caller without a library of the protocol."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -70,3 +71,12 @@ def document(array: np.ndarray, name: str = "images", **fields: Any) -> dict[str
     datatype = "UINT8" if array.dtype == np.uint8 else "FP32"
     given = {"name": name, "datatype": datatype, "shape": list(array.shape), "data": array.tolist()}
     return {"inputs": [given], **fields}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a minute at most, counted so that a machine which stands still does not use it up."""
+    for _ in range(12_000):
+        if condition():
+            return
+        time.sleep(0.005)
+    pytest.fail("it never came true")

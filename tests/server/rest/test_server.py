@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from server.transport import BindError
 from tests.server.conftest import GOLDEN, copy_version, metric, pixels, serving, write_slow_denoiser
 from tests.server.pki import Authority
 
-from .conftest import Rest, document, serving_rest
+from .conftest import Rest, document, serving_rest, until
 
 IMAGES = pixels(3)
 INFER = "/v2/models/vae.encode/infer"
@@ -57,6 +59,13 @@ def test_tls_holds_here_too(tmp_path: Path) -> None:
         connection.close()
 
 
+def test_a_handshake_that_does_not_come_is_waited_for_so_long_alone(tmp_path: Path) -> None:
+    certificate, key = Authority().issue("localhost").write(tmp_path)
+    with serving_rest(GOLDEN, tls_certificate=certificate, tls_key=key, rest_head_seconds=0.3) as own:
+        # A minute without the limit.
+        assert until_closed(own, b"") == b""
+
+
 @pytest.fixture
 def slow(repository: Path) -> Iterator[Rest]:
     write_slow_denoiser(repository, layers=120)
@@ -68,18 +77,22 @@ def test_caller_who_leaves_takes_the_rows_along(slow: Rest) -> None:
     body = json.dumps(document(np.full((1, 32, 32, 1), 0.5, np.float32))).encode()
     head = f"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     host, port = slow.address.split(":")
-    callers = [socket.create_connection((host, int(port))) for _ in range(12)]
-    for caller in callers:
-        caller.sendall(head + body)
-    while metric(slow.served, "autoencoder_requests_in_flight", method="ModelInfer") < 4:
-        time.sleep(0.005)
-    for caller in callers:
-        caller.close()
-    end = time.monotonic() + 20
-    while metric(slow.served, "autoencoder_requests_in_flight", method="ModelInfer"):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    assert metric(slow.served, "autoencoder_requests_total", method="ModelInfer", code="CANCELLED") > 0
+
+    def count(name: str, **labels: str) -> float:
+        return metric(slow.served, f"autoencoder_requests_{name}", method="ModelInfer", **labels)
+
+    # Once, unless this machine stands still until all are answered.
+    for turn in range(1, 20):
+        callers = [socket.create_connection((host, int(port))) for _ in range(12)]
+        for caller in callers:
+            caller.sendall(head + body)
+        until(lambda came=12 * turn: count("in_flight") + count("total") >= came)
+        for caller in callers:
+            caller.close()
+        until(lambda: count("in_flight") == 0)
+        if count("total", code="CANCELLED"):
+            break
+    assert count("total", code="CANCELLED") > 0
     assert metric(slow.served, "autoencoder_queue_rows", model="slow") == 0
 
 
@@ -90,7 +103,8 @@ def test_drain_answers_what_came(repository: Path) -> None:
         asked = document(np.full((8, 32, 32, 1), 0.5, np.float32))
         caller = threading.Thread(target=lambda: answers.append(own.post("/v2/models/slow/infer", asked).status))
         caller.start()
-        while not metric(own.served, "autoencoder_requests_in_flight", method="ModelInfer"):
+        # Or it has been answered meanwhile.
+        while caller.is_alive() and not metric(own.served, "autoencoder_requests_in_flight", method="ModelInfer"):
             time.sleep(0.002)
     caller.join()
     assert answers == [200]
@@ -114,6 +128,75 @@ def test_program_tells_its_port_or_what_it_lacks() -> None:
         connection.close()
         process.terminate()
         assert process.wait(30) == 0
+
+
+def until_closed(rest: Rest, opening: bytes, drip: bytes = b"") -> bytes:
+    """What comes back on a connection on which a byte comes now and then, until the server closes it."""
+    host, port = rest.address.split(":")
+    answer = b""
+    with socket.create_connection((host, int(port)), timeout=60) as caller, suppress(ConnectionError):
+        caller.sendall(opening)
+        caller.settimeout(0.02)
+        # Half a minute, counted so that a machine which stands still does not use it up.
+        for _ in range(1500):
+            with suppress(TimeoutError):
+                if not (data := caller.recv(65536)):
+                    return answer
+                answer += data
+            caller.sendall(drip)
+        pytest.fail("the server goes on waiting")
+    return answer
+
+
+HEALTH = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Rest]:
+    with serving_rest(GOLDEN, rest_head_seconds=1) as own:
+        yield own
+
+
+def test_a_request_that_does_not_come_is_waited_for_so_long_alone(hasty: Rest) -> None:
+    slow: dict[str, tuple[bytes, bytes, bytes]] = {
+        "silent": (b"", b"", b""),
+        "method": (b"", b"G", b""),
+        "header": (b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"a", b""),
+        "second request": (HEALTH, b"G", b"HTTP/1.1 200 "),
+        "body of a refused one": (
+            b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n",
+            b"x",
+            b"HTTP/1.1 405 ",
+        ),
+    }
+    with ThreadPoolExecutor() as pool:
+        answers = pool.map(lambda sent: until_closed(hasty, *sent), [sent[:2] for sent in slow.values()])
+        for (case, (_, _, answered)), answer in zip(slow.items(), answers, strict=True):
+            assert answer.startswith(answered), case
+            assert answer.count(b"HTTP/1.1") == bool(answered), case
+
+
+def test_a_request_that_takes_longer_than_its_head_may_is_served(hasty: Rest) -> None:
+    body = json.dumps(document(IMAGES)).encode()
+    host, port = hasty.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as caller:
+        caller.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        time.sleep(1.5)
+        caller.sendall(body)
+        assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_callers_beyond_the_limit_are_refused() -> None:
+    with serving_rest(GOLDEN, max_connections=3, rest_head_seconds=3600) as own:
+        host, port = own.address.split(":")
+        callers = [socket.create_connection((host, int(port)), timeout=60) for _ in range(3)]
+        assert until_closed(own, HEALTH) == b""
+        callers.pop().close()
+        end = time.monotonic() + 60
+        while not until_closed(own, HEALTH.replace(b"Host", b"Connection: close\r\nHost")).startswith(b"HTTP/1.1 200 "):
+            assert time.monotonic() < end
+        for caller in callers:
+            caller.close()
 
 
 def test_taken_port_is_told(rest: Rest) -> None:

@@ -1,0 +1,148 @@
+"""Settings: fields of a dataclass that say what they mean and allow, read from flags and from the environment.
+
+The standard library alone, because a third of the server's start went into a package that does more.
+"""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, NoReturn, Self, get_args, get_origin, get_type_hints
+
+PREFIX = "HOURGLASS_"
+_TRUTHS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+class SettingsError(Exception):
+    """Settings that are wrong: a sentence for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+
+
+def setting(
+    default: Any,  # noqa: ANN401 (the field's own type)
+    description: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+) -> Any:  # noqa: ANN401 (the same)
+    """Field of a dataclass with a default (... for none), what it means, and the numbers that it may have."""
+    metadata = {"description": description, "least": least, "above": above, "most": most}
+    return dataclasses.field(default=dataclasses.MISSING if default is ... else default, metadata=metadata)
+
+
+def flag(name: str) -> str:
+    """The flag of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A group of settings, each checked when it is made; text becomes what the field's type says."""
+
+    def __post_init__(self) -> None:
+        """Check each setting, then those that depend on each other.
+
+        Raises:
+            SettingsError: some are wrong.
+        """
+        hints = get_type_hints(type(self))
+        problems: list[str] = []
+        for field in dataclasses.fields(self):
+            came = getattr(self, field.name)
+            try:
+                object.__setattr__(self, field.name, _value(hints[field.name], came, field.metadata))
+            except ValueError as error:
+                variable = f"{PREFIX}{field.name.upper()}"
+                problems.append(f"{flag(field.name)} ({variable}): wanted {error}, got {str(came)!r}")
+        problems = problems or self.problems()
+        if problems:
+            raise SettingsError(problems)
+
+    def problems(self) -> list[str]:
+        """What is wrong with settings together."""
+        return []
+
+    @classmethod
+    def parse(cls, program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Self:
+        """Settings from flags, then from the environment, where an empty variable counts as absent.
+
+        Raises:
+            SettingsError: some are wrong or missing.
+        """
+        fields = dataclasses.fields(cls)
+        given = {field.name: environment.get(f"{PREFIX}{field.name.upper()}") for field in fields}
+        values: dict[str, Any] = {name: value for name, value in given.items() if value}
+        values |= vars(_parser(cls, program).parse_args(arguments))
+        missing = [field.name for field in fields if field.default is dataclasses.MISSING and field.name not in values]
+        if missing:
+            raise SettingsError([f"{flag(name)} ({PREFIX}{name.upper()}): wanted, got none" for name in missing])
+        return cls(**values)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError([f"{message}: see --help"])
+
+
+def _parser(settings: type[Settings], program: str) -> argparse.ArgumentParser:
+    parser = _Parser(program, f"{program} --repository FOLDER [--SETTING VALUE …]", allow_abbrev=False)
+    hints = get_type_hints(settings)
+    # Those of the program before those of its parts.
+    for field in sorted(dataclasses.fields(settings), key=lambda each: each.name not in settings.__annotations__):
+        default = "required" if field.default is dataclasses.MISSING else field.default
+        text = f"{field.metadata['description']} (default: {default})".replace("%", "%%")
+        if hints[field.name] is bool:
+            action: Any = argparse.BooleanOptionalAction
+            parser.add_argument(flag(field.name), action=action, default=argparse.SUPPRESS, help=text)
+        else:
+            metavar = field.name.rpartition("_")[2].upper()
+            parser.add_argument(flag(field.name), default=argparse.SUPPRESS, help=text, metavar=metavar)
+    return parser
+
+
+def _value(hint: Any, came: Any, rule: Mapping[str, Any]) -> Any:  # noqa: ANN401 (values of any type)
+    """The value as its type says.
+
+    Raises:
+        ValueError: what was wanted instead.
+    """
+    if came is None and NoneType in get_args(hint):
+        return None
+    kind = next((part for part in get_args(hint) if NoneType in get_args(hint)), hint)
+    if get_origin(kind) is Literal:
+        return _choice(get_args(kind), came)
+    if kind is bool:
+        return came if isinstance(came, bool) else _choice_of(_TRUTHS, came)
+    if kind in {int, float}:
+        return _number(kind, came, rule)
+    return Path(str(came)) if kind is Path else str(came)
+
+
+def _choice(choices: Sequence[str], came: object) -> object:
+    if came not in choices:
+        raise ValueError(f"one of {', '.join(map(repr, choices))}")
+    return came
+
+
+def _choice_of(choices: Mapping[str, bool], came: object) -> bool:
+    return choices[str(_choice(tuple(choices), str(came).lower()))]
+
+
+def _number(kind: type[int | float], came: Any, rule: Mapping[str, Any]) -> int | float:  # noqa: ANN401 (as above)
+    least, above, most = rule["least"], rule["above"], rule["most"]
+    try:
+        number = kind(came)
+    except (TypeError, ValueError):
+        number = math.nan
+    # NaN makes every comparison false.
+    fits = (least is None or number >= least) and (above is None or number > above) and (most is None or number <= most)
+    if fits and math.isfinite(number) and (kind is float or number == float(came)):
+        return number
+    bounds = (("from", least), ("above", above), ("to", most))
+    limits = "".join(f" {word} {bound:g}" for word, bound in bounds if bound is not None)
+    raise ValueError(f"a {'whole ' if kind is int else ''}number{limits}")
