@@ -3,8 +3,9 @@
     python -m examples.lecture_pictures --address 127.0.0.1:8001 --out pictures
 
 Draws what the loaded models allow: latent vectors as a scatter, the decoded plane, denoising, interpolation and a sweep
-along each attribute. The images come from the server too, by Sample, unless `--images FILE.npy` brings some
-(uint8 (N, H, W, C) or (N, H, W)); `--labels FILE.npy` (N,) colours the scatter, else a model with Classify does.
+along each attribute (`python -m training attributes` fits them), or along the leading axes of models without any. The
+images come from the server too, by Sample, unless `--images FILE.npy` brings some (uint8 (N, H, W, C) or (N, H, W));
+`--labels FILE.npy` (N,) colours the scatter, else a model with Classify does.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from examples.lecture_drawing import FAINT, INK, heading, mosaic, show, strip
+from examples.lecture_numbers import principal, project, psnr, unlike
 
 POINTS = 2000
 BATCH = 500
@@ -31,6 +33,7 @@ COLUMNS = 10
 PLANE = 20
 NOISE = 0.5
 SWEEP = 3.0
+AXES = 5
 SEED = 7
 
 
@@ -89,8 +92,8 @@ def _sample(client: Client, models: list[Model]) -> NDArray[np.uint8]:
         return shapes[model.height, model.width, model.channels], model.family != "ae", model.latent_size
 
     model = max(able, key=suits)
-    parts = [client.sample(BATCH, model=model.name, seed=SEED + part).images for part in range(POINTS // BATCH)]
-    return np.concatenate(parts)
+    parts = [client.sample(BATCH, model=model.name, seed=SEED, first_index=first) for first in range(0, POINTS, BATCH)]
+    return np.concatenate([part.images for part in parts])
 
 
 def _classes(scene: Scene) -> NDArray[np.int64] | None:
@@ -164,20 +167,6 @@ def encode(scene: Scene, model: Model) -> NDArray[np.float32]:
     return np.concatenate([scene.client.encode(part, model=model.name).latents for part in batches(scene.images)])
 
 
-def principal(latents: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(2, D) leading axes and (D,) mean."""
-    middle = latents.mean(axis=0, dtype=np.float64)
-    return np.linalg.svd(latents - middle, full_matrices=False)[2][:2], middle
-
-
-def project(latents: NDArray[np.float32]) -> tuple[NDArray[np.float64], str]:
-    """(N, 2), and what its axes are."""
-    if latents.shape[1] == 2:  # noqa: PLR2004 (a plane already)
-        return latents.astype(np.float64), "latent"
-    axes, middle = principal(latents)
-    return (latents - middle) @ axes.T, "principal axis"
-
-
 # %% Rows of images: denoising, interpolation, attributes
 
 
@@ -214,20 +203,11 @@ def interpolation(scene: Scene) -> Figure | None:
     return strip(f"{model.name}: from one image to another, {form}", rows)
 
 
-def unlike(images: NDArray[np.uint8], count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Pairs of images that differ much."""
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    return [
-        (images[index], images[np.argmax(((flat - flat[index]) ** 2).sum(axis=1))])
-        for index in range(min(count, len(images)))
-    ]
-
-
 def attributes(scene: Scene) -> Figure | None:
-    """One image moved along each attribute."""
+    """One image moved along each attribute; where none were fitted, along the leading axes."""
     model = scene.richest("Edit")
-    if model is None or not model.attributes:
-        return None
+    if model is None:
+        return leading_axes(scene)
     amounts = np.linspace(-SWEEP, SWEEP, COLUMNS - 1)
     rows = {}
     for name in model.attributes[:12]:
@@ -241,10 +221,20 @@ def attributes(scene: Scene) -> Figure | None:
     return strip(f"{model.name}: attributes from minus to plus {SWEEP:g} standard deviations", rows)
 
 
-def psnr(clean: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Mean of each image's peak signal-to-noise ratio, in dB."""
-    errors = ((clean - other) ** 2).mean(axis=(1, 2, 3))
-    return float(np.mean(-10 * np.log10(np.maximum(errors, 1e-10))))
+def leading_axes(scene: Scene) -> Figure | None:
+    """One image moved along the axes on which images differ most: what there is without attributes."""
+    model = scene.richest("Decode")
+    if model is None:
+        return None
+    latents = encode(scene, model)
+    axes, middle = principal(latents, AXES)
+    spreads = ((latents - middle) @ axes.T).std(axis=0)
+    rows = {}
+    for number, (axis, spread) in enumerate(zip(axes, spreads, strict=True), 1):
+        points = latents[0] + np.linspace(-SWEEP, SWEEP, COLUMNS - 1)[:, np.newaxis] * spread * axis
+        answer = scene.client.decode(points.astype(np.float32), model=model.name, image_format="float32")
+        rows[f"axis {number}"] = answer.images
+    return strip(f"{model.name}: leading axes from minus to plus {SWEEP:g} standard deviations", rows)
 
 
 # %% All of them

@@ -22,6 +22,7 @@ from hourglass_client.answers import (
 from hourglass_client.channels import Tls
 from hourglass_client.client import Client
 from hourglass_client.errors import (
+    CancelledError,
     DeadlineExceededError,
     FailedPreconditionError,
     HourglassError,
@@ -39,6 +40,7 @@ from hourglass_client.retries import Retry
 
 __all__ = [
     "AsyncClient",
+    "CancelledError",
     "Classified",
     "Client",
     "DeadlineExceededError",

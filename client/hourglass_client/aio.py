@@ -13,7 +13,7 @@ from autoencoder.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
 
 from hourglass_client import answers, requests, streams
 from hourglass_client.channels import Route, Tls, route
-from hourglass_client.errors import from_call
+from hourglass_client.errors import closed, from_call
 from hourglass_client.pipelines import Answer, Input, in_order_async
 from hourglass_client.retries import Retry
 
@@ -59,6 +59,7 @@ class AsyncClient:
         self._metadata = way.metadata
         self._timeout_seconds = timeout_seconds
         self._retry = retry or Retry()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,7 +70,8 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the connection; calls under way fail as cancelled."""
+        """Ends the connection; calls under way and later ones fail as cancelled."""
+        self._closed = True
         await self._channel.close()
 
     async def encode(
@@ -137,10 +139,14 @@ class AsyncClient:
         seed: int | None = None,
         temperature: float | None = None,
         include_latents: bool = False,
+        first_index: int = 0,
         image_format: ImageFormat = "uint8",
         timeout_seconds: float | None = None,
     ) -> answers.Sampled:
-        """New images; image i of a seed is the same whatever `count` is."""
+        """New images; image i of a seed is the same whatever `count` is.
+
+        With a seed, `first_index` goes on where another call ended: more images than a server gives at once.
+        """
         request = requests.sample(
             count,
             model=model,
@@ -148,6 +154,7 @@ class AsyncClient:
             seed=seed,
             temperature=temperature,
             include_latents=include_latents,
+            first_index=first_index,
             form=image_format,
         )
         return answers.Sampled.from_message(await self._call(self._stub.Sample, request, timeout_seconds))
@@ -164,6 +171,7 @@ class AsyncClient:
         version: str = "",
         interpolation: Interpolation = "linear",
         image_format: ImageFormat = "uint8",
+        resize: bool = False,
         timeout_seconds: float | None = None,
     ) -> answers.Interpolated:
         """Images along the path from one image or latent to another, both ends included."""
@@ -177,6 +185,7 @@ class AsyncClient:
             version=version,
             interpolation=interpolation,
             form=image_format,
+            resize=resize,
         )
         return answers.Interpolated.from_message(await self._call(self._stub.Interpolate, request, timeout_seconds))
 
@@ -230,13 +239,18 @@ class AsyncClient:
         progress: bool = False,
         total: int | None = None,
     ) -> AsyncIterator[Answer]:
-        """Answers to any number of inputs, in their order, `in_flight` calls at a time; see `Client.map`."""
+        """Answers to any number of inputs, in their order, `in_flight` calls at a time; see `Client.map`.
+
+        Inputs that are long in coming must be an asynchronous iterator: any other holds up the event loop.
+        """
         return in_order_async(call, inputs, in_flight=in_flight, progress=progress, total=total)
 
     async def stream(
         self, items: AsyncIterable[tuple[str, requests.Request]], *, timeout_seconds: float | None = None
     ) -> AsyncIterator[tuple[str, streams.Answer | HourglassError]]:
         """Many requests on one stream; see `Client.stream`."""
+        if self._closed:
+            raise closed()
         sent = streams.AsyncOutgoing(items)
         call = self._stub.Stream(aiter(sent), timeout=timeout_seconds, metadata=self._metadata)
         try:
@@ -259,6 +273,8 @@ class AsyncClient:
         timeout_seconds: float | None,
     ) -> Response:
         """Calls once, or more often as the retry policy allows, within one deadline."""
+        if self._closed:
+            raise closed()
         end = monotonic() + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
         for attempt in count_from(1):
             try:

@@ -55,6 +55,8 @@ class Route:
     """Everything needed to open a channel."""
 
     target: str
+    authority: str | None
+    """What servers are called by where that is not the target: gRPC would send a list that is none to HTTP/2."""
     service_config: str
     tls: Tls | None
     metadata: tuple[tuple[str, str], ...]
@@ -62,7 +64,13 @@ class Route:
     @property
     def options(self) -> list[tuple[str, int | str]]:
         """Channel options."""
-        return [("grpc.service_config", self.service_config), *_OPTIONS, *(self.tls.options() if self.tls else ())]
+        named = () if self.authority is None else (("grpc.default_authority", self.authority),)
+        return [
+            ("grpc.service_config", self.service_config),
+            *_OPTIONS,
+            *named,
+            *(self.tls.options() if self.tls else ()),
+        ]
 
 
 def route(address: str | Sequence[str], tls: Tls | None, token: str | None) -> Route:
@@ -71,8 +79,11 @@ def route(address: str | Sequence[str], tls: Tls | None, token: str | None) -> R
     if token is not None and tls is None and not all(_is_local(each) for each in addresses):
         raise invalid("token", "a token travels beyond this machine only under TLS; give tls=Tls(…) too")
     metadata = () if token is None else (("authorization", f"Bearer {token}"),)
-    share = _SHARE if len(addresses) == 1 else _SHARE_AMONG_HEALTHY
-    return Route(_target(addresses), json.dumps(share), tls, metadata)
+    target = _target(addresses)
+    if len(addresses) == 1:
+        return Route(target, None, json.dumps(_SHARE), tls, metadata)
+    authority = (tls.server_name if tls else None) or addresses[0]
+    return Route(target, authority, json.dumps(_SHARE_AMONG_HEALTHY), tls, metadata)
 
 
 def _target(addresses: list[str]) -> str:

@@ -12,7 +12,7 @@ from autoencoder.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
 
 from hourglass_client import answers, requests, streams
 from hourglass_client.channels import Route, Tls, route
-from hourglass_client.errors import from_call
+from hourglass_client.errors import closed, from_call
 from hourglass_client.pipelines import Answer, Input, in_order
 from hourglass_client.retries import Retry
 
@@ -63,6 +63,7 @@ class Client:
         self._metadata = way.metadata
         self._timeout_seconds = timeout_seconds
         self._retry = retry or Retry()
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +74,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection; calls under way fail as cancelled."""
+        """Ends the connection; calls under way and later ones fail as cancelled."""
+        self._closed = True
         self._channel.close()
 
     def encode(
@@ -141,10 +143,14 @@ class Client:
         seed: int | None = None,
         temperature: float | None = None,
         include_latents: bool = False,
+        first_index: int = 0,
         image_format: ImageFormat = "uint8",
         timeout_seconds: float | None = None,
     ) -> answers.Sampled:
-        """New images; image i of a seed is the same whatever `count` is."""
+        """New images; image i of a seed is the same whatever `count` is.
+
+        With a seed, `first_index` goes on where another call ended: more images than a server gives at once.
+        """
         request = requests.sample(
             count,
             model=model,
@@ -152,6 +158,7 @@ class Client:
             seed=seed,
             temperature=temperature,
             include_latents=include_latents,
+            first_index=first_index,
             form=image_format,
         )
         return answers.Sampled.from_message(self._call(self._stub.Sample, request, timeout_seconds))
@@ -168,6 +175,7 @@ class Client:
         version: str = "",
         interpolation: Interpolation = "linear",
         image_format: ImageFormat = "uint8",
+        resize: bool = False,
         timeout_seconds: float | None = None,
     ) -> answers.Interpolated:
         """Images along the path from one image or latent to another, both ends included."""
@@ -181,6 +189,7 @@ class Client:
             version=version,
             interpolation=interpolation,
             form=image_format,
+            resize=resize,
         )
         return answers.Interpolated.from_message(self._call(self._stub.Interpolate, request, timeout_seconds))
 
@@ -236,8 +245,9 @@ class Client:
         """Answers to any number of inputs, in their order, `in_flight` calls at a time.
 
         `client.map(lambda batch: client.encode(batch, model="vae"), batches)`: each call has its own deadline and
-        retries; inputs are taken as answers are, so memory stays bounded. The first failure ends it. `progress` shows
-        a bar (tqdm), `total` is its length.
+        retries; inputs are taken as answers are, so memory stays bounded, and in a thread of their own, so that no
+        answer waits for an input that is long in coming. The first failure ends it. `progress` shows a bar (tqdm),
+        `total` is its length.
         """
         return in_order(call, inputs, in_flight=in_flight, progress=progress, total=total)
 
@@ -250,6 +260,8 @@ class Client:
         any order, under the id that its request came with; a request that fails brings an error as its answer. A
         stream has no deadline unless it is given one, and is not tried again.
         """
+        if self._closed:
+            raise closed()
         sent = streams.Outgoing(items)
         call = self._stub.Stream(iter(sent), timeout=timeout_seconds, metadata=self._metadata)
         try:
@@ -263,6 +275,8 @@ class Client:
         self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout_seconds: float | None
     ) -> Response:
         """Calls once, or more often as the retry policy allows, within one deadline."""
+        if self._closed:
+            raise closed()
         end = monotonic() + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
         for attempt in count_from(1):
             try:

@@ -8,6 +8,7 @@ HourglassError
 ├── ResourceExhaustedError                  too large, or, with `retry_after_seconds`, too busy
 ├── UnavailableError                        not reachable, starting or draining
 ├── DeadlineExceededError    (TimeoutError) no answer in time
+├── CancelledError                          given up here, or the client was closed meanwhile
 ├── UnauthenticatedError                    no credentials, or wrong ones
 ├── PermissionDeniedError                   credentials without the right
 └── InternalError                           anything else
@@ -104,6 +105,10 @@ class DeadlineExceededError(HourglassError, TimeoutError):
     """No answer in time."""
 
 
+class CancelledError(HourglassError):
+    """Given up here, or the client was closed meanwhile."""
+
+
 class UnauthenticatedError(HourglassError):
     """No credentials, or wrong ones."""
 
@@ -124,9 +129,12 @@ _KINDS: dict[grpc.StatusCode, type[HourglassError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
+    grpc.StatusCode.CANCELLED: CancelledError,
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
 }
+# gRPC's own words when the deadline passes here.
+_NO_ANSWER = "Deadline Exceeded"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -137,11 +145,19 @@ def invalid(field: str, description: str) -> InvalidArgumentError:
     return InvalidArgumentError(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {description}", (bad,))
 
 
+def closed() -> CancelledError:
+    """The error for a call of a client that was closed before."""
+    return CancelledError(grpc.StatusCode.CANCELLED, "this client is closed: make another one")
+
+
 def from_call(call: grpc.RpcError) -> HourglassError:
     """The error of a failed call."""
     code = call.code()
     status = _status(call)
-    return _KINDS.get(code, InternalError)(code, call.details() or code.value[1], _unpacked(status.details))
+    message = call.details() or code.value[1]
+    if message == _NO_ANSWER:
+        message = "no answer within the timeout: give more time, or ask less"
+    return _KINDS.get(code, InternalError)(code, message, _unpacked(status.details))
 
 
 def from_status(status: status_pb2.Status) -> HourglassError:

@@ -55,8 +55,10 @@ class Pictures:
 
     def to_pil(self) -> list[Image]:
         """The images as PIL images; needs Pillow (`pip install 'hourglass-client[images]'`)."""
-        from PIL import Image as pillow  # noqa: N813, PLC0415 (an extra: most callers live without it)
-
+        try:
+            from PIL import Image as pillow  # noqa: N813, PLC0415 (an extra: most callers live without it)
+        except ImportError as missing:
+            raise ImportError("to_pil needs Pillow: pip install 'hourglass-client[images]'") from missing
         if self.files:
             return [pillow.open(BytesIO(file)) for file in self.files]
         pixels = self.images

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol, TypeVar, cast
+from functools import partial
+from queue import SimpleQueue
+from typing import Generic, Protocol, TypeVar, cast
+
+from hourglass_client.errors import invalid
 
 Input = TypeVar("Input")
 Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 
 class Bar(Protocol):
@@ -24,21 +29,94 @@ class Bar(Protocol):
 def in_order(
     call: Callable[[Input], Answer], inputs: Iterable[Input], *, in_flight: int, progress: bool, total: int | None
 ) -> Iterator[Answer]:
-    """Answers of `call` to each input, at most `in_flight` of them asked for and not yet taken."""
-    waiting: deque[Future[Answer]] = deque()
-    with ThreadPoolExecutor(in_flight, "hourglass") as pool, _bar(progress=progress, total=total) as bar:
+    """Answers of `call` to each input, at most `in_flight` of them asked for and not yet taken.
+
+    Raises:
+        InvalidArgumentError: `in_flight` is less than one.
+    """
+    _check(in_flight)
+    return _in_order(call, iter(inputs), in_flight, _bar(progress=progress, total=total))
+
+
+def _in_order(
+    call: Callable[[Input], Answer], inputs: Iterator[Input], in_flight: int, shown: AbstractContextManager[Bar]
+) -> Iterator[Answer]:
+    with ThreadPoolExecutor(in_flight, "hourglass") as pool, shown as bar:
+        feeder = _Feeder(partial(pool.submit, call), inputs, in_flight)
+        feeder.start()
         try:
-            for each in inputs:
-                if len(waiting) == in_flight:
-                    yield waiting.popleft().result()
-                    bar.update()
-                waiting.append(pool.submit(call, each))
-            while waiting:
-                yield waiting.popleft().result()
+            while (future := feeder.next()) is not None:
+                answer = future.result()
+                feeder.make_room()
+                yield answer
                 bar.update()
         finally:
-            for future in waiting:
+            feeder.stop()
+
+
+class _Feeder(Generic[Input, Answer]):
+    """Takes inputs on a thread of its own: an answer that is there waits for no input that is long in coming."""
+
+    def __init__(self, submit: Callable[[Input], Future[Answer]], inputs: Iterator[Input], in_flight: int) -> None:
+        self._submit = submit
+        self._inputs = inputs
+        self._room = threading.Semaphore(in_flight)
+        self._begun: SimpleQueue[Future[Answer] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._stopped = False
+        # An input that never comes keeps no program from its end.
+        self._thread = threading.Thread(target=self._run, name="hourglass-inputs", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take inputs."""
+        self._thread.start()
+
+    def next(self) -> Future[Answer] | None:
+        """The next call; None after the last. A failure of the inputs comes as that of a call."""
+        return self._begun.get()
+
+    def make_room(self) -> None:
+        """Let another input be taken."""
+        self._room.release()
+
+    def stop(self) -> None:
+        """Take nothing more, and give up what has not begun."""
+        with self._lock:
+            self._stopped = True
+        self.make_room()
+        while not self._begun.empty():
+            future = self._begun.get()
+            if future is not None:
                 future.cancel()
+
+    def _run(self) -> None:
+        while self._take():
+            pass
+
+    def _take(self) -> bool:
+        """Begin the next call; false when it was the last."""
+        self._room.acquire()
+        if self._stopped:
+            return False
+        try:
+            each = next(self._inputs)
+            with self._lock:
+                if not self._stopped:
+                    self._begun.put(self._submit(each))
+        except StopIteration:
+            self._begun.put(None)
+            return False
+        except BaseException as failure:  # noqa: BLE001 (the caller's, raised where its answer would be)
+            failed: Future[Answer] = Future()
+            failed.set_exception(failure)
+            self._begun.put(failed)
+            return False
+        return True
+
+
+def _check(in_flight: int) -> None:
+    if in_flight < 1:
+        raise invalid("in_flight", f"wanted 1 call at a time or more, came {in_flight}")
 
 
 async def in_order_async(
@@ -49,22 +127,54 @@ async def in_order_async(
     progress: bool,
     total: int | None,
 ) -> AsyncIterator[Answer]:
-    """The same for coroutines."""
-    waiting: deque[asyncio.Future[Answer]] = deque()
+    """The same for coroutines; raises with the first answer. Only an asynchronous iterator may be long in coming."""
+    _check(in_flight)
+    room = asyncio.Semaphore(in_flight)
+    begun: asyncio.Queue[asyncio.Future[Answer] | None] = asyncio.Queue()
     with _bar(progress=progress, total=total) as bar:
+        feeder = asyncio.create_task(_feed(call, _async(inputs), room, begun))
         try:
-            async for each in _async(inputs):
-                if len(waiting) == in_flight:
-                    yield await waiting.popleft()
-                    bar.update()
-                waiting.append(asyncio.ensure_future(call(each)))
-            while waiting:
-                yield await waiting.popleft()
+            while (future := await begun.get()) is not None:
+                answer = await future
+                room.release()
+                yield answer
                 bar.update()
         finally:
-            for future in waiting:
+            feeder.cancel()
+            await asyncio.gather(feeder, return_exceptions=True)
+            left = [future for future in _drained(begun) if future is not None]
+            for future in left:
                 future.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _feed(
+    call: Callable[[Input], Awaitable[Answer]],
+    inputs: AsyncIterator[Input],
+    room: asyncio.Semaphore,
+    begun: asyncio.Queue[asyncio.Future[Answer] | None],
+) -> None:
+    """Begins a call for each input, as there is room; None after the last."""
+    while True:
+        await room.acquire()
+        try:
+            each = await anext(inputs)
+            begun.put_nowait(asyncio.ensure_future(call(each)))
+            # Lets the calls begin, and end where they can, before the next input.
+            await asyncio.sleep(0)
+        except StopAsyncIteration:
+            begun.put_nowait(None)
+            return
+        except BaseException as failure:  # noqa: BLE001 (the caller's, raised where its answer would be)
+            failed: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            failed.set_exception(failure)
+            begun.put_nowait(failed)
+            return
+
+
+def _drained(begun: asyncio.Queue[Item]) -> Iterator[Item]:
+    while not begun.empty():
+        yield begun.get_nowait()
 
 
 async def _async(inputs: Iterable[Input] | AsyncIterable[Input]) -> AsyncIterator[Input]:

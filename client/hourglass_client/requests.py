@@ -46,7 +46,7 @@ def encode(
         model_version=version,
         images=to_message("images", images, resize=resize),
         posterior=_POSTERIORS[posterior],
-        seed=_seed(seed),
+        seed=_uint64("seed", seed),
     )
 
 
@@ -84,7 +84,7 @@ def denoise(
     )
 
 
-def sample(
+def sample(  # noqa: PLR0913 (the request's own fields)
     count: int,
     *,
     model: str = "",
@@ -92,6 +92,7 @@ def sample(
     seed: int | None = None,
     temperature: float | None = None,
     include_latents: bool = False,
+    first_index: int = 0,
     form: ImageFormat = "uint8",
 ) -> pb.SampleRequest:
     """Request of Sample."""
@@ -99,10 +100,11 @@ def sample(
         model_name=model,
         model_version=version,
         count=_int32("count", count),
-        seed=_seed(seed),
+        seed=_uint64("seed", seed),
         temperature=temperature,
         include_latents=include_latents,
         image_format=image_format(form),
+        first_index=_uint64("first_index", first_index),
     )
 
 
@@ -117,6 +119,7 @@ def interpolate(  # noqa: PLR0913 (the request's own fields)
     version: str = "",
     interpolation: Interpolation = "linear",
     form: ImageFormat = "uint8",
+    resize: bool = False,
 ) -> pb.InterpolateRequest:
     """Request of Interpolate."""
     _exactly_one(from_images=from_images, from_latents=from_latents)
@@ -126,9 +129,9 @@ def interpolate(  # noqa: PLR0913 (the request's own fields)
     return pb.InterpolateRequest(
         model_name=model,
         model_version=version,
-        from_images=None if from_images is None else to_message("from_images", from_images),
+        from_images=None if from_images is None else to_message("from_images", from_images, resize=resize),
         from_latents=None if from_latents is None else latents_tensor("from_latents", from_latents),
-        to_images=None if to_images is None else to_message("to_images", to_images),
+        to_images=None if to_images is None else to_message("to_images", to_images, resize=resize),
         to_latents=None if to_latents is None else latents_tensor("to_latents", to_latents),
         steps=_int32("steps", steps),
         interpolation=_PATHS[interpolation],
@@ -171,10 +174,10 @@ def _exactly_one(**choices: object) -> None:
         raise invalid(next(iter(choices)), f"wanted exactly one of {names}; give one and leave the other out")
 
 
-def _seed(seed: int | None) -> int | None:
-    if seed is not None and not 0 <= seed < 2**64:
-        raise invalid("seed", f"wanted 0 to 2^64 - 1, came {seed}")
-    return seed
+def _uint64(field: str, value: int | None) -> int | None:
+    if value is not None and not 0 <= value < 2**64:
+        raise invalid(field, f"wanted 0 to 2^64 - 1, came {value}")
+    return value
 
 
 def _int32(field: str, value: int) -> int:

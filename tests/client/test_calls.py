@@ -19,7 +19,8 @@ from hourglass_client import (
 )
 from hourglass_client.answers import Denoised, Encoded
 
-from tests.server.conftest import GOLDEN, Served, pixels, serving
+from tests.server.conftest import GOLDEN, TRANSPORTS, Served, metric, pixels, serving
+from tests.server.test_repository import until
 
 GREY, COLOUR = pixels(5), pixels(5, (8, 8, 3))
 LATENTS = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
@@ -82,6 +83,12 @@ def test_both_clients_describe_the_models(client: Client, server: Served) -> Non
 def test_async_failure_is_the_same_error(server: Served) -> None:
     with pytest.raises(NotFoundError, match="vae"):
         awaited(server, lambda later: later.encode(GREY, model="nobody"))
+
+
+def test_no_answer_in_time_says_what_to_do(client: Client) -> None:
+    # Seldom the server is as quick to say that it is too late.
+    with pytest.raises(TimeoutError, match=r"no answer within the timeout: give more time|The deadline has passed"):
+        client.sample(1024, model="vae", image_format="png", timeout_seconds=0.001)
 
 
 def test_async_client_gives_up_in_time() -> None:
@@ -171,3 +178,19 @@ def test_stream_keeps_its_deadline(client: Client) -> None:
 def test_unreachable_stream_is_told() -> None:
     with Client("127.0.0.1:1") as nobody, pytest.raises(UnavailableError):
         list(nobody.stream(streamed(1)))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_several_servers_share_the_load_until_one_has_gone(transport: str) -> None:
+    servers = (serving(GOLDEN, transport=transport, poll_seconds=0) for _ in range(2))
+    with next(servers) as first, next(servers) as second, Client([first.address, second.address]) as client:
+        # One connection may be there before the other.
+        until(lambda: client.encode(GREY, model="vae") and encoded(first) > 0 < encoded(second))
+        second.app.stop()
+        for _ in range(20):
+            client.encode(GREY, model="vae")
+        second.app.stop = lambda: None  # it has stopped already
+
+
+def encoded(server: Served) -> float:
+    return metric(server, "autoencoder_requests_total", method="Encode", code="OK")

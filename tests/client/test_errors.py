@@ -1,4 +1,6 @@
+import asyncio
 import pickle
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -7,7 +9,17 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import StringValue
 from google.rpc import error_details_pb2, status_pb2
-from hourglass_client import Client, HourglassError, InternalError, Retry, Violation, errors
+from hourglass_client import (
+    AsyncClient,
+    CancelledError,
+    Client,
+    HourglassError,
+    InternalError,
+    Retry,
+    Violation,
+    errors,
+    requests,
+)
 
 from .conftest import Start
 
@@ -34,6 +46,7 @@ def test_every_status_is_an_error_of_its_kind(start: Start, code: grpc.StatusCod
         "INVALID_ARGUMENT": ValueError,
         "NOT_FOUND": LookupError,
         "DEADLINE_EXCEEDED": TimeoutError,
+        "CANCELLED": CancelledError,
         "INTERNAL": InternalError,
         "DATA_LOSS": InternalError,
     }
@@ -69,3 +82,29 @@ def test_errors_cross_to_another_process() -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
     assert (type(copy), str(copy), copy.code, copy.message) == (type(error), str(error), error.code, error.message)
     assert copy.violations == (Violation("images", "wanted some, came none"),)
+
+
+def test_a_closed_client_says_so(start: Start) -> None:
+    server = start()
+    client = Client(server.address)
+    assert client.get_model("vae") is not None
+    client.close()
+    for use in (lambda: client.get_model("vae"), lambda: next(client.stream([]))):
+        with pytest.raises(CancelledError, match="this client is closed"):
+            use()
+    assert server.calls == 1
+
+
+def test_a_closed_asyncio_client_says_so(start: Start) -> None:
+    async def use(kind: str) -> None:
+        async with AsyncClient(start().address) as client:
+            pass
+        await (client.get_model("vae") if kind == "call" else anext(client.stream(nothing())))
+
+    async def nothing() -> AsyncIterator[tuple[str, requests.Request]]:
+        for item in ():
+            yield item
+
+    for kind in ("call", "stream"):
+        with pytest.raises(CancelledError, match="this client is closed"):
+            asyncio.run(use(kind))

@@ -1,4 +1,5 @@
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,9 @@ def test_answer_without_images_is_empty() -> None:
 def test_pixels_a_hair_outside_do_not_wrap_around() -> None:
     picture = Pictures(np.array([[[[-0.01], [1.01]]]], np.float32), ())
     assert np.asarray(picture.to_pil()[0]).tolist() == [[0, 255]]
+
+
+def test_pil_images_without_pillow_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=r"hourglass-client\[images\]"):
+        Pictures(np.zeros((1, 8, 8, 1), np.uint8), ()).to_pil()

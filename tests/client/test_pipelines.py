@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from time import sleep
 
 import pytest
-from hourglass_client import AsyncClient, Client
+from hourglass_client import AsyncClient, Client, InvalidArgumentError
 
 
 class Work:
@@ -95,3 +95,107 @@ def test_coroutines_over_an_asynchronous_iterator_end_early_without_a_trace() ->
 
     work = Work()
     assert asyncio.run(three()) == [0, 1, 4]
+
+
+def test_an_answer_comes_while_the_next_input_does_not() -> None:
+    """Inputs may be long in coming: what is ready waits for none of them."""
+    answered = threading.Event()
+
+    def inputs() -> Iterator[int]:
+        yield 2
+        assert answered.wait(60)
+        yield 3
+
+    answers = Client.map(lambda number: number * number, inputs(), in_flight=64)
+    assert next(answers) == 4
+    answered.set()
+    assert list(answers) == [9]
+
+
+def test_coroutines_answer_while_the_next_input_does_not_come() -> None:
+    async def square(number: int) -> int:
+        return number * number
+
+    async def found() -> list[int]:
+        answered = asyncio.Event()
+
+        async def inputs() -> AsyncIterator[int]:
+            yield 2
+            await answered.wait()
+            yield 3
+
+        answers = AsyncClient.map(square, inputs(), in_flight=64)
+        first = await asyncio.wait_for(anext(answers), 60)
+        answered.set()
+        return [first, *[answer async for answer in answers]]
+
+    assert asyncio.run(found()) == [4, 9]
+
+
+def test_an_early_end_waits_for_no_input() -> None:
+    never = threading.Event()
+
+    def inputs() -> Iterator[int]:
+        yield 1
+        never.wait()
+
+    answers = Client.map(lambda number: number, inputs(), in_flight=4)
+    assert next(answers) == 1
+    answers.close()
+    never.set()
+
+
+def test_inputs_that_fail_do_so_after_the_answers_before() -> None:
+    def inputs() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise OSError("no more disk")
+
+    found: list[int] = []
+    with pytest.raises(OSError, match="no more disk"):
+        found.extend(Client.map(lambda number: number, inputs(), in_flight=4))
+    assert found == [1, 2]
+
+
+def test_asynchronous_inputs_that_fail_do_so_after_the_answers_before() -> None:
+    found: list[int] = []
+
+    async def inputs() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+        raise OSError("no more disk")
+
+    async def collect() -> None:
+        async for answer in AsyncClient.map(Work().later, inputs(), in_flight=4):
+            found.append(answer)  # noqa: PERF401 (what came before the failure counts)
+
+    with pytest.raises(OSError, match="no more disk"):
+        asyncio.run(collect())
+    assert found == [1, 4]
+
+
+def test_coroutines_answer_before_later_inputs_are_taken() -> None:
+    taken: list[int] = []
+
+    async def square(number: int) -> int:
+        return number * number
+
+    async def first() -> int:
+        answers = AsyncClient.map(square, counted(taken, 10**9), in_flight=64)
+        found = await anext(answers)
+        await answers.aclose()
+        return found
+
+    assert asyncio.run(first()) == 0
+    assert len(taken) < 64
+
+
+@pytest.mark.parametrize("in_flight", [0, -1])
+def test_no_calls_at_a_time_are_refused(in_flight: int) -> None:
+    async def first() -> None:
+        await anext(AsyncClient.map(Work().later, [1], in_flight=in_flight))
+
+    with pytest.raises(InvalidArgumentError, match="in_flight"):
+        Client.map(Work(), [1], in_flight=in_flight)
+    with pytest.raises(InvalidArgumentError, match="in_flight"):
+        asyncio.run(first())

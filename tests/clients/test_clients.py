@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.server.conftest import Served, graph_run
+from tests.server.conftest import GOLDEN, Served, graph_run, serving
 
 from .conftest import IMAGES
 from .programs import ROOT, run_node, run_python
@@ -56,6 +56,14 @@ def test_triton_stream(server: Served, latents: np.ndarray) -> None:
     assert error.startswith("NOT_FOUND: There is no model 'nope'")
 
 
+def test_triton_loads_and_unloads_where_it_may(latents: np.ndarray) -> None:
+    with serving(GOLDEN, model_control=True, poll_seconds=0) as served:
+        answer = run_python("triton", "triton_calls.py", "control", served.address)
+    assert (answer["unloaded"], answer["state"], answer["loaded"]) == (False, "UNAVAILABLE", True)
+    np.testing.assert_array_equal(np.float32(answer["encode"]["latents"]), latents)
+    assert answer["unknown"].startswith("StatusCode.NOT_FOUND")
+
+
 def test_triton_http(server: Served, latents: np.ndarray) -> None:
     answer = run_python("triton", "triton_calls.py", "http", f"127.0.0.1:{server.app.rest_port}")
     assert (answer["live"], answer["ready"], answer["models"]) == (True, True, [True, True, False])
@@ -69,11 +77,32 @@ def test_triton_http(server: Served, latents: np.ndarray) -> None:
 
 
 def test_kserve(server: Served, latents: np.ndarray) -> None:
-    answer = run_python("kserve", "kserve_calls.py", server.address)
+    answer = run_python("kserve", "kserve_calls.py", "grpc", server.address)
     assert (answer["live"], answer["ready"], answer["models"]) == (True, True, [True, False])
     assert (answer["id"], answer["unknown"]) == ("k1", "NOT_FOUND")
     np.testing.assert_array_equal(np.float32(answer["raw"]), latents)
     np.testing.assert_array_equal(np.float32(answer["typed"]), latents)
+
+
+def test_kserve_http(server: Served, latents: np.ndarray) -> None:
+    answer = run_python("kserve", "kserve_calls.py", "rest", f"127.0.0.1:{server.app.rest_port}")
+    assert (answer["live"], answer["ready"], answer["models"]) == (True, True, [True, True, False])
+    assert answer["id"] == "k1"
+    assert answer["outputs"] == [["latents"], ["latents", "log_variances"]]
+    assert answer["unknown"].startswith("There is no model 'nope'")
+    for form in ("raw", "typed"):
+        np.testing.assert_array_equal(np.float32(answer[form]), latents)
+
+
+def test_own_client_installed_alone(server: Served, latents: np.ndarray) -> None:
+    answer = run_python("alone", "alone_calls.py", server.address)
+    asked_for = {"grpcio", "protobuf", "numpy", "googleapis-common-protos"}
+    # What grpcio asks for in turn, and what a new environment has.
+    besides = {"hourglass-client", "typing-extensions", "pip", "setuptools"}
+    assert asked_for <= set(answer["installed"]) <= asked_for | besides
+    assert answer["models"] == ["denoiser", "fc-ae", "multitask", "vae"]
+    for form in ("latents", "mapped"):
+        np.testing.assert_array_equal(np.float32(answer[form]), latents)
 
 
 def test_reflection(server: Served, latents: np.ndarray) -> None:

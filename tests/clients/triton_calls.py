@@ -1,6 +1,6 @@
 """tritonclient: every call of its sync, asyncio, streaming and HTTP clients that this server speaks.
 
-Run by its own environment: `python triton_calls.py sync|aio|stream|http HOST:PORT`; prints JSON.
+Run by its own environment: `python triton_calls.py sync|aio|stream|http|control HOST:PORT`; prints JSON.
 """
 
 import asyncio
@@ -106,6 +106,22 @@ def run_stream(address: str) -> dict:
     }
 
 
+def run_control(address: str) -> dict:
+    """Unload and load with the right to."""
+    with sync_client.InferenceServerClient(address) as client:
+        client.unload_model("vae")
+        unloaded = client.is_model_ready("vae")
+        states = {model.name: model.state for model in client.get_model_repository_index().models}
+        client.load_model("vae")
+        return {
+            "unloaded": unloaded,
+            "state": states["vae"],
+            "loaded": client.is_model_ready("vae"),
+            "encode": lists(client.infer("vae.encode", [given("images", IMAGES)]), "latents"),
+            "unknown": refused(partial(client.load_model, "nope")),
+        }
+
+
 def run_http(address: str) -> dict:
     import tritonclient.http as http_client  # noqa: PLC0415 (gevent changes how the others run)
 
@@ -135,6 +151,6 @@ if __name__ == "__main__":
     answer = (
         asyncio.run(run_aio(address))
         if kind == "aio"
-        else {"sync": run_sync, "stream": run_stream, "http": run_http}[kind](address)
+        else {"sync": run_sync, "stream": run_stream, "http": run_http, "control": run_control}[kind](address)
     )
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from autoencoder.v1 import autoencoder_pb2 as pb
 
 from examples import lecture_pictures
 from tests.clients.programs import BUILD, ROOT
@@ -61,6 +62,15 @@ def test_lecture_pictures_need_a_server_alone(server: Served, tmp_path: Path) ->
     for name in names:
         with Image.open(tmp_path / "pictures" / name) as picture:
             assert len(set(picture.convert("L").tobytes())) > 20
+
+
+def test_lecture_pictures_of_a_model_without_attributes(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "fc-ae", tmp_path / "models/fc-ae")
+    with serving(tmp_path / "models", poll_seconds=0) as served:
+        assert "Edit" not in served.stub.GetModel(pb.GetModelRequest()).model.methods
+        assert lecture_pictures.main(["--address", served.address, "--out", str(tmp_path / "pictures")]) == 0
+    names = {"scatter.png", "plane.png", "interpolation.png", "attributes.png"}
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == names
 
 
 def test_lecture_pictures_of_own_images(server: Served, tmp_path: Path) -> None:

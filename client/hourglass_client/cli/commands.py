@@ -1,19 +1,32 @@
 """What each command does with a client: one function each, arguments in, result out."""
 
+import re
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
+from hourglass_client import answers
 from hourglass_client.answers import ServingInfo
-from hourglass_client.cli.inputs import ImageBatch, UsageError, image_batches, read_latents
+from hourglass_client.cli.inputs import (
+    BATCH_ITEMS,
+    ImageBatch,
+    UsageError,
+    batches,
+    image_batches,
+    read_end,
+    read_latents,
+)
 from hourglass_client.cli.results import Result, check_new, npy
 from hourglass_client.client import Client
+from hourglass_client.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Answer = TypeVar("Answer")
 
 
 def models(client: Client, arguments: Namespace) -> Result:
@@ -41,8 +54,7 @@ def encode(client: Client, arguments: Namespace) -> Result:
     found: list[NDArray[Any]] = []
     facts: dict[str, object] = {}
     posterior = "sample" if arguments.sample else "mean"
-    for batch in _batches(arguments):
-        answer = client.encode(batch.images, **_target(arguments), posterior=posterior, seed=arguments.seed)
+    for batch, answer in _answers(client.encode, arguments, posterior=posterior, seed=arguments.seed):
         facts = _facts(answer.info)
         if answer.seed is not None:
             facts["seed"] = answer.seed
@@ -56,9 +68,7 @@ def encode(client: Client, arguments: Namespace) -> Result:
 
 def decode(client: Client, arguments: Namespace) -> Result:
     """Latent vectors to images."""
-    latents = read_latents(arguments.latents)
-    answer = client.decode(latents, **_model(arguments), image_format="png")
-    return Result(_facts(answer.info), (), _named(arguments.out, "latent", answer.files))
+    return _drawn(client.decode, arguments)
 
 
 def reconstruct(client: Client, arguments: Namespace) -> Result:
@@ -67,8 +77,7 @@ def reconstruct(client: Client, arguments: Namespace) -> Result:
     files: dict[Path, bytes] = {}
     facts: dict[str, object] = {}
     form = "png" if arguments.out else "none"
-    for batch in _batches(arguments):
-        answer = client.reconstruct(batch.images, **_target(arguments), image_format=form)
+    for batch, answer in _answers(client.reconstruct, arguments, image_format=form):
         facts = _facts(answer.info)
         errors = answer.squared_errors.tolist()
         rows += [{"image": name, "squared_error": error} for name, error in zip(batch.names, errors, strict=True)]
@@ -81,8 +90,7 @@ def denoise(client: Client, arguments: Namespace) -> Result:
     """Noisy images to clean ones."""
     files: dict[Path, bytes] = {}
     facts: dict[str, object] = {}
-    for batch in _batches(arguments):
-        answer = client.denoise(batch.images, **_target(arguments), image_format="png")
+    for batch, answer in _answers(client.denoise, arguments, image_format="png"):
         facts = _facts(answer.info)
         files |= _placed(arguments.out, batch.names, answer.files)
     return Result(facts, (), files)
@@ -90,36 +98,48 @@ def denoise(client: Client, arguments: Namespace) -> Result:
 
 def sample(client: Client, arguments: Namespace) -> Result:
     """New images."""
-    answer = client.sample(
-        arguments.count,
-        **_model(arguments),
-        seed=arguments.seed,
-        temperature=arguments.temperature,
-        image_format="png",
-    )
-    facts = {**_facts(answer.info), "seed": answer.seed, "noise_scheme": answer.noise_scheme}
-    return Result(facts, (), _named(arguments.out, "sample", answer.files))
+    paths = _numbered(arguments.out, "sample", arguments.count)
+    files: list[bytes] = []
+    facts: dict[str, object] = {"seed": arguments.seed}
+    # Once at least: what is wrong with a count the server says.
+    for first in range(0, max(1, arguments.count), BATCH_ITEMS):
+        answer = client.sample(
+            min(arguments.count - first, BATCH_ITEMS),
+            **_model(arguments),
+            # That of the first part, where none was given.
+            seed=cast("int | None", facts["seed"]),
+            temperature=arguments.temperature,
+            first_index=first,
+            image_format="png",
+        )
+        facts = {**_facts(answer.info), "seed": answer.seed, "noise_scheme": answer.noise_scheme}
+        files += answer.files
+    return Result(facts, (), dict(zip(paths, files, strict=True)))
 
 
 def interpolate(client: Client, arguments: Namespace) -> Result:
-    """Images on the way from one to another."""
+    """Images on the way from one image or latent vector to another."""
+    ends = {"from": read_end(arguments.start), "to": read_end(arguments.stop)}
     answer = client.interpolate(
-        from_images=[_file(arguments.start)],
-        to_images=[_file(arguments.stop)],
+        **{f"{word}_{kind}": end for word, (kind, end) in ends.items()},
         steps=arguments.steps,
-        **_model(arguments),
+        **_target(arguments),
         interpolation="spherical" if arguments.spherical else "linear",
         image_format="png",
     )
-    return Result(_facts(answer.info), (), _named(arguments.out, "step", answer.files))
+    paths = _numbered(arguments.out, "step", len(answer.files))
+    return Result(_facts(answer.info), (), dict(zip(paths, answer.files, strict=True)))
 
 
 def edit(client: Client, arguments: Namespace) -> Result:
-    """Images moved along attributes."""
+    """Images or latent vectors moved along attributes."""
     files: dict[Path, bytes] = {}
     facts: dict[str, object] = {}
-    for batch in _batches(arguments):
-        answer = client.edit(dict(arguments.shift), images=batch.images, **_target(arguments), image_format="png")
+    if bool(arguments.images) == bool(arguments.latents):
+        raise UsageError("wanted images or --latents, one of the two")
+    if arguments.latents:
+        return _drawn(client.edit, arguments, shifts=dict(arguments.shift))
+    for batch, answer in _answers(client.edit, arguments, shifts=dict(arguments.shift), image_format="png"):
         facts = _facts(answer.info)
         files |= _placed(arguments.out, batch.names, answer.files)
     return Result(facts, (), files)
@@ -129,8 +149,7 @@ def classify(client: Client, arguments: Namespace) -> Result:
     """The likeliest class of each image."""
     rows: list[Mapping[str, object]] = []
     facts: dict[str, object] = {}
-    for batch in _batches(arguments):
-        answer = client.classify(batch.images, **_target(arguments))
+    for batch, answer in _answers(client.classify, arguments):
         facts = _facts(answer.info)
         for name, row in zip(batch.names, answer.probabilities, strict=True):
             best = int(row.argmax())
@@ -142,12 +161,43 @@ def classify(client: Client, arguments: Namespace) -> Result:
     return Result(facts, rows)
 
 
+def _drawn(call: Callable[..., answers.Decoded | answers.Edited], arguments: Namespace, **more: object) -> Result:
+    """Images of the latent vectors of the command line."""
+    latents = read_latents(arguments.latents)
+    paths = _numbered(arguments.out, "latent", len(latents))
+    files: list[bytes] = []
+    facts: dict[str, object] = {}
+    for some in batches(latents):
+        answer = call(latents=some, **_model(arguments), **more, image_format="png")
+        facts = _facts(answer.info)
+        files += answer.files
+    return Result(facts, (), dict(zip(paths, files, strict=True)))
+
+
 def _batches(arguments: Namespace) -> Iterator[ImageBatch]:
     """Images of the command line; the files to come must not be there before the first request."""
-    batches = list(image_batches(arguments.images))
+    every = list(image_batches(arguments.images))
     if arguments.command in {"reconstruct", "denoise", "edit"} and arguments.out:
-        check_new([arguments.out / f"{name}.png" for batch in batches for name in batch.names])
-    return iter(batches)
+        check_new([arguments.out / f"{name}.png" for batch in every for name in batch.names])
+    return iter(every)
+
+
+def _answers(call: Callable[..., Answer], arguments: Namespace, **more: object) -> Iterator[tuple[ImageBatch, Answer]]:
+    """Answers to the images of the command line."""
+    for batch in _batches(arguments):
+        try:
+            yield batch, call(images=batch.images, **_target(arguments), **more)
+        except InvalidArgumentError as error:
+            raise _telling_file(error, batch) from error
+
+
+def _telling_file(error: InvalidArgumentError, batch: ImageBatch) -> Exception:
+    """The same error under the name of the file at fault, which the server knows by its number."""
+    for violation in error.violations:
+        number = re.search(r"files\[(\d+)\]", violation.field)
+        if number and not isinstance(batch.images, np.ndarray):
+            return UsageError(f"{batch.images[int(number[1])]}: {violation.description}")
+    return error
 
 
 def _model(arguments: Namespace) -> dict[str, Any]:
@@ -166,14 +216,12 @@ def _placed(folder: Path, names: Sequence[str], files: Sequence[bytes]) -> dict[
     return {folder / f"{name}.png": content for name, content in zip(names, files, strict=True)}
 
 
-def _named(folder: Path, word: str, files: Sequence[bytes]) -> dict[Path, bytes]:
-    return _placed(folder, [f"{word}-{index:04}" for index in range(len(files))], files)
-
-
-def _file(path: Path) -> Path:
-    if not path.is_file():
-        raise UsageError(f"{path}: wanted an image file, found none there")
-    return path
+def _numbered(folder: Path, word: str, count: int) -> list[Path]:
+    """Where `count` files go, in an order that sorting keeps; none of them may be there."""
+    digits = max(4, len(str(count - 1)))
+    paths = [folder / f"{word}-{index:0{digits}}.png" for index in range(count)]
+    check_new(paths)
+    return paths
 
 
 def _check_suffix(path: Path | None, suffix: str) -> None:

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, groupby
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hourglass_client.images import ImageInput
+
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 # Large enough to share a graph run, small enough for the server's limits on messages.
-_BATCH_IMAGES = 64
+BATCH_ITEMS = 64
+Items = TypeVar("Items", list[Path], NDArray[Any])
 
 
 class UsageError(Exception):
@@ -26,21 +30,26 @@ class ImageBatch:
 
 
 def image_batches(paths: Sequence[Path]) -> Iterator[ImageBatch]:
-    """Images of files, of folders (sorted, not their subfolders) and of .npy arrays, in batches.
+    """Images of files, of folders (sorted, not their subfolders) and of .npy arrays, in batches and in this order.
 
     Raises:
         UsageError: nothing there, no image, or an array that holds no images.
     """
-    files: list[Path] = []
     taken: dict[str, int] = {}
-    for path in paths:
-        if path.suffix == ".npy":
-            yield from _array_batches(path, taken)
+    for arrays, group in groupby(paths, lambda path: path.suffix == ".npy"):
+        if arrays:
+            for path in group:
+                yield from _array_batches(path, taken)
         else:
-            files += _image_files(path)
-    for first in range(0, len(files), _BATCH_IMAGES):
-        some = files[first : first + _BATCH_IMAGES]
-        yield ImageBatch([_unique(path.stem, taken) for path in some], some)
+            files = [file for path in group for file in _image_files(path)]
+            for some in batches(files):
+                yield ImageBatch([_unique(path.stem, taken) for path in some], some)
+
+
+def batches(items: Items) -> Iterator[Items]:
+    """Portions that a server takes at once."""
+    for first in range(0, len(items), BATCH_ITEMS):
+        yield items[first : first + BATCH_ITEMS]
 
 
 def read_latents(path: Path) -> NDArray[Any]:
@@ -58,6 +67,24 @@ def read_latents(path: Path) -> NDArray[Any]:
     if latents.dtype.kind != "f" or latents.ndim not in {1, 2}:
         raise UsageError(f"{path}: wanted floats (N, D) or (D,), got {latents.dtype} {latents.shape}")
     return np.atleast_2d(latents)
+
+
+def read_end(path: Path) -> tuple[Literal["images", "latents"], ImageInput]:
+    """An end of a path of images: an image file, an array of one image, or one latent vector of a .npy or .csv file.
+
+    Raises:
+        UsageError: nothing there, or more than one latent vector.
+    """
+    if path.suffix not in {".npy", ".csv"}:
+        return "images", _image_files(path)
+    if path.suffix == ".npy":
+        array = _load(path)
+        if array.dtype.kind != "f" or array.ndim not in {1, 2}:
+            return "images", array
+    latents = read_latents(path)
+    if len(latents) != 1:
+        raise UsageError(f"{path}: wanted one latent vector (D,) or (1, D), got {len(latents)} of them")
+    return "latents", latents
 
 
 def shift(text: str) -> tuple[str, float]:
@@ -78,7 +105,8 @@ def _image_files(path: Path) -> list[Path]:
         if not found:
             raise UsageError(f"{path}: wanted a folder of PNG, JPEG or WebP files, got one without any")
         return found
-    if not path.is_file():
+    # Not only a regular file: a pipe of the shell's will do.
+    if not path.exists():
         raise UsageError(f"{path}: wanted an image file, a folder of them or a .npy array, found nothing there")
     return [path]
 
@@ -88,9 +116,9 @@ def _array_batches(path: Path, taken: dict[str, int]) -> Iterator[ImageBatch]:
     if array.ndim not in {2, 3, 4} or not len(array):
         raise UsageError(f"{path}: wanted images (N, H, W), (N, H, W, C) or (H, W), got shape {array.shape}")
     rows = array[np.newaxis] if array.ndim == 2 else array  # noqa: PLR2004 (one image)
-    for first in range(0, len(rows), _BATCH_IMAGES):
-        some = rows[first : first + _BATCH_IMAGES]
-        yield ImageBatch([_unique(f"{path.stem}-{first + index:05}", taken) for index in range(len(some))], some)
+    numbers = count()
+    for some in batches(rows):
+        yield ImageBatch([_unique(f"{path.stem}-{next(numbers):05}", taken) for _ in some], some)
 
 
 def _load(path: Path) -> NDArray[Any]:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from hourglass_client.channels import Tls
 from hourglass_client.cli import commands
@@ -77,23 +77,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("hourglass", description="Calls an autoencoder server.")
     every = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser
     _add(every, "models", commands.models, "list what is loaded")
-    encode = _add(every, "encode", commands.encode, "images to latent vectors", images=True)
+    encode = _add(every, "encode", commands.encode, "images to latent vectors", images="+")
     encode.add_argument("--sample", action="store_true", help="draw from the posterior instead of taking its mean")
     encode.add_argument("--seed", type=int, help="seed of the draw")
     encode.add_argument("--out", type=Path, metavar="FILE.npy", help="write the latents (N, D) as float32")
     decode = _add(every, "decode", commands.decode, "latent vectors to images")
     decode.add_argument("latents", type=Path, help=".npy (N, D) or .csv")
     _add_folder(decode)
-    rebuild = _add(every, "reconstruct", commands.reconstruct, "images through the bottleneck and back", images=True)
+    rebuild = _add(every, "reconstruct", commands.reconstruct, "images through the bottleneck and back", images="+")
     _add_folder(rebuild, required=False)
-    _add_folder(_add(every, "denoise", commands.denoise, "noisy images to clean ones", images=True))
+    _add_folder(_add(every, "denoise", commands.denoise, "noisy images to clean ones", images="+"))
     _add_drawing(every)
-    edit = _add(every, "edit", commands.edit, "images moved along attributes", images=True)
+    edit = _add(every, "edit", commands.edit, "images or latent vectors moved along attributes", images="*")
+    edit.add_argument("--latents", type=Path, metavar="FILE", help="instead of images: .npy (N, D) or .csv")
     edit.add_argument(
         "--shift", type=shift, action="append", required=True, metavar="NAME=SD", help="in standard deviations"
     )
     _add_folder(edit)
-    _add(every, "classify", commands.classify, "classes of images", images=True)
+    _add(every, "classify", commands.classify, "classes of images", images="+")
     _add_bench(every)
     return parser
 
@@ -105,9 +106,10 @@ def _add_drawing(every: _AddParser) -> None:
     sample.add_argument("--temperature", type=float, help="factor on the standard deviation (1)")
     _add_folder(sample)
     path = _add(every, "interpolate", commands.interpolate, "images on the way from one to another")
-    path.add_argument("start", type=Path, metavar="FROM", help="image file")
-    path.add_argument("stop", type=Path, metavar="TO", help="image file")
+    path.add_argument("start", type=Path, metavar="FROM", help="image file, or .npy or .csv of one latent vector")
+    path.add_argument("stop", type=Path, metavar="TO", help="likewise")
     path.add_argument("--steps", type=int, default=10, help="images, both ends included (10)")
+    path.add_argument("--resize", action="store_true", help="resize images of another size")
     path.add_argument("--spherical", action="store_true", help="on a great circle instead of a straight line")
     _add_folder(path)
 
@@ -127,7 +129,7 @@ def _add(
     run: Command,
     text: str,
     *,
-    images: bool = False,
+    images: Literal["", "+", "*"] = "",
 ) -> argparse.ArgumentParser:
     parser = every(name, help=text, description=text.capitalize() + ".")
     parser.set_defaults(run=run)
@@ -141,7 +143,7 @@ def _add(
     parser.add_argument("--ca", type=Path, metavar="FILE", help="TLS with these certificates (PEM)")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds a bearer token")
     if images:
-        parser.add_argument("images", type=Path, nargs="+", help="image files, folders of them, .npy arrays")
+        parser.add_argument("images", type=Path, nargs=images, help="image files, folders of them, .npy arrays")
         parser.add_argument("--resize", action="store_true", help="resize images of another size")
     return parser
 

@@ -1,8 +1,8 @@
 """The command line against a real server: files in and out, tables, JSON, exit codes."""
 
-import json
+import os
+import threading
 import tomllib
-from collections.abc import Callable, Iterator
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -12,42 +12,11 @@ import pytest
 from hourglass_client.cli.main import main
 from PIL import Image
 
-from tests.server.conftest import GOLDEN, Served, graph_run, pixels, serving
+from tests.server.conftest import Served, graph_run, pixels
+
+from .conftest import Command, read
 
 CLIENT = Path(__file__).resolve().parents[3] / "client"
-Command = Callable[..., dict]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with serving(GOLDEN, poll_seconds=0) as served:
-        yield served
-
-
-@pytest.fixture
-def hourglass(server: Served, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command with --json and gives what it printed."""
-
-    def run(*arguments: object) -> dict:
-        assert main([*map(str, arguments), "--address", server.address, "--json"]) == 0
-        return json.loads(capsys.readouterr().out)
-
-    return run
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder of three images and a text."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for name, image in zip(("b.png", "a.png", "c.webp"), pixels(3), strict=True):
-        Image.fromarray(image[..., 0]).save(folder / name, lossless=True)
-    (folder / "notes.txt").write_text("no image")
-    return folder
-
-
-def read(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("L"))[None, ..., None]
 
 
 def test_models(hourglass: Command) -> None:
@@ -75,21 +44,35 @@ def test_encode_array_in_batches(hourglass: Command, tmp_path: Path) -> None:
     )
 
 
+def test_answers_come_in_the_order_of_the_command_line(hourglass: Command, pictures: Path, tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        np.save(tmp_path / f"{name}.npy", pixels(2))
+    given = [tmp_path / "x.npy", pictures / "c.webp", pictures / "a.png", tmp_path / "y.npy", pictures / "b.png"]
+    answer = hourglass("encode", *given, "--model", "vae")
+    names = ["x-00000", "x-00001", "c", "a", "y-00000", "y-00001", "b"]
+    assert [item["image"] for item in answer["items"]] == names
+
+
+def test_pipe_is_as_good_as_a_file(hourglass: Command, pictures: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes((pictures / "a.png").read_bytes()))
+    writer.start()
+    piped, plain = (hourglass("encode", path, "--model", "vae") for path in (pipe, pictures / "a.png"))
+    writer.join()
+    assert piped["items"][0]["latents"] == plain["items"][0]["latents"]
+
+
+def test_refused_file_is_named(server: Served, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (9, 8)).save(pictures / "bb.png")
+    assert main(["encode", str(pictures), "--model", "vae", "--address", server.address]) == 2
+    assert f"{pictures / 'bb.png'}: wanted 8 x 8 pixels, got 9 x 8" in capsys.readouterr().err
+
+
 def test_sampled_encode_tells_its_seed(hourglass: Command, pictures: Path) -> None:
     first, again = (hourglass("encode", pictures, "--model", "vae", "--sample", "--seed", 7) for _ in range(2))
     assert first == again
     assert first["seed"] == 7
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".csv"])
-def test_decode(hourglass: Command, tmp_path: Path, suffix: str) -> None:
-    latents = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
-    source = tmp_path / f"latents{suffix}"
-    np.save(source, latents) if suffix == ".npy" else np.savetxt(source, latents, delimiter=",", fmt="%.9g")
-    answer = hourglass("decode", source, "--model", "vae", "--out", tmp_path / "out")
-    assert [Path(name).name for name in answer["files"]] == ["latent-0000.png", "latent-0001.png"]
-    expected = np.rint(graph_run("decode", "vae", latents)[0] * 255)
-    np.testing.assert_array_equal(read(Path(answer["files"][1]))[0], expected[1])
 
 
 def test_reconstruct_tells_errors_and_writes_images(hourglass: Command, pictures: Path, tmp_path: Path) -> None:
@@ -117,6 +100,10 @@ def test_sample_interpolate_edit(hourglass: Command, pictures: Path, tmp_path: P
     ends = (pictures / "a.png", pictures / "b.png")
     walked = hourglass("interpolate", *ends, *vae, "--steps", 4, "--spherical", "--out", tmp_path / "walked")
     assert len(walked["files"]) == 4
+    Image.new("L", (20, 10)).save(tmp_path / "large.png")
+    out = ("--out", tmp_path / "resized")
+    resized = hourglass("interpolate", tmp_path / "large.png", ends[1], *vae, "--steps", 3, "--resize", *out)
+    assert len(resized["files"]) == 3
     edited = hourglass("edit", ends[0], *vae, "--shift", "brightness=2", "--out", tmp_path / "edited")
     assert [Path(name).name for name in edited["files"]] == ["a.png"]
 
@@ -162,6 +149,8 @@ def arguments(folder: Path) -> dict[str, tuple[list[str], str]]:
         "no latents": (["decode", str(folder / "notes.txt"), "--model", "vae", "--out", out], "wanted a .npy array"),
         "no numbers": (["decode", str(folder / "bad.csv"), "--model", "vae", "--out", out], "rows of numbers"),
         "no token": (["models", "--token-file", str(folder / "none")], "none"),
+        "many ends": (["interpolate", str(folder / "two.csv"), image, "--model", "vae", "--out", out], "got 2 of them"),
+        "nothing to edit": (["edit", "--shift", "brightness=1", "--model", "vae", "--out", out], "images or --latents"),
         "count": (["sample", "--model", "vae", "--count", "0", "--out", out], "count"),
     }
 
@@ -171,6 +160,7 @@ def test_wrong_command_writes_nothing(
     server: Served, pictures: Path, case: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (pictures / "bad.csv").write_text("a,b\n")
+    (pictures / "two.csv").write_text("1,2,3\n4,5,6\n")
     before = sorted(pictures.rglob("*"))
     wrong, words = arguments(pictures)[case]
     assert main([*wrong, "--address", server.address]) == 2
