@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 from bench import contestants, loads, machine, report, rounds, works
 from bench.contestants import ROOT, WORKSPACE
@@ -22,6 +23,8 @@ from bench.targets import Work
 
 CPP = "C++ client"
 CLIENTS = {CPP: loads.cpp, H2LOAD: loads.h2load}
+LOGS = WORKSPACE / "logs"
+STARTS = 5
 RATES = (500, 1000, 2000, 4000, 8000)
 
 
@@ -33,13 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     models, runs = WORKSPACE / "models", WORKSPACE / "runs"
     works.make_models(runs, models)
+    LOGS.mkdir(parents=True, exist_ok=True)
     work = works.works(runs, models)
     limits = works.limits(models, work)
+    alone = start_alone(models, list(work.values())[:1])
     with ExitStack() as stack:
         running, absent = start_all(contestants.everyone(models), options.only, list(work.values()), stack)
         results = [result for series in plan(work, options) for result in measure(series, running, options)]
         servers = [_facts(each) for each in running]
-    told = {**_setting(options), "limits": limits, "servers": servers, "absent": absent}
+    told = {**_setting(options), "limits": limits, "alone_seconds": alone, "servers": servers, "absent": absent}
     told["results"] = [asdict(result) for result in results]
     failed = [reason for reason in absent.values() if reason.startswith("failed")]
     options.results.write_text(json.dumps(told, indent=1) + "\n")
@@ -69,23 +74,34 @@ def start_all(
     servers: Sequence[Server], only: Sequence[str], work: Sequence[Work], stack: ExitStack
 ) -> tuple[list[Running], dict[str, str]]:
     """The servers that answer, and why the others do not."""
-    logs = WORKSPACE / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
     running: list[Running] = []
     absent: dict[str, str] = {}
     for server in servers:
         if only and not any(name.lower() in server.name.lower() for name in only):
             continue
         if not server.needs.exists():
-            absent[server.name] = "skipped: not installed, `make bench-peers` installs it"
+            absent[server.name] = "skipped: not installed, see bench/README.md"
         else:
             try:
-                running.append(start(server, work, logs))
+                running.append(start(server, work, LOGS))
                 stack.callback(running[-1].stop)
             except ServerError as error:
                 absent[server.name] = f"failed: {error}"
         print(f"{server.name}: {absent.get(server.name, 'ready')}", flush=True)
     return running, absent
+
+
+def start_alone(models: Path, work: Sequence[Work]) -> float:
+    """Seconds from the start of our server with one model to its first right answer: the median of a few starts."""
+    one = WORKSPACE / "one"
+    shutil.rmtree(one, ignore_errors=True)
+    shutil.copytree(models / work[0].model, one / work[0].model)
+    seconds: list[float] = []
+    for _ in range(STARTS):
+        running = start(contestants.hourglass("native", one), work, LOGS)
+        running.stop()
+        seconds.append(running.start_seconds)
+    return median(seconds)
 
 
 def plan(work: Mapping[str, Work], options: argparse.Namespace) -> Iterator[Series]:

@@ -1,11 +1,27 @@
 # Included by the Makefile. The load generator and the echo come from source; the peers live in environments of their own.
 PEERS := triton mlserver mosec litserve bentoml
 
-.PHONY: bench bench-peers
+.PHONY: bench bench-peers gpu-check
 bench: $(VENV)/run build/bench/loadgen build/bench/echo  ## measure this server beside its peers, write docs/benchmarks.md
 	$(BIN)/python -m bench $(BENCH)
 
 bench-peers: $(PEERS:%=build/peers/%/ready)  ## install the peers that `make bench` compares with
+
+# onnxruntime and onnxruntime-gpu fill the same package: the checks have an environment of their own, made where a card answers.
+gpu-check:  ## check this server on a CUDA card, write docs/gpu.md; says so where there is none
+	@if nvidia-smi >/dev/null 2>&1; then \
+		$(MAKE) build/gpu/ready build/bench/models/ready && \
+		build/gpu/bin/python -m bench.gpu --repository build/bench/models $(GPU); \
+	else $(PYTHON) -m bench.gpu $(GPU); fi
+
+build/gpu/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/gpu
+	build/gpu/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,gpu]'
+	@touch $@
+
+build/bench/models/ready: $(VENV)/run
+	$(BIN)/python -m bench.works
+	@touch $@
 
 build/bench/%: bench/native/%.cc
 	@pkg-config --exists grpc++ && command -v h2load >/dev/null || \

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ ROOT = HERE.parent
 WORKSPACE = ROOT / "build" / "bench"
 PEERS = ROOT / "build" / "peers"
 PROGRAMS = HERE / "peers"
+# Of Debian's libtcmalloc-minimal4.
+TCMALLOC = Path("/usr/lib") / (sysconfig.get_config_var("MULTIARCH") or "") / "libtcmalloc_minimal.so.4"
 
 TRITON_CONFIG = """\
 name: "{name}"
@@ -39,7 +42,9 @@ def everyone(models: Path) -> list[Server]:
         "ORT_DISABLE_TELEMETRY": "1",
     }
     return [
-        *(_hourglass(transport, models) for transport in ("native", "grpcio")),
+        *(hourglass(transport, models) for transport in ("native", "grpcio")),
+        _hourglass_tcmalloc(models),
+        _hourglass_stream(models),
         _hourglass_open_inference(models),
         *_echoes(),
         _triton(graphs),
@@ -50,7 +55,8 @@ def everyone(models: Path) -> list[Server]:
     ]
 
 
-def _hourglass(transport: str, models: Path) -> Server:
+def hourglass(transport: str, models: Path) -> Server:
+    """This server with a transport, serving the repository `models`."""
     flags = ["--repository", str(models), "--port", "{port}", "--metrics-port", "0", "--transport", transport]
     return Server(
         f"hourglass {transport}",
@@ -62,12 +68,32 @@ def _hourglass(transport: str, models: Path) -> Server:
     )
 
 
+def _hourglass_tcmalloc(models: Path) -> Server:
+    native = hourglass("native", models)
+    return replace(
+        native,
+        name=f"{native.name}, tcmalloc",
+        note="the same with the allocator of the container image, by LD_PRELOAD",
+        needs=TCMALLOC,
+        environment={"LD_PRELOAD": str(TCMALLOC), "TCMALLOC_MAX_TOTAL_THREAD_CACHE_BYTES": str(8 * 2**20)},
+    )
+
+
+def _hourglass_stream(models: Path) -> Server:
+    def encode_one(work: Work) -> Target | None:
+        return targets.stream(work) if work.name == "encode 1 image" else None
+
+    unary = hourglass("grpcio", models)
+    note = "the same, asked by Stream: the callers of a connection share one"
+    return replace(unary, name=f"{unary.name}, Stream", note=note, target=encode_one)
+
+
 def _hourglass_open_inference(models: Path) -> Server:
     def encode_one(work: Work) -> Target | None:
         return targets.model_infer(work, f"{work.model}.{work.signature}") if work.name == "encode 1 image" else None
 
-    typed = _hourglass("native", models)
-    note = "the same, asked by ModelInfer of the Open Inference Protocol"
+    typed = hourglass("native", models)
+    note = "as the first, asked by ModelInfer of the Open Inference Protocol"
     return replace(typed, name=f"{typed.name}, ModelInfer", note=note, target=encode_one)
 
 
@@ -75,11 +101,17 @@ def _echoes() -> list[Server]:
     def encode_only(work: Work) -> Target | None:
         return targets.echo(work) if work.signature == "encode" else None
 
-    aio = PROGRAMS / "aio_echo.py"
-    cpp = WORKSPACE / "echo"
+    cpp, native, aio = WORKSPACE / "echo", PROGRAMS / "native_echo.py", PROGRAMS / "aio_echo.py"
     return [
         Server(
             "C++ echo", "gRPC's C++ library, one thread, sends back what came", [str(cpp), "{port}"], encode_only, cpp
+        ),
+        Server(
+            "pygrpc-native echo",
+            "what carries our native transport, one network thread, sends back what came",
+            [sys.executable, str(native), "{port}", targets.ECHO],
+            encode_only,
+            native,
         ),
         Server(
             "grpc.aio echo",

@@ -59,6 +59,7 @@ def cpp(address: str, target: Target, load: Load, seconds: float) -> Answers:
             "method": target.path,
             "payload": payload.name,
             "callers": load.callers,
+            "stream": int(target.stream),
             "rate": load.rate,
             "connections": CONNECTIONS.get(load.callers, 8),
             "seconds": seconds,
@@ -92,12 +93,19 @@ def h2load(address: str, target: Target, load: Load, seconds: float) -> Answers:
             ]
         )
         microseconds = np.loadtxt(log, dtype=np.int64, usecols=2, ndmin=1)
-    total, done, succeeded = map(int, _TOTAL.search(told).groups())  # type: ignore[union-attr]
-    received = int(_DATA.search(told)[1])  # type: ignore[index]
+    total, done, succeeded = _numbers(_TOTAL, told)
+    (received,) = _numbers(_DATA, told)
     if succeeded == 0 or succeeded != total or received < done * target.least_bytes:
         raise LoadError(f"{target.path} at {load}: {succeeded} of {total} succeeded, {received} bytes came\n{told}")
     p50, p99 = np.quantile(microseconds, (0.5, 0.99)) / 1e3
     return Answers(done / seconds, p50, p99, done)
+
+
+def _numbers(pattern: re.Pattern[str], told: str) -> list[int]:
+    found = pattern.search(told)
+    if found is None:
+        raise LoadError(f"wanted {pattern.pattern!r} in what h2load says, got\n{told}")
+    return [int(number) for number in found.groups()]
 
 
 def _shape(target: Target, load: Load) -> list[str]:

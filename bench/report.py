@@ -40,7 +40,8 @@ def _head(told: Mapping[str, Any]) -> Iterator[str]:
 
 def _goals(results: Results) -> Iterator[str]:
     yield "## Aims\n"
-    yield "Ratios of medians of this run; in brackets the floor that must not be missed.\n"
+    yield "Ratios of medians of this run; in brackets the floor that must not be missed. Where the time goes where one"
+    yield "is missed, and what was tried: [performance notes](performance-notes.md).\n"
     yield from goals.table(results, CLIENTS)
     yield ""
 
@@ -87,7 +88,7 @@ def _failures(told: Mapping[str, Any]) -> Iterator[str]:
 
 def _servers(told: Mapping[str, Any]) -> Iterator[str]:
     yield "## Who took part\n"
-    yield "| server | what it is | start to first answer, s | RSS idle, MiB | RSS / PSS at the end, MiB |"
+    yield "| server | what it is | start to first answer, two models, s | RSS idle, MiB | RSS / PSS at the end, MiB |"
     yield "| --- | --- | --- | --- | --- |"
     for each in told["servers"]:
         memory = f"{each['resident_mib']:.0f} / {each['proportional_mib']:.0f}"

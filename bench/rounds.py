@@ -78,7 +78,7 @@ class Result:
 
 def run(series: Series, running: Sequence[Running], pace: Pace) -> Iterator[Result]:
     """Measures all servers that can do the work, in turn, as often as the pace says."""
-    able = [each for each in running if each.server.can(series.work, series.client)]
+    able = [each for each in running if each.server.can(series.work, series.client, closed_loop=not series.load.rate)]
     results = {
         each.address: Result(each.server.name, series.work.name, str(series.load), series.client, [], [])
         for each in able

@@ -45,10 +45,14 @@ class Server:
     """Environment variables that take a free port each, for what is not measured."""
     folder: Path = Path()
 
-    def can(self, work: Work, client: str) -> bool:
-        """Whether it does this work for this client: the C++ one speaks gRPC alone."""
+    def can(self, work: Work, client: str, *, closed_loop: bool = True) -> bool:
+        """Whether it does this work for this client: the C++ one speaks gRPC alone, and streams in a closed loop."""
         target = self.target(work)
-        return target is not None and (client == H2LOAD or target.content_type == GRPC)
+        if target is None:
+            return False
+        if client == H2LOAD:
+            return not target.stream
+        return target.content_type == GRPC and (closed_loop or not target.stream)
 
 
 @dataclass(frozen=True)
@@ -117,13 +121,13 @@ def _await_answer(running: Running, work: Work, began: float, log: Path) -> None
         return
     while True:
         try:
-            answer = ask(running.address, target)
+            answer = target.read(ask(running.address, target))
             break
         except (grpc.RpcError, OSError, HTTPException) as error:
             if running.process.poll() is not None or perf_counter() - began > READY_SECONDS:
                 raise ServerError(f"{running.server.name} does not answer {work.name}: {error}; see {log}") from error
             sleep(0.02)
-    difference = float(np.abs(target.read(answer) - work.expected).max())
+    difference = float(np.abs(answer - work.expected).max())
     if not difference <= TOLERANCE:
         raise ServerError(f"{running.server.name} answers {work.name} with an error of {difference}")
 
@@ -132,8 +136,9 @@ def ask(address: str, target: Target) -> bytes:
     """One answer."""
     if target.content_type == GRPC:
         with grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
-            call = channel.unary_unary(target.path, request_serializer=None, response_deserializer=None)
-            return call(target.body, timeout=5)
+            if target.stream:
+                return next(channel.stream_stream(target.path)(iter([target.body]), timeout=5))
+            return channel.unary_unary(target.path)(target.body, timeout=5)
     connection = HTTPConnection(address, timeout=5)
     try:
         connection.request("POST", target.path, target.body, {"content-type": target.content_type})

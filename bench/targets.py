@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bench import open_inference
 
 SERVICE = "/autoencoder.v1.AutoencoderService"
+ECHO = "/bench.Echo/Echo"
 FRAME_BYTES = 5  # gRPC's own in front of each message: a flag and the length
 
 
@@ -47,6 +48,8 @@ class Target:
     """Of a right answer: a smaller one is a failure."""
     content_type: str = GRPC
     """Anything but gRPC travels by HTTP/1.1."""
+    stream: bool = False
+    """Whether the messages travel on streams, of which each connection has one."""
 
 
 def hourglass(work: Work) -> Target:
@@ -62,6 +65,20 @@ def hourglass(work: Work) -> Target:
         return Target(f"{SERVICE}/Encode", request.SerializeToString(), _read_latents, work.expected.nbytes)
     request = pb.DenoiseRequest(model_name=work.model, images=images, image_format=pb.IMAGE_FORMAT_FLOAT32)
     return Target(f"{SERVICE}/Denoise", request.SerializeToString(), _read_images, work.expected.nbytes)
+
+
+def stream(work: Work) -> Target:
+    """The typed method, by messages on a stream."""
+    alone = hourglass(work)
+    request = pb.StreamRequest(id="0", encode=pb.EncodeRequest.FromString(alone.body))
+
+    def read(answer: bytes) -> NDArray[np.float32]:
+        response = pb.StreamResponse.FromString(answer)
+        if response.HasField("error"):
+            raise ConnectionError(response.error.message)
+        return _array(response.encode.latents)
+
+    return Target(f"{SERVICE}/Stream", request.SerializeToString(), read, alone.least_bytes, stream=True)
 
 
 def model_infer(work: Work, model_name: str) -> Target:
@@ -88,7 +105,7 @@ def echo(work: Work) -> Target:
             raise ValueError("the echo differs from what was sent")
         return work.expected
 
-    return Target("/bench.Echo/Echo", body, read, len(body))
+    return Target(ECHO, body, read, len(body))
 
 
 def raw_http(work: Work, path: str) -> Target:

@@ -1,4 +1,7 @@
-"""The kinds of work, on models made for the purpose: their speed does not depend on how long they learned."""
+"""The kinds of work, on models made for the purpose: their speed does not depend on how long they learned.
+
+`python -m bench.works` makes the models alone.
+"""
 
 import os
 import subprocess
@@ -73,3 +76,9 @@ def _runs_per_second(session: ort.InferenceSession, work: Work) -> float:
 
 def _python(module: str, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+
+
+if __name__ == "__main__":
+    from bench.contestants import WORKSPACE
+
+    make_models(WORKSPACE / "runs", WORKSPACE / "models")

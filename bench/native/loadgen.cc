@@ -3,6 +3,8 @@
 // Closed loop (--callers N): N callers, each sends its next request when its answer is there.
 // Open loop (--rate R): R requests a second whatever the server does; latency counts from the moment at which a
 // request was meant to leave, so a stalled server is not flattered.
+// Streams (--stream 1, closed loop): the callers of a connection share one stream; an answer belongs to the oldest
+// request there that has none.
 //
 // One thread. Every status is checked, and that no answer is smaller than the right one. Prints one line of JSON.
 #include <grpcpp/generic/generic_stub.h>
@@ -15,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -28,7 +31,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   std::string target, method, payload;
-  int callers = 1, connections = 1;
+  int callers = 1, connections = 1, stream = 0;
   double rate = 0, seconds = 1, warmup_seconds = 0.3;
   size_t least_bytes = 0;
 };
@@ -49,6 +52,7 @@ Options Parse(int argc, char** argv) {
     else if (name == "--payload") options.payload = value;
     else if (name == "--callers") options.callers = std::stoi(value);
     else if (name == "--connections") options.connections = std::stoi(value);
+    else if (name == "--stream") options.stream = std::stoi(value);
     else if (name == "--rate") options.rate = std::stod(value);
     else if (name == "--seconds") options.seconds = std::stod(value);
     else if (name == "--warmup-seconds") options.warmup_seconds = std::stod(value);
@@ -60,7 +64,7 @@ Options Parse(int argc, char** argv) {
   }
   if (options.target.empty() || options.method.empty() || options.payload.empty()) {
     std::fprintf(stderr, "usage: loadgen --target HOST:PORT --method /pkg.Service/Method --payload FILE "
-                         "[--callers N | --rate R] [--connections N] [--seconds S] [--warmup-seconds S] "
+                         "[--callers N [--stream 1] | --rate R] [--connections N] [--seconds S] [--warmup-seconds S] "
                          "[--least-bytes N]\n");
     std::exit(2);
   }
@@ -86,6 +90,24 @@ struct Call {
   Clock::time_point intended;
 };
 
+// One stream with some requests under way. Of each direction gRPC takes one message at a time.
+struct Stream {
+  grpc::ClientContext context;
+  grpc::ByteBuffer reply;
+  grpc::Status status;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call;
+  std::deque<Clock::time_point> sent;
+  int waiting = 0;  // requests that may leave
+  bool writing = false, closed = false;
+};
+
+enum class Step : intptr_t { kStarted, kRead, kWritten, kFinished };
+
+struct Event {
+  Stream* stream;
+  Step step;
+};
+
 class Generator {
  public:
   explicit Generator(const Options& options) : options_(options), payload_(ReadPayload(options.payload)) {
@@ -105,7 +127,8 @@ class Generator {
   Result Run() {
     begin_ = Clock::now() + Span(options_.warmup_seconds);
     end_ = begin_ + Span(options_.seconds);
-    options_.rate > 0 ? OpenLoop() : ClosedLoop();
+    if (options_.stream) Streams();
+    else options_.rate > 0 ? OpenLoop() : ClosedLoop();
     return std::move(result_);
   }
 
@@ -129,18 +152,76 @@ class Generator {
   void Receive(void* tag) {
     std::unique_ptr<Call> call(static_cast<Call*>(tag));
     --outstanding_;
+    Count(call->intended, call->status, call->reply);
+  }
+
+  void Count(Clock::time_point intended, const grpc::Status& status, const grpc::ByteBuffer& reply) {
     ++result_.all;
     auto now = Clock::now();
     // Closed loop: what ends in the window counts. Open loop: what was meant to leave in it, however late it ends.
-    bool counts = options_.rate > 0 ? call->intended >= begin_ && call->intended < end_ : now >= begin_ && now < end_;
+    bool counts = options_.rate > 0 ? intended >= begin_ && intended < end_ : now >= begin_ && now < end_;
     if (!counts) return;
-    if (!call->status.ok()) {
-      ++result_.errors["status " + std::to_string(call->status.error_code()) + ": " + call->status.error_message()];
-    } else if (call->reply.Length() < options_.least_bytes) {
-      ++result_.errors["answer of " + std::to_string(call->reply.Length()) + " bytes"];
+    if (!status.ok()) {
+      ++result_.errors["status " + std::to_string(status.error_code()) + ": " + status.error_message()];
+    } else if (reply.Length() < options_.least_bytes) {
+      ++result_.errors["answer of " + std::to_string(reply.Length()) + " bytes"];
     } else {
-      result_.latencies_ms.push_back(std::chrono::duration<float, std::milli>(now - call->intended).count());
+      result_.latencies_ms.push_back(std::chrono::duration<float, std::milli>(now - intended).count());
     }
+  }
+
+  void Streams() {
+    std::vector<std::unique_ptr<Stream>> streams;
+    for (int i = 0; i < options_.connections; ++i) {
+      streams.push_back(std::make_unique<Stream>());
+      auto* stream = streams.back().get();
+      stream->waiting = options_.callers / options_.connections;
+      stream->call = stubs_[i]->PrepareCall(&stream->context, options_.method, &queue_);
+      stream->call->StartCall(new Event{stream, Step::kStarted});
+      ++outstanding_;
+    }
+    void* tag;
+    bool ok;
+    while (outstanding_ > 0 && queue_.Next(&tag, &ok)) {
+      std::unique_ptr<Event> event(static_cast<Event*>(tag));
+      --outstanding_;
+      Advance(event->stream, event->step, ok);
+    }
+  }
+
+  void Advance(Stream* stream, Step step, bool ok) {
+    if (step == Step::kFinished) {
+      if (!stream->status.ok() || !stream->sent.empty()) ++result_.errors["the stream ended: " + stream->status.error_message()];
+      return;
+    }
+    if (step == Step::kRead && !ok) {
+      stream->call->Finish(&stream->status, new Event{stream, Step::kFinished});
+      ++outstanding_;
+      return;
+    }
+    if (step == Step::kWritten) stream->writing = false;
+    if (step == Step::kRead) {
+      Count(stream->sent.front(), grpc::Status::OK, stream->reply);
+      stream->sent.pop_front();
+      ++stream->waiting;
+    }
+    if (step != Step::kWritten) {
+      stream->call->Read(&stream->reply, new Event{stream, Step::kRead});
+      ++outstanding_;
+    }
+    if (stream->writing || stream->closed || !ok) return;
+    if (Clock::now() >= end_) {
+      stream->closed = true;
+      stream->call->WritesDone(new Event{stream, Step::kWritten});
+    } else if (stream->waiting > 0) {
+      --stream->waiting;
+      stream->sent.push_back(Clock::now());
+      stream->call->Write(payload_, new Event{stream, Step::kWritten});
+    } else {
+      return;
+    }
+    stream->writing = true;
+    ++outstanding_;
   }
 
   void ClosedLoop() {

@@ -37,6 +37,7 @@ TOLD = {
     "tries": 4,
     "priority": "at niceness 0",
     "limits": {goals.ONE: 50000.0},
+    "alone_seconds": 0.5,
     "servers": [
         {"name": name, "note": "n", "start_seconds": 0.5, "idle_mib": 90, "resident_mib": 95, "proportional_mib": 80}
         for name in (goals.NATIVE, "Triton", "mosec")
@@ -72,4 +73,4 @@ def test_page_tells_medians_spread_company_debts_failures_and_absence() -> None:
     assert "- mosec, encode 1 image, 64 callers, h2load: no answers" in page
     assert "| MLServer | skipped: not installed |" in page
     assert "open loop" in page
-    assert "start to first answer, two models | ≤ 1 s | 0.50 s: reached" in page
+    assert "start to first answer, one model | ≤ 1 s | 0.50 s: reached" in page

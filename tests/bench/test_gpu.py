@@ -1,0 +1,136 @@
+"""The checks for a CUDA card: the way without one, the page, and the code of every check on the CPU."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.gpu import page
+from bench.gpu.__main__ import card_of_this_machine, checks, main, run
+from bench.gpu.outcome import ROOT, Outcome, Setting, Unavailable
+from bench.gpu.refusals import filled
+from tests.server.conftest import GOLDEN
+
+DAMAGED = "served by what is no graph"
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    return Setting(GOLDEN, tmp_path, "cpu", 0.3)
+
+
+def outcomes(name: str, setting: Setting) -> list[Outcome]:
+    return run(checks([name]), setting)
+
+
+def without_card(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """`make gpu-check` where nothing but Python is installed and nvidia-smi is not on the path."""
+    tools = tmp_path / "tools"
+    tools.mkdir(exist_ok=True)
+    for name in ("sh", "awk", "make"):
+        (tools / name).unlink(missing_ok=True)
+        (tools / name).symlink_to(shutil.which(name) or name)
+    bare = f"{sys.base_prefix}/bin/python3 -S"
+    line = ["make", "--silent", "gpu-check", f"PYTHON={bare}", f"GPU={' '.join(flags)}"]
+    return subprocess.run(
+        line, cwd=ROOT, env={**os.environ, "PATH": str(tools)}, capture_output=True, text=True, check=False
+    )
+
+
+def test_without_a_card_the_target_says_so_and_installs_nothing(tmp_path: Path) -> None:
+    told = tmp_path / "gpu.md"
+    ended = without_card(tmp_path, "--page", str(told))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("gpu-check: no CUDA card at hand")
+    assert len(ended.stdout.splitlines()) == 1
+    assert told.read_text() == page.empty()
+    assert not (ROOT / "build" / "gpu").exists() or card_of_this_machine()
+
+
+def test_a_page_with_results_is_kept(tmp_path: Path) -> None:
+    told = tmp_path / "gpu.md"
+    told.write_text(page.results({"card": "a card"}, [Outcome("one", "passed", "1 | 2")]))
+    before = told.read_bytes()
+    assert "keeps the results" in without_card(tmp_path, "--page", str(told)).stdout
+    assert told.read_bytes() == before
+    assert b"| one | passed | 1 \\| 2 |" in before
+    assert b"1 passed, 0 failed, 0 skipped" in before
+
+
+def test_the_page_of_the_repository_is_one_of_the_two() -> None:
+    told = (ROOT / "docs" / "gpu.md").read_text()
+    assert told == page.empty() or (page.NOT_YET_RUN not in told and "| check | result |" in told)
+
+
+@pytest.mark.parametrize("name", ["provider", "parity", "invariance", "search", "binding", "cuda_graphs"])
+def test_check_passes_on_the_cpu(name: str, setting: Setting) -> None:
+    came = outcomes(name, setting)
+    assert came
+    assert [each for each in came if each.state != "passed"] == []
+
+
+def test_throughput_is_measured_on_both_sides(setting: Setting) -> None:
+    came = outcomes("throughput", setting)
+    assert len(came) == 4
+    for each in came:
+        served, offline = (
+            float(part.split()[0].replace(",", "")) for part in (each.sentence, each.sentence.split("), ")[1])
+        )
+        assert served > 100
+        assert offline > 100
+        assert each.state == ("passed" if served / offline >= 0.85 else "failed")
+
+
+@pytest.mark.slow
+def test_plateau_is_measured_each_round(setting: Setting) -> None:
+    (came,) = outcomes("plateau", setting)
+    assert came.state == "passed", came.sentence
+    assert came.sentence.count(", ") == 4
+
+
+def test_cuda_that_cannot_be_had_is_refused_or_left(setting: Setting) -> None:
+    came = outcomes("missing_libraries", setting) + outcomes("no_memory_for_a_start", setting)
+    assert [each.state for each in came] == ["passed"] * 5
+    assert "exit code 1: --device cuda: this onnxruntime is built without CUDA" in came[0].sentence
+    assert came[1].sentence == "serves on CPUExecutionProvider"
+
+
+def test_version_that_cannot_be_loaded_leaves_the_other_untouched(setting: Setting) -> None:
+    (came,) = outcomes("full_card", setting)
+    assert came.state == "passed", came.sentence
+    assert "another program took 64 MiB" in came.sentence
+    assert "version 2 is refused" in came.sentence
+
+
+def test_memory_that_cannot_be_taken_is_told() -> None:
+    with pytest.raises(Unavailable, match="could not take the memory: 0"), filled("cuda", 1):
+        pass
+
+
+def test_damaged_models_fail(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "fc-ae", tmp_path / "models" / "fc-ae")
+    setting = Setting(tmp_path / "models", tmp_path, "cpu", 0.1)
+    (tmp_path / "models" / "fc-ae" / "1" / "encode.onnx").write_bytes(DAMAGED.encode())
+    (came,) = outcomes("parity", setting)
+    assert came.state == "failed"
+
+
+def test_golden_vectors_of_another_model_fail(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "fc-ae", tmp_path / "models" / "fc-ae")
+    version = tmp_path / "models" / "fc-ae" / "1"
+    shutil.copy(GOLDEN / "denoiser" / "1" / "golden.npz", version / "golden.npz")
+    assert {each.state for each in outcomes("parity", Setting(tmp_path / "models", tmp_path, "cpu"))} == {"failed"}
+
+
+def test_exit_code_follows_the_outcomes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--device", "cpu", "--only", "parity", "--page", str(tmp_path / "gpu.md")]
+    assert main([*flags, "--repository", str(GOLDEN)]) == 0
+    assert "a trial of the checks on the CPU" in (tmp_path / "gpu.md").read_text()
+    damaged = tmp_path / "models"
+    shutil.copytree(GOLDEN / "vae", damaged / "vae")
+    (damaged / "vae" / "1" / "decode.onnx").write_bytes(b"")
+    assert main([*flags, "--repository", str(damaged)]) == 1
+    assert "failed  parity" in capsys.readouterr().out
