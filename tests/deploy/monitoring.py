@@ -17,11 +17,14 @@ from .conftest import DEPLOY, component, free_port
 
 RULES = [DEPLOY / "prometheus" / "recording.yml", DEPLOY / "prometheus" / "alerts.yml"]
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "hourglass.json"
-# Windows of minutes become seconds, the longest ones this many; each holds a few scrapes still.
+# Windows become as many seconds as they have minutes, each so that it holds a few scrapes still.
 HURRY = 60
-LONGEST_SECONDS = 12.0
+LEAST_SECONDS = 2.5
+# Those that would be too long. 8h stays longer than 6h and 30m together; 6h than 30m and a `for` of 5m.
+LONG_SECONDS = {"15m": 12, "30m": 6, "1h": 20, "6h": 45, "8h": 52}
 SCRAPE_SECONDS = 1.0
 TARGETS = "targets.json"
+NAMESPACE = "models"
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -29,8 +32,9 @@ def hurried(rules: str) -> str:
     """The same rules with every window, offset and `for` divided."""
 
     def shorter(match: re.Match[str]) -> str:
-        seconds = int(match[2]) * _UNITS[match[3]] / HURRY
-        return f"{match[1]}{round(min(max(seconds, 2.5), LONGEST_SECONDS) * 1000)}ms"
+        window = match[2] + match[3]
+        seconds = LONG_SECONDS.get(window) or max(int(match[2]) * _UNITS[match[3]] / HURRY, LEAST_SECONDS)
+        return f"{match[1]}{round(seconds * 1000)}ms"
 
     return re.sub(r"(\[|offset |for: )(\d+)([smh])\b", shorter, rules)
 
@@ -52,16 +56,31 @@ def dashboard_queries() -> dict[str, str]:
     }
 
 
+def autoscaler_queries(pods: Sequence[str]) -> tuple[str, str]:
+    """What prometheus-adapter asks: which series there are, and the autoscaler's metric of some pods."""
+    config = yaml.safe_load((DEPLOY / "kubernetes" / "adapter.yaml").read_text())["data"]["config.yaml"]
+    (rule,) = yaml.safe_load(config)["rules"]
+    filled = {
+        "<<.Series>>": rule["name"]["as"],
+        "<<.LabelMatchers>>": f'namespace="{NAMESPACE}",pod=~"{"|".join(pods)}"',
+        "<<.GroupBy>>": "pod",
+    }
+    query = rule["metricsQuery"]
+    for template, value in filled.items():
+        query = query.replace(template, value)
+    return rule["seriesQuery"], hurried(query)
+
+
 class Prometheus:
     """Its HTTP API."""
 
     def __init__(self, port: int) -> None:
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str, **parameters: str) -> dict:
         """Data of an answer; an error raises."""
         query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{query}", timeout=10) as answer:  # noqa: S310 (http alone)
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=10) as answer:  # noqa: S310 (http alone)
             return json.load(answer)["data"]
 
     def query(self, expression: str) -> list[dict]:
@@ -72,6 +91,15 @@ class Prometheus:
         """Names of the alerts that fire."""
         return {alert["labels"]["alertname"] for alert in self.get("alerts")["alerts"] if alert["state"] == "firing"}
 
+    def pending(self) -> set[str]:
+        """Names of the alerts that fire or are about to."""
+        return {alert["labels"]["alertname"] for alert in self.get("alerts")["alerts"]}
+
+    def fired(self, seconds: float) -> set[tuple[str, str]]:
+        """Names and instances of alerts that have fired lately, however briefly; no instance where one has none."""
+        found = self.query(f'max_over_time(ALERTS{{alertstate="firing"}}[{max(1, int(seconds))}s])')
+        return {(series["metric"]["alertname"], series["metric"].get("instance", "")) for series in found}
+
     def rules(self) -> list[dict]:
         """Every rule with its health."""
         return [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
@@ -79,7 +107,7 @@ class Prometheus:
     def ready(self) -> bool:
         """Whether it serves."""
         try:
-            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=1):  # noqa: S310 (likewise)
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1):  # noqa: S310 (likewise)
                 return True
         except (OSError, urllib.error.HTTPError):
             return False

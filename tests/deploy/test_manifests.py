@@ -1,19 +1,29 @@
 """Manifests against the schemas of Kubernetes, and against the server that they start."""
 
+import copy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
+from server.__main__ import LAST_SECONDS
 from server.config import Config
 
 from .conftest import DEPLOY
+from .monitoring import RULES
 
 FILES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 MANIFESTS = [document for path in FILES for document in yaml.safe_load_all(path.read_text())]
 CORE = [each for each in MANIFESTS if each["apiVersion"].partition("/")[0] in {"v1", "apps", "policy", "autoscaling"}]
 CORE += [each for each in MANIFESTS if each["apiVersion"].startswith("networking.k8s.io/")]
+CUSTOM = [each for each in MANIFESTS if each not in CORE]
+SCHEMAS = yaml.safe_load(Path(__file__).with_name("custom_resources.yml").read_text())
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yml").read_text())
 
 
@@ -29,7 +39,7 @@ def kind(name: str) -> dict:
 def pod_specs() -> list[dict]:
     """Pod specs of the Deployment and of the ServingRuntime, which embeds one."""
     runtime = kind("ServingRuntime")["spec"]
-    return [kind("Deployment")["spec"]["template"]["spec"], {"containers": runtime["containers"]}]
+    return [kind("Deployment")["spec"]["template"]["spec"], {name: runtime[name] for name in ("containers", "volumes")}]
 
 
 @pytest.mark.parametrize("manifest", CORE, ids=label)
@@ -42,6 +52,51 @@ def test_a_misspelt_field_would_be_found() -> None:
     wrong = {**kind("PodDisruptionBudget"), "spec": {"maxUnavailabel": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, "1.33", strict=True)
+
+
+def check_custom(manifest: dict) -> None:
+    """Raise what a schema of tests/deploy/custom_resources.yml has against a manifest."""
+    kind = manifest["kind"]
+    schema = {
+        "definitions": SCHEMAS["definitions"],
+        "type": "object",
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "additionalProperties": False,
+        "properties": {
+            "apiVersion": {"const": SCHEMAS["API"][kind]},
+            "kind": {"const": kind},
+            "metadata": {"$ref": "#/definitions/metadata"},
+            "spec": {"$ref": f"#/definitions/{kind}"},
+        },
+    }
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(manifest, schema, jsonschema.Draft7Validator)
+
+
+@pytest.mark.parametrize("manifest", CUSTOM, ids=label)
+def test_custom_resource_matches_its_schema(manifest: dict) -> None:
+    check_custom(manifest)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("PrometheusRule", lambda spec: spec["groups"][0]["rules"][0].update({"for": "1m"})),
+        ("PrometheusRule", lambda spec: spec["groups"][1]["rules"][0].pop("expr")),
+        ("PrometheusRule", lambda spec: spec["groups"][1]["rules"][0].update({"for": "a minute"})),
+        ("ServiceMonitor", lambda spec: spec["endpoints"][0].update({"ports": "metrics"})),
+        ("ServiceMonitor", lambda spec: spec.pop("selector")),
+        ("ServingRuntime", lambda spec: spec.update({"protocolVersion": "grpc-v2"})),
+        ("ServingRuntime", lambda spec: spec["containers"][0].update({"name": "server"})),
+        ("InferenceService", lambda spec: spec["predictor"]["model"].update({"storageURI": "pvc://a/"})),
+        ("InferenceService", lambda spec: spec["predictor"].update({"minReplicas": "1"})),
+    ],
+)
+def test_a_wrong_custom_resource_would_be_found(name: str, spoil: Callable[[dict], object]) -> None:
+    manifest = copy.deepcopy(kind(name))
+    spoil(manifest["spec"])
+    with pytest.raises(jsonschema.ValidationError):
+        check_custom(manifest)
 
 
 def test_the_serving_runtimes_containers_match_the_schema() -> None:
@@ -57,15 +112,21 @@ def test_everything_is_there() -> None:
         "PodDisruptionBudget",
         "HorizontalPodAutoscaler",
         "ServiceMonitor",
+        "PrometheusRule",
+        "ConfigMap",
         "ServingRuntime",
         "InferenceService",
     }
 
 
+def parsed(arguments: list[str], environment: dict[str, str] | None = None) -> Config:
+    return Config.parse("server", ["--repository", "models", *arguments], environment or {})
+
+
 def test_the_servers_arguments_are_settings() -> None:
     for spec in pod_specs():
         arguments = spec["containers"][0]["args"]
-        assert Config(repository=Path("models"), _cli_parse_args=["--repository", "models", *arguments])
+        assert parsed(arguments)
 
 
 def test_containers_have_no_power() -> None:
@@ -80,13 +141,74 @@ def test_containers_have_no_power() -> None:
     assert server["cap_drop"] == ["ALL"]
 
 
+def seconds_to_stop(config: Config) -> float:
+    """When the server ends itself at the latest: no platform should have to."""
+    return config.lame_duck_seconds + config.drain_seconds + LAST_SECONDS
+
+
 def test_there_is_time_to_stop() -> None:
-    spec = pod_specs()[0]
-    arguments = Config(repository=Path("models"), _cli_parse_args=["--repository", "m", *spec["containers"][0]["args"]])
-    assert spec["terminationGracePeriodSeconds"] > arguments.lame_duck_seconds + arguments.drain_seconds
-    # The balancer must have noticed before calls are refused.
-    probe = spec["containers"][0]["readinessProbe"]
-    assert arguments.lame_duck_seconds > 2 * probe["periodSeconds"] * probe["failureThreshold"]
+    predictor = kind("InferenceService")["spec"]["predictor"]
+    for spec, owner in zip(pod_specs(), (pod_specs()[0], predictor), strict=True):
+        arguments = parsed(spec["containers"][0]["args"])
+        assert owner["terminationGracePeriodSeconds"] > seconds_to_stop(arguments)
+        # The balancer must have noticed before calls are refused.
+        probe = spec["containers"][0]["readinessProbe"]
+        assert arguments.lame_duck_seconds > 2 * probe["periodSeconds"] * probe["failureThreshold"]
+    server = COMPOSE["services"]["server"]
+    grace = server["stop_grace_period"]
+    assert grace.endswith("s")
+    assert float(grace[:-1]) > seconds_to_stop(parsed([], server["environment"]))
+
+
+def test_one_lost_probe_takes_no_pod_out() -> None:
+    for spec in pod_specs():
+        for name in ("readinessProbe", "livenessProbe"):
+            assert spec["containers"][0][name]["failureThreshold"] >= 2
+
+
+def test_a_pod_without_models_is_not_restarted_for_it() -> None:
+    for spec in pod_specs():
+        for name in ("startupProbe", "livenessProbe"):
+            assert spec["containers"][0].get(name, {"httpGet": {"path": "/livez"}})["httpGet"]["path"] == "/livez"
+
+
+def test_the_autoscaler_alone_says_how_many() -> None:
+    assert "replicas" not in kind("Deployment")["spec"]
+    assert kind("HorizontalPodAutoscaler")["spec"]["minReplicas"] >= 2
+
+
+def test_the_adapter_offers_what_the_autoscaler_asks_for() -> None:
+    (rule,) = yaml.safe_load(kind("ConfigMap")["data"]["config.yaml"])["rules"]
+    (metric,) = kind("HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+    assert rule["seriesQuery"].startswith(rule["name"]["as"])
+    assert set(rule["resources"]["overrides"]) == {"namespace", "pod"}
+
+
+def test_the_rules_are_those_of_the_rule_files() -> None:
+    groups = [yaml.safe_load(path.read_text())["groups"] for path in RULES]
+    assert kind("PrometheusRule")["spec"]["groups"] == [group for file in groups for group in file]
+
+
+def test_one_command_says_where_the_runbooks_are(tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    page = "https://wiki.example/hourglass/operations"
+    script = tmp_path / "deploy" / "rules.py"
+    before = {path: path.read_text() for path in script.parent.rglob("*") if path.is_file()}
+    subprocess.run([sys.executable, str(script)], check=True)
+    assert {path: path.read_text() for path in before} == before, "run make rules"
+    subprocess.run([sys.executable, str(script), "--runbooks", page], check=True)
+    for name in ("prometheus/alerts.yml", "kubernetes/rules.yaml"):
+        text = (tmp_path / "deploy" / name).read_text()
+        assert text.count(f"runbook_url: {page}#") == text.count("- alert:") > 0
+        assert text.count("runbook_url:") == text.count("- alert:")
+
+
+def test_there_is_a_place_for_sockets() -> None:
+    for spec in pod_specs():
+        mounts = {mount["mountPath"]: mount["name"] for mount in spec["containers"][0]["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        assert "emptyDir" in volumes[mounts["/tmp"]]  # noqa: S108 (the container's own)
 
 
 def test_selectors_select() -> None:
