@@ -34,12 +34,18 @@ build/clients/node/ready: examples/node/package.json
 	npm install --silent --no-save --prefix build/clients/node $$(node -p 'Object.entries(require("./$<").dependencies).map((p) => p.join("@")).join(" ")')
 	@touch $@
 
+# Ours as somebody else gets it: alone, with what it asks for and nothing else.
+build/clients/alone/ready: client/pyproject.toml $(wildcard client/hourglass_client/*.py client/hourglass_client/*/*.py proto/autoencoder/*/*.py)
+	$(PYTHON) -m venv --clear build/clients/alone
+	build/clients/alone/bin/python -m pip install --quiet --disable-pip-version-check ./client
+	@touch $@
+
 build/clients/%/ready: tests/clients/requirements/%.txt
 	$(PYTHON) -m venv build/clients/$*
 	build/clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-clients: build/clients/triton/ready build/clients/kserve/ready build/clients/node/ready  ## install the foreign clients that the tests call with
+clients: $(foreach name,triton kserve node alone,build/clients/$(name)/ready)  ## install the clients that the tests call with, each apart
 
 demo: $(VENV)/run  ## train, export, serve and call three models; DATA=mnist DATA_DIR=… for MNIST
 	$(BIN)/python -m examples.demo --data $(DATA) $(if $(DATA_DIR),--data-dir $(DATA_DIR))

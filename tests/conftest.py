@@ -1,13 +1,25 @@
 """What all tests share."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
+from filelock import FileLock
+
+MadeOnce: TypeAlias = Callable[[str, Callable[[Path], None]], Path]
+
+
+def pytest_configure() -> None:
+    """Ctrl-C ends what tests start: a shell's jobs in the background are told to ignore it, and hand that on."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -30,11 +42,32 @@ class Demo:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MadeOnce:
+    """A folder by name, filled by the first of the test processes that needs it; the others wait, then read it."""
+    root = tmp_path_factory.getbasetemp()
+    root = root if worker_id == "master" else root.parent
+
+    def made(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, ended = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"):
+            if not ended.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                fill(folder)
+                ended.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def demo(made_once: MadeOnce) -> Demo:
     """The demo, run as `make demo` runs it, with two epochs a model."""
-    root = tmp_path_factory.mktemp("demo")
-    runs, models = root / "runs", root / "models"
-    flags = ["--data", "digits", "--epochs", "2", "--runs", str(runs), "--models", str(models)]
+    root = made_once("demo", run_demo)
+    return Demo(root / "runs", root / "models", (root / "output").read_text())
+
+
+def run_demo(root: Path) -> None:
+    flags = ["--data", "digits", "--epochs", "2", "--runs", str(root / "runs"), "--models", str(root / "models")]
     ended = subprocess.run([sys.executable, "-m", "examples.demo", *flags], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    return Demo(runs, models, ended.stdout)
+    (root / "output").write_text(ended.stdout)

@@ -1,5 +1,6 @@
 """Trains, exports and serves one model of each family, once for all tests here."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from hourglass_client import Client
 import export.__main__
 import training.__main__
 from examples.local_server import LocalServer, running
-from tests.conftest import Demo
+from tests.conftest import Demo, MadeOnce
 from training import checkpoint
 
 RECIPES = {
@@ -36,13 +37,19 @@ class Journey:
 
 
 @pytest.fixture(scope="session")
-def journey(demo: Demo) -> Journey:
+def journey(demo: Demo, made_once: MadeOnce) -> Journey:
     """One model of each family: those of the demo, and the others made in the same way."""
-    for recipe in sorted(set(RECIPES.values()) - {path.name for path in demo.models.iterdir()}):
-        run = str(demo.runs / recipe)
-        assert training.__main__.main([recipe, "--data", "digits", "--epochs", "1", "--out", run]) == 0
-        assert export.__main__.main([run, "--repository", str(demo.models)]) == 0
-    return Journey(demo.runs, demo.models)
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(demo.runs, folder / "runs")
+        shutil.copytree(demo.models, folder / "models")
+        for recipe in sorted(set(RECIPES.values()) - {path.name for path in demo.models.iterdir()}):
+            run = str(folder / "runs" / recipe)
+            assert training.__main__.main([recipe, "--data", "digits", "--epochs", "1", "--out", run]) == 0
+            assert export.__main__.main([run, "--repository", str(folder / "models")]) == 0
+
+    folder = made_once("journey", fill)
+    return Journey(folder / "runs", folder / "models")
 
 
 @pytest.fixture(scope="session", params=TRANSPORTS)

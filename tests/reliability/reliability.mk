@@ -1,16 +1,19 @@
 # The long forms of tests/reliability; `make test` runs the short ones.
 LONG := $(BIN)/python -m pytest -o log_cli=true -o log_cli_level=INFO -o timeout=7200
 
-.PHONY: chaos fuzz soak docs
+.PHONY: chaos fuzz soak docs rules
 
 chaos: $(VENV)/dev  ## inject faults for ten minutes, and judge latency in a flood
-	HOURGLASS_SCALE=10 $(LONG) tests/reliability/test_chaos.py tests/reliability/test_flood_latency.py
+	HOURGLASS_SCALE=30 $(LONG) tests/reliability/test_chaos.py tests/reliability/test_flood_latency.py
 
 fuzz: $(VENV)/dev  ## send and read bad bytes; EXAMPLES=… of each kind
-	HOURGLASS_EXAMPLES=$(or $(EXAMPLES),2000) $(LONG) tests/reliability/test_fuzz_requests.py tests/reliability/test_fuzz_files.py
+	HOURGLASS_EXAMPLES=$(or $(EXAMPLES),2000) $(LONG) $(addprefix tests/reliability/test_fuzz_,requests.py protocols.py files.py)
 
 soak: $(VENV)/dev  ## a million mixed requests; REQUESTS=… for another number
 	HOURGLASS_REQUESTS=$(or $(REQUESTS),1000000) $(LONG) tests/reliability/test_soak.py
 
 docs: $(VENV)/dev  ## write the tables of docs/configuration.md
 	$(BIN)/python docs/settings.py
+
+rules:  ## write deploy/kubernetes/rules.yaml; RUNBOOKS=… is the address of your copy of docs/operations.md
+	$(PYTHON) deploy/rules.py $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
