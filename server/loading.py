@@ -5,11 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from autoencoder.v1.model_pb2 import Model, Signature
-from numpy.typing import NDArray
 
 from bundle import layout
 from bundle.compatibility import check_golden, check_model, check_statistics
@@ -26,7 +23,7 @@ from server.dispatcher import Dispatcher
 from server.drift import Drift, alarm_share
 from server.metrics import Metrics, RunSeries
 from server.models import ServedModel
-from server.plan import choose, cores
+from server.plan import choose, cores, measure
 from server.row_queue import Backlog
 from server.runs import Doctor
 from server.self_test import Parts, check_invariance, replay, replay_sample
@@ -34,9 +31,6 @@ from server.session import CPU, DEFAULT_BUCKETS, DeviceError, Interrupt, Provide
 from server.tracing import Graph, Tracer
 
 _LOGGER = logging.getLogger(__name__)
-# Larger buckets of a graph this slow would tell nothing and delay the start.
-_LONG_RUN_SECONDS = 0.1
-_TIMED_RUNS = 3
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
@@ -166,9 +160,11 @@ class Loader:
         model, statistics = parts.model, parts.statistics
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
+        on_cpu = self._provider == CPU
         for signature in _unless(progress.stopping, model):
             session = parts.sessions[signature.name]
-            plan = choose(_warm_up(session, _buckets(signature)), self._config, cores() if self._provider == CPU else 1)
+            seconds = measure(session, _buckets(signature), alone=on_cpu and self._config.intra_op_threads == 1)
+            plan = choose(seconds, self._config, cores() if on_cpu else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
             batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, failed, traced)
@@ -220,21 +216,3 @@ def _buckets(signature: Signature) -> Sequence[int]:
     if signature.golden_tolerance > 0 and not signature.batch_invariant:
         return (1,)
     return sorted(signature.batch_buckets) or DEFAULT_BUCKETS
-
-
-def _warm_up(session: Session, buckets: Sequence[int]) -> dict[int, float]:
-    """Run every batch bucket, up to where a run gets long; seconds per run by rows."""
-    seconds: dict[int, float] = {}
-    for rows in buckets:
-        batch = np.zeros((rows, *session.row_shape), session.dtype)
-        session.run(batch)
-        seconds[rows] = min(_time(session, batch) for _ in range(_TIMED_RUNS))
-        if seconds[rows] > _LONG_RUN_SECONDS:
-            break
-    return seconds
-
-
-def _time(session: Session, batch: NDArray[Any]) -> float:
-    started = time.perf_counter()
-    session.run(batch)
-    return time.perf_counter() - started

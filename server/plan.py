@@ -1,10 +1,14 @@
 """How a graph is run, decided by the times measured at its warm-up."""
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from server.config import BatchingConfig
+from server.session import Array, Session
 
 # A larger batch must save this share of the time per row to be worth its latency …
 _WORTHWHILE = 0.15
@@ -14,6 +18,12 @@ _SHORT_RUN_SECONDS = 0.001
 _LONG_RUN_SECONDS = 0.010
 # A second concurrent run pays only where the graph outweighs what two threads cost each other.
 _CONCURRENT_RUN_SECONDS = 0.0001
+# Larger batches of a graph this slow would tell nothing and delay the start.
+_TOO_LONG_SECONDS = 0.1
+# Turns in which each batch is timed, and when enough have been.
+_LEAST_TURNS = 2
+_TIMED_TURNS = 20
+_TIMED_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,30 @@ class Plan:
     inline: bool
     max_delay_seconds: float
     seconds_per_row: float
+
+
+def measure(session: Session, buckets: Sequence[int], *, alone: bool) -> dict[int, float]:
+    """Run every batch bucket, smallest first, up to where a run gets long; seconds per run by rows.
+
+    `alone` says that graphs run on the calling thread only. Then what other threads and programs take of its time is
+    left out: a model that is loaded beside traffic gets the plan that it would get on an idle machine.
+    """
+    clock = time.thread_time if alone else time.perf_counter
+    zeros = np.zeros((max(buckets), *session.row_shape), session.dtype)
+    seconds: dict[int, float] = {}
+    for rows in buckets:
+        session.run(zeros[:rows])
+        seconds[rows] = _time(session, zeros[:rows], clock)
+        if seconds[rows] > _TOO_LONG_SECONDS:
+            break
+    # What slows a core down lasts longer than a short run: each size is timed again when the others have been.
+    until = time.perf_counter() + _TIMED_SECONDS
+    for turn in range(_TIMED_TURNS):
+        if turn >= _LEAST_TURNS and time.perf_counter() > until:
+            break
+        for rows in seconds:
+            seconds[rows] = min(seconds[rows], _time(session, zeros[:rows], clock))
+    return seconds
 
 
 def choose(seconds: Mapping[int, float], config: BatchingConfig, cores: int) -> Plan:
@@ -59,6 +93,12 @@ def _efficient(seconds: Mapping[int, float]) -> list[int]:
     sizes = [rows for rows in sorted(seconds) if seconds[rows] <= _LONG_RUN_SECONDS] or [min(seconds)]
     best = min(seconds[rows] / rows for rows in sizes)
     return [rows for rows in sizes if seconds[rows] / rows <= best * (1 + _WORTHWHILE)]
+
+
+def _time(session: Session, batch: Array, clock: Callable[[], float]) -> float:
+    started = clock()
+    session.run(batch)
+    return clock() - started
 
 
 def cores() -> int:

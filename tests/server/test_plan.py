@@ -1,13 +1,33 @@
 """How graphs are run, from times like those that were measured."""
 
-import pytest
+import time
+from collections.abc import Sequence
+from typing import Any
 
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from bundle import layout
 from server.config import BatchingConfig
-from server.plan import choose
+from server.plan import choose, measure
+from server.session import CPU, Session
+
+from .conftest import GOLDEN
 
 # Seconds a run by rows, of a dense encoder and of a convolutional denoiser on one core.
 DENSE = {1: 22e-6, 8: 28e-6, 64: 81e-6, 256: 264e-6, 1024: 942e-6}
 CONVOLUTIONAL = {1: 216e-6, 4: 800e-6, 8: 1592e-6, 16: 3180e-6, 32: 6350e-6, 64: 13042e-6}
+
+PAUSE_SECONDS = 0.05
+
+
+class Slow(Session):
+    """A real session whose runs are held up, as by other programs on its core."""
+
+    def run(self, rows: NDArray[Any]) -> Sequence[NDArray[Any]]:
+        time.sleep(PAUSE_SECONDS)
+        return super().run(rows)
 
 
 def test_a_dense_graph_runs_inline_in_large_batches() -> None:
@@ -38,3 +58,12 @@ def test_batches_never_exceed_what_export_tested() -> None:
 def test_a_batch_that_waits_to_fill_waits_on_a_worker() -> None:
     plan = choose(DENSE, BatchingConfig(max_queue_delay_ms=5), cores=2)
     assert (plan.inline, plan.max_delay_seconds) == (False, 0.005)
+
+
+def test_what_others_take_of_the_time_is_not_the_graphs() -> None:
+    signature = next(entry for entry in layout.read_model(GOLDEN / "vae" / "1").signatures if entry.name == "encode")
+    graph = (GOLDEN / "vae" / "1" / signature.file).read_bytes()
+    session = Slow(onnxruntime.InferenceSession(graph), signature, CPU)
+    buckets = (1, 8)
+    assert min(measure(session, buckets, alone=False).values()) >= PAUSE_SECONDS
+    assert max(measure(session, buckets, alone=True).values()) < PAUSE_SECONDS
