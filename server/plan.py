@@ -61,8 +61,8 @@ def measure(session: Session, buckets: Sequence[int], *, alone: bool) -> dict[in
     for turn in range(_TIMED_TURNS):
         if turn >= _LEAST_TURNS and time.perf_counter() > until:
             break
-        for rows in seconds:
-            seconds[rows] = min(seconds[rows], _time(session, zeros[:rows], clock))
+        for rows, least in seconds.items():
+            seconds[rows] = min(least, _time(session, zeros[:rows], clock))
     return seconds
 
 
