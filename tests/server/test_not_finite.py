@@ -67,8 +67,8 @@ def test_nan_fails_its_own_request_and_no_neighbour(
     repository: Path, transport: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_fragile(repository, "encode", "latents")
-    # Long enough that all of them travel together.
-    with serving(repository, transport=transport, max_queue_delay_ms=300) as served:
+    # All of them travel together, however long they take to come.
+    with serving(repository, transport=transport, max_queue_delay_ms=20_000, max_batch_rows=11) as served:
         sent = [GOOD, BAD, GOOD, np.concatenate([GOOD, BAD, GOOD]), pixels(5)]
         calls = [served.stub.Encode.future(encode(images(batch)), timeout=30) for batch in sent]
         for batch, call in zip(sent, calls, strict=True):
