@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import stat
 from collections.abc import Mapping
@@ -105,14 +106,21 @@ def read_file(path: Path, limit_bytes: int) -> bytes:
         BundleError: it cannot be read, is larger, or is no file at all: a pipe or a device would never end.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{path}: wanted a readable file, got a folder, pipe or device")
-        if status.st_size > limit_bytes:
-            raise BundleError(f"{path}: wanted {limit_bytes} bytes at most, got {status.st_size}")
-        return path.read_bytes()
+        # What it is and how large is asked of the file that is read: by then another one may have its name.
+        with open(path, "rb", opener=_open) as file:  # noqa: PTH123 (Path.open takes no opener)
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise BundleError(f"{path}: wanted a readable file, got a pipe or device")
+            if status.st_size > limit_bytes:
+                raise BundleError(f"{path}: wanted {limit_bytes} bytes at most, got {status.st_size}")
+            return file.read(status.st_size)
     except OSError as error:
         raise BundleError(f"{path}: wanted a readable file: {error.strerror}") from error
+
+
+def _open(path: str, flags: int) -> int:
+    # A pipe that nobody writes to would be waited for.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _check(model: Model, path: Path) -> None:
@@ -121,6 +129,7 @@ def _check(model: Model, path: Path) -> None:
         *([] if NAME_PATTERN.fullmatch(model.name) else [f"name {model.name!r} does not match {NAME_PATTERN.pattern}"]),
         *([] if _VERSION_PATTERN.fullmatch(model.version) else [f"version {model.version!r} is no number from 1"]),
         *([] if len(listed) == len(model.files) else ["a file is listed twice"]),
+        *(["a file of less than no bytes"] if any(file.size_bytes < 0 for file in model.files) else []),
         *([] if model.signatures else ["no signature"]),
         *(f"file {name!r} leads out of the version" for name in sorted(listed) if not _stays_inside(name)),
         *(

@@ -126,6 +126,9 @@ class Config(BatchingConfig, LimitsConfig, ConnectionConfig, SecurityConfig, Obs
     )
     reflection: bool = setting(True, "answer gRPC server reflection")
     versions: str = setting("latest", "versions to serve: latest, all, or a list such as 1,3")
+    max_model_bytes: int = setting(
+        2 * 1024**3, "size of the files of a version together, in bytes: a larger one is refused unread", least=1
+    )
     poll_seconds: float = setting(5, "look for new versions this often, in s; 0: never", least=0)
     strict_readiness: bool = setting(
         False, "ready when every model of the repository serves, and then while those that have served do"

@@ -128,6 +128,7 @@ class Loader:
         model = layout.read_model(folder)
         if (model.name, model.version) != (name, str(version)):
             raise BundleError(f"{folder}: wanted model {name} version {version}, got {model.name} {model.version}")
+        self._check_size(folder, model)
         self._signatures.check(folder, model)
         check_model(model)
         files = layout.read_files(folder, model)
@@ -143,6 +144,14 @@ class Loader:
             for signature in _unless(progress.stopping, model)
         }
         return Parts(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, sessions, max(opsets))
+
+    def _check_size(self, folder: Path, model: Model) -> None:
+        came, most = sum(file.size_bytes for file in model.files), self._config.max_model_bytes
+        if came > most:
+            raise BundleError(
+                f"{folder}: wanted files of {most} bytes together at most, got {came}: raise --max-model-bytes where "
+                "there is memory for three times as much"
+            )
 
     def _self_test(self, parts: Parts, stopping: Callable[[], bool], *, note: bool = True) -> None:
         check_golden(parts.model, parts.golden)

@@ -1,10 +1,11 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Model, Signature, TensorSpec
+from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, File, Model, Signature, TensorSpec
 
 from bundle import layout
 from bundle.errors import BundleError
@@ -69,6 +70,8 @@ def test_equal_models_give_equal_bytes_with_proto_field_names() -> None:
         (lambda path: path.write_bytes(b"graph" * 99), "495 with"),
         (lambda path: path.write_bytes(b"graph" * 101), "at most"),
         (lambda path: (path.unlink(), path.mkdir()), "readable"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "pipe or device"),
+        (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), "pipe or device"),
     ],
 )
 def test_a_file_that_is_not_the_one_described(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
@@ -89,6 +92,7 @@ def test_a_file_that_is_not_the_one_described(tmp_path: Path, damage: Callable[[
         ({"files": layout.describe_files(CONTENTS | {"../x": b""})}, "leads out"),
         ({"files": layout.describe_files(CONTENTS | {"/etc/passwd": b""})}, "leads out"),
         ({"files": [*layout.describe_files(CONTENTS), *layout.describe_files(CONTENTS)]}, "twice"),
+        ({"files": [*layout.describe_files(CONTENTS), File(path="x", size_bytes=-1)]}, "less than no bytes"),
     ],
 )
 def test_a_model_at_odds_with_itself(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -44,6 +44,24 @@ def code(served: Served, name: str) -> grpc.StatusCode | None:
     return None if failure is None else failure.code()
 
 
+def test_a_version_too_large_for_the_memory_is_refused_unread(repository: Path) -> None:
+    """A file of holes costs its writer nothing, and read it would take the memory of all models that serve."""
+    size = 64 * 1024**3
+
+    def promise(description: dict) -> None:
+        description["files"].append({"path": "holes", "size_bytes": str(size), "sha256": "0" * 64})
+
+    copy_version(repository, "fc-ae", 1)
+    with (copy_version(repository, "fc-ae", 2, promise) / "holes").open("wb") as holes:
+        holes.truncate(size)
+    with serving(repository, **FAST_POLL) as served:
+        assert version(served) == "1"
+        assert f"wanted files of {2 * 1024**3} bytes together at most" in readyz(served)[1]
+        assert metric(served, LOADS, model="fc-ae", result="invalid") == 1
+    with serving(repository, versions="1", max_model_bytes=1000) as served:
+        assert code(served, "fc-ae") is grpc.StatusCode.UNAVAILABLE
+
+
 def test_no_bundle_stops_those_after_it(repository: Path) -> None:
     write_graph_that_fails_on_zeros(repository, "a-broken")
     copy_version(repository, "fc-ae", 1)
