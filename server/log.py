@@ -14,14 +14,15 @@ _LINES_PER_SECOND = 100
 
 
 def start_log(level: str, form: LogFormat) -> None:
-    """Send the server's log to standard error."""
+    """Send the server's log to standard error, with what the libraries in it warn of."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     handler.addFilter(FloodFilter())
-    root = logging.getLogger("server")
-    root.handlers = [handler]
-    root.propagate = False
-    root.setLevel(level.upper())
+    wanted = logging.getLevelNamesMapping()[level.upper()]
+    # Else Python would write what they tell of strangers' broken requests as lines without form, and as many as come.
+    logging.basicConfig(level=max(wanted, logging.WARNING), handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    logging.getLogger("server").setLevel(wanted)
 
 
 class LineLimit:
@@ -50,7 +51,7 @@ class LineLimit:
 
 
 class FloodFilter(logging.Filter):
-    """Lets so many lines of a kind pass a second, and tells in the next one how many were left out."""
+    """Lets so many lines of one place in the code pass a second, and tells in the next one how many were left out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class FloodFilter(logging.Filter):
         """Whether a line is written; who asks for debug wants them all."""
         if record.levelno <= logging.DEBUG:
             return True
-        limit = self._limits[record.msg]
+        limit = self._limits[record.pathname, record.lineno]
         if left_out := limit.left_out():
             record.msg = f"{record.msg} ({left_out} such lines were left out)"
         return limit.allows()
@@ -91,7 +92,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **fields(record),
         }
-        if record.exc_info is not None:
+        if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
 

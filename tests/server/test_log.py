@@ -3,6 +3,9 @@
 import json
 import logging
 import re
+import socket
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from examples.local_server import running
 from server.call import Call
 from server.log import JsonFormatter, TextFormatter
 from server.request_log import RequestLog
+from tests.deploy.conftest import free_port
 
 from .conftest import GOLDEN, images, pixels
 
@@ -51,6 +55,25 @@ def test_every_request_is_one_json_line(logged: tuple[grpc.Channel, Path]) -> No
     assert "body" in refused["error"]
     text = log.read_text()
     assert all(str(row) not in text for row in sent[0, :, :, 0].tolist())
+
+
+def test_what_libraries_tell_has_the_same_form_and_the_same_limit(tmp_path: Path) -> None:
+    """A stranger's broken HTTP requests, which are uvicorn's to tell, and a collector that is away, OpenTelemetry's."""
+    log = tmp_path / "server.log"
+    port = free_port()
+    flags = ("--rest-port", str(port), "--otlp-endpoint", "http://127.0.0.1:1", "--log-format", "json")
+    with running(GOLDEN, log, *flags, environment={"OTEL_BSP_SCHEDULE_DELAY": "100"}) as server:
+        with grpc.insecure_channel(server.address) as channel:
+            autoencoder_pb2_grpc.AutoencoderServiceStub(channel).ListModels(pb.ListModelsRequest(), timeout=10)
+        started = time.monotonic()
+        for _ in range(300):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:
+                stranger.sendall(b"no HTTP\r\n\r\n")
+                assert stranger.recv(1000).startswith(b"HTTP/1.1 400")
+        seconds = time.monotonic() - started
+    told = Counter(line["logger"].partition(".")[0] for line in map(json.loads, log.read_text().splitlines()))
+    assert 1 <= told["uvicorn"] <= 100 * (seconds + 2)
+    assert told["opentelemetry"] >= 1
 
 
 def record(message: str, **fields: object) -> logging.LogRecord:
