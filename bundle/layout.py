@@ -107,7 +107,7 @@ def read_file(path: Path, limit_bytes: int) -> bytes:
     """
     try:
         # What it is and how large is asked of the file that is read: by then another one may have its name.
-        with open(path, "rb", opener=_open) as file:  # noqa: PTH123 (Path.open takes no opener)
+        with open(path, "rb", opener=_open) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BundleError(f"{path}: wanted a readable file, got a pipe or device")

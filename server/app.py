@@ -83,7 +83,8 @@ class App:
             self._tell_health,
         )
         self._hangs = HangWatch(self.table, config.run_timeout_seconds, self.repository.hung)
-        self._monitor = Monitor(config.host, config.metrics_port, self.metrics.registry, self._readiness)
+        self._metrics_host = config.metrics_host or config.host
+        self._monitor = Monitor(self._metrics_host, config.metrics_port, self.metrics.registry, self._readiness)
         self._certificates = _certificates(config)
         self._endpoint = self._make_endpoint(model_control=config.model_control)
         self._transport = main_transport(config, self._endpoint, self._health, self._certificates)
@@ -123,7 +124,7 @@ class App:
         if not reason.ready:
             _LOGGER.warning("not ready: %s", reason.reason)
         rest = "" if self.rest_port is None else f" rest={join(config.host, self.rest_port)}"
-        return f"listening grpc={join(config.host, port)} metrics={join(config.host, metrics_port)}{rest}"
+        return f"listening grpc={join(config.host, port)} metrics={join(self._metrics_host, metrics_port)}{rest}"
 
     def reload(self) -> None:
         """Read certificates and tokens again, look for changes in the repository, and at refused versions again."""

@@ -47,7 +47,12 @@ class LimitsConfig(Settings):
 class ConnectionConfig(Settings):
     """What one caller may hold of the transport."""
 
-    max_connections: int = setting(4096, "connections at a time of each port; not of the native transport", least=1)
+    max_connections: int = setting(
+        4096,
+        "connections at a time of each gRPC port and of the HTTP port; not of the native transport; the metrics port "
+        "keeps the newest 64",
+        least=1,
+    )
     max_concurrent_streams: int = setting(1024, "calls at a time per connection", least=1)
     max_header_bytes: int = setting(16_384, "size of a call's metadata, in bytes", least=1)
     max_connection_age_seconds: float = setting(
@@ -120,6 +125,7 @@ class Config(BatchingConfig, LimitsConfig, ConnectionConfig, SecurityConfig, Obs
         10, "time in which a TLS handshake and the head of an HTTP request must have come, each, in s", above=0
     )
     rest_body_seconds: float = setting(30, "time in which the body of an HTTP request must have come, in s", above=0)
+    metrics_host: str | None = setting(None, "address of the metrics port; that of --host unless set")
     metrics_port: int = setting(8002, "port of /metrics, /livez and /readyz; 0 takes a free one", **_PORTS)
     transport: Literal["auto", "native", "grpcio"] = setting(
         "auto", "auto is native (pygrpc-native) where it is installed and TLS is off, else grpcio"

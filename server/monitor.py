@@ -3,11 +3,14 @@
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import AF_INET6
+from socket import AF_INET6, SHUT_RDWR, socket
 from socketserver import TCPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -17,6 +20,9 @@ from server.transport import BindError
 
 _LOGGER = logging.getLogger(__name__)
 _PLAIN = "text/plain; charset=utf-8"
+MAX_CONNECTIONS = 64
+"""Each has a thread; a few scrapers and probes are all that have business here."""
+_NO_FILES_SECONDS = 0.1
 
 
 class Monitor:
@@ -90,6 +96,39 @@ class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
     # A port in use is an error.
     allow_reuse_port = False
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._lock = threading.Lock()
+        # The oldest first.
+        self._open: dict[Any, None] = {}
+
+    def get_request(self) -> tuple[socket, Any]:
+        """Accept a connection; with no file left for it the next try would come at once, again and again."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_NO_FILES_SECONDS)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 (socketserver's types)
+        """Serve a connection; one too many takes the place of the oldest, for a probe must always get through."""
+        with self._lock:
+            self._open[request] = None
+            oldest = next(iter(self._open)) if len(self._open) > MAX_CONNECTIONS else None
+            self._open.pop(oldest, None)
+        if oldest is not None:
+            # Its thread finds it at its end, and closes it.
+            with suppress(OSError):
+                oldest.shutdown(SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 (likewise)
+        """Close a connection."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A scraper that has hung up is no news; anything else is, but no reason to write to standard error."""

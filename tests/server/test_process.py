@@ -71,6 +71,16 @@ def test_it_answers_as_soon_as_it_has_printed_its_line(transport: str) -> None:
         assert process.wait(10) == 0
 
 
+def test_the_metrics_port_may_have_an_address_of_its_own() -> None:
+    with program("--repository", str(GOLDEN), "--metrics-host", "127.0.0.2") as (_, address, metrics):
+        assert address.startswith("127.0.0.1:")
+        host, _, port = metrics.rpartition(":")
+        assert host == "127.0.0.2"
+        assert probe(metrics, "/livez")[0] == 200
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            probe(f"127.0.0.1:{port}", "/livez")
+
+
 def test_it_loads_nothing_of_training(transport: str) -> None:
     code = """
 import sys, threading

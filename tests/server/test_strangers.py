@@ -1,10 +1,15 @@
 """What a stranger may hold of a transport, each limit exceeded; whatever came, the next honest caller is served."""
 
+import os
 import re
+import resource
 import socket
 import struct
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -13,6 +18,9 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+
+from examples.local_server import running
+from server.monitor import MAX_CONNECTIONS
 
 from .conftest import GOLDEN, TRANSPORTS, Served, images, metric, pixels, serving
 from .invalid import encode, files, png
@@ -36,6 +44,7 @@ from .raw_http2 import (
 )
 from .test_load import wait_until_settled
 from .test_memory import memory_of
+from .test_repository import until
 
 PATH = "/autoencoder.v1.AutoencoderService/Encode"
 LIMITS = {"max_concurrent_streams": 3, "max_header_bytes": 4096, "max_connections": 6, "max_message_bytes": 100_000}
@@ -206,6 +215,43 @@ def test_who_says_nothing_is_let_go(repository: Path) -> None:
                 while connection.recv(1000):
                     pass
             assert 5 < time.monotonic() - started < 60
+
+
+def test_the_metrics_port_answers_whoever_else_holds_connections(repository: Path) -> None:
+    with ExitStack() as strangers, serving(repository) as served:
+        host, _, port = served.metrics_address.rpartition(":")
+        threads = threading.active_count()
+        silent = [
+            strangers.enter_context(socket.create_connection((host, int(port)), timeout=20))
+            for _ in range(3 * MAX_CONNECTIONS)
+        ]
+        # Some of a request, so that its thread waits for more.
+        for stranger in silent[-MAX_CONNECTIONS:]:
+            stranger.sendall(b"GET /livez HTTP/1.1\r\nX-Slow: ")
+        with urllib.request.urlopen(f"http://{served.metrics_address}/livez", timeout=10) as answer:
+            assert answer.read() == b"live\n"
+        # The oldest have been closed.
+        assert all(stranger.recv(1) == b"" for stranger in silent[: 2 * MAX_CONNECTIONS])
+        until(lambda: threading.active_count() <= threads + MAX_CONNECTIONS + 1)
+
+
+def test_the_metrics_port_rests_when_no_file_is_left(tmp_path: Path) -> None:
+    with running(GOLDEN, tmp_path / "log") as server:
+        host, _, port = server.metrics_address.rpartition(":")
+        pid = server.process.pid
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        with socket.create_connection((host, int(port)), timeout=20) as waiting:
+            before = cpu_seconds(pid)
+            time.sleep(2)
+            assert cpu_seconds(pid) - before < 0.3
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))
+            waiting.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+            assert waiting.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_all_pixels_of_a_request_have_a_limit(transport: str) -> None:
