@@ -91,7 +91,7 @@ class App:
         self._admin_endpoint = self._make_endpoint(model_control=True)
         self._admin = admin_transport(config, self._admin_endpoint, self._admin_health, self._certificates)
         self.rest_port: int | None = None
-        self._rest = None if config.rest_port is None else _rest(config, self._endpoint)
+        self._rest = None if config.rest_port is None else _rest(config, self._endpoint, self._certificates)
         self._stopped = threading.Event()
 
     def start(self) -> str:
@@ -219,12 +219,12 @@ def _declared() -> list[str]:
     return [method.name for method in pb.DESCRIPTOR.services_by_name["AutoencoderService"].methods]
 
 
-def _rest(config: Config, endpoint: Endpoint) -> "RestServer":
+def _rest(config: Config, endpoint: Endpoint, certificates: Certificates | None) -> "RestServer":
     try:
         from server.rest.server import RestServer  # noqa: PLC0415 (an extra)
     except ImportError as error:
         raise RestError(f"--rest-port: the extra is not installed, pip install 'hourglass[rest]': {error}") from error
-    return RestServer(config, endpoint)
+    return RestServer(config, endpoint, certificates)
 
 
 def _certificates(config: Config) -> Certificates | None:

@@ -14,10 +14,12 @@ from server.endpoint import Endpoint
 from server.rest.core import Core
 from server.rest.protocol import bounded
 from server.rest.routes import application
+from server.tls import Certificates
 from server.transport import BindError
 
 _BACKLOG = 1024
 _CLOSE_SECONDS = 1
+_LOOK_SECONDS = 1.0
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -34,10 +36,11 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class RestServer:
-    """Serves the protocol's HTTP side; the endpoint is that of the gRPC port."""
+    """Serves the protocol's HTTP side; endpoint and certificates are those of the gRPC port."""
 
-    def __init__(self, config: Config, endpoint: Endpoint) -> None:
+    def __init__(self, config: Config, endpoint: Endpoint, certificates: Certificates | None) -> None:
         self._config = config
+        self._certificates = certificates
         self._core = Core(endpoint, config.rest_body_seconds)
         self._server: uvicorn.Server
         self._socket: socket.socket
@@ -71,7 +74,24 @@ class RestServer:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=partial(Loop, self._config.rest_head_seconds)) as runner:
-            runner.run(self._server.serve([self._socket]))
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        renewing = asyncio.create_task(self._renew())
+        try:
+            await self._server.serve([self._socket])
+        finally:
+            renewing.cancel()
+
+    async def _renew(self) -> None:
+        """Look for new certificates: unlike gRPC, asyncio does not ask before a handshake."""
+        if self._certificates is None:
+            return
+        watch = self._certificates.watch()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._server.config.ssl is not None:
+                self._certificates.renew(self._server.config.ssl, watch)
 
     def _settings(self) -> uvicorn.Config:
         config = self._config

@@ -1,5 +1,6 @@
 """TLS as clients meet it: the real server, real handshakes."""
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from server.tls import Certificates, TlsError
 
 from .conftest import GOLDEN, Served, serving
 from .pki import Authority, Identity
+from .test_repository import until
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def shown(address: str) -> bytes:
     """The certificate that a new connection is shown."""
     host, port = address.split(":")
     context = ssl._create_unverified_context()  # noqa: S323 (it is the certificate that is looked at)
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols(["h2", "http/1.1"])
     with (
         socket.create_connection((host, int(port)), timeout=10) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as wrapped,
@@ -80,6 +82,24 @@ def test_a_replaced_certificate_serves_the_next_connection(
     assert same(shown(secure.address), new.certificate)
     assert not same(new.certificate, old)
     assert models(secure.address, grpc.ssl_channel_credentials(authority.certificate)) == 4
+
+
+def test_every_port_shows_a_replaced_certificate(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each by itself, whichever is called first, SIGHUP or not."""
+    caplog.set_level("INFO", "server")
+    certificate, key = authority.issue().write(tmp_path)
+    with serving(GOLDEN, tls_certificate=certificate, tls_key=key, admin_port=0, rest_port=0) as served:
+        admin = re.search(r"the admin port is (\S+)", caplog.text)[1]
+        ports = [served.address, admin, f"127.0.0.1:{served.app.rest_port}"]
+        for reload in (lambda: None, served.app.reload):
+            new = authority.issue()
+            new.write(tmp_path)
+            reload()
+            for port in ports:
+                until(lambda port=port, new=new: same(shown(port), new.certificate))
+            ports.reverse()
 
 
 @pytest.mark.parametrize("broken", ["half written", "key of another", "gone"])
