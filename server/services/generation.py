@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from server.services.graph_calls import GraphCalls, ImagesResponse, Latents, Sou
 
 # Seeds that the server draws survive a trip through JSON and JavaScript.
 _SEED_LIMIT = 2**53
-# Drawing this many normals takes about as long as a small batch; more goes to another thread.
+# Making this many numbers takes about as long as a small batch; more goes to another thread.
 _HEAVY_NUMBERS = 4096
 
 
@@ -61,11 +61,7 @@ class Generation:
         if not 0.0 <= temperature < math.inf:
             raise InvalidArgumentError("temperature", f"wanted a finite number from 0, got {temperature:g}")
         seed = request.seed if request.HasField("seed") else draw_seed()
-        draw = partial(self._draw, call, request, served, seed, temperature)
-        if request.count * served.latent_size > _HEAVY_NUMBERS:
-            self._graphs.offload(call, draw)
-        else:
-            draw()
+        self._soon(call, request.count, partial(self._draw, call, request, served, seed, temperature))
 
     def _draw(self, call: Call, request: pb.SampleRequest, served: ServedModel, seed: int, temperature: float) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -90,7 +86,9 @@ class Generation:
             raise InvalidArgumentError("interpolation", f"wanted one of {names}, got {request.interpolation}")
         ends = [_source(request, "from", "from_images", "from_latents", 1)]
         ends.append(_source(request, "to", "to_images", "to_latents", 1))
-        self._graphs.run_sources(call, ends, partial(self._walk, call, request))
+        self._graphs.run_sources(
+            call, ends, lambda points: self._soon(call, request.steps, partial(self._walk, call, request, points))
+        )
 
     def _walk(self, call: Call, request: pb.InterpolateRequest, ends: list[Latents]) -> None:
         spherical = request.interpolation == pb.INTERPOLATION_SPHERICAL
@@ -105,7 +103,11 @@ class Generation:
         images.check_format(request.image_format)
         move = _move(served, request)
         source = _source(request, "input", "images", "latents", self._graphs.limits.max_request_rows)
-        self._graphs.run_sources(call, [source], partial(self._edit, call, request, move))
+        self._graphs.run_sources(
+            call,
+            [source],
+            lambda points: self._soon(call, len(points[0]), partial(self._edit, call, request, move, points)),
+        )
 
     def _edit(self, call: Call, request: pb.EditRequest, move: NDArray[np.float64], points: list[Latents]) -> None:
         with np.errstate(over="ignore"):
@@ -114,6 +116,14 @@ class Generation:
         response = pb.EditResponse()
         tensor.fill(response.latents, moved)
         self._decode(call, moved, response, request.image_format)
+
+    def _soon(self, call: Call, rows: int, job: Callable[[], None]) -> None:
+        """Make so many latents at once, or on another thread where that takes longer than others should wait."""
+        assert call.served is not None  # noqa: S101 (every caller has found its model)
+        if rows * call.served.latent_size > _HEAVY_NUMBERS:
+            self._graphs.offload(call, job)
+        else:
+            job()
 
     def _decode(self, call: Call, points: Latents, response: ImagesResponse, image_format: int) -> None:
         done = Each(partial(self._decoded, response, image_format))
