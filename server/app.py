@@ -107,6 +107,7 @@ class App:
         self.metrics.before_collect.append(self._flush_drift)
         self.metrics.start()
         self.metrics.models.gpu_expected.set(expects_gpu(config, watch_gpus(self.metrics.registry)))
+        self.metrics.models.queue_limit.set(config.max_queue_rows)
         versions = (importlib.metadata.version("hourglass"), RUNTIME_VERSION, grpc.__version__)
         self.metrics.models.build.labels(*versions, self._transport.name).set(1)
         metrics_port = self._monitor.start()

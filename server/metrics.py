@@ -258,6 +258,9 @@ class ModelMetrics:
         self.gpu_expected = Gauge(
             "autoencoder_gpu_expected", "1 where models should run on a GPU, whether they do or not.", registry=registry
         )
+        self.queue_limit = Gauge(
+            "autoencoder_queue_limit_rows", "Rows that may wait for each model.", registry=registry
+        )
         self.build = Gauge(
             "autoencoder_build_info",
             "Versions of the parts.",
