@@ -178,7 +178,7 @@ def faulty(folder: Path) -> Iterator[tuple[Faults, Prometheus]]:
         busy = stack.enter_context(
             running(repository, folder / "busy.log", "--poll-seconds", "0", "--concurrent-runs", "1", "--no-fair-queue")
         )
-        mortal = stack.enter_context(mortal_server(folder / "mortal.log", mortal_port))
+        mortal = stack.enter_context(mortal_server(folder / "mortal.log", "--metrics-port", mortal_port))
         fallen = Replaceable(folder)
         stack.callback(fallen.close)
         fallen.replace("--device", "auto")
@@ -190,10 +190,10 @@ def faulty(folder: Path) -> Iterator[tuple[Faults, Prometheus]]:
 
 
 @contextmanager
-def mortal_server(log: Path, metrics_port: str) -> Iterator[LocalServer]:
+def mortal_server(log: Path, *flags: str) -> Iterator[LocalServer]:
     """A server that may be killed."""
     with ExitStack() as stack:
-        server = stack.enter_context(running(GOLDEN, log, "--metrics-port", metrics_port))
+        server = stack.enter_context(running(GOLDEN, log, *flags))
         yield server
         # Nobody minds that it does not stop in an orderly way.
         stack.pop_all()
