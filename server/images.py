@@ -44,7 +44,8 @@ class PixelBudget:
         width, height = size
         if width * height > self._limits.max_image_pixels:
             raise InvalidArgumentError(
-                field, f"wanted at most {self._limits.max_image_pixels} pixels, got {width} x {height}"
+                field,
+                f"wanted at most {self._limits.max_image_pixels} pixels, got {width} x {height}: send a smaller image",
             )
         self._spent += width * height
         if self._spent > self._limits.max_request_pixels:
@@ -209,4 +210,6 @@ def _wrong_shape(field: str, came: tuple[int, ...], shape: Shape) -> InvalidArgu
 
 
 def _wrong_count(field: str, rows: int, limit_rows: int) -> InvalidArgumentError:
-    return InvalidArgumentError(field, f"wanted 1 to {limit_rows} images a request, got {rows}")
+    wanted = "one image" if limit_rows == 1 else f"1 to {limit_rows} images a request"
+    advice = ": send several requests" if rows > limit_rows > 1 else ""
+    return InvalidArgumentError(field, f"wanted {wanted}, got {rows}{advice}")

@@ -54,7 +54,8 @@ def _labels(path: Path, loaded: Container[int], before: dict[str, int]) -> tuple
         stays = before.get(label)
         if stays is not None and stays in loaded:
             labels[label] = stays
-        wrong.append(f"label {label} wants version {version}, which is not loaded")
+        advice = "serve it too, as --versions all does, or drop the label"
+        wrong.append(f"label {label} wants version {version}, which is not loaded: {advice}")
     return labels, wrong
 
 

@@ -127,7 +127,10 @@ class Loader:
     def _read(self, folder: Path, name: str, version: int, progress: _Progress) -> Parts:
         model = layout.read_model(folder)
         if (model.name, model.version) != (name, str(version)):
-            raise BundleError(f"{folder}: wanted model {name} version {version}, got {model.name} {model.version}")
+            raise BundleError(
+                f"{folder}: wanted model {name} version {version}, got {model.name} {model.version}: a bundle lies in "
+                "<name>/<version> as its model.json says, move it there or export it under this name"
+            )
         self._check_size(folder, model)
         self._signatures.check(folder, model)
         check_model(model)

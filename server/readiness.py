@@ -46,7 +46,10 @@ class ReadinessCheck:
         if self._table.blocked:
             return Readiness(ready=False, reason=f"a graph run that does not end holds the transport: {failed}")
         if not snapshot.models:
-            return Readiness(ready=False, reason=f"no model serves: {failed or 'the repository is empty'}")
+            return Readiness(
+                ready=False,
+                reason=f"no model serves: {failed or 'the repository holds no <name>/<version>/model.json'}",
+            )
         if self._strict and self._misses_models(snapshot):
             return Readiness(ready=False, reason=f"not every model serves: {failed}")
         served = self._table.all()

@@ -90,7 +90,9 @@ def _finite(kind: np.dtype[Any], field: str, data: bytes) -> Buffer:
 def check_rows(rows: int, field: str, limit_rows: int) -> None:
     """Refuse more rows than one request may carry."""
     if rows > limit_rows:
-        raise InvalidArgumentError(field, f"wanted at most {limit_rows} rows a request, got {rows}: send several")
+        few = "one row" if limit_rows == 1 else f"at most {limit_rows} rows a request"
+        advice = "" if limit_rows == 1 else ": send several requests"
+        raise InvalidArgumentError(field, f"wanted {few}, got {rows}{advice}")
 
 
 def check_finite(array: NDArray[Any], field: str) -> None:

@@ -61,7 +61,7 @@ class Way:
         side = [8, 8, self.channels]
         size = 64 * self.channels
         floats = np.zeros((1, *side), np.float32)
-        limit = f"1 to {self.limit} images"
+        limit = "wanted one image, got" if self.limit == 1 else f"1 to {self.limit} images"
         return self.cases(
             {
                 "nothing": (pb.Images(), "", "got neither"),
@@ -90,14 +90,15 @@ class Way:
         )
 
     def latent_cases(self) -> Iterator[tuple[str, Case]]:
+        limit = "wanted one row, got" if self.limit == 1 else f"at most {self.limit} rows a request"
         return self.cases(
             {
                 "another size": (tensor(np.zeros((1, 4), np.float32)), "shape", "(N, 3)"),
                 "no rows": (pb.Tensor(data_type=3, shape=[0, 3]), "shape", "got (0, 3)"),
-                "too many rows": (tensor(np.zeros((self.limit + 1, 3), np.float32)), "", f"got {self.limit + 1}"),
+                "too many rows": (tensor(np.zeros((self.limit + 1, 3), np.float32)), "", limit),
                 "nothing": (pb.Tensor(), "shape", "got ()"),
                 "negative size": (pb.Tensor(data_type=3, shape=[-1, 3]), "shape", "got (-1, 3)"),
-                "huge product": (pb.Tensor(data_type=3, shape=[2**31 - 1, 3], data=bytes(12)), "", f"got {2**31 - 1}"),
+                "huge product": (pb.Tensor(data_type=3, shape=[2**31 - 1, 3], data=bytes(12)), "", limit),
                 "bytes": (tensor(np.zeros((1, 3), np.uint8)), "data_type", "FLOAT32"),
                 "short bytes": (pb.Tensor(data_type=3, shape=[1, 3], data=bytes(11)), "data", "wanted 12 bytes"),
                 "NaN": (tensor(bad(LATENTS, np.nan)), "data", "finite"),

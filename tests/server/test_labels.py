@@ -52,8 +52,10 @@ def test_wrong_labels_are_logged_once_until_they_change(repository: Path, caplog
         assert len(told()) == 1
         labels.write_text('{"stable": 7, "canary": 8}')
         look(served)
+        advice = "serve it too, as --versions all does, or drop the label"
         assert told()[1:] == [
-            f"label {label} wants version {v}, which is not loaded" for label, v in (("stable", 7), ("canary", 8))
+            f"label {label} wants version {v}, which is not loaded: {advice}"
+            for label, v in (("stable", 7), ("canary", 8))
         ]
         labels.write_text('{"stable": 1}')
         look(served)

@@ -122,7 +122,7 @@ def test_an_empty_repository_is_not_ready_and_says_why(repository: Path) -> None
         assert probe(metrics, "/livez")[0] == 200
         status, why = probe(metrics, "/readyz")
         assert status == 503
-        assert "the repository is empty" in why
+        assert "the repository holds no <name>/<version>/model.json" in why
         with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as failed:
             autoencoder_pb2_grpc.AutoencoderServiceStub(channel).Encode(REQUEST, timeout=10)
         assert failed.value.code() is grpc.StatusCode.UNAVAILABLE

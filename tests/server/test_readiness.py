@@ -77,7 +77,7 @@ def test_who_serves_no_model_is_not_ready(repository: Path, transport: str, stri
         shutil.rmtree(repository / "fc-ae")
         until(lambda: health(served, "fc-ae") == "NOT_FOUND")
         expect(served, ready=False)
-        assert readyz(served) == (503, "no model serves: the repository is empty\n")
+        assert readyz(served) == (503, "no model serves: the repository holds no <name>/<version>/model.json\n")
 
 
 def test_strictly_a_bad_model_keeps_a_start_from_being_ready(repository: Path) -> None:
@@ -137,7 +137,7 @@ def test_nobody_is_ready_before_the_first_look() -> None:
     check = ReadinessCheck(table, strict=False)
     assert (check.check().ready, check.check().reason) == (False, "starting: models are being loaded")
     table.note_scanned()
-    assert check.check().reason == "no model serves: the repository is empty"
+    assert check.check().reason == "no model serves: the repository holds no <name>/<version>/model.json"
     check.stop()
     assert check.check().reason == "stopping"
     assert not any(check.serving(SERVICES).values())
