@@ -24,23 +24,13 @@ from server.services.health import HealthService
 from server.streams import StreamMethod
 from server.tls import Certificates
 from server.transport import BindError
+from server.transport.options import options
 from server.transport.reflection import add_reflection
 from server.transport.stream_pump import StreamPump
 
 _Settled: TypeAlias = "asyncio.Future[bytes | Status]"
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-_OPTIONS = (
-    ("grpc.so_reuseport", 0),
-    # Clients may ping every ten seconds, with calls or without.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.max_send_message_length", -1),
-    # None but the identity: a small compressed message could fill the memory before its size is looked at.
-    ("grpc.compression_enabled_algorithms_bitset", 1),
-    # Whoever connects and says nothing is let go.
-    ("grpc.server_handshake_timeout_ms", 10_000),
-)
 _CLOSE_SECONDS = 1.0
 # Turns of the loop without a new call after which a batch leaves. gRPC hands over one call at a time, from another
 # thread, which takes some turns; where no others are about, a call waits for none.
@@ -94,7 +84,7 @@ class GrpcioTransport:
     def start(self) -> int:
         """Listen; the port."""
         if self._address is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="hourglass-")
+            self._folder = _make_folder()
         self._thread.start()
         return self._port.result()
 
@@ -134,7 +124,8 @@ class GrpcioTransport:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        server = aio.server(options=[*_OPTIONS, *_limiting(self._limits, self._endpoint.max_message_bytes)])
+        limits = options(self._limits, self._endpoint.max_message_bytes, lasting=self._address is None)
+        server = aio.server(options=limits)
         try:
             port = await self._listen(server)
         except Exception as error:  # noqa: BLE001 (the caller of start gets it)
@@ -264,17 +255,11 @@ class _Handlers(grpc.GenericRpcHandler):
         return self._known[path] if refusal is None else _stream_handler(partial(self._refused, path, refusal))
 
 
-def _limiting(limits: ConnectionConfig, max_message_bytes: int) -> list[tuple[str, int]]:
-    options = [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_allowed_incoming_connections", limits.max_connections),
-        ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
-        ("grpc.max_metadata_size", limits.max_header_bytes),
-        ("grpc.absolute_max_metadata_size", limits.max_header_bytes),
-    ]
-    if limits.max_connection_age_seconds:
-        options.append(("grpc.max_connection_age_ms", round(limits.max_connection_age_seconds * 1000)))
-    return options
+def _make_folder() -> "tempfile.TemporaryDirectory[str]":
+    try:
+        return tempfile.TemporaryDirectory(prefix="hourglass-")
+    except OSError as error:
+        raise BindError(f"wanted a folder for a socket, in TMPDIR or /tmp: {error}: make one writable") from error
 
 
 def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]], method: Method) -> Handler:

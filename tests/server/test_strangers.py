@@ -191,9 +191,10 @@ def test_garbage_is_survived(small: Served, start: bytes, garbage: bytes) -> Non
     assert listed(small)
 
 
-def test_connections_are_asked_to_go_after_their_time(repository: Path) -> None:
+@pytest.mark.parametrize("limit", ["max_connection_age_seconds", "max_connection_idle_seconds"])
+def test_connections_are_asked_to_go_after_their_time(repository: Path, limit: str) -> None:
     with (
-        serving(repository, transport="grpcio", max_connection_age_seconds=0.5) as served,
+        serving(repository, transport="grpcio", **{limit: 0.5}) as served,
         RawConnection(served.address) as connection,
     ):
         started = time.monotonic()

@@ -1,0 +1,32 @@
+"""What gRPC is told of strangers: how much one may hold, and for how long."""
+
+from server.config import ConnectionConfig
+
+_ALWAYS = (
+    ("grpc.so_reuseport", 0),
+    # Clients may ping every ten seconds, with calls or without.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.max_send_message_length", -1),
+    # None but the identity: a small compressed message could fill the memory before its size is looked at.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    # Whoever connects and says nothing is let go.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+)
+
+
+def options(limits: ConnectionConfig, max_message_bytes: int, *, lasting: bool) -> list[tuple[str, int]]:
+    """Options of a server; connections to one behind another transport are `lasting`, whatever the limits say."""
+    found = [
+        *_ALWAYS,
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        ("grpc.max_metadata_size", limits.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", limits.max_header_bytes),
+    ]
+    if limits.max_connection_age_seconds and not lasting:
+        found.append(("grpc.max_connection_age_ms", round(limits.max_connection_age_seconds * 1000)))
+    if limits.max_connection_idle_seconds and not lasting:
+        found.append(("grpc.max_connection_idle_ms", round(limits.max_connection_idle_seconds * 1000)))
+    return found
