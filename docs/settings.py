@@ -1,12 +1,19 @@
-"""Writes the tables of docs/configuration.md from the server's settings: `make docs`."""  # noqa: INP001 (a script)
+"""Writes the tables of settings in docs/configuration.md and docs/training.md: `make docs`."""  # noqa: INP001 (a script)
 
 import dataclasses
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from server import config
+from training.config import Config, Section
 
-PAGE = Path(__file__).with_name("configuration.md")
+FOLDER = Path(__file__).parent
 MARKS = re.compile(r"(<!-- settings -->\n).*(<!-- end of settings -->\n)", re.DOTALL)
 FIELDS = {field.name: field for field in dataclasses.fields(config.Config)}
 GROUPS = [group for group in config.Config.__mro__[1:] if group.__module__ == config.__name__]
@@ -23,9 +30,50 @@ def tables() -> str:
     return "\n".join(parts)
 
 
-def updated(page: str) -> str:
-    """The page with the tables as they should be."""
-    return MARKS.sub(lambda match: f"{match[1]}\n{tables()}\n{match[2]}", page)
+def recipe_tables() -> str:
+    """One table a section of a recipe."""
+    sections = {name: field.annotation for name, field in Config.model_fields.items()}
+    return "\n".join(
+        _section(name, kind)
+        for name, kind in sections.items()
+        if isinstance(kind, type) and issubclass(kind, Section) and name != "expected"
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {"configuration.md": tables, "training.md": recipe_tables}
+
+
+def updated(page: str, text: str) -> str:
+    """The text of a page with the tables as they should be."""
+    return MARKS.sub(lambda match: f"{match[1]}\n{PAGES[page]()}\n{match[2]}", text)
+
+
+def _section(name: str, kind: type[Section]) -> str:
+    rows = [
+        f"| `{name}.{field}` | {_plain(found)} | {_escaped(found.description or '')}{_choices(found)} |"
+        for field, found in kind.model_fields.items()
+    ]
+    about = (kind.__doc__ or "").strip()
+    return "\n".join(
+        [f"### `[{name}]`", "", about, "", "| setting | default | meaning |", "| --- | --- | --- |", *rows, ""]
+    )
+
+
+def _plain(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "required"
+    value = list(field.default) if isinstance(field.default, tuple) else field.default
+    return "none" if value is None else f"`{json.dumps(value)}`"
+
+
+def _choices(field: FieldInfo) -> str:
+    if get_origin(field.annotation) is not Literal:
+        return ""
+    return f" One of {', '.join(f'`{each}`' for each in get_args(field.annotation))}."
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _table(title: str, fields: dict[str, dataclasses.Field]) -> str:
@@ -47,8 +95,9 @@ def _default(field: dataclasses.Field) -> str:
 
 
 def _text(field: dataclasses.Field) -> str:
-    return field.metadata["description"].replace("|", "\\|")
+    return _escaped(field.metadata["description"])
 
 
 if __name__ == "__main__":
-    PAGE.write_text(updated(PAGE.read_text()))
+    for name in PAGES:
+        (FOLDER / name).write_text(updated(name, (FOLDER / name).read_text()))

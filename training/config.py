@@ -20,14 +20,17 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Section(BaseModel):
     """A part of the configuration: unknown names are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What stands below a setting is its description in docs/training.md.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Architecture(Section):
     """The network's own constructor arguments: with the image shape and the labels they rebuild it."""
 
     family: Literal["ae", "vae", "vae-gan", "multitask", "denoiser"]
+    """Which network."""
     body: Literal["dense", "conv"] = "dense"
+    """Of dense layers or of convolutions."""
     hidden: tuple[Positive, ...] = ()
     """Widths of the hidden dense layers, from the image to the code; the decoder mirrors them."""
     channels: tuple[Positive, ...] = ()
@@ -35,8 +38,11 @@ class Architecture(Section):
     latent_size: Annotated[int, Field(ge=0)] = 0
     """Values in the code; 0 leaves a convolutional code as wide as it comes."""
     activation: Literal["relu", "tanh", "gated"] = "relu"
+    """Between hidden layers."""
     code_activation: Literal["none", "relu"] = "none"
+    """On the code itself."""
     upsampling: Literal["nearest", "transposed"] = "nearest"
+    """How a convolutional decoder grows: nearest neighbours and a convolution, or a transposed convolution."""
     classifier_hidden: tuple[Positive, ...] = ()
     """Widths of the hidden layers between the code and the classes of a multitask model."""
     discriminator_channels: tuple[Positive, ...] = (16, 32)
@@ -47,9 +53,11 @@ class Loss(Section):
     """What is minimised, in nats per image."""
 
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    """Of a pixel given the reconstruction."""
     sigma: Annotated[float, Field(gt=0)] = 0.1
     """Standard deviation of the Gaussian likelihood, in pixel values 0 to 1."""
     beta: NotNegative = 1.0
+    """Weight of the KL divergence."""
     warm_up_epochs: NotNegative = 0.0
     """Epochs over which the weight of the KL divergence grows from 0 to beta."""
     free_bits: NotNegative = 0.0
@@ -57,6 +65,7 @@ class Loss(Section):
     binarise: bool = False
     """Draw each pixel as a Bernoulli variable at every visit."""
     importance_samples: Positive = 1
+    """Samples an image; more than 1 make it the bound of the IWAE (Burda et al. 2016)."""
     noise: NotNegative = 0.0
     """Standard deviation of the noise that a denoiser removes, in pixel values 0 to 1."""
     encoder_noise: NotNegative = 0.0
@@ -81,9 +90,13 @@ class Optimizer(Section):
     """Adam and its learning rate over the run."""
 
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    """The largest one of the schedule."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Decays of Adam's means."""
     weight_decay: NotNegative = 0.0
+    """Decoupled from the gradient (AdamW)."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
+    """How the learning rate goes over the run."""
     clip_norm: NotNegative = 0.0
     """Largest norm of the gradient; 0 never clips. The norm is logged either way."""
 
@@ -92,8 +105,11 @@ class Run(Section):
     """How long, from which seed, and which weights are kept."""
 
     epochs: Positive
+    """Passes over the training images."""
     batch_size: Positive = 128
+    """Images a step, of all processes together."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of everything random."""
     code_spread: NotNegative = 0.0
     """Initial standard deviation, over codes from N(0, I), of what the decoder's first layer computes; 0: Glorot's."""
     ema_decay: Decay = 0.0
@@ -101,6 +117,7 @@ class Run(Section):
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a better validation loss after which the run stops; 0 never stops."""
     min_delta: NotNegative = 0.0
+    """By how much a validation loss must be better to count."""
     keep: Literal["best", "last"] = "best"
     """Which epoch becomes the checkpoint `best`: that of the lowest validation loss, or simply the last."""
 
@@ -109,6 +126,7 @@ class Data(Section):
     """Where the images come from."""
 
     kind: str = "digits"
+    """digits, mnist, fashion-mnist, folder (of images) or npz."""
     folder: str = ""
     """Folder of the files, or the .npz file."""
     size: Annotated[int, Field(ge=0)] = 0
@@ -123,6 +141,7 @@ class Device(Section):
     """What the run computes on, and how."""
 
     name: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto is CUDA where there is a card."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of one operation; 0 leaves PyTorch's choice. Small dense layers are fastest with 1."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -137,6 +156,7 @@ class Output(Section):
     save_seconds: NotNegative = 30.0
     """Time between saves of `latest`; 0 saves after every step."""
     tensorboard: bool = False
+    """Write TensorBoard files too."""
 
 
 class Evaluation(Section):

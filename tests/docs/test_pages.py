@@ -1,6 +1,7 @@
 """The pages say what the code does."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 
 from docs import settings
 from server import errors
+from training.commands import COMMANDS
+from training.config import Config
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 MINE = [DOCS / f"{name}.md" for name in ("api", "configuration", "metrics", "operations", "reliability")]
 RUNBOOKS = "https://hourglass.example/docs/operations.md"
 LINKED = [*MINE, ROOT / "SECURITY.md"]
+TOOLS = ("export", "training")
 
 
 def table(page: str, heading: str) -> list[list[str]]:
@@ -35,10 +39,40 @@ def all_errors(kind: type[errors.ServingError]) -> set[type[errors.ServingError]
     return {kind}.union(*(all_errors(child) for child in kind.__subclasses__()))
 
 
+@pytest.mark.parametrize("name", settings.PAGES)
+def test_tables_of_settings_are_those_of_the_code(name: str) -> None:
+    page = (DOCS / name).read_text()
+    assert page == settings.updated(name, page), "run make docs"
+
+
 def test_configuration_lists_every_setting() -> None:
-    page = settings.PAGE.read_text()
-    assert page == settings.updated(page), "run make docs"
+    page = (DOCS / "configuration.md").read_text()
     assert all(f"`HOURGLASS_{name.upper()}`" in page for name in settings.FIELDS)
+
+
+def test_training_lists_every_setting_of_a_recipe() -> None:
+    page = (DOCS / "training.md").read_text()
+    for section in ("model", "loss", "optimizer", "run", "data", "device", "output", "evaluation"):
+        kind = Config.model_fields[section].annotation
+        assert all(f"`{section}.{field}`" in page for field in kind.model_fields)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_commands_that_pages_name_take_their_flags(tool: str) -> None:
+    text = (DOCS / f"{tool}.md").read_text()
+    used = {
+        (command, flag)
+        for line in re.findall(rf"(?:python|torchrun .*) -m {tool} ([^`\n|]*)", text)
+        for command in [line.split()[0]]
+        for flag in re.findall(r"--[a-z-]+", line)
+    }
+    assert used
+    for command, flag in used:
+        words = [command] if command in {*COMMANDS, "verify", "inspect", "diff", "import", "table"} else []
+        told = subprocess.run(
+            [sys.executable, "-m", tool, *words, "--help"], capture_output=True, text=True, check=True
+        )
+        assert flag in told.stdout, (command, flag)
 
 
 def test_api_lists_every_method() -> None:
@@ -75,7 +109,9 @@ def test_every_alert_has_its_runbook() -> None:
         assert anchor in anchors(DOCS / "operations.md")
 
 
-@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*LINKED, *(DOCS / f"{tool}.md" for tool in TOOLS), ROOT / "README.md"], ids=lambda page: page.name
+)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if target.startswith("http"):
