@@ -55,6 +55,9 @@ class ConnectionConfig(Settings):
     )
     max_concurrent_streams: int = setting(1024, "calls at a time per connection", least=1)
     max_header_bytes: int = setting(16_384, "size of a call's metadata, in bytes", least=1)
+    min_ping_seconds: float = setting(
+        5, "clients may ping this often, in s; who does so more often is sent away; grpcio transport only", above=0
+    )
     max_connection_idle_seconds: float = setting(
         900, "ask clients that call nothing to go after this time, in s; 0: never; grpcio transport only", least=0
     )

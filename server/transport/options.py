@@ -4,8 +4,6 @@ from server.config import ConnectionConfig
 
 _ALWAYS = (
     ("grpc.so_reuseport", 0),
-    # Clients may ping every ten seconds, with calls or without.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_send_message_length", -1),
     # None but the identity: a small compressed message could fill the memory before its size is looked at.
@@ -19,6 +17,7 @@ def options(limits: ConnectionConfig, max_message_bytes: int, *, lasting: bool) 
     """Options of a server; connections to one behind another transport are `lasting`, whatever the limits say."""
     found = [
         *_ALWAYS,
+        ("grpc.http2.min_ping_interval_without_data_ms", round(limits.min_ping_seconds * 1000)),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_allowed_incoming_connections", limits.max_connections),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),

@@ -150,6 +150,19 @@ def test_pings_beyond_the_limit_end_the_connection(small_grpcio: Served) -> None
         assert connection.closed(5)
 
 
+def test_pings_within_the_limit_are_answered(repository: Path) -> None:
+    with (
+        serving(repository, transport="grpcio", min_ping_seconds=0.001) as served,
+        RawConnection(served.address) as connection,
+    ):
+        for _ in range(10):
+            time.sleep(0.01)
+            connection.socket.sendall(frame(PING, 0, 0, bytes(8)))
+        kinds = [kind for kind, *_ in connection.frames(1)]
+        assert kinds.count(PING) == 10
+        assert GOAWAY not in kinds
+
+
 def test_a_storm_of_resets_is_survived(small: Served) -> None:
     """Rapid reset, CVE-2023-44487."""
     before = metric(small, "autoencoder_requests_total")
