@@ -67,7 +67,7 @@ class App:
         self._health = HealthService()
         # Each belongs to the loop of its transport.
         self._admin_health = HealthService()
-        self._dispatcher = Dispatcher(config.heavy_threads, fair=config.fair_queue)
+        self._dispatcher = Dispatcher(config, fair=config.fair_queue)
         self._gate = Gate(config.token_file)
         self._signatures = SignatureCheck(config.require_signature)
         self._tracer = open_tracer(config.otlp_endpoint, config.trace_sample_ratio)

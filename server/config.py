@@ -44,6 +44,15 @@ class LimitsConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeavyConfig(Settings):
+    """What may wait for threads of its own: image files, large messages, many latents or PNG files to be made."""
+
+    heavy_threads: int = setting(2, "threads for such work", least=1)
+    max_heavy_jobs: int = setting(1024, "requests that may wait for them", least=1)
+    max_heavy_bytes: int = setting(512 * 1024 * 1024, "size of what may wait for them together, in bytes", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConnectionConfig(Settings):
     """What one caller may hold of the transport."""
 
@@ -54,6 +63,9 @@ class ConnectionConfig(Settings):
         least=1,
     )
     max_concurrent_streams: int = setting(1024, "calls at a time per connection", least=1)
+    max_stream_requests: int = setting(
+        256, "requests of one stream that are taken in before they are answered", least=1
+    )
     max_header_bytes: int = setting(16_384, "size of a call's metadata, in bytes", least=1)
     min_ping_seconds: float = setting(
         5, "clients may ping this often, in s; who does so more often is sent away; grpcio transport only", above=0
@@ -118,7 +130,9 @@ class SessionConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BatchingConfig, LimitsConfig, ConnectionConfig, SecurityConfig, ObservabilityConfig, SessionConfig):
+class Config(
+    BatchingConfig, LimitsConfig, HeavyConfig, ConnectionConfig, SecurityConfig, ObservabilityConfig, SessionConfig
+):
     """Settings of `python -m server`; each is also HOURGLASS_<NAME> in the environment."""
 
     repository: Path = setting(..., "folder of model bundles: <repository>/<name>/<version>/model.json")
@@ -155,7 +169,6 @@ class Config(BatchingConfig, LimitsConfig, ConnectionConfig, SecurityConfig, Obs
         "how long the native transport looks for the next request before it sleeps, where there is a second core",
         least=0,
     )
-    heavy_threads: int = setting(2, "threads that decode images and large messages", least=1)
 
     def problems(self) -> list[str]:
         """What is wrong with settings together."""

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
+from server.config import HeavyConfig
 from server.heavy import HeavyWork
 
 _LOGGER = logging.getLogger(__name__)
@@ -30,10 +31,10 @@ class Dispatcher:
     which is what makes batches.
     """
 
-    def __init__(self, heavy_threads: int, *, fair: bool = True) -> None:
+    def __init__(self, heavy: HeavyConfig, *, fair: bool = True) -> None:
         self._ready: deque[InlineWork] = deque()
         self._runs = ThreadPoolExecutor(_MAX_RUN_THREADS, "run")
-        self._heavy = HeavyWork(heavy_threads)
+        self._heavy = HeavyWork(heavy)
         self._fair = fair
 
     def add_ready(self, work: InlineWork) -> None:

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
+from server.config import HeavyConfig
 from server.errors import OverloadedError
 
 _LOGGER = logging.getLogger(__name__)
-MAX_JOBS = 1024
-MAX_BYTES = 512 * 1024 * 1024
 # Weight of the latest job in the running mean of how long one takes.
 _RATE_WEIGHT = 0.1
 
@@ -38,9 +37,10 @@ class HeavyWork:
     Those who are not told apart are one caller without a name, who may fill it.
     """
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, "heavy")
+    def __init__(self, config: HeavyConfig) -> None:
+        self._threads = config.heavy_threads
+        self._max_jobs, self._max_bytes = config.max_heavy_jobs, config.max_heavy_bytes
+        self._pool = ThreadPoolExecutor(config.heavy_threads, "heavy")
         self._lock = threading.Lock()
         self._jobs = 0
         self._bytes = 0
@@ -72,16 +72,16 @@ class HeavyWork:
     def _check(self, line: _Line, size_bytes: int) -> None:
         jobs, size = self._jobs + 1, self._bytes + size_bytes
         # A message of any size the server takes has its turn when nothing else waits.
-        if jobs > MAX_JOBS or (self._jobs and size > MAX_BYTES):
+        if jobs > self._max_jobs or (self._jobs and size > self._max_bytes):
             raise OverloadedError(
                 f"{self._jobs} requests of {self._bytes} bytes wait for a thread that reads large messages and "
-                f"image files, of {MAX_JOBS} and {MAX_BYTES} that may wait: try again later",
+                f"image files, of {self._max_jobs} and {self._max_bytes} that may wait: try again later",
                 self._jobs * self._seconds_per_job / self._threads,
             )
         if not (line.caller and self._jobs):
             return
-        many = 2 * jobs > MAX_JOBS and line.jobs + 1 > MAX_JOBS - jobs
-        if many or (2 * size > MAX_BYTES and line.size_bytes + size_bytes > MAX_BYTES - size):
+        many = 2 * jobs > self._max_jobs and line.jobs + 1 > self._max_jobs - jobs
+        if many or (2 * size > self._max_bytes and line.size_bytes + size_bytes > self._max_bytes - size):
             raise OverloadedError(
                 f"{line.jobs} requests of {line.size_bytes} bytes of this caller wait for a thread that reads large "
                 "messages and image files, and the room that is left is for others: try again later",

@@ -169,7 +169,7 @@ class GrpcioTransport:
         return await self._finish(call, token, context)
 
     async def _stream(self, method: StreamMethod, context: _Context) -> None:
-        pump = StreamPump(method, self._endpoint, context, self._schedule_drain)
+        pump = StreamPump(method, self._endpoint, context, self._schedule_drain, self._limits.max_stream_requests)
         self._pumps.add(pump)
         try:
             await pump.run()

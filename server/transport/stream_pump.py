@@ -18,19 +18,26 @@ from server.streams import Item, StreamMethod
 
 Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 
-# Requests taken in and not answered yet, answers not written yet included: a caller who does not read stops being
-# read from, and nobody else notices.
-_MAX_ITEMS = 256
 # Requests of a caller who does not read run all the same after this, so that their rows do not fill the queue.
 _PATIENCE_SECONDS = 0.005
 
 
 class StreamPump:
-    """A stream is a flow of calls, each counted, answered and failed on its own."""
+    """A stream is a flow of calls, each counted, answered and failed on its own.
+
+    Of those taken in and not answered there are `max_items` at most, answers not written yet included: a caller who
+    does not read stops being read from, and nobody else notices.
+    """
 
     def __init__(
-        self, method: StreamMethod, endpoint: Endpoint, context: Context, schedule_drain: Callable[[], None]
+        self,
+        method: StreamMethod,
+        endpoint: Endpoint,
+        context: Context,
+        schedule_drain: Callable[[], None],
+        max_items: int,
     ) -> None:
+        self._max_items = max_items
         self._method = method
         self._endpoint = endpoint
         self._context = context
@@ -105,7 +112,7 @@ class StreamPump:
 
     async def _read(self) -> None:
         while not self._stopping:
-            while len(self._calls) >= _MAX_ITEMS or self._bytes >= self._endpoint.max_message_bytes:
+            while len(self._calls) >= self._max_items or self._bytes >= self._endpoint.max_message_bytes:
                 self._room.clear()
                 await self._room.wait()
             payload: Any = await self._context.read()

@@ -9,6 +9,7 @@ import numpy as np
 
 from server.batcher import Batcher
 from server.call import FOREVER, Call
+from server.config import HeavyConfig
 from server.dispatcher import Dispatcher
 from server.errors import Status
 from server.plan import Plan
@@ -86,7 +87,7 @@ class Desk:
             "seconds_per_row": 0.01,
         }
         self.book, self.session = Book(), Doubling()
-        self.dispatcher = Dispatcher(1)
+        self.dispatcher = Dispatcher(HeavyConfig(heavy_threads=1))
         self.backlog = Backlog(100, shared=True)
         self.plan = Plan(**(planned | plan))
         self.batcher = self.another()

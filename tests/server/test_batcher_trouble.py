@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from server.call import FOREVER, Call
+from server.config import HeavyConfig
 from server.dispatcher import Dispatcher
 from server.errors import CancelledError, DeadlineError, OverloadedError
-from server.heavy import MAX_BYTES, MAX_JOBS
 from server.row_queue import Each, Entry
 
 from .desk import Desk, Doubling
 from .test_repository import until
+
+HEAVY = HeavyConfig(heavy_threads=1, max_heavy_jobs=64, max_heavy_bytes=10_000)
 
 
 class Hollow(Doubling):
@@ -171,7 +173,7 @@ class Mute:
 
 
 def test_heavy_work_is_bounded_and_survives_accidents() -> None:
-    dispatcher = Dispatcher(1)
+    dispatcher = Dispatcher(HEAVY)
     gate, ran = threading.Event(), []
 
     def hold() -> None:
@@ -180,25 +182,25 @@ def test_heavy_work_is_bounded_and_survives_accidents() -> None:
     def fail() -> None:
         raise RuntimeError("no")
 
-    dispatcher.offload(hold, MAX_BYTES)
+    dispatcher.offload(hold, HEAVY.max_heavy_bytes)
     with pytest.raises(OverloadedError, match="try again later") as refused:
         dispatcher.offload(hold, 1)
     assert refused.value.details[0].HasField("retry_delay")
     dispatcher.offload(fail)
-    for number in range(MAX_JOBS - 2):
+    for number in range(HEAVY.max_heavy_jobs - 2):
         dispatcher.offload(lambda number=number: ran.append(number))
-    with pytest.raises(OverloadedError, match=f"of {MAX_JOBS} and"):
+    with pytest.raises(OverloadedError, match=f"of {HEAVY.max_heavy_jobs} and"):
         dispatcher.offload(hold)
     gate.set()
-    until(lambda: ran == list(range(MAX_JOBS - 2)))
+    until(lambda: ran == list(range(HEAVY.max_heavy_jobs - 2)))
     dispatcher.close()
 
 
 def test_who_sends_many_heavy_messages_waits_for_itself() -> None:
-    dispatcher = Dispatcher(1)
+    dispatcher = Dispatcher(HEAVY)
     gate, ran = threading.Event(), []
     dispatcher.offload(lambda: gate.wait(60))
-    flood = MAX_JOBS // 2 - 1
+    flood = HEAVY.max_heavy_jobs // 2 - 1
     for _ in range(flood):
         dispatcher.offload(lambda: ran.append("flood"), 1, "flood")
     with pytest.raises(OverloadedError, match="of this caller wait"):
@@ -206,9 +208,9 @@ def test_who_sends_many_heavy_messages_waits_for_itself() -> None:
     for _ in range(3):
         dispatcher.offload(lambda: ran.append("polite"), 1, "polite")
     # One large message takes as much room as many small ones.
-    dispatcher.offload(lambda: ran.append("large"), MAX_BYTES // 3, "large")
+    dispatcher.offload(lambda: ran.append("large"), HEAVY.max_heavy_bytes // 3, "large")
     with pytest.raises(OverloadedError, match="of this caller wait"):
-        dispatcher.offload(lambda: ran.append("large"), MAX_BYTES // 3, "large")
+        dispatcher.offload(lambda: ran.append("large"), HEAVY.max_heavy_bytes // 3, "large")
     gate.set()
     until(lambda: len(ran) == flood + 4)
     dispatcher.close()
@@ -217,19 +219,19 @@ def test_who_sends_many_heavy_messages_waits_for_itself() -> None:
 
 
 def test_heavy_work_of_all_is_one_line_without_fairness() -> None:
-    dispatcher = Dispatcher(1, fair=False)
+    dispatcher = Dispatcher(HEAVY, fair=False)
     gate, ran = threading.Event(), []
     dispatcher.offload(lambda: gate.wait(60))
-    for number in range(MAX_JOBS - 2):
+    for number in range(HEAVY.max_heavy_jobs - 2):
         dispatcher.offload(lambda number=number: ran.append(number), 1, "flood")
-    dispatcher.offload(lambda: ran.append(MAX_JOBS - 2), 1, "polite")
+    dispatcher.offload(lambda: ran.append(HEAVY.max_heavy_jobs - 2), 1, "polite")
     gate.set()
-    until(lambda: ran == list(range(MAX_JOBS - 1)))
+    until(lambda: ran == list(range(HEAVY.max_heavy_jobs - 1)))
     dispatcher.close()
 
 
 def test_closing_does_not_begin_heavy_work() -> None:
-    dispatcher = Dispatcher(1)
+    dispatcher = Dispatcher(HEAVY)
     started, gate, ran = threading.Event(), threading.Event(), []
 
     def hold() -> None:

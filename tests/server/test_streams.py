@@ -148,6 +148,18 @@ def test_slow_reader_holds_back_its_own_stream_alone(server: Served) -> None:
     assert sorted(int(answer.id) for answer in unread) == list(range(count))
 
 
+def test_requests_under_way_of_a_stream_are_limited(repository: Path, transport: str) -> None:
+    write_slow_denoiser(repository, layers=60)
+    settings = {"max_stream_requests": 3, "max_batch_rows": 1, "concurrent_runs": 1}
+    with serving(repository, transport=transport, poll_seconds=0, **settings) as served:
+        under_way = [
+            metric(served, "autoencoder_requests_in_flight", method="Stream")
+            for _ in served.stub.Stream((pb.StreamRequest(denoise=SLOW) for _ in range(12)), timeout=60)
+        ]
+        assert len(under_way) == 12
+        assert 0 < max(under_way) <= 3
+
+
 def test_cancelled_stream_leaves_nothing_behind(slow: Served) -> None:
     sender = Sender()
     call = slow.stub.Stream(iter(sender))
