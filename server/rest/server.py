@@ -12,6 +12,7 @@ import uvicorn
 from server.config import Config
 from server.endpoint import Endpoint
 from server.rest.core import Core
+from server.rest.heads import within
 from server.rest.protocol import bounded
 from server.rest.routes import application
 from server.tls import Certificates
@@ -97,7 +98,7 @@ class RestServer:
         config = self._config
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         return uvicorn.Config(
-            application(self._core),
+            within(application(self._core), config.max_header_bytes),
             loop="asyncio",
             http=bounded(config.rest_head_seconds, config.max_connections),
             ws="none",

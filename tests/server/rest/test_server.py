@@ -66,6 +66,15 @@ def test_a_handshake_that_does_not_come_is_waited_for_so_long_alone(tmp_path: Pa
         assert until_closed(own, b"") == b""
 
 
+def test_headers_have_the_limit_of_metadata_in_one_piece_too() -> None:
+    with serving_rest(GOLDEN, max_header_bytes=2000) as own:
+        assert own.get("/v2/health/live", X_Much="a" * 1000).status == 200
+        answer = own.get("/v2/health/live", X_Much="a" * 3000)
+        assert answer.status == 431
+        assert "2000 bytes at most" in answer.document["error"]
+        assert own.get("/v2/health/live").status == 200
+
+
 @pytest.fixture
 def slow(repository: Path) -> Iterator[Rest]:
     write_slow_denoiser(repository, layers=120)
