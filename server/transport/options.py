@@ -21,7 +21,6 @@ def options(limits: ConnectionConfig, max_message_bytes: int, *, lasting: bool) 
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_allowed_incoming_connections", limits.max_connections),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", round(limits.min_ping_seconds * 1000)),
         ("grpc.max_metadata_size", limits.max_header_bytes),
         ("grpc.absolute_max_metadata_size", limits.max_header_bytes),
     ]
