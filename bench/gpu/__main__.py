@@ -10,19 +10,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.gpu import page
-from bench.gpu.outcome import ROOT, Check, Outcome, Setting, Unavailable
+from bench.gpu.outcome import PROVIDERS, ROOT, Check, Outcome, Setting, Unavailable
 
 QUERY = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 where nothing failed or there is no card, 1 where a check failed."""
+    """0 where nothing failed or there is no card, 1 where a check failed, 2 where this Python cannot use the card."""
     options = parse(arguments)
     card = card_of_this_machine()
     if card is None and options.device == "cuda":
         told = page.keep_or_begin(options.page or ROOT / "docs" / "gpu.md")
         print(f"gpu-check: no CUDA card at hand (nvidia-smi does not answer): nothing was checked; {told}")
         return 0
+    if options.device == "cuda" and not knows_cuda():
+        print(
+            f"gpu-check: {card} is at hand, but the onnxruntime of {sys.executable} is built without CUDA: nothing was "
+            "checked or written; `make gpu-check` makes an environment that has it",
+            file=sys.stderr,
+        )
+        return 2
     with tempfile.TemporaryDirectory() as scratch:
         setting = Setting(options.repository.resolve(), Path(scratch), options.device, options.seconds)
         outcomes = run(checks(options.only), setting)
@@ -52,6 +59,13 @@ def card_of_this_machine() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.splitlines()[0] if answer else None
+
+
+def knows_cuda() -> bool:
+    """Whether this Python's onnxruntime is the one for CUDA; without it no check would tell of the card."""
+    import onnxruntime  # noqa: PLC0415 (as in `checks`)
+
+    return PROVIDERS["cuda"] in onnxruntime.get_available_providers()
 
 
 def checks(only: Sequence[str] = ()) -> dict[str, Check]:

@@ -14,7 +14,7 @@ On a machine with an NVIDIA card and its driver (`nvidia-smi` answers):
 
 It makes two environments that must stay apart: `.venv` with onnxruntime, where the models are trained, and `build/gpu`
 with onnxruntime-gpu (`pip install '.[server,gpu]'`), where the checks run. Without a card it installs nothing and
-leaves this page as it is. It ends with 1 where a check has failed.
+leaves this page as it is. It ends with 1 where a check has failed, with 2 where its Python has another onnxruntime.
 """
 
 

@@ -50,6 +50,20 @@ def test_without_a_card_the_target_says_so_and_installs_nothing(tmp_path: Path) 
     assert not (ROOT / "build" / "gpu").exists() or card_of_this_machine()
 
 
+def test_with_a_card_and_another_onnxruntime_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho 'A Card, 1.0, 100 MiB'\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    told = tmp_path / "gpu.md"
+    # The tests run with the onnxruntime that knows no CUDA.
+    assert main(["--page", str(told)]) == 2
+    assert "built without CUDA" in capsys.readouterr().err
+    assert not told.exists()
+
+
 def test_a_page_with_results_is_kept(tmp_path: Path) -> None:
     told = tmp_path / "gpu.md"
     told.write_text(page.results({"card": "a card"}, [Outcome("one", "passed", "1 | 2")]))
