@@ -14,6 +14,8 @@ from server.log import start_log
 from server.memory import settle
 from server.settings import SettingsError
 
+# Of its own it would be __main__, beside the others.
+_LOGGER = logging.getLogger("server")
 _PROGRAM = "python -m server"
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS = (*_ENDS, signal.SIGHUP)
@@ -37,6 +39,8 @@ def main() -> int:
         )
         return 2
     start_log(config.log_level, config.log_format)
+    if unknown := Config.unknown(os.environ):
+        _LOGGER.warning("%s: no such settings, ignored; docs/configuration.md has all", ", ".join(unknown))
     return _serve(config)
 
 
@@ -77,7 +81,7 @@ def _at_second_signal() -> None:
 
 def _end() -> None:
     """End at once: at exit the interpreter would wait for a graph run that does not end."""
-    logging.getLogger(__name__).error("the server ends now, whatever is under way")
+    _LOGGER.error("the server ends now, whatever is under way")
     logging.shutdown()
     os._exit(3)
 

@@ -83,6 +83,12 @@ class Settings:
             raise SettingsError([f"{flag(name)} ({PREFIX}{name.upper()}): wanted, got none" for name in missing])
         return cls(**values)
 
+    @classmethod
+    def unknown(cls, environment: Mapping[str, str]) -> list[str]:
+        """Variables that look like settings and are none."""
+        known = {f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(cls)}
+        return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:

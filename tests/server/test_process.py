@@ -81,6 +81,16 @@ def test_the_metrics_port_may_have_an_address_of_its_own() -> None:
             probe(f"127.0.0.1:{port}", "/livez")
 
 
+def test_a_variable_that_is_no_setting_is_warned_of() -> None:
+    """Who misspells the name of the token file should hear that nobody needs a token."""
+    environment = {"HOURGLASS_TOKENFILE": "/run/secrets/tokens"}
+    with program("--repository", str(GOLDEN), **environment) as (process, *_):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        warned = [line for line in process.stderr.read().splitlines() if "WARNING" in line]
+    assert re.search(r"HOURGLASS_TOKENFILE.*: no such settings", warned[0])
+
+
 def test_it_loads_nothing_of_training(transport: str) -> None:
     code = """
 import sys, threading
