@@ -30,8 +30,9 @@ class HealthService(health_pb2_grpc.HealthServicer):
         self._changed = asyncio.Event()
 
     def detach(self) -> None:
-        """Wake watchers no more."""
+        """End the watchers, on the loop: the server would cut them off, and call that an error."""
         self._loop = None
+        self._wake()
 
     def update(self, serving: Mapping[str, bool]) -> None:
         """Replace all statuses, from any thread."""
@@ -51,15 +52,16 @@ class HealthService(health_pb2_grpc.HealthServicer):
     async def Watch(  # noqa: N802 (the RPC's name)
         self, request: HealthCheckRequest, context: Context
     ) -> None:
-        """Status of one service or model, now and whenever it changes."""
+        """Status of one service or model, now and whenever it changes, until the server closes."""
         sent = None
-        while True:
+        while self._loop is not None:
             changed = self._changed
             status = self._status(request.service)
             if status != sent:
                 await context.write(HealthCheckResponse(status=status))
                 sent = status
             await changed.wait()
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping: watch another one.")
 
     def _status(self, service: str) -> HealthCheckResponse.ServingStatus:
         serving = self._serving.get(service)
