@@ -36,14 +36,16 @@ class Served:
 
 
 @contextmanager
-def serving(repository: Path, **settings: object) -> Iterator[Served]:
-    """Run a server on free ports, in this process."""
+def serving(repository: Path, *, scanned: bool = True, **settings: object) -> Iterator[Served]:
+    """Run a server on free ports, in this process; `scanned` waits until every version has been tried."""
     ports = {"port": 0, "metrics_port": 0, "log_level": "error"}
     app = App(Config(repository=repository, **{**ports, **settings}))
     _, grpc_part, metrics_part, *_ = app.start().split()
     address = grpc_part.removeprefix("grpc=")
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     try:
+        # It listens after five seconds whatever its models do, which a busy machine may take to load them.
+        assert not scanned or app.repository.wait_scanned(120)
         with grpc.insecure_channel(address, options=options) as channel:
             stub = autoencoder_pb2_grpc.AutoencoderServiceStub(channel)
             yield Served(app, address, metrics_part.removeprefix("metrics="), channel, stub)

@@ -47,7 +47,7 @@ def test_a_self_test_that_does_not_end_holds_up_nobody_for_long(stuck: Path, tra
 
 
 def test_other_models_load_and_change_beside_a_load_that_does_not_end(stuck: Path, transport: str) -> None:
-    with serving(stuck, transport=transport, poll_seconds=0.1, load_timeout_seconds=3600) as served:
+    with serving(stuck, scanned=False, transport=transport, poll_seconds=0.1, load_timeout_seconds=3600) as served:
         until(lambda: metric(served, LOADS, model="fc-ae", result="ok") == 1, PATIENCE_SECONDS)
         assert version(served) == "1"
         copy_version(stuck, "fc-ae", 2)

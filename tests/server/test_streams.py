@@ -120,7 +120,9 @@ def test_empty_stream_ends(server: Served) -> None:
 
 
 def test_quick_item_overtakes_a_slow_one(slow: Served) -> None:
-    sent = [pb.StreamRequest(id="slow", denoise=SLOW), pb.StreamRequest(id="quick", encode=ITEMS["encode"])]
+    # A second at least, in which a busy machine gets to the other one.
+    large = pb.DenoiseRequest(model_name="slow", images=images(pixels(64, (32, 32, 1))))
+    sent = [pb.StreamRequest(id="slow", denoise=large), pb.StreamRequest(id="quick", encode=ITEMS["encode"])]
     assert [answer.id for answer in slow.stub.Stream(iter(sent), timeout=30)] == ["quick", "slow"]
 
 
