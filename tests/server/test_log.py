@@ -4,15 +4,18 @@ import json
 import logging
 import re
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import autoencoder_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from examples.local_server import running
 from server.call import Call
@@ -74,6 +77,38 @@ def test_what_libraries_tell_has_the_same_form_and_the_same_limit(tmp_path: Path
     told = Counter(line["logger"].partition(".")[0] for line in map(json.loads, log.read_text().splitlines()))
     assert 1 <= told["uvicorn"] <= 100 * (seconds + 2)
     assert told["opentelemetry"] >= 1
+
+
+def test_an_orderly_stop_is_no_error(tmp_path: Path, transport: str) -> None:
+    """With callers who watch and who have a stream open."""
+    log, over = tmp_path / "server.log", threading.Event()
+    with ExitStack() as stack:
+        with running(GOLDEN, log, "--transport", transport, "--log-format", "json") as server:
+            channel = stack.enter_context(grpc.insecure_channel(server.address))
+            stack.callback(over.set)
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            stream = autoencoder_pb2_grpc.AutoencoderServiceStub(channel).Stream(open_until(over))
+            assert next(stream).encode.latents.data
+        assert codes(watch) == [health_pb2.HealthCheckResponse.NOT_SERVING, grpc.StatusCode.UNAVAILABLE]
+        assert codes(stream) == [grpc.StatusCode.UNAVAILABLE]
+    assert {json.loads(line)["level"] for line in log.read_text().splitlines()} == {"info"}
+
+
+def open_until(over: threading.Event) -> Iterator[pb.StreamRequest]:
+    yield pb.StreamRequest(encode=pb.EncodeRequest(model_name="vae", images=images(pixels(1))))
+    over.wait()
+
+
+def codes(answers: grpc.Call) -> list[object]:
+    """What is left of a stream, and how it ended."""
+    seen: list[object] = []
+    try:
+        for answer in answers:
+            seen.append(answer.status)  # noqa: PERF401 (those before the error count)
+    except grpc.RpcError as error:
+        seen.append(error.code())
+    return seen
 
 
 def record(message: str, **fields: object) -> logging.LogRecord:
