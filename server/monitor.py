@@ -56,7 +56,7 @@ class Monitor:
     def respond(self, path: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
         """Status, content type and body for a path."""
         if path == "/metrics":
-            encode, content_type = choose_encoder(accept)
+            encode, content_type = _encoder(accept)
             return HTTPStatus.OK, content_type, encode(self._registry)
         if path == "/livez":
             return HTTPStatus.OK, _PLAIN, b"live\n"
@@ -65,6 +65,14 @@ class Monitor:
             status = HTTPStatus.OK if answer.ready else HTTPStatus.SERVICE_UNAVAILABLE
             return status, _PLAIN, f"{answer.reason}\n".encode()
         return HTTPStatus.NOT_FOUND, _PLAIN, b"try /metrics, /livez or /readyz\n"
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):
+        # The library compares versions that are no numbers.
+        return choose_encoder("")
 
 
 def _handler(respond: Callable[[str, str], tuple[HTTPStatus, str, bytes]]) -> type[BaseHTTPRequestHandler]:
@@ -76,7 +84,13 @@ def _handler(respond: Callable[[str, str], tuple[HTTPStatus, str, bytes]]) -> ty
         timeout = 30
 
         def do_GET(self) -> None:
-            status, content_type, body = respond(self.path.partition("?")[0], self.headers.get("Accept", ""))
+            path = self.path.partition("?")[0]
+            try:
+                status, content_type, body = respond(path, self.headers.get("Accept", ""))
+            except Exception:
+                # Whoever is told that the server is down should find a reason.
+                _LOGGER.exception("%s cannot be answered", path)
+                status, content_type, body = HTTPStatus.INTERNAL_SERVER_ERROR, _PLAIN, b"the log has the reason\n"
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -11,7 +12,9 @@ import grpc
 import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from bundle.latents import LatentStatistics
 from bundle.layout import LATENTS_FILE
@@ -172,3 +175,28 @@ def test_counts_survive_many_threads(fresh: Served) -> None:
         assert re.search("autoencoder_build_info", page(fresh))
     assert metric(fresh, "autoencoder_requests_total", code="OK") == 400
     assert metric(fresh, "autoencoder_latent_distance_count") == 400
+
+
+class Broken(Collector):
+    """A driver that has gone."""
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> list[Metric]:
+        raise OSError("the card has fallen off the bus")
+
+
+def test_a_page_that_cannot_be_made_says_where_the_reason_is(
+    repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(repository) as served:
+        odd = urllib.request.Request(
+            f"http://{served.metrics_address}/metrics", headers={"Accept": "application/openmetrics-text; version=abc"}
+        )
+        with urllib.request.urlopen(odd, timeout=10) as answer:  # noqa: S310
+            assert b"autoencoder_build_info" in answer.read()
+        served.app.metrics.registry.register(Broken())
+        with pytest.raises(urllib.error.HTTPError, match="500"):
+            urllib.request.urlopen(f"http://{served.metrics_address}/metrics", timeout=10)
+        assert "the card has fallen off the bus" in caplog.text
