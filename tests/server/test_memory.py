@@ -92,6 +92,19 @@ def test_a_message_beyond_the_limit_leaves_nothing_behind(tmp_path: Path, transp
             time.sleep(0.1)
 
 
+def test_who_has_no_token_is_refused_before_the_message_is_read(tmp_path: Path) -> None:
+    """The native transport receives it first: SECURITY.md says so."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("inference a-token-of-sixteen\n")
+    with running(GOLDEN, tmp_path / "log", "--transport", "grpcio", "--token-file", str(tokens)) as server:
+        before = memory_of(server.process.pid)
+        with grpc.insecure_channel(server.address, [("grpc.max_send_message_length", -1)]) as channel:
+            with pytest.raises(grpc.RpcError) as refused:
+                channel.unary_unary(METHOD)(bytes(200 * MIB), timeout=60)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert memory_of(server.process.pid, "VmHWM") < before + 60 * MIB
+
+
 def test_a_compressed_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     """The native transport cannot be told not to unpack: SECURITY.md says so."""
     with running(GOLDEN, tmp_path / "log", "--transport", "grpcio") as server:
