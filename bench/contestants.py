@@ -44,6 +44,7 @@ def everyone(models: Path) -> list[Server]:
     return [
         *(hourglass(transport, models) for transport in ("native", "grpcio")),
         _hourglass_tcmalloc(models),
+        _hourglass_uncounted(models),
         _hourglass_stream(models),
         _hourglass_open_inference(models),
         *_echoes(),
@@ -76,6 +77,17 @@ def _hourglass_tcmalloc(models: Path) -> Server:
         note="the same with the allocator of the container image, by LD_PRELOAD",
         needs=TCMALLOC,
         environment={"LD_PRELOAD": str(TCMALLOC), "TCMALLOC_MAX_TOTAL_THREAD_CACHE_BYTES": str(8 * 2**20)},
+    )
+
+
+def _hourglass_uncounted(models: Path) -> Server:
+    native, program = hourglass("native", models), ROOT / "tests" / "bench" / "uncounted.py"
+    return replace(
+        native,
+        name=f"{native.name}, uncounted",
+        note="the first with nothing counted, compared or logged of a request",
+        command=[sys.executable, "-m", "tests.bench.uncounted", *native.command[3:]],
+        needs=program,
     )
 
 

@@ -7,6 +7,7 @@ from bench.results import Results
 
 NATIVE, GRPCIO = "hourglass native", "hourglass grpcio"
 IMAGE = f"{NATIVE}, tcmalloc"
+BARE = f"{NATIVE}, uncounted"
 INFER, STREAM = f"{NATIVE}, ModelInfer", f"{GRPCIO}, Stream"
 ONE, MANY, NOISY = "encode 1 image", "encode 64 images", "denoise 1 image"
 RATE, P50, P99, CPU = "per_second", "p50_ms", "p99_ms", "server_microseconds"
@@ -65,6 +66,8 @@ GOALS = (
     Goal(GRPCIO, "grpc.aio echo", ONE, "64 callers", RATE, 0.8),
     Goal(STREAM, GRPCIO, ONE, "64 callers", RATE, 1.5),
     Goal(INFER, NATIVE, ONE, "64 callers", RATE, 0.8),
+    Goal(NATIVE, BARE, ONE, "64 callers", RATE, 0.95),
+    Goal(NATIVE, BARE, ONE, "64 callers", CPU, 1.05),
 )
 START_SECONDS, IDLE_MIB = 1.0, 120.0
 

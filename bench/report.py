@@ -41,7 +41,9 @@ def _head(told: Mapping[str, Any]) -> Iterator[str]:
 def _goals(results: Results) -> Iterator[str]:
     yield "## Aims\n"
     yield "Ratios of medians of this run; in brackets the floor that must not be missed. Where the time goes where one"
-    yield "is missed, and what was tried: [performance notes](performance-notes.md).\n"
+    yield "is missed, and what was tried: [performance notes](performance-notes.md). Measured apart from this run:"
+    yield "a fast model beside a slow one, size on disk ([checked](performance-notes.md#checked)); memory after many"
+    yield "requests ([reliability](reliability.md#memory)).\n"
     yield from goals.table(results, CLIENTS)
     yield ""
 

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 # Products of a few rows gain nothing from threads, which spin beside the transport's; to be set before numpy comes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -19,6 +20,7 @@ _LOGGER = logging.getLogger("server")
 _PROGRAM = "python -m server"
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS = (*_ENDS, signal.SIGHUP)
+_SAME_SIGNAL_SECONDS = 0.5
 LAST_SECONDS = 10.0
 """Beyond lame duck and drain; what comes after them takes a few seconds at most."""
 
@@ -75,6 +77,10 @@ def _serve(config: Config) -> int:
 
 
 def _at_second_signal() -> None:
+    # `timeout`, for one, signals the process and then its group: that is one wish, not two.
+    until = time.monotonic() + _SAME_SIGNAL_SECONDS
+    while (left := until - time.monotonic()) > 0:
+        signal.sigtimedwait(_ENDS, left)
     signal.sigwait(_ENDS)
     _end()
 

@@ -265,6 +265,19 @@ def test_nobody_asking_costs_nothing(transport: str) -> None:
         assert cpu_seconds(process.pid) - before < 0.1
 
 
+def test_two_signals_at_once_are_one_wish() -> None:
+    """As from `timeout`, which signals its program and then the program's group."""
+    with program("--repository", str(GOLDEN), "--lame-duck-seconds", "4") as (process, address, metrics):
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        while probe(metrics, "/readyz")[1] != "stopping\n":
+            time.sleep(0.01)
+        # The lame-duck time is served to its end.
+        with grpc.insecure_channel(address) as channel:
+            assert autoencoder_pb2_grpc.AutoencoderServiceStub(channel).Encode(REQUEST, timeout=10).latents.data
+        assert process.wait(20) == 0
+
+
 def cpu_seconds(pid: int) -> float:
     """Of a process, all threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

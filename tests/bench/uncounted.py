@@ -1,0 +1,19 @@
+"""The server with nothing counted, compared or logged of a request: `make bench` shows what that costs."""
+
+import sys
+
+from server.__main__ import main
+from server.drift import Drift
+from server.metrics import RunSeries
+from server.observation import CallObserver
+
+
+def nothing(*_: object) -> None:
+    """What is told to this is forgotten."""
+
+
+if __name__ == "__main__":
+    CallObserver.started = CallObserver.finished = nothing
+    RunSeries.ran = RunSeries.dropped = nothing
+    Drift.add_errors = Drift.add_latents = nothing
+    sys.exit(main())
