@@ -70,7 +70,7 @@ wire: $(BUF)
 	$(BUF) breaking proto --against proto/baseline.binpb
 else
 wire:
-	@echo 'buf lint and breaking: SKIPPED, npm is absent'; test -z "$$HOURGLASS_REQUIRE_ALL"
+	@echo 'buf lint and breaking: SKIPPED, npm is absent'; test -z "$$TEST_REQUIRE_ALL"
 endif
 
 proto: $(VENV)/dev  ## regenerate the stubs from the .proto files

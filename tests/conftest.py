@@ -24,11 +24,11 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With HOURGLASS_REQUIRE_ALL=1 nothing may be skipped: an absent component is a failure."""
+    """With TEST_REQUIRE_ALL=1 nothing may be skipped: an absent component is a failure."""
     report = yield
-    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("HOURGLASS_REQUIRE_ALL"):
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("TEST_REQUIRE_ALL"):
         report.outcome = "failed"
-        report.longrepr = f"HOURGLASS_REQUIRE_ALL is set, yet this was skipped: {report.longrepr}"
+        report.longrepr = f"TEST_REQUIRE_ALL is set, yet this was skipped: {report.longrepr}"
     return report
 
 

@@ -12,7 +12,7 @@ GOLDEN = ROOT / "tests" / "golden"
 
 
 def component(name: str) -> str:
-    """Path of a program; without it the test is skipped, loudly (HOURGLASS_REQUIRE_ALL=1 makes that a failure)."""
+    """Path of a program; without it the test is skipped, loudly (TEST_REQUIRE_ALL=1 makes that a failure)."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin")
     if path is None:
         pytest.skip(f"{name} is absent: apt-get install prometheus haproxy gcc libc6-dev")

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 # `make fuzz` asks for more.
-EXAMPLES = int(os.environ.get("HOURGLASS_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "25"))
 FUZZED = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -4,13 +4,13 @@ LONG := $(BIN)/python -m pytest -o log_cli=true -o log_cli_level=INFO -o timeout
 .PHONY: chaos fuzz soak docs rules
 
 chaos: $(VENV)/dev  ## inject faults for ten minutes, and judge latency in a flood
-	HOURGLASS_SCALE=30 $(LONG) $(addprefix tests/reliability/test_,chaos.py machine.py flood_latency.py)
+	TEST_SCALE=30 $(LONG) $(addprefix tests/reliability/test_,chaos.py machine.py flood_latency.py)
 
 fuzz: $(VENV)/dev  ## send and read bad bytes; EXAMPLES=… of each kind
-	HOURGLASS_EXAMPLES=$(or $(EXAMPLES),2000) $(LONG) $(addprefix tests/reliability/test_fuzz_,requests.py protocols.py files.py)
+	TEST_EXAMPLES=$(or $(EXAMPLES),2000) $(LONG) $(addprefix tests/reliability/test_fuzz_,requests.py protocols.py files.py)
 
 soak: $(VENV)/dev  ## a million mixed requests; REQUESTS=… for another number
-	HOURGLASS_REQUESTS=$(or $(REQUESTS),1000000) $(LONG) tests/reliability/test_soak.py
+	TEST_REQUESTS=$(or $(REQUESTS),1000000) $(LONG) tests/reliability/test_soak.py
 
 docs: $(VENV)/dev  ## write the tables of docs/configuration.md
 	$(BIN)/python docs/settings.py

@@ -27,7 +27,7 @@ from .books import QUICK, SLOW, await_arrival, client, code_of, ended, honest, s
 from .resources import Holding, counted
 
 # `make chaos` does more of everything.
-SCALE = int(os.environ.get("HOURGLASS_SCALE", "1"))
+SCALE = int(os.environ.get("TEST_SCALE", "1"))
 QUEUE = ("--max-queue-rows", "1024")
 SMALL = pb.DenoiseRequest(model_name="slow", images=images(pixels(1, (32, 32, 1))))
 SAMPLE = "/autoencoder.v1.AutoencoderService/Sample"

@@ -25,7 +25,7 @@ from .resources import counted, metrics
 
 _LOGGER = logging.getLogger(__name__)
 # Timing is judged where there is time to measure it.
-SCALE = int(os.environ.get("HOURGLASS_SCALE", "1"))
+SCALE = int(os.environ.get("TEST_SCALE", "1"))
 # Whoever else uses the machine for a moment spoils a round or two, not the median of them.
 ROUNDS = max(SCALE // 3, 1)
 SECONDS = 4.0 if SCALE > 1 else 1.0

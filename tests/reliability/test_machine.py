@@ -33,7 +33,7 @@ from .books import QUICK, code_of, ended
 from .resources import MIB
 
 _LOGGER = logging.getLogger(__name__)
-SCALE = int(os.environ.get("HOURGLASS_SCALE", "1"))
+SCALE = int(os.environ.get("TEST_SCALE", "1"))
 DAY = 86_400
 JUMPS = (3600, -3600, 365 * DAY, -20 * 365 * DAY, 0)
 CALLERS = 4

@@ -21,7 +21,7 @@ from tests.server.conftest import GOLDEN, images, pixels
 from .resources import MIB, Holding, counted
 
 _LOGGER = logging.getLogger(__name__)
-REQUESTS = int(os.environ.get("HOURGLASS_REQUESTS", "5000"))
+REQUESTS = int(os.environ.get("TEST_REQUESTS", "5000"))
 # numbers.md compares with the state after ten thousand.
 WARM = min(10_000, REQUESTS // 2)
 IN_FLIGHT = 64
