@@ -15,10 +15,10 @@ from server.config import Config
 from server.dispatcher import Dispatcher
 from server.endpoint import Endpoint
 from server.errors import UnavailableError
-from server.gpu import watch_gpus
 from server.hangs import HangWatch
 from server.loading import Loader
-from server.metrics import Metrics
+from server.metrics.gpu import watch_gpus
+from server.metrics.registry import Metrics
 from server.models import ModelTable
 from server.monitor import Monitor
 from server.observation import CallObserver

@@ -20,8 +20,8 @@ from server.bundle_signature import SignatureCheck
 from server.call import Call
 from server.config import Config
 from server.dispatcher import Dispatcher
-from server.drift import Drift, alarm_share
-from server.metrics import Metrics, RunSeries
+from server.metrics.drift import Drift, alarm_share
+from server.metrics.registry import Metrics, RunSeries
 from server.models import ServedModel
 from server.plan import choose, cores, measure
 from server.row_queue import Backlog

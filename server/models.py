@@ -10,8 +10,8 @@ from autoencoder.v1.model_pb2 import Model
 
 from bundle.latents import LatentStatistics
 from server.batcher import Batcher
-from server.drift import Drift
 from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError, WrongMethodError
+from server.metrics.drift import Drift
 from server.session import Interrupt
 
 # Why a version does not serve yet, in `Snapshot.unready`.

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from server.call import Call
-from server.metrics import Metrics
+from server.metrics.registry import Metrics
 from server.request_log import RequestLog
 from server.tracing import Tracer
 

@@ -14,7 +14,7 @@ from server.labels import LabelReader
 from server.loading import Loader, announce
 from server.loads import Loads, Token
 from server.memory import hand_back
-from server.metrics import Metrics
+from server.metrics.registry import Metrics
 from server.models import LOADING, ModelTable, ServedModel, Snapshot
 from server.refusals import Fingerprint, Key, Refusals, fingerprint_of, is_transient
 from server.session import DeviceError

@@ -14,7 +14,7 @@ from server.dispatcher import Dispatcher
 from server.endpoint import Method
 from server.errors import ServingError
 from server.layouts import Layouts
-from server.metrics import Metrics
+from server.metrics.registry import Metrics
 from server.readiness import ReadinessCheck
 from server.repository import ModelRepository
 from server.services import open_inference_stream

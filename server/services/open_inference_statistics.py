@@ -3,8 +3,8 @@
 from inference import open_inference_pb2 as pb
 
 from server.call import Call
-from server.metrics import Metrics
-from server.run_record import RunRecord, Times
+from server.metrics.registry import Metrics
+from server.metrics.run_statistics import RunRecord, Times
 from server.services.open_inference_graphs import Graph, GraphTable
 
 

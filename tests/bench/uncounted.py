@@ -3,8 +3,8 @@
 import sys
 
 from server.__main__ import main
-from server.drift import Drift
-from server.metrics import RunSeries
+from server.metrics.drift import Drift
+from server.metrics.registry import RunSeries
 from server.observation import CallObserver
 
 

@@ -9,7 +9,7 @@ import pytest
 from bundle import layout
 from bundle.latents import LatentStatistics
 from bundle.layout import LATENTS_FILE
-from server.drift import alarm_share
+from server.metrics.drift import alarm_share
 
 from .conftest import GOLDEN, copy_version, metric, serving
 

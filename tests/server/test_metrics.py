@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from bundle.latents import LatentStatistics
 from bundle.layout import LATENTS_FILE
-from server.metrics import DURATIONS_SECONDS, ERRORS, Histogram
+from server.metrics.registry import DURATIONS_SECONDS, ERRORS, Histogram
 
 from .conftest import GOLDEN, Served, copy_version, graph_run, images, metric, pixels, serving
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.latents import LatentStatistics
-from server.metrics import Metrics
+from server.metrics.registry import Metrics
 
 # Rows that are counted together: one costs next to nothing, nobody notices a block, and numpy starts no threads for it.
 _BLOCK = 256

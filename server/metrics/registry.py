@@ -22,7 +22,7 @@ from prometheus_client import Histogram as ClientHistogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from server.run_record import RunRecord
+from server.metrics.run_statistics import RunRecord
 
 # The time at which each series began is of no use here and doubles the page; the library has no setting per registry.
 disable_created_metrics()

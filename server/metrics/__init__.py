@@ -1,0 +1,1 @@
+"""Prometheus metrics: the registry, exact run statistics, drift, GPU."""
