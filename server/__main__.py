@@ -12,7 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from server.config import Config
 from server.log import start_log
-from server.memory import settle
+from server.runtime.malloc import settle
 from server.settings import SettingsError
 
 # Of its own it would be __main__, beside the others.
@@ -53,8 +53,8 @@ def _serve(config: Config) -> int:
     # Not before the settings are right: onnxruntime and grpc take a while to load.
     from bundle.signing import KeyFileError  # noqa: PLC0415
     from server.app import App, RestError  # noqa: PLC0415
+    from server.runtime.session import DeviceError  # noqa: PLC0415
     from server.security import TokenFileError  # noqa: PLC0415
-    from server.session import DeviceError  # noqa: PLC0415
     from server.tls import TlsError  # noqa: PLC0415
     from server.tracing import TracingError  # noqa: PLC0415
     from server.transport import BindError  # noqa: PLC0415

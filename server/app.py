@@ -24,11 +24,11 @@ from server.monitor import Monitor
 from server.observation import CallObserver
 from server.readiness import ReadinessCheck
 from server.repository import ModelRepository
+from server.runtime.session import RUNTIME_VERSION, choose_provider, expects_gpu
 from server.security import Gate
 from server.services import autoencoder, open_inference
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
-from server.session import RUNTIME_VERSION, choose_provider, expects_gpu
 from server.tls import Certificates
 from server.tracing import open_tracer
 from server.transport.choice import admin_transport, join, main_transport

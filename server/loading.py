@@ -26,8 +26,8 @@ from server.models import ServedModel
 from server.plan import choose, cores, measure
 from server.row_queue import Backlog
 from server.runs import Doctor
+from server.runtime.session import CPU, DEFAULT_BUCKETS, DeviceError, Interrupt, Provider, Session
 from server.self_test import Parts, check_invariance, replay, replay_sample
-from server.session import CPU, DEFAULT_BUCKETS, DeviceError, Interrupt, Provider, Session
 from server.tracing import Graph, Tracer
 
 _LOGGER = logging.getLogger(__name__)

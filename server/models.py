@@ -12,7 +12,7 @@ from bundle.latents import LatentStatistics
 from server.batcher import Batcher
 from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError, WrongMethodError
 from server.metrics.drift import Drift
-from server.session import Interrupt
+from server.runtime.session import Interrupt
 
 # Why a version does not serve yet, in `Snapshot.unready`.
 LOADING = "it is being loaded"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from server.config import BatchingConfig
-from server.session import Array, Session
+from server.runtime.session import Array, Session
 
 # A larger batch must save this share of the time per row to be worth its latency …
 _WORTHWHILE = 0.15

@@ -6,7 +6,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import TypeAlias
 
-from server.session import DeviceError
+from server.runtime.session import DeviceError
 
 Key: TypeAlias = tuple[str, int]
 Fingerprint: TypeAlias = frozenset[tuple[str, int, int]]

@@ -13,11 +13,11 @@ from server.jobs import Jobs
 from server.labels import LabelReader
 from server.loading import Loader, announce
 from server.loads import Loads, Token
-from server.memory import hand_back
 from server.metrics.registry import Metrics
 from server.models import LOADING, ModelTable, ServedModel, Snapshot
 from server.refusals import Fingerprint, Key, Refusals, fingerprint_of, is_transient
-from server.session import DeviceError
+from server.runtime.malloc import hand_back
+from server.runtime.session import DeviceError
 from server.suspects import Suspects
 
 _LOGGER = logging.getLogger(__name__)

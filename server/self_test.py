@@ -12,7 +12,7 @@ from bundle import latents
 from bundle.errors import BundleError
 from bundle.golden import Golden, SampleCase, agrees, max_error
 from bundle.latents import LatentStatistics
-from server.session import Session
+from server.runtime.session import Session
 
 
 class SelfTestError(BundleError):

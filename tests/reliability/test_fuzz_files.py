@@ -15,8 +15,8 @@ from bundle.graph import check_graph
 from bundle.latents import LatentStatistics
 from bundle.signing import KeyFileError, PublicKey, check_signature
 from server.config import SessionConfig
+from server.runtime.session import CPU, Session
 from server.security import TokenFileError, read_tokens
-from server.session import CPU, Session
 from tests.server.conftest import GOLDEN
 from training import checkpoint, config, idx, images, models
 from training.errors import CheckpointError, DataError

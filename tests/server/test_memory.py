@@ -27,7 +27,7 @@ def memory_of(process_id: int | str = "self", kind: str = "VmRSS") -> int:
 # Blocks below the threshold at which the C library gives memory back by itself.
 FREED = """
 import numpy
-from server.memory import hand_back, settle
+from server.runtime.malloc import hand_back, settle
 from tests.server.test_memory import memory_of
 settle()
 blocks = [numpy.ones(8_000) for _ in range(1000)]
@@ -54,7 +54,7 @@ def test_freed_memory_goes_back(allocator: str) -> None:
 
 ARENAS = """
 import ctypes, sys, threading
-from server.memory import settle
+from server.runtime.malloc import settle
 settle()
 library = ctypes.CDLL(None)
 library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bundle import layout
 from server.config import BatchingConfig
 from server.plan import choose, measure
-from server.session import CPU, Session
+from server.runtime.session import CPU, Session
 
 from .conftest import GOLDEN
 

@@ -13,7 +13,7 @@ from inference import open_inference_pb2, open_inference_pb2_grpc
 from onnx import helper, numpy_helper
 
 from server.refusals import Refusals, fingerprint_of, is_transient
-from server.session import DeviceError
+from server.runtime.session import DeviceError
 
 from .conftest import Served, copy_version, metric, serving, write_graph
 from .test_repository import FAST_POLL, readyz, until, version

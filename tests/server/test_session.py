@@ -12,9 +12,9 @@ from onnx import TensorProto, helper
 
 from bundle import layout
 from bundle.errors import BundleError
-from server import session
 from server.config import SessionConfig
-from server.session import CPU, CUDA, BoundSession, DeviceError, Session, choose_provider
+from server.runtime import session
+from server.runtime.session import CPU, CUDA, BoundSession, DeviceError, Session, choose_provider
 
 from .conftest import GOLDEN, graph_run, pixels
 

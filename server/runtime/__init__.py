@@ -1,0 +1,1 @@
+"""ONNX Runtime sessions, execution providers, and the process's memory and cores."""
