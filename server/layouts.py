@@ -13,8 +13,8 @@ from weakref import ReferenceType
 
 from google.protobuf.message import DecodeError
 
-from server import wire
 from server.call import Call
+from server.codec import protobuf_wire
 from server.models import ModelTable, ServedModel
 from server.row_queue import Buffer, Done, Entry
 
@@ -137,7 +137,7 @@ class Layouts:
         start = payload.find(data)
         head, tail = payload[:start], payload[start + len(data) :]
         name = b"" if self._id is None else self._id.of(self._parse(payload)).encode()
-        opening = wire.opening(self._id.number, len(name)) if self._id and name else b""
+        opening = protobuf_wire.opening(self._id.number, len(name)) if self._id and name else b""
         first = head.find(opening + name) if name else start
         stop = first + len(opening) + len(name)
         before, middle = head[: first + len(opening)], head[stop:]

@@ -9,8 +9,8 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import model_pb2
 from google.protobuf.message import Message
 
-from server import images, wire
 from server.call import Call
+from server.codec import images, protobuf_wire
 from server.models import ServedModel
 from server.row_queue import Array, Buffer, Entry
 
@@ -77,7 +77,7 @@ class Answers:
                 parts = [_part(each, array, count) for each, array in columns]
             if call.queue_seconds != queue_seconds or call.run_seconds != run_seconds:
                 queue_seconds, run_seconds = call.queue_seconds, call.run_seconds
-                common = constant + wire.field(self._info, serving_info(call).SerializeToString())
+                common = constant + protobuf_wire.field(self._info, serving_info(call).SerializeToString())
             first, stop = entry.first, entry.first + count
             response: list[Buffer] = [common]
             for opening, row_bytes, data in parts:
@@ -109,7 +109,7 @@ def _part(each: Column, array: Array, count: int) -> tuple[bytes, int, memoryvie
     kind = model_pb2.DATA_TYPE_UINT8 if each.to_bytes else model_pb2.DATA_TYPE_FLOAT32
     rows, *shape = array.shape
     row_bytes = array.nbytes // rows
-    opening = wire.tensor_opening(each.path, kind, (count, *shape), count * row_bytes)
+    opening = protobuf_wire.tensor_opening(each.path, kind, (count, *shape), count * row_bytes)
     return opening, row_bytes, array.data.cast("B")
 
 

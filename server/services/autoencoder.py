@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 
 from autoencoder.v1 import autoencoder_pb2 as pb
 
-from server import images, tensor
 from server.call import Call
+from server.codec import images, tensors
 from server.endpoint import Method
 from server.errors import InvalidArgumentError
 from server.layouts import Layouts
@@ -87,8 +87,8 @@ class AutoencoderService:
         means, log_variances = outputs
         _note_latents(_served(call), outputs)
         response = pb.EncodeResponse(seed=seed)
-        tensor.fill(response.latents, sample_posterior(means, log_variances, seed))
-        tensor.fill(response.log_variances, log_variances)
+        tensors.fill(response.latents, sample_posterior(means, log_variances, seed))
+        tensors.fill(response.log_variances, log_variances)
         self._graphs.answer(call, response)
 
     def decode(self, call: Call, request: pb.DecodeRequest) -> None:
@@ -96,7 +96,7 @@ class AutoencoderService:
         served = self._graphs.model(call, request, "Decode")
         images.check_format(request.image_format)
         sent, limit = request.latents, self._graphs.limits.max_request_rows
-        reading = tensor.rows_of_latents(sent, "latents", served.latent_size, limit)
+        reading = tensors.rows_of_latents(sent, "latents", served.latent_size, limit)
         names = (request.model_name, request.model_version)
         self._graphs.run_data(call, names, "decode", sent.data, reading, self._decoded[request.image_format])
 
@@ -137,7 +137,7 @@ class AutoencoderService:
         """Answer with image files."""
         response = response_type()
         if isinstance(response, pb.ReconstructResponse):
-            tensor.fill(response.squared_errors, outputs[1])
+            tensors.fill(response.squared_errors, outputs[1])
         if note is not None:
             note(_served(entry.call), outputs)
         self._graphs.answer_images(entry.call, response, outputs[0], pb.IMAGE_FORMAT_PNG)

@@ -11,8 +11,9 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from numpy.typing import NDArray
 
 from bundle import latents, noise
-from server import images, latent_paths, tensor
+from server import latent_paths
 from server.call import Call
+from server.codec import images, tensors
 from server.errors import InvalidArgumentError
 from server.finite import NotFiniteError
 from server.models import ServedModel
@@ -68,10 +69,10 @@ class Generation:
             size, first, count = served.latent_size, request.first_index, request.count
             drawn = latents.draw(served.model.family, size, served.statistics, seed, first, count, temperature)
         assert drawn is not None  # noqa: S101 (without a density a version that has Sample is not loaded)
-        tensor.check_latents(drawn, "temperature", "ask for a smaller one")
+        tensors.check_latents(drawn, "temperature", "ask for a smaller one")
         response = pb.SampleResponse(seed=seed, noise_scheme=noise.SCHEME)
         if request.include_latents:
-            tensor.fill(response.latents, drawn)
+            tensors.fill(response.latents, drawn)
         self._decode(call, drawn, response, request.image_format)
 
     def interpolate(self, call: Call, request: pb.InterpolateRequest) -> None:
@@ -94,7 +95,7 @@ class Generation:
         spherical = request.interpolation == pb.INTERPOLATION_SPHERICAL
         path = (latent_paths.spherical if spherical else latent_paths.linear)(ends[0][0], ends[1][0], request.steps)
         response = pb.InterpolateResponse()
-        tensor.fill(response.latents, path)
+        tensors.fill(response.latents, path)
         self._decode(call, path, response, request.image_format)
 
     def edit(self, call: Call, request: pb.EditRequest) -> None:
@@ -112,9 +113,9 @@ class Generation:
     def _edit(self, call: Call, request: pb.EditRequest, move: NDArray[np.float64], points: list[Latents]) -> None:
         with np.errstate(over="ignore"):
             moved = (points[0] + move).astype(np.float32)
-        tensor.check_latents(moved, "shifts", "ask for smaller amounts")
+        tensors.check_latents(moved, "shifts", "ask for smaller amounts")
         response = pb.EditResponse()
-        tensor.fill(response.latents, moved)
+        tensors.fill(response.latents, moved)
         self._decode(call, moved, response, request.image_format)
 
     def _soon(self, call: Call, rows: int, job: Callable[[], None]) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from numpy.typing import NDArray
 
-from server import images, tensor
 from server.call import Call
+from server.codec import images, tensors
+from server.codec.tensors import Convert
 from server.config import LimitsConfig
 from server.dispatcher import Dispatcher
 from server.errors import InvalidArgumentError
@@ -20,7 +21,6 @@ from server.layouts import Route
 from server.models import ModelTable, ServedModel
 from server.row_queue import Array, Buffer, Done, Each, Entry
 from server.services.answers import serving_info
-from server.tensor import Convert
 
 Latents: TypeAlias = NDArray[np.float32]
 Reading: TypeAlias = tuple[Convert | None, int]
@@ -187,7 +187,7 @@ class GraphCalls:
                 rows, count = self._pixels(call, "encode", source.images, source.field, source.limit_rows)
                 pixels.append((source.field, rows, count))
             elif source.latents is not None:
-                latents[source.field] = tensor.read_latents(
+                latents[source.field] = tensors.read_latents(
                     source.latents, source.field, served.latent_size, source.limit_rows
                 )
         if not pixels:

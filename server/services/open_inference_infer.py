@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from inference import open_inference_pb2 as pb
 
-from server import wire
 from server.call import Call
+from server.codec import protobuf_wire
 from server.errors import InvalidArgumentError
 from server.layouts import IdField
 from server.models import ServedModel
@@ -41,7 +41,7 @@ class Inference:
         data, count = read_rows(graph, request, self._calls.limits.max_request_rows)
         asked = _Asked(graph, request.model_name, _wanted(graph, request), final=_WANTS_FINAL in request.parameters)
         if request.id:
-            call.echo = wire.field(ID.number, request.id.encode())
+            call.echo = protobuf_wire.field(ID.number, request.id.encode())
         signature = graph.signature.name
         if request.raw_input_contents:
             names = (request.model_name.partition(".")[0], request.model_version)
@@ -117,7 +117,7 @@ def _raw_responses(
     for index in asked.outputs:
         array = np.ascontiguousarray(outputs[index])
         row_bytes = array.nbytes // len(array)
-        parts.append((wire.opening(_RAW, count * row_bytes), row_bytes, array.data.cast("B")))
+        parts.append((protobuf_wire.opening(_RAW, count * row_bytes), row_bytes, array.data.cast("B")))
     for entry in entries:
         first, stop = entry.first, entry.first + count
         response: list[Buffer] = [head, entry.call.echo]

@@ -5,10 +5,10 @@ from functools import partial
 from inference import open_inference_pb2 as pb
 
 from server.call import Call
+from server.codec.protobuf_wire import field
 from server.errors import Status
 from server.services.open_inference_infer import Inference
 from server.streams import LazyMessage, StreamMethod
-from server.wire import field
 
 _RESPONSE = pb.ModelStreamInferResponse.DESCRIPTOR.fields_by_name["infer_response"].number
 

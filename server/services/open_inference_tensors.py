@@ -8,7 +8,7 @@ import numpy as np
 from inference import open_inference_pb2 as pb
 from numpy.typing import NDArray
 
-from server import images, tensor
+from server.codec import images, tensors
 from server.errors import InvalidArgumentError
 from server.row_queue import Buffer
 from server.services.open_inference_graphs import Graph
@@ -78,7 +78,7 @@ def _check_shape(graph: Graph, given: InputTensor, limit_rows: int) -> int:
     if not shape or shape[1:] != graph.row_shape:
         wanted = ", ".join(map(str, graph.row_shape))
         raise InvalidArgumentError(
-            "inputs[0].shape", f"wanted (N, {wanted}) for {graph.input!r}, got {_clip(tensor.shape_text(shape), 100)}"
+            "inputs[0].shape", f"wanted (N, {wanted}) for {graph.input!r}, got {_clip(tensors.shape_text(shape), 100)}"
         )
     if not 0 < shape[0] <= limit_rows:
         raise InvalidArgumentError("inputs[0].shape", f"wanted 1 to {limit_rows} rows a request, got {shape[0]}")
@@ -93,7 +93,7 @@ def _raw(graph: Graph, given: InputTensor, raw: Sequence[bytes], rows: int) -> B
     data = raw[0]
     wanted = rows * graph.row_bytes
     if len(data) != wanted:
-        shape = tensor.shape_text((rows, *graph.row_shape))
+        shape = tensors.shape_text((rows, *graph.row_shape))
         raise InvalidArgumentError(
             "raw_input_contents[0]",
             f"wanted {wanted} bytes, as shape {shape} of {graph.datatype} needs, got {len(data)}",
@@ -115,7 +115,7 @@ def _typed(graph: Graph, given: InputTensor, rows: int) -> Buffer:
     wanted = rows * math.prod(graph.row_shape)
     field = f"inputs[0].contents.{wanted_field}"
     if len(elements) != wanted:
-        shape = tensor.shape_text((rows, *graph.row_shape))
+        shape = tensors.shape_text((rows, *graph.row_shape))
         raise InvalidArgumentError(field, f"wanted {wanted} elements, as shape {shape} needs, got {len(elements)}")
     return _narrow(np.asarray(elements), graph, field).data
 
@@ -133,7 +133,7 @@ def _check_values(graph: Graph, data: Buffer) -> None:
     if graph.unit_range:
         images.check_unit_range(array, field)
     else:
-        tensor.check_latents(array, field)
+        tensors.check_latents(array, field)
 
 
 def _clip(text: str, length: int = 60) -> str:

@@ -7,10 +7,10 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from google.rpc.status_pb2 import Status as RpcStatus
 
 from server.call import Call
+from server.codec.protobuf_wire import field
 from server.endpoint import Method
 from server.errors import InvalidArgumentError, Status
 from server.streams import LazyMessage, StreamMethod
-from server.wire import field
 
 _ID = pb.StreamResponse.DESCRIPTOR.fields_by_name["id"].number
 _ERROR = pb.StreamResponse.DESCRIPTOR.fields_by_name["error"].number

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 
-from server import tensor as tensors
+from server.codec import tensors
 
 from .conftest import GOLDEN, Served, serving, tensor
 

@@ -10,9 +10,9 @@ import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from PIL import Image
 
+from server.codec.images import PixelBudget, rows_of_files
 from server.config import LimitsConfig
 from server.errors import CancelledError, InvalidArgumentError
-from server.images import PixelBudget, rows_of_files
 
 from .conftest import Served, metric
 

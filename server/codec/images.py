@@ -10,11 +10,11 @@ from autoencoder.v1 import autoencoder_pb2
 from autoencoder.v1.autoencoder_pb2 import EncodedImages, Images, Tensor
 from numpy.typing import NDArray
 
-from server import tensor
+from server.codec import tensors
+from server.codec.tensors import Convert
 from server.config import LimitsConfig
 from server.errors import InvalidArgumentError, ServingError
 from server.row_queue import Buffer
-from server.tensor import Convert
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -72,7 +72,7 @@ def rows_of_tensor(
     rows = came[0]
     if not 0 < rows <= limit_rows:
         raise _wrong_count(field, rows, limit_rows)
-    kind = tensor.check_data(message, f"{field}.tensor")
+    kind = tensors.check_data(message, f"{field}.tensor")
     if kind == dtype == np.uint8:
         return None, rows
     return partial(_converted, kind, f"{field}.tensor", dtype), rows
@@ -99,11 +99,11 @@ def rows_of_files(
 def fill(message: Images, images: NDArray[np.float32], image_format: int) -> None:
     """Write (N, H, W, C) in 0 … 1 into an empty message, in the form asked for; PNG is slow."""
     if image_format == autoencoder_pb2.IMAGE_FORMAT_FLOAT32:
-        tensor.fill(message.tensor, images)
+        tensors.fill(message.tensor, images)
     elif image_format == autoencoder_pb2.IMAGE_FORMAT_PNG:
         message.encoded.files.extend(_png(image) for image in to_bytes(images))
     elif image_format != autoencoder_pb2.IMAGE_FORMAT_NONE:
-        tensor.fill(message.tensor, to_bytes(images))
+        tensors.fill(message.tensor, to_bytes(images))
 
 
 def check_format(image_format: int) -> None:
@@ -118,7 +118,7 @@ def check_unit_range(images: NDArray[Any], field: str) -> None:
     low, high = float(images.min()), float(images.max())
     # NaN makes both comparisons false.
     if not (low >= 0.0 and high <= 1.0):
-        tensor.check_finite(images, field)
+        tensors.check_finite(images, field)
         raise InvalidArgumentError(f"{field}.data", f"wanted floats from 0 to 1, got {low:g} to {high:g}")
 
 
@@ -206,7 +206,7 @@ def _wrong_shape(field: str, came: tuple[int, ...], shape: Shape) -> InvalidArgu
     height, width, channels = shape
     grey = f"(N, {height}, {width}) or " if channels == 1 else ""
     wanted = f"{grey}(N, {height}, {width}, {channels})"
-    return InvalidArgumentError(f"{field}.tensor.shape", f"wanted {wanted}, got {tensor.shape_text(came)}")
+    return InvalidArgumentError(f"{field}.tensor.shape", f"wanted {wanted}, got {tensors.shape_text(came)}")
 
 
 def _wrong_count(field: str, rows: int, limit_rows: int) -> InvalidArgumentError:

@@ -1,0 +1,1 @@
+"""Encoding and decoding of image files, tensors and protobuf fields."""
