@@ -53,10 +53,10 @@ def _serve(config: Config) -> int:
     # Not before the settings are right: onnxruntime and grpc take a while to load.
     from bundle.signing import KeyFileError  # noqa: PLC0415
     from server.app import App, RestError  # noqa: PLC0415
+    from server.calls.auth import TokenFileError  # noqa: PLC0415
+    from server.calls.tracing import TracingError  # noqa: PLC0415
     from server.runtime.session import DeviceError  # noqa: PLC0415
-    from server.security import TokenFileError  # noqa: PLC0415
     from server.tls import TlsError  # noqa: PLC0415
-    from server.tracing import TracingError  # noqa: PLC0415
     from server.transport import BindError  # noqa: PLC0415
 
     try:

@@ -10,7 +10,10 @@ import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 
 from server.bundle_signature import SignatureCheck
-from server.call import STOPPED
+from server.calls.auth import Gate
+from server.calls.call import STOPPED
+from server.calls.observer import CallObserver
+from server.calls.tracing import open_tracer
 from server.config import Config
 from server.dispatcher import Dispatcher
 from server.endpoint import Endpoint
@@ -21,16 +24,13 @@ from server.metrics.gpu import watch_gpus
 from server.metrics.registry import Metrics
 from server.models import ModelTable
 from server.monitor import Monitor
-from server.observation import CallObserver
 from server.readiness import ReadinessCheck
 from server.repository import ModelRepository
 from server.runtime.session import RUNTIME_VERSION, choose_provider, expects_gpu
-from server.security import Gate
 from server.services import autoencoder, open_inference
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
 from server.tls import Certificates
-from server.tracing import open_tracer
 from server.transport.choice import admin_transport, join, main_transport
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from server.admission import Admission
-from server.call import FOREVER, Call
+from server.calls.call import FOREVER, Call
 from server.dispatcher import Dispatcher
 from server.errors import DeadlineError, ServingError
 from server.finite import NotFiniteError, spoiled_rows

@@ -8,7 +8,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from server.call import FOREVER, Call, Metadata, Replies, Token
+from server.calls.auth import Gate, Right
+from server.calls.call import FOREVER, Call, Metadata, Replies, Token
+from server.calls.observer import CallObserver
+from server.calls.streaming import StreamMethod
 from server.dispatcher import Dispatcher
 from server.errors import (
     InvalidArgumentError,
@@ -20,9 +23,6 @@ from server.errors import (
     UnimplementedError,
 )
 from server.layouts import Layouts
-from server.observation import CallObserver
-from server.security import Gate, Right
-from server.streams import StreamMethod
 
 # Parsing and checking this much takes about as long as a small batch; more goes to another thread.
 _HEAVY_BYTES = 512 * 1024

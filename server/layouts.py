@@ -13,7 +13,7 @@ from weakref import ReferenceType
 
 from google.protobuf.message import DecodeError
 
-from server.call import Call
+from server.calls.call import Call
 from server.codec import protobuf_wire
 from server.models import ModelTable, ServedModel
 from server.row_queue import Buffer, Done, Entry

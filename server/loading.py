@@ -17,7 +17,8 @@ from bundle.latents import LatentStatistics
 from server.batcher import Batcher
 from server.bounded import OverdueError, UnwantedError, bounded
 from server.bundle_signature import SignatureCheck
-from server.call import Call
+from server.calls.call import Call
+from server.calls.tracing import Graph, Tracer
 from server.config import Config
 from server.dispatcher import Dispatcher
 from server.metrics.drift import Drift, alarm_share
@@ -28,7 +29,6 @@ from server.row_queue import Backlog
 from server.runs import Doctor
 from server.runtime.session import CPU, DEFAULT_BUCKETS, DeviceError, Interrupt, Provider, Session
 from server.self_test import Parts, check_invariance, replay, replay_sample
-from server.tracing import Graph, Tracer
 
 _LOGGER = logging.getLogger(__name__)
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from server.call import FOREVER, Call
+from server.calls.call import FOREVER, Call
 from server.turns import Heap, Line, Turns
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from heapq import heappush
 from typing import TYPE_CHECKING, TypeAlias
 
-from server.call import FOREVER
+from server.calls.call import FOREVER
 
 if TYPE_CHECKING:
     from server.row_queue import Entry

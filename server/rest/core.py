@@ -10,7 +10,7 @@ from typing import TypeAlias
 from google.protobuf.message import Message
 from grpc import StatusCode
 
-from server.call import Call, Metadata
+from server.calls.call import Call, Metadata
 from server.endpoint import Endpoint, Method
 from server.errors import DeadlineError, ServingError, Status, UnavailableError
 from server.services.open_inference import SERVICE

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from server.call import Metadata
+from server.calls.call import Metadata
 from server.errors import InvalidArgumentError, Status, TooLargeError
 from server.rest.core import Body, Core, Sent, StatusError
 from server.rest.documents import InferDocument, response_document

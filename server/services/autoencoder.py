@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 
 from autoencoder.v1 import autoencoder_pb2 as pb
 
-from server.call import Call
+from server.calls.call import Call
+from server.calls.streaming import StreamMethod
 from server.codec import images, tensors
 from server.endpoint import Method
 from server.errors import InvalidArgumentError
@@ -17,7 +18,6 @@ from server.services import stream
 from server.services.answers import Answers, Column, Note, column
 from server.services.generation import Generation, draw_seed, sample_posterior
 from server.services.graph_calls import GraphCalls
-from server.streams import StreamMethod
 
 ImagesResponse: TypeAlias = pb.DecodeResponse | pb.DenoiseResponse | pb.ReconstructResponse
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bundle import latents, noise
 from server import latent_paths
-from server.call import Call
+from server.calls.call import Call
 from server.codec import images, tensors
 from server.errors import InvalidArgumentError
 from server.finite import NotFiniteError

@@ -11,7 +11,7 @@ import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from numpy.typing import NDArray
 
-from server.call import Call
+from server.calls.call import Call
 from server.codec import images, tensors
 from server.codec.tensors import Convert
 from server.config import LimitsConfig

@@ -8,7 +8,8 @@ from typing import Any
 from inference import model_config_pb2
 from inference import open_inference_pb2 as pb
 
-from server.call import Call
+from server.calls.call import Call
+from server.calls.streaming import StreamMethod
 from server.config import Config
 from server.dispatcher import Dispatcher
 from server.endpoint import Method
@@ -23,7 +24,6 @@ from server.services.open_inference_graphs import Graph, GraphTable, datatype
 from server.services.open_inference_infer import ID, Inference, raw_contents
 from server.services.open_inference_repository import RepositoryControl
 from server.services.open_inference_statistics import Statistics
-from server.streams import StreamMethod
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 EXTENSIONS = ("model_configuration", "model_repository", "statistics")

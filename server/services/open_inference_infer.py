@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from inference import open_inference_pb2 as pb
 
-from server.call import Call
+from server.calls.call import Call
 from server.codec import protobuf_wire
 from server.errors import InvalidArgumentError
 from server.layouts import IdField

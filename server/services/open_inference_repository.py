@@ -6,7 +6,7 @@ from functools import partial
 
 from inference import open_inference_pb2 as pb
 
-from server.call import Call
+from server.calls.call import Call
 from server.dispatcher import Dispatcher
 from server.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from server.models import LOADING, ModelTable

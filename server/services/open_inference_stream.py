@@ -4,11 +4,11 @@ from functools import partial
 
 from inference import open_inference_pb2 as pb
 
-from server.call import Call
+from server.calls.call import Call
+from server.calls.streaming import LazyMessage, StreamMethod
 from server.codec.protobuf_wire import field
 from server.errors import Status
 from server.services.open_inference_infer import Inference
-from server.streams import LazyMessage, StreamMethod
 
 _RESPONSE = pb.ModelStreamInferResponse.DESCRIPTOR.fields_by_name["infer_response"].number
 

@@ -6,11 +6,11 @@ from functools import partial
 from autoencoder.v1 import autoencoder_pb2 as pb
 from google.rpc.status_pb2 import Status as RpcStatus
 
-from server.call import Call
+from server.calls.call import Call
+from server.calls.streaming import LazyMessage, StreamMethod
 from server.codec.protobuf_wire import field
 from server.endpoint import Method
 from server.errors import InvalidArgumentError, Status
-from server.streams import LazyMessage, StreamMethod
 
 _ID = pb.StreamResponse.DESCRIPTOR.fields_by_name["id"].number
 _ERROR = pb.StreamResponse.DESCRIPTOR.fields_by_name["error"].number

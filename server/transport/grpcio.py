@@ -16,12 +16,12 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 
-from server.call import Call
+from server.calls.call import Call
+from server.calls.streaming import StreamMethod
 from server.config import ConnectionConfig
 from server.endpoint import Endpoint, Method
 from server.errors import ServingError, Status
 from server.services.health import HealthService
-from server.streams import StreamMethod
 from server.tls import Certificates
 from server.transport import BindError
 from server.transport.options import options

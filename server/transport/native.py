@@ -19,7 +19,7 @@ from server.transport.grpcio import GrpcioTransport
 if TYPE_CHECKING:
     from pygrpc_native._native import DetailedEvent
 
-    from server.call import Call
+    from server.calls.call import Call
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_EVENTS = 256

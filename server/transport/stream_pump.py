@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 import grpc
 from grpc import aio
 
-from server.call import FOREVER, Call
+from server.calls.call import FOREVER, Call
+from server.calls.streaming import Item, StreamMethod
 from server.endpoint import Endpoint
 from server.errors import Status, UnavailableError
-from server.streams import Item, StreamMethod
 
 Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 

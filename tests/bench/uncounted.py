@@ -3,9 +3,9 @@
 import sys
 
 from server.__main__ import main
+from server.calls.observer import CallObserver
 from server.metrics.drift import Drift
 from server.metrics.registry import RunSeries
-from server.observation import CallObserver
 
 
 def nothing(*_: object) -> None:

@@ -14,9 +14,9 @@ from bundle.golden import Golden
 from bundle.graph import check_graph
 from bundle.latents import LatentStatistics
 from bundle.signing import KeyFileError, PublicKey, check_signature
+from server.calls.auth import TokenFileError, read_tokens
 from server.config import SessionConfig
 from server.runtime.session import CPU, Session
-from server.security import TokenFileError, read_tokens
 from tests.server.conftest import GOLDEN
 from training import checkpoint, config, idx, images, models
 from training.errors import CheckpointError, DataError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from server.batcher import Batcher
-from server.call import FOREVER, Call
+from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
 from server.dispatcher import Dispatcher
 from server.errors import Status

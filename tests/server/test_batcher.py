@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from server.call import FOREVER, Call
+from server.calls.call import FOREVER, Call
 from server.errors import DeadlineError, OverloadedError
 from server.row_queue import Each, Entry
 

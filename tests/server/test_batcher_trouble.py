@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from server.call import FOREVER, Call
+from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
 from server.dispatcher import Dispatcher
 from server.errors import CancelledError, DeadlineError, OverloadedError

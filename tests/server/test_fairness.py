@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.admission import Admission
-from server.call import FOREVER, Call
+from server.calls.call import FOREVER, Call
 from server.errors import OverloadedError
 from server.row_queue import Backlog, Entry, RowQueue
 

@@ -18,9 +18,9 @@ from autoencoder.v1 import autoencoder_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from examples.local_server import running
-from server.call import Call
+from server.calls.call import Call
+from server.calls.request_log import RequestLog
 from server.log import JsonFormatter, TextFormatter
-from server.request_log import RequestLog
 from tests.deploy.conftest import free_port
 
 from .conftest import GOLDEN, images, pixels
@@ -36,7 +36,7 @@ def logged(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[grp
 
 def request_lines(log: Path) -> list[dict]:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [line for line in lines if line["logger"] == "server.request_log"]
+    return [line for line in lines if line["logger"] == "server.calls.request_log"]
 
 
 def test_every_request_is_one_json_line(logged: tuple[grpc.Channel, Path]) -> None:
@@ -135,7 +135,7 @@ def test_json_lines_carry_exceptions() -> None:
 
 
 def test_a_flood_of_failures_is_no_flood_of_lines(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("DEBUG", "server.request_log")
+    caplog.set_level("DEBUG", "server.calls.request_log")
     log = RequestLog()
     call = Call("Encode", 0.0, 1.0, (), None, None, lambda *_: None)
     for _ in range(1000):
@@ -145,6 +145,6 @@ def test_a_flood_of_failures_is_no_flood_of_lines(caplog: pytest.LogCaptureFixtu
 
 
 def test_answers_cost_nothing_at_info(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "server.request_log")
+    caplog.set_level("INFO", "server.calls.request_log")
     assert not RequestLog().wants("OK")
     assert RequestLog().wants("INTERNAL")

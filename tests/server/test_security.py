@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference import open_inference_pb2, open_inference_pb2_grpc
 
+from server.calls.auth import Gate, TokenFileError, read_tokens
 from server.config import Config
 from server.errors import PermissionDeniedError, UnauthenticatedError
-from server.security import Gate, TokenFileError, read_tokens
 from server.settings import SettingsError
 
 from .conftest import GOLDEN, TRANSPORTS, Served, metric, serving

@@ -6,10 +6,10 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from server.call import Call
+from server.calls.call import Call
+from server.calls.request_log import RequestLog
+from server.calls.tracing import Tracer
 from server.metrics.registry import Metrics
-from server.request_log import RequestLog
-from server.tracing import Tracer
 
 if TYPE_CHECKING:
     from server.models import ServedModel

@@ -6,9 +6,9 @@ from typing import Generic, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from server.call import Call
+from server.calls.auth import Right
+from server.calls.call import Call
 from server.errors import InvalidArgumentError, Status
-from server.security import Right
 
 M = TypeVar("M", bound=Message)
 

@@ -2,7 +2,7 @@
 
 import logging
 
-from server.call import Call
+from server.calls.call import Call
 from server.log import LineLimit
 
 _LOGGER = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from server.call import Call, Metadata
+    from server.calls.call import Call, Metadata
 
 
 class TracingError(Exception):
@@ -58,7 +58,7 @@ def open_tracer(endpoint: str | None, sample_ratio: float) -> Tracer | None:
     if endpoint is None:
         return None
     try:
-        from server.otlp import OtlpTracer  # noqa: PLC0415 (an extra)
+        from server.calls.otlp import OtlpTracer  # noqa: PLC0415 (an extra)
     except ImportError as error:
         raise TracingError("--otlp-endpoint needs the extra: pip install 'hourglass[tracing]'") from error
     return OtlpTracer(endpoint, sample_ratio)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from server.call import Metadata
+from server.calls.call import Metadata
 from server.errors import PermissionDeniedError, UnauthenticatedError
 from server.watch import WatchedFiles
 

@@ -1,0 +1,1 @@
+"""A call from arrival to answer: authentication, streaming, log, traces."""
