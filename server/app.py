@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 
+from server.batching.executor import Dispatcher
 from server.bundle_signature import SignatureCheck
 from server.calls.auth import Gate
 from server.calls.call import STOPPED
 from server.calls.observer import CallObserver
 from server.calls.tracing import open_tracer
 from server.config import Config
-from server.dispatcher import Dispatcher
 from server.endpoint import Endpoint
 from server.errors import UnavailableError
 from server.hangs import HangWatch

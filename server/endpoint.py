@@ -8,11 +8,11 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from server.batching.executor import Dispatcher
 from server.calls.auth import Gate, Right
 from server.calls.call import FOREVER, Call, Metadata, Replies, Token
 from server.calls.observer import CallObserver
 from server.calls.streaming import StreamMethod
-from server.dispatcher import Dispatcher
 from server.errors import (
     InvalidArgumentError,
     OverloadedError,

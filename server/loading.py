@@ -14,19 +14,19 @@ from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.graph import check_graph
 from bundle.latents import LatentStatistics
-from server.batcher import Batcher
+from server.batching.batcher import Batcher
+from server.batching.executor import Dispatcher
+from server.batching.policy import choose, cores, measure
+from server.batching.row_queue import Backlog
+from server.batching.run import Doctor
 from server.bounded import OverdueError, UnwantedError, bounded
 from server.bundle_signature import SignatureCheck
 from server.calls.call import Call
 from server.calls.tracing import Graph, Tracer
 from server.config import Config
-from server.dispatcher import Dispatcher
 from server.metrics.drift import Drift, alarm_share
 from server.metrics.registry import Metrics, RunSeries
 from server.models import ServedModel
-from server.plan import choose, cores, measure
-from server.row_queue import Backlog
-from server.runs import Doctor
 from server.runtime.session import CPU, DEFAULT_BUCKETS, DeviceError, Interrupt, Provider, Session
 from server.self_test import Parts, check_invariance, replay, replay_sample
 

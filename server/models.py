@@ -9,7 +9,7 @@ import numpy as np
 from autoencoder.v1.model_pb2 import Model
 
 from bundle.latents import LatentStatistics
-from server.batcher import Batcher
+from server.batching.batcher import Batcher
 from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError, WrongMethodError
 from server.metrics.drift import Drift
 from server.runtime.session import Interrupt

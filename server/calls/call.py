@@ -12,10 +12,10 @@ from grpc import StatusCode
 from server.errors import CancelledError, DeadlineError, Status, UnavailableError, status_of
 
 if TYPE_CHECKING:
+    from server.batching.row_queue import Entry
     from server.calls.tracing import Trace
     from server.layouts import Route
     from server.models import ServedModel
-    from server.row_queue import Entry
 
 # What a transport knows its calls by.
 Token: TypeAlias = Any

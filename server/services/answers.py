@@ -9,10 +9,10 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import model_pb2
 from google.protobuf.message import Message
 
+from server.batching.row_queue import Array, Buffer, Entry
 from server.calls.call import Call
 from server.codec import images, protobuf_wire
 from server.models import ServedModel
-from server.row_queue import Array, Buffer, Entry
 
 # What is noted of (rows, …) outputs that leave.
 Note: TypeAlias = Callable[[ServedModel, Sequence[Array]], None]

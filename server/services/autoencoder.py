@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from autoencoder.v1 import autoencoder_pb2 as pb
 
+from server.batching.row_queue import Array, Done, Each, Entry
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
 from server.codec import images, tensors
@@ -13,7 +14,6 @@ from server.endpoint import Method
 from server.errors import InvalidArgumentError
 from server.layouts import Layouts
 from server.models import ServedModel
-from server.row_queue import Array, Done, Each, Entry
 from server.services import stream
 from server.services.answers import Answers, Column, Note, column
 from server.services.generation import Generation, draw_seed, sample_posterior

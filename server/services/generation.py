@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from bundle import latents, noise
 from server import latent_paths
+from server.batching.output_check import NotFiniteError
+from server.batching.row_queue import Array, Each, Entry
 from server.calls.call import Call
 from server.codec import images, tensors
 from server.errors import InvalidArgumentError
-from server.finite import NotFiniteError
 from server.models import ServedModel
-from server.row_queue import Array, Each, Entry
 from server.services.graph_calls import GraphCalls, ImagesResponse, Latents, Source
 
 # Seeds that the server draws survive a trip through JSON and JavaScript.

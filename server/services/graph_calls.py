@@ -11,15 +11,15 @@ import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from numpy.typing import NDArray
 
+from server.batching.executor import Dispatcher
+from server.batching.row_queue import Array, Buffer, Done, Each, Entry
 from server.calls.call import Call
 from server.codec import images, tensors
 from server.codec.tensors import Convert
 from server.config import LimitsConfig
-from server.dispatcher import Dispatcher
 from server.errors import InvalidArgumentError
 from server.layouts import Route
 from server.models import ModelTable, ServedModel
-from server.row_queue import Array, Buffer, Done, Each, Entry
 from server.services.answers import serving_info
 
 Latents: TypeAlias = NDArray[np.float32]

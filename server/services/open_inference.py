@@ -8,10 +8,10 @@ from typing import Any
 from inference import model_config_pb2
 from inference import open_inference_pb2 as pb
 
+from server.batching.executor import Dispatcher
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
 from server.config import Config
-from server.dispatcher import Dispatcher
 from server.endpoint import Method
 from server.errors import ServingError
 from server.layouts import Layouts

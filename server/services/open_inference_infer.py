@@ -7,12 +7,12 @@ from functools import partial
 import numpy as np
 from inference import open_inference_pb2 as pb
 
+from server.batching.row_queue import Array, Buffer, Each, Entry
 from server.calls.call import Call
 from server.codec import protobuf_wire
 from server.errors import InvalidArgumentError
 from server.layouts import IdField
 from server.models import ServedModel
-from server.row_queue import Array, Buffer, Each, Entry
 from server.services.answers import rows_of
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference_graphs import Graph, GraphTable

@@ -6,8 +6,8 @@ from functools import partial
 
 from inference import open_inference_pb2 as pb
 
+from server.batching.executor import Dispatcher
 from server.calls.call import Call
-from server.dispatcher import Dispatcher
 from server.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from server.models import LOADING, ModelTable
 from server.repository import ModelRepository

@@ -8,9 +8,9 @@ import numpy as np
 from inference import open_inference_pb2 as pb
 from numpy.typing import NDArray
 
+from server.batching.row_queue import Buffer
 from server.codec import images, tensors
 from server.errors import InvalidArgumentError
-from server.row_queue import Buffer
 from server.services.open_inference_graphs import Graph
 
 InputTensor: TypeAlias = pb.ModelInferRequest.InferInputTensor

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from grpc import StatusCode
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
+from server.batching.policy import cores
 from server.config import Config
 from server.endpoint import Endpoint, Method
 from server.errors import Status
-from server.plan import cores
 from server.transport import BindError
 from server.transport.grpcio import GrpcioTransport
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from server.batcher import Batcher
+from server.batching.batcher import Batcher
+from server.batching.executor import Dispatcher
+from server.batching.policy import Plan
+from server.batching.row_queue import Backlog, Each, Entry
 from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
-from server.dispatcher import Dispatcher
 from server.errors import Status
-from server.plan import Plan
-from server.row_queue import Backlog, Each, Entry
 
 if TYPE_CHECKING:
     import grpc

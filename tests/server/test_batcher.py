@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from server.batching.row_queue import Each, Entry
 from server.calls.call import FOREVER, Call
 from server.errors import DeadlineError, OverloadedError
-from server.row_queue import Each, Entry
 
 from .desk import POISON, Desk
 

@@ -10,11 +10,11 @@ import grpc
 import numpy as np
 import pytest
 
+from server.batching.executor import Dispatcher
+from server.batching.row_queue import Each, Entry
 from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
-from server.dispatcher import Dispatcher
 from server.errors import CancelledError, DeadlineError, OverloadedError
-from server.row_queue import Each, Entry
 
 from .desk import Desk, Doubling
 from .test_repository import until

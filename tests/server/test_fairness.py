@@ -16,10 +16,10 @@ from google.rpc.error_details_pb2 import RetryInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.admission import Admission
+from server.batching.admission import Admission
+from server.batching.row_queue import Backlog, Entry, RowQueue
 from server.calls.call import FOREVER, Call
 from server.errors import OverloadedError
-from server.row_queue import Backlog, Entry, RowQueue
 
 from .conftest import Served, images, metric, serving, write_slow_denoiser
 from .test_statuses import detail

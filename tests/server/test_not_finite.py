@@ -15,7 +15,7 @@ from inference import open_inference_pb2_grpc
 from onnx import TensorProto, helper, numpy_helper
 
 from bundle import layout
-from server.finite import NotFiniteError, spoiled_rows
+from server.batching.output_check import NotFiniteError, spoiled_rows
 from server.services.generation import sample_posterior
 
 from .conftest import GOLDEN, array, copy_version, images, metric, pixels, serving

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from bundle import layout
+from server.batching.policy import choose, measure
 from server.config import BatchingConfig
-from server.plan import choose, measure
 from server.runtime.session import CPU, Session
 
 from .conftest import GOLDEN

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.batching.row_queue import Backlog, Entry, RowQueue
 from server.calls.call import FOREVER, Call
-from server.row_queue import Backlog, Entry, RowQueue
 
 from .desk import Desk
 

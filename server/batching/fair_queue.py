@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from server.calls.call import FOREVER
 
 if TYPE_CHECKING:
-    from server.row_queue import Entry
+    from server.batching.row_queue import Entry
 
 # Entries by (deadline, arrival).
 Item: TypeAlias = "tuple[float, int, Entry]"

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from server.row_queue import Array, Slice
+from server.batching.row_queue import Array, Slice
 
 
 class Runnable(Protocol):

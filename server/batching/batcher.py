@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from server.admission import Admission
+from server.batching.admission import Admission
+from server.batching.executor import Dispatcher
+from server.batching.output_check import NotFiniteError, spoiled_rows
+from server.batching.policy import Plan
+from server.batching.row_queue import Array, Backlog, Done, Entry, RowQueue, Slice, joined
+from server.batching.run import Doctor, Run, Runnable, RunObserver
 from server.calls.call import FOREVER, Call
-from server.dispatcher import Dispatcher
 from server.errors import DeadlineError, ServingError
-from server.finite import NotFiniteError, spoiled_rows
-from server.plan import Plan
-from server.row_queue import Array, Backlog, Done, Entry, RowQueue, Slice, joined
-from server.runs import Doctor, Run, Runnable, RunObserver
 
 _LOGGER = logging.getLogger(__name__)
 # Weight of the latest full run in the running mean of its speed.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from server.batching.fair_queue import Heap, Line, Turns
 from server.calls.call import FOREVER, Call
-from server.turns import Heap, Line, Turns
 
 if TYPE_CHECKING:
-    from server.batcher import Batcher
+    from server.batching.batcher import Batcher
 
 Array: TypeAlias = NDArray[Any]
 Buffer: TypeAlias = bytes | memoryview

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
+from server.batching.offload_pool import HeavyWork
 from server.config import HeavyConfig
-from server.heavy import HeavyWork
 
 _LOGGER = logging.getLogger(__name__)
 # Batchers bound their own runs, so this only has to be more than they ever ask for: one slow model waits for nobody.

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
+from server.batching.row_queue import Backlog, Entry, RowQueue
 from server.errors import DeadlineError, OverloadedError
-from server.row_queue import Backlog, Entry, RowQueue
 
 
 class DropObserver(Protocol):

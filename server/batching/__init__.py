@@ -1,0 +1,1 @@
+"""Dynamic batching: queues, fairness, admission control, and the threads that run graphs."""
