@@ -10,7 +10,6 @@ import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 
 from server.batching.executor import Dispatcher
-from server.bundle_signature import SignatureCheck
 from server.calls.auth import Gate
 from server.calls.call import STOPPED
 from server.calls.observer import CallObserver
@@ -18,14 +17,15 @@ from server.calls.tracing import open_tracer
 from server.config import Config
 from server.endpoint import Endpoint
 from server.errors import UnavailableError
-from server.hangs import HangWatch
-from server.loading import Loader
 from server.metrics.gpu import watch_gpus
 from server.metrics.registry import Metrics
-from server.models import ModelTable
+from server.models.loader import Loader
+from server.models.manager import ModelRepository
+from server.models.readiness import ReadinessCheck
+from server.models.signing import SignatureCheck
+from server.models.table import ModelTable
+from server.models.watchdog import HangWatch
 from server.monitor import Monitor
-from server.readiness import ReadinessCheck
-from server.repository import ModelRepository
 from server.runtime.session import RUNTIME_VERSION, choose_provider, expects_gpu
 from server.services import autoencoder, open_inference
 from server.services.graph_calls import GraphCalls

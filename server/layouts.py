@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from server.batching.row_queue import Buffer, Done, Entry
 from server.calls.call import Call
 from server.codec import protobuf_wire
-from server.models import ModelTable, ServedModel
+from server.models.table import ModelTable, ServedModel
 
 # Lengths of messages that are known at a time, and layouts of one length.
 _MAX_LENGTHS = 1024

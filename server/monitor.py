@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from server.readiness import ReadinessCheck
+from server.models.readiness import ReadinessCheck
 from server.transport import BindError
 
 _LOGGER = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from server.batching.row_queue import Entry
     from server.calls.tracing import Trace
     from server.layouts import Route
-    from server.models import ServedModel
+    from server.models.table import ServedModel
 
 # What a transport knows its calls by.
 Token: TypeAlias = Any

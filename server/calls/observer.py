@@ -12,7 +12,7 @@ from server.calls.tracing import Tracer
 from server.metrics.registry import Metrics
 
 if TYPE_CHECKING:
-    from server.models import ServedModel
+    from server.models.table import ServedModel
 
 _METHOD_AND_MODEL: "Callable[[Call], tuple[str, ServedModel | None]]" = attrgetter("method", "served")
 

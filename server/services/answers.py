@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from server.batching.row_queue import Array, Buffer, Entry
 from server.calls.call import Call
 from server.codec import images, protobuf_wire
-from server.models import ServedModel
+from server.models.table import ServedModel
 
 # What is noted of (rows, …) outputs that leave.
 Note: TypeAlias = Callable[[ServedModel, Sequence[Array]], None]

@@ -13,7 +13,7 @@ from server.codec import images, tensors
 from server.endpoint import Method
 from server.errors import InvalidArgumentError
 from server.layouts import Layouts
-from server.models import ServedModel
+from server.models.table import ServedModel
 from server.services import stream
 from server.services.answers import Answers, Column, Note, column
 from server.services.generation import Generation, draw_seed, sample_posterior

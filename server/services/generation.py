@@ -17,7 +17,7 @@ from server.batching.row_queue import Array, Each, Entry
 from server.calls.call import Call
 from server.codec import images, tensors
 from server.errors import InvalidArgumentError
-from server.models import ServedModel
+from server.models.table import ServedModel
 from server.services.graph_calls import GraphCalls, ImagesResponse, Latents, Source
 
 # Seeds that the server draws survive a trip through JSON and JavaScript.

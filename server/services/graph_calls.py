@@ -19,7 +19,7 @@ from server.codec.tensors import Convert
 from server.config import LimitsConfig
 from server.errors import InvalidArgumentError
 from server.layouts import Route
-from server.models import ModelTable, ServedModel
+from server.models.table import ModelTable, ServedModel
 from server.services.answers import serving_info
 
 Latents: TypeAlias = NDArray[np.float32]

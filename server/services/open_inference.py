@@ -16,8 +16,8 @@ from server.endpoint import Method
 from server.errors import ServingError
 from server.layouts import Layouts
 from server.metrics.registry import Metrics
-from server.readiness import ReadinessCheck
-from server.repository import ModelRepository
+from server.models.manager import ModelRepository
+from server.models.readiness import ReadinessCheck
 from server.services import open_inference_stream
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference_graphs import Graph, GraphTable, datatype

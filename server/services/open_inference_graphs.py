@@ -11,7 +11,7 @@ from autoencoder.v1 import model_pb2
 from autoencoder.v1.model_pb2 import Signature
 
 from server.errors import NotFoundError, UnavailableError
-from server.models import ModelTable, ServedModel
+from server.models.table import ModelTable, ServedModel
 
 _DATATYPES: dict[model_pb2.DataType, str] = {
     model_pb2.DATA_TYPE_UINT8: "UINT8",

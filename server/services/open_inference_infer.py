@@ -12,7 +12,7 @@ from server.calls.call import Call
 from server.codec import protobuf_wire
 from server.errors import InvalidArgumentError
 from server.layouts import IdField
-from server.models import ServedModel
+from server.models.table import ServedModel
 from server.services.answers import rows_of
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference_graphs import Graph, GraphTable

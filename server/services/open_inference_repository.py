@@ -9,8 +9,8 @@ from inference import open_inference_pb2 as pb
 from server.batching.executor import Dispatcher
 from server.calls.call import Call
 from server.errors import InvalidArgumentError, NotFoundError, UnavailableError
-from server.models import LOADING, ModelTable
-from server.repository import ModelRepository
+from server.models.manager import ModelRepository
+from server.models.table import LOADING, ModelTable
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from server.config import LimitsConfig
-from server.labels import LABELS_FILE, LabelReader
+from server.models.labels import LABELS_FILE, LabelReader
 
 from .test_pages import DOCS, table
 

@@ -6,7 +6,7 @@ import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 
 from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError, WrongMethodError
-from server.models import ModelTable, ServedModel, Snapshot
+from server.models.table import ModelTable, ServedModel, Snapshot
 
 from .conftest import GOLDEN, serving
 

@@ -9,8 +9,8 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from inference import open_inference_pb2, open_inference_pb2_grpc
 
-from server.models import LOADING, ModelTable
-from server.readiness import ReadinessCheck
+from server.models.readiness import ReadinessCheck
+from server.models.table import LOADING, ModelTable
 
 from .conftest import Served, copy_version, serving, write_slow_denoiser
 from .test_repository import FAST_POLL, corrupt, readyz, until, version

@@ -12,7 +12,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from inference import open_inference_pb2, open_inference_pb2_grpc
 from onnx import helper, numpy_helper
 
-from server.refusals import Refusals, fingerprint_of, is_transient
+from server.models.refusals import Refusals, fingerprint_of, is_transient
 from server.runtime.session import DeviceError
 
 from .conftest import Served, copy_version, metric, serving, write_graph

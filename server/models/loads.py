@@ -5,9 +5,9 @@ from collections.abc import Callable, Container
 from concurrent.futures import Future
 from typing import TypeAlias
 
-from server.jobs import Jobs
-from server.models import ServedModel
-from server.refusals import Fingerprint, Key
+from server.models.job_thread import Jobs
+from server.models.refusals import Fingerprint, Key
+from server.models.table import ServedModel
 
 # A load that takes longer goes on beside others. Most do not: one after the other they do not disturb the times that
 # are measured at warm-up.

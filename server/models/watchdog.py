@@ -4,9 +4,9 @@ import logging
 import threading
 from collections.abc import Callable
 
-from server.bounded import Clock
 from server.errors import UnavailableError
-from server.models import ModelTable, ServedModel
+from server.models.bounded import Clock
+from server.models.table import ModelTable, ServedModel
 
 _LOGGER = logging.getLogger(__name__)
 

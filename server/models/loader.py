@@ -19,16 +19,16 @@ from server.batching.executor import Dispatcher
 from server.batching.policy import choose, cores, measure
 from server.batching.row_queue import Backlog
 from server.batching.run import Doctor
-from server.bounded import OverdueError, UnwantedError, bounded
-from server.bundle_signature import SignatureCheck
 from server.calls.call import Call
 from server.calls.tracing import Graph, Tracer
 from server.config import Config
 from server.metrics.drift import Drift, alarm_share
 from server.metrics.registry import Metrics, RunSeries
-from server.models import ServedModel
+from server.models.bounded import OverdueError, UnwantedError, bounded
+from server.models.self_test import Parts, check_invariance, replay, replay_sample
+from server.models.signing import SignatureCheck
+from server.models.table import ServedModel
 from server.runtime.session import CPU, DEFAULT_BUCKETS, DeviceError, Interrupt, Provider, Session
-from server.self_test import Parts, check_invariance, replay, replay_sample
 
 _LOGGER = logging.getLogger(__name__)
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from bundle import layout
 from bundle.errors import BundleError
-from server.jobs import Jobs
-from server.labels import LabelReader
-from server.loading import Loader, announce
-from server.loads import Loads, Token
 from server.metrics.registry import Metrics
-from server.models import LOADING, ModelTable, ServedModel, Snapshot
-from server.refusals import Fingerprint, Key, Refusals, fingerprint_of, is_transient
+from server.models.job_thread import Jobs
+from server.models.labels import LabelReader
+from server.models.loader import Loader, announce
+from server.models.loads import Loads, Token
+from server.models.refusals import Fingerprint, Key, Refusals, fingerprint_of, is_transient
+from server.models.suspects import Suspects
+from server.models.table import LOADING, ModelTable, ServedModel, Snapshot
 from server.runtime.malloc import hand_back
 from server.runtime.session import DeviceError
-from server.suspects import Suspects
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from threading import Lock
 
-from server.models import ModelTable, Snapshot
+from server.models.table import ModelTable, Snapshot
 
 
 @dataclass(frozen=True)

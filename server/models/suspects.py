@@ -5,9 +5,9 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from server.jobs import Jobs
-from server.models import ServedModel
-from server.refusals import Key
+from server.models.job_thread import Jobs
+from server.models.refusals import Key
+from server.models.table import ServedModel
 
 _LOGGER = logging.getLogger(__name__)
 # Tests must not take the time of honest requests, however many others fail.

@@ -1,0 +1,1 @@
+"""Model versions: loading, lifecycle, health, and the table that requests look them up in."""
