@@ -27,9 +27,10 @@ from server.models.table import ModelTable
 from server.models.watchdog import HangWatch
 from server.monitor import Monitor
 from server.runtime.session import RUNTIME_VERSION, choose_provider, expects_gpu
-from server.services import autoencoder, open_inference
+from server.services.autoencoder import service
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
+from server.services.open_inference import service
 from server.tls import Certificates
 from server.transport.choice import admin_transport, join, main_transport
 
@@ -170,11 +171,9 @@ class App:
     def _make_endpoint(self, *, model_control: bool) -> Endpoint:
         config = self._config
         graphs = GraphCalls(self.table, self._dispatcher, config)
-        protocol = open_inference.Parts(
-            graphs, self._readiness, self.repository, self._dispatcher, self.metrics, config
-        )
-        methods = [*autoencoder.methods(graphs), *open_inference.methods(protocol)]
-        declared = [*(f"/{autoencoder.SERVICE}/{name}" for name in _declared()), *open_inference.declared()]
+        protocol = service.Parts(graphs, self._readiness, self.repository, self._dispatcher, self.metrics, config)
+        methods = [*service.methods(graphs), *service.methods(protocol)]
+        declared = [*(f"/{service.SERVICE}/{name}" for name in _declared()), *service.declared()]
         return Endpoint(
             methods,
             declared,
@@ -207,7 +206,7 @@ class App:
             raise
 
     def _tell_health(self) -> None:
-        serving = self._readiness.serving((autoencoder.SERVICE, open_inference.SERVICE))
+        serving = self._readiness.serving((service.SERVICE, service.SERVICE))
         self._health.update(serving)
         self._admin_health.update(serving)
 

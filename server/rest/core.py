@@ -13,7 +13,7 @@ from grpc import StatusCode
 from server.calls.call import Call, Metadata
 from server.endpoint import Endpoint, Method
 from server.errors import DeadlineError, ServingError, Status, UnavailableError
-from server.services.open_inference import SERVICE
+from server.services.open_inference.service import SERVICE
 
 _Settled: TypeAlias = "asyncio.Future[bytes | Status]"
 

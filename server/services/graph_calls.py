@@ -20,7 +20,7 @@ from server.config import LimitsConfig
 from server.errors import InvalidArgumentError
 from server.layouts import Route
 from server.models.table import ModelTable, ServedModel
-from server.services.answers import serving_info
+from server.services.response_writer import serving_info
 
 Latents: TypeAlias = NDArray[np.float32]
 Reading: TypeAlias = tuple[Convert | None, int]

@@ -9,7 +9,8 @@ from grpc_reflection.v1alpha import reflection
 
 from server.endpoint import Endpoint
 from server.errors import Status
-from server.services import autoencoder, open_inference
+from server.services.autoencoder import service as autoencoder
+from server.services.open_inference import service as open_inference
 
 _PREFIX = "/grpc.reflection."
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"

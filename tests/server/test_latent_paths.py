@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from server.errors import InvalidArgumentError
-from server.latent_paths import linear, spherical
+from server.services.autoencoder.interpolation import linear, spherical
 
 ENDS = arrays(np.float32, (2, 5), elements=st.floats(-100, 100, width=32))
 

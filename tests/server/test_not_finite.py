@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bundle import layout
 from server.batching.output_check import NotFiniteError, spoiled_rows
-from server.services.generation import sample_posterior
+from server.services.autoencoder.generation import sample_posterior
 
 from .conftest import GOLDEN, array, copy_version, images, metric, pixels, serving
 from .invalid import encode

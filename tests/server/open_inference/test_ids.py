@@ -9,7 +9,7 @@ from inference import open_inference_pb2 as pb
 from inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 from server.layouts import Layouts
-from server.services.open_inference_infer import ID, raw_contents
+from server.services.open_inference.infer import ID, raw_contents
 from tests.server.conftest import Served, graph_run, pixels
 
 from .conftest import arrays, failure, request

@@ -13,10 +13,10 @@ from server.codec import protobuf_wire
 from server.errors import InvalidArgumentError
 from server.layouts import IdField
 from server.models.table import ServedModel
-from server.services.answers import rows_of
 from server.services.graph_calls import GraphCalls
-from server.services.open_inference_graphs import Graph, GraphTable
-from server.services.open_inference_tensors import check_raw, fill_contents, read_rows
+from server.services.open_inference.graphs import Graph, GraphTable
+from server.services.open_inference.tensors import check_raw, fill_contents, read_rows
+from server.services.response_writer import rows_of
 
 # What callers may ask for and we do not have; ignoring it would give them something else than they wait for.
 _REFUSED = ("classification", "shared_memory_region")

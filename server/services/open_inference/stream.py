@@ -8,7 +8,7 @@ from server.calls.call import Call
 from server.calls.streaming import LazyMessage, StreamMethod
 from server.codec.protobuf_wire import field
 from server.errors import Status
-from server.services.open_inference_infer import Inference
+from server.services.open_inference.infer import Inference
 
 _RESPONSE = pb.ModelStreamInferResponse.DESCRIPTOR.fields_by_name["infer_response"].number
 

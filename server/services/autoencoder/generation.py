@@ -11,13 +11,13 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from numpy.typing import NDArray
 
 from bundle import latents, noise
-from server import latent_paths
 from server.batching.output_check import NotFiniteError
 from server.batching.row_queue import Array, Each, Entry
 from server.calls.call import Call
 from server.codec import images, tensors
 from server.errors import InvalidArgumentError
 from server.models.table import ServedModel
+from server.services.autoencoder import interpolation
 from server.services.graph_calls import GraphCalls, ImagesResponse, Latents, Source
 
 # Seeds that the server draws survive a trip through JSON and JavaScript.
@@ -93,7 +93,7 @@ class Generation:
 
     def _walk(self, call: Call, request: pb.InterpolateRequest, ends: list[Latents]) -> None:
         spherical = request.interpolation == pb.INTERPOLATION_SPHERICAL
-        path = (latent_paths.spherical if spherical else latent_paths.linear)(ends[0][0], ends[1][0], request.steps)
+        path = (interpolation.spherical if spherical else interpolation.linear)(ends[0][0], ends[1][0], request.steps)
         response = pb.InterpolateResponse()
         tensors.fill(response.latents, path)
         self._decode(call, path, response, request.image_format)

@@ -18,12 +18,12 @@ from server.layouts import Layouts
 from server.metrics.registry import Metrics
 from server.models.manager import ModelRepository
 from server.models.readiness import ReadinessCheck
-from server.services import open_inference_stream
 from server.services.graph_calls import GraphCalls
-from server.services.open_inference_graphs import Graph, GraphTable, datatype
-from server.services.open_inference_infer import ID, Inference, raw_contents
-from server.services.open_inference_repository import RepositoryControl
-from server.services.open_inference_statistics import Statistics
+from server.services.open_inference import stream
+from server.services.open_inference.graphs import Graph, GraphTable, datatype
+from server.services.open_inference.infer import ID, Inference, raw_contents
+from server.services.open_inference.repository import RepositoryControl
+from server.services.open_inference.statistics import Statistics
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 EXTENSIONS = ("model_configuration", "model_repository", "statistics")
@@ -78,7 +78,7 @@ def methods(parts: Parts) -> list[Method | StreamMethod]:
         *(Method(*_wire(name), serve) for name, serve in open_to_callers),
         *(Method(*_wire(name), serve, right="admin") for name, serve in admin),
         Method(*_wire("ModelInfer"), inference.infer, layouts=layouts),
-        open_inference_stream.method(SERVICE, inference),
+        stream.method(SERVICE, inference),
     ]
 
 

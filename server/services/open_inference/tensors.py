@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from server.batching.row_queue import Buffer
 from server.codec import images, tensors
 from server.errors import InvalidArgumentError
-from server.services.open_inference_graphs import Graph
+from server.services.open_inference.graphs import Graph
 
 InputTensor: TypeAlias = pb.ModelInferRequest.InferInputTensor
 

@@ -14,10 +14,10 @@ from server.endpoint import Method
 from server.errors import InvalidArgumentError
 from server.layouts import Layouts
 from server.models.table import ServedModel
-from server.services import stream
-from server.services.answers import Answers, Column, Note, column
-from server.services.generation import Generation, draw_seed, sample_posterior
+from server.services.autoencoder import stream
+from server.services.autoencoder.generation import Generation, draw_seed, sample_posterior
 from server.services.graph_calls import GraphCalls
+from server.services.response_writer import Answers, Column, Note, column
 
 ImagesResponse: TypeAlias = pb.DecodeResponse | pb.DenoiseResponse | pb.ReconstructResponse
 

@@ -5,7 +5,7 @@ from inference import open_inference_pb2 as pb
 from server.calls.call import Call
 from server.metrics.registry import Metrics
 from server.metrics.run_statistics import RunRecord, Times
-from server.services.open_inference_graphs import Graph, GraphTable
+from server.services.open_inference.graphs import Graph, GraphTable
 
 
 class Statistics:

@@ -1,0 +1,1 @@
+"""The typed service, `autoencoder.v1`."""
