@@ -11,10 +11,10 @@ import uvicorn
 
 from server.config import Config
 from server.endpoint import Endpoint
-from server.rest.core import Core
+from server.rest.app import application
+from server.rest.bridge import Core
 from server.rest.heads import within
-from server.rest.protocol import bounded
-from server.rest.routes import application
+from server.rest.limits import bounded
 from server.tls import Certificates
 from server.transport import BindError
 

@@ -14,8 +14,8 @@ import pytest
 from inference import open_inference_pb2 as pb
 
 from server.errors import InvalidArgumentError
-from server.rest import numbers
-from server.rest.documents import InferDocument, response_document
+from server.rest import json_arrays
+from server.rest.infer_json import InferDocument, response_document
 from tests.server.conftest import GOLDEN, graph_run, metric, pixels, write_slow_denoiser
 
 from .conftest import Rest, document, serving_rest, until
@@ -147,12 +147,14 @@ def test_large_documents_keep_their_numbers(job: Callable[[], bytes]) -> None:
 def test_other_threads_run_while_numbers_are_read_and_written() -> None:
     """One call into C for all numbers would let nobody else run."""
     texts = [json.dumps(LARGE.tolist()).encode(), json.dumps(LARGE.ravel().tolist()).encode()]
-    jobs = [lambda each=each: numbers.from_text("data", each, LARGE.shape, numbers.DTYPES["FP32"]) for each in texts]
+    jobs = [
+        lambda each=each: json_arrays.from_text("data", each, LARGE.shape, json_arrays.DTYPES["FP32"]) for each in texts
+    ]
     # By default threads change places every 5 ms, and how often that is depends on how fast the machine is.
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)
     try:
-        turns = [turns_beside(job) for job in [*jobs, lambda: numbers.text(LARGE.ravel())]]
+        turns = [turns_beside(job) for job in [*jobs, lambda: json_arrays.text(LARGE.ravel())]]
     finally:
         sys.setswitchinterval(before)
     assert min(turns) > 10

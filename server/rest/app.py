@@ -20,9 +20,9 @@ from starlette.routing import Route
 
 from server.calls.call import Metadata
 from server.errors import InvalidArgumentError, Status, TooLargeError
-from server.rest.core import Body, Core, Sent, StatusError
-from server.rest.documents import InferDocument, response_document
-from server.rest.plain import plain
+from server.rest.bridge import Body, Core, Sent, StatusError
+from server.rest.infer_json import InferDocument, response_document
+from server.rest.json_messages import plain
 
 JSON_BYTES = "inference-header-content-length"
 _HTTP = {

@@ -9,7 +9,7 @@ from inference import open_inference_pb2 as pb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.errors import InvalidArgumentError
-from server.rest import numbers
+from server.rest import json_arrays
 
 _BINARY_SIZE = "binary_data_size"
 Parameters = dict[str, bool | int | float | str]
@@ -103,7 +103,7 @@ def response_document(asked: InferDocument, response: pb.ModelInferResponse) -> 
             binary.append(content)
             outputs.append(json.dumps(told))
         else:
-            data = numbers.text(np.frombuffer(content, numbers.DTYPES[output.datatype]))
+            data = json_arrays.text(np.frombuffer(content, json_arrays.DTYPES[output.datatype]))
             outputs.append(f'{json.dumps(told)[:-1]}, "data": [{data}]}}')
     document: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
     if response.id:
@@ -114,7 +114,7 @@ def response_document(asked: InferDocument, response: pb.ModelInferResponse) -> 
 
 def _read(body: bytes) -> _Document:
     """A document, the data of its inputs as lists, or as arrays where they are long and plain."""
-    short, texts = numbers.cut(body)
+    short, texts = json_arrays.cut(body)
     document = _parse(short)
     fine = [_put_back(f"inputs[{index}]", given, texts) for index, given in enumerate(document.inputs)]
     return document if all(fine) else _parse(body)
@@ -122,13 +122,13 @@ def _read(body: bytes) -> _Document:
 
 def _put_back(field: str, given: _Input, texts: Mapping[str, bytes]) -> bool:
     """Read the numbers that were cut out of an input; false when they have to be read with the rest."""
-    dtype = numbers.DTYPES.get(given.datatype)
+    dtype = json_arrays.DTYPES.get(given.datatype)
     data: object = given.data
     if dtype is None or not isinstance(data, dict):
         return True
     key = next(iter(cast("dict[str, object]", data)), "")
     if key in texts:
-        given.data = numbers.from_text(f"{field}.data", texts[key], given.shape, dtype)
+        given.data = json_arrays.from_text(f"{field}.data", texts[key], given.shape, dtype)
     return given.data is not None
 
 
@@ -145,7 +145,7 @@ def _parse(body: bytes) -> _Document:
 
 def _data(field: str, given: _Input) -> bytes:
     """Numbers of a JSON array, nested or flat, as bytes."""
-    if given.datatype not in numbers.DTYPES:
+    if given.datatype not in json_arrays.DTYPES:
         # The check of the graph's own type comes first and says more.
         return b""
     data: object = given.data
@@ -153,7 +153,7 @@ def _data(field: str, given: _Input) -> bytes:
         return data.tobytes()
     if not isinstance(data, list):
         raise InvalidArgumentError(f"{field}.data", f"wanted an array of numbers, or {_BINARY_SIZE}, got none")
-    return numbers.from_list(f"{field}.data", given.datatype, cast("list[object]", data), given.shape).tobytes()
+    return json_arrays.from_list(f"{field}.data", given.datatype, cast("list[object]", data), given.shape).tobytes()
 
 
 def _copy_parameters(
