@@ -56,8 +56,8 @@ def _serve(config: Config) -> int:
     from server.calls.auth import TokenFileError  # noqa: PLC0415
     from server.calls.tracing import TracingError  # noqa: PLC0415
     from server.runtime.session import DeviceError  # noqa: PLC0415
-    from server.tls import TlsError  # noqa: PLC0415
     from server.transport import BindError  # noqa: PLC0415
+    from server.transport.tls import TlsError  # noqa: PLC0415
 
     try:
         app = App(config)

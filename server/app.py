@@ -31,8 +31,8 @@ from server.services.autoencoder import service
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
 from server.services.open_inference import service
-from server.tls import Certificates
-from server.transport.choice import admin_transport, join, main_transport
+from server.transport.select import admin_transport, join, main_transport
+from server.transport.tls import Certificates
 
 if TYPE_CHECKING:
     from server.rest.server import RestServer

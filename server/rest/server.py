@@ -15,8 +15,8 @@ from server.rest.app import application
 from server.rest.bridge import Core
 from server.rest.heads import within
 from server.rest.limits import bounded
-from server.tls import Certificates
 from server.transport import BindError
+from server.transport.tls import Certificates
 
 _BACKLOG = 1024
 _CLOSE_SECONDS = 1

@@ -22,11 +22,11 @@ from server.config import ConnectionConfig
 from server.endpoint import Endpoint, Method
 from server.errors import ServingError, Status
 from server.services.health import HealthService
-from server.tls import Certificates
 from server.transport import BindError
-from server.transport.options import options
+from server.transport.grpcio_options import options
+from server.transport.grpcio_stream import StreamPump
 from server.transport.reflection import add_reflection
-from server.transport.stream_pump import StreamPump
+from server.transport.tls import Certificates
 
 _Settled: TypeAlias = "asyncio.Future[bytes | Status]"
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"

@@ -11,7 +11,7 @@ import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import autoencoder_pb2_grpc
 
-from server.tls import Certificates, TlsError
+from server.transport.tls import Certificates, TlsError
 
 from .conftest import GOLDEN, Served, serving
 from .pki import Authority, Identity

@@ -6,9 +6,9 @@ import logging
 from server.config import Config, is_loopback
 from server.endpoint import Endpoint
 from server.services.health import HealthService
-from server.tls import Certificates
 from server.transport import Transport
 from server.transport.grpcio import GrpcioTransport
+from server.transport.tls import Certificates
 
 _LOGGER = logging.getLogger(__name__)
 
