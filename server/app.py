@@ -19,13 +19,13 @@ from server.endpoint import Endpoint
 from server.errors import UnavailableError
 from server.metrics.gpu import watch_gpus
 from server.metrics.registry import Metrics
+from server.metrics_server import Monitor
 from server.models.loader import Loader
 from server.models.manager import ModelRepository
 from server.models.readiness import ReadinessCheck
 from server.models.signing import SignatureCheck
 from server.models.table import ModelTable
 from server.models.watchdog import HangWatch
-from server.monitor import Monitor
 from server.runtime.session import RUNTIME_VERSION, choose_provider, expects_gpu
 from server.services.autoencoder import service
 from server.services.graph_calls import GraphCalls

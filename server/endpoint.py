@@ -22,7 +22,7 @@ from server.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from server.layouts import Layouts
+from server.parse_cache import Layouts
 
 # Parsing and checking this much takes about as long as a small batch; more goes to another thread.
 _HEAVY_BYTES = 512 * 1024

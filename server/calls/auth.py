@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 
 from server.calls.call import Metadata
 from server.errors import PermissionDeniedError, UnauthenticatedError
-from server.watch import WatchedFiles
+from server.file_watch import WatchedFiles
 
 Right: TypeAlias = Literal["inference", "admin"]
 

@@ -14,8 +14,8 @@ from server.errors import CancelledError, DeadlineError, Status, UnavailableErro
 if TYPE_CHECKING:
     from server.batching.row_queue import Entry
     from server.calls.tracing import Trace
-    from server.layouts import Route
     from server.models.table import ServedModel
+    from server.parse_cache import Route
 
 # What a transport knows its calls by.
 Token: TypeAlias = Any

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from bundle import layout
 from bundle.errors import BundleError
-from server.watch import stamp_of
+from server.file_watch import stamp_of
 
 _LOGGER = logging.getLogger(__name__)
 LABELS_FILE = "labels.json"

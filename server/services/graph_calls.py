@@ -18,8 +18,8 @@ from server.codec import images, tensors
 from server.codec.tensors import Convert
 from server.config import LimitsConfig
 from server.errors import InvalidArgumentError
-from server.layouts import Route
 from server.models.table import ModelTable, ServedModel
+from server.parse_cache import Route
 from server.services.response_writer import serving_info
 
 Latents: TypeAlias = NDArray[np.float32]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from server.watch import WatchedFiles
+from server.file_watch import WatchedFiles
 
 _LOGGER = logging.getLogger(__name__)
 

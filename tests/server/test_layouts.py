@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 
-from server.layouts import Layouts
+from server.parse_cache import Layouts
 
 from .conftest import GOLDEN, Served, array, graph_run, images, pixels, serving, tensor
 from .test_repository import until

@@ -20,7 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from examples.local_server import running
-from server.monitor import MAX_CONNECTIONS
+from server.metrics_server import MAX_CONNECTIONS
 
 from .conftest import GOLDEN, TRANSPORTS, Served, images, metric, pixels, serving
 from .invalid import encode, files, png

@@ -12,8 +12,8 @@ from server.calls.streaming import StreamMethod
 from server.codec import images, tensors
 from server.endpoint import Method
 from server.errors import InvalidArgumentError
-from server.layouts import Layouts
 from server.models.table import ServedModel
+from server.parse_cache import Layouts
 from server.services.autoencoder import stream
 from server.services.autoencoder.generation import Generation, draw_seed, sample_posterior
 from server.services.graph_calls import GraphCalls

@@ -11,8 +11,8 @@ from server.batching.row_queue import Array, Buffer, Each, Entry
 from server.calls.call import Call
 from server.codec import protobuf_wire
 from server.errors import InvalidArgumentError
-from server.layouts import IdField
 from server.models.table import ServedModel
+from server.parse_cache import IdField
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference.graphs import Graph, GraphTable
 from server.services.open_inference.tensors import check_raw, fill_contents, read_rows

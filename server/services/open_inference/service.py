@@ -14,10 +14,10 @@ from server.calls.streaming import StreamMethod
 from server.config import Config
 from server.endpoint import Method
 from server.errors import ServingError
-from server.layouts import Layouts
 from server.metrics.registry import Metrics
 from server.models.manager import ModelRepository
 from server.models.readiness import ReadinessCheck
+from server.parse_cache import Layouts
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference import stream
 from server.services.open_inference.graphs import Graph, GraphTable, datatype

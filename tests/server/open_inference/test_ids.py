@@ -8,7 +8,7 @@ import pytest
 from inference import open_inference_pb2 as pb
 from inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
-from server.layouts import Layouts
+from server.parse_cache import Layouts
 from server.services.open_inference.infer import ID, raw_contents
 from tests.server.conftest import Served, graph_run, pixels
 
