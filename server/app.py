@@ -27,10 +27,10 @@ from server.models.signing import SignatureCheck
 from server.models.table import ModelTable
 from server.models.watchdog import HangWatch
 from server.runtime.session import RUNTIME_VERSION, choose_provider, expects_gpu
-from server.services.autoencoder import service
+from server.services.autoencoder import service as autoencoder
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
-from server.services.open_inference import service
+from server.services.open_inference import service as open_inference
 from server.transport.select import admin_transport, join, main_transport
 from server.transport.tls import Certificates
 
@@ -171,9 +171,11 @@ class App:
     def _make_endpoint(self, *, model_control: bool) -> Endpoint:
         config = self._config
         graphs = GraphCalls(self.table, self._dispatcher, config)
-        protocol = service.Parts(graphs, self._readiness, self.repository, self._dispatcher, self.metrics, config)
-        methods = [*service.methods(graphs), *service.methods(protocol)]
-        declared = [*(f"/{service.SERVICE}/{name}" for name in _declared()), *service.declared()]
+        protocol = open_inference.Parts(
+            graphs, self._readiness, self.repository, self._dispatcher, self.metrics, config
+        )
+        methods = [*autoencoder.methods(graphs), *open_inference.methods(protocol)]
+        declared = [*(f"/{autoencoder.SERVICE}/{name}" for name in _declared()), *open_inference.declared()]
         return Endpoint(
             methods,
             declared,
@@ -206,7 +208,7 @@ class App:
             raise
 
     def _tell_health(self) -> None:
-        serving = self._readiness.serving((service.SERVICE, service.SERVICE))
+        serving = self._readiness.serving((autoencoder.SERVICE, open_inference.SERVICE))
         self._health.update(serving)
         self._admin_health.update(serving)
 

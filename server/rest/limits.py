@@ -1,9 +1,13 @@
-"""One HTTP connection, which waits for no caller without end and is refused beyond the limit."""
+"""Limits of the HTTP port: connections, time to receive a request head, header bytes."""
 
 import asyncio
 from typing import Any, ClassVar
 
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_TOO_LARGE = 431
 
 
 def bounded(head_seconds: float, max_connections: int) -> type[H11Protocol]:
@@ -58,3 +62,18 @@ class Bounded(H11Protocol):
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+
+
+def within(application: ASGIApp, limit_bytes: int) -> ASGIApp:
+    """Reject requests with larger headers: the parser checks only heads that arrive in several pieces."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        size = sum(len(name) + len(value) for name, value in scope["headers"])
+        if size <= limit_bytes:
+            await application(scope, receive, send)
+            return
+        refusal = {"error": f"wanted headers of {limit_bytes} bytes at most, got {size}: send less"}
+        # The body is not read: what comes of it must not be taken for another request.
+        await JSONResponse(refusal, _TOO_LARGE, {"connection": "close"})(scope, receive, send)
+
+    return serve

@@ -13,8 +13,7 @@ from server.config import Config
 from server.endpoint import Endpoint
 from server.rest.app import application
 from server.rest.bridge import Core
-from server.rest.heads import within
-from server.rest.limits import bounded
+from server.rest.limits import bounded, within
 from server.transport import BindError
 from server.transport.tls import Certificates
 
