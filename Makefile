@@ -77,7 +77,7 @@ proto: $(VENV)/dev  ## regenerate the stubs from the .proto files
 	$(BIN)/python proto/generate.py
 
 reproduce: $(VENV)/run  ## train every CPU recipe on MNIST, write docs/results.md; DATA_DIR=… is the folder of its files
-	$(BIN)/python -m training.reproduce --data-dir $(DATA_DIR)
+	$(BIN)/python -m training.reproduction --data-dir $(DATA_DIR)
 
 include bench/bench.mk
 include tests/reliability/reliability.mk

@@ -17,12 +17,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from training import config, models
-from training.data import Dataset
-from training.feed import order
-from training.noise import Purpose, generator
-from training.split import Split
-from training.team import Team
+from training import config
+from training.data.batches import order
+from training.data.dataset import Dataset
+from training.data.split import Split
+from training.distributed import Team
+from training.models import autoencoders
+from training.random_streams import Purpose, generator
 from training.train import Trainer
 
 BATCH = 256
@@ -58,7 +59,7 @@ def our_step(split: Split, folder: Path) -> Callable[[torch.Tensor], object]:
     """The step of the trainer: with its sums, the norm of the gradient, the guard and the schedule."""
     settings = config.load("fc-ae", "mnist")
     trainer = Trainer(settings, Dataset("random", split, split, split), folder, Team(), Event())
-    models.initialise(trainer.model, generator(0, Purpose.WEIGHTS))
+    autoencoders.initialise(trainer.model, generator(0, Purpose.WEIGHTS))
 
     def step(rows: torch.Tensor) -> None:
         trainer.progress.count(trainer.train_batch(rows), 0.0)

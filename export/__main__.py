@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from export.errors import ExportError, InputError
-from export.publish import Place
+from export.publication.publish import Place
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +52,8 @@ def _export(given: list[str]) -> int:
     parser.add_argument("--precision", choices=("float32", "float16", "int8"), default="float32", help=_PRECISION_HELP)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where a variant must pay")
     options = parser.parse_args(given)
-    from export import exporter, report  # noqa: PLC0415
+    from export import exporter  # noqa: PLC0415
+    from export.gate import report  # noqa: PLC0415
 
     place = Place(options.repository, options.name, options.version, options.sign_key)
     done = exporter.export(options.checkpoint, place, options.precision, options.device)
@@ -71,11 +72,12 @@ def _verify(given: list[str]) -> int:
         "--public-key", type=Path, metavar="PEM", help="also check that this key has signed the version"
     )
     options = parser.parse_args(given)
-    from export import table, verify  # noqa: PLC0415
+    from export import text_table  # noqa: PLC0415
+    from export.inspection import verify  # noqa: PLC0415
 
     found = verify.verify(options.bundle, options.device, options.public_key)
     rows = [("ok" if each.passed else "FAILED", each.check, each.subject, each.seen) for each in found]
-    print("\n".join(table.aligned(rows)))
+    print("\n".join(text_table.aligned(rows)))
     return 0 if all(each.passed for each in found) else 1
 
 
@@ -83,9 +85,9 @@ def _inspect(given: list[str]) -> int:
     parser = _parser("inspect", "Print what is inside a version.")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="<repository>/<name>/<version>")
     options = parser.parse_args(given)
-    from export import inspection  # noqa: PLC0415
+    from export.inspection import show  # noqa: PLC0415
 
-    print(inspection.describe(options.bundle))
+    print(show.describe(options.bundle))
     return 0
 
 
@@ -94,7 +96,7 @@ def _diff(given: list[str]) -> int:
     parser.add_argument("first", type=Path, metavar="BUNDLE")
     parser.add_argument("second", type=Path, metavar="BUNDLE")
     options = parser.parse_args(given)
-    from export.difference import Version, differences  # noqa: PLC0415
+    from export.inspection.diff import Version, differences  # noqa: PLC0415
 
     found = differences(Version.read(options.first), Version.read(options.second))
     print("\n".join(found or ["the same but for name and number"]))
@@ -105,9 +107,9 @@ def _table(given: list[str]) -> int:
     parser = _parser("table", "Print a Markdown table of the newest version of every model in a repository.")
     parser.add_argument("repository", type=Path, metavar="REPOSITORY")
     options = parser.parse_args(given)
-    from export import results  # noqa: PLC0415
+    from export.inspection import results_table  # noqa: PLC0415
 
-    print(results.results(options.repository))
+    print(results_table.results(options.repository))
     return 0
 
 
@@ -118,7 +120,7 @@ def _import(given: list[str]) -> int:
     parser.add_argument("--image-shape", type=_image_shape, metavar="HxWxC", help="where the files leave it open")
     _add_place(parser, recipe=False)
     options = parser.parse_args(given)
-    from export import importer  # noqa: PLC0415
+    from export.importing import importer  # noqa: PLC0415
 
     place = Place(options.repository, options.name, options.version, options.sign_key)
     labels = [label for label in options.labels.split(",") if label]

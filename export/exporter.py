@@ -12,15 +12,17 @@ from autoencoder.v1.model_pb2 import Model, Signature
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, REPORT_FILE, describe_files
-from export import gate, graphs, interface, report, signatures, variants, vectors
-from export.description import describe, with_measurements
+from export.checkpoint import load
 from export.errors import ExportError, Failure, GateError
-from export.gate import Subject, Verdict
-from export.isolation import Isolation
-from export.precision import Precision, half, quantised, variant_facts
-from export.publish import Place, publish
+from export.gate import gate, quantized, report
+from export.gate import golden as vectors
+from export.gate.gate import Subject, Verdict
+from export.gate.sandbox import Isolation
+from export.graphs import build, methods, tensor_specs
+from export.graphs.quantization import Precision, half, quantised, variant_facts
+from export.publication.model_json import describe, with_measurements
+from export.publication.publish import Place, publish
 from export.runtime import Device
-from export.source import load
 from training.checkpoint import Checkpoint
 
 
@@ -95,7 +97,7 @@ def passed(
             candidate, verdict = baseline, gate.judge(baseline.subject, baseline.golden, apart)
         else:
             candidate = in_fewer_bits(baseline, precision, loaded.latents, apart)
-            verdict = variants.judge(candidate.subject, baseline.subject, baseline.golden, apart, device)
+            verdict = quantized.judge(candidate.subject, baseline.subject, baseline.golden, apart, device)
         check_reproducible(candidate, again())
     return candidate, verdict
 
@@ -104,7 +106,7 @@ def passed(
 def rebuilding(loaded: Checkpoint, weights: str, precision: Precision) -> Generator[Callable[[], Candidate]]:
     """Begin to build the same bundle in a new process that iterates over sets in another order."""
     # Folded: a network with parametrisations cannot be sent.
-    sent = replace(loaded, model=cast("Any", graphs.folded(loaded.model)))
+    sent = replace(loaded, model=cast("Any", build.folded(loaded.model)))
     with Isolation(another_order=True) as elsewhere:
         answer = elsewhere.begin(rebuilt, sent, weights, precision)
 
@@ -138,15 +140,15 @@ def assemble(loaded: Checkpoint, weights: str) -> Candidate:
     Raises:
         GateError: a method has no graph with a free batch.
     """
-    model = graphs.folded(loaded.model)
-    about = signatures.facts(model)
-    if about.family not in interface.FAMILIES:
-        raise ExportError(f"wanted a family of {sorted(interface.FAMILIES)}, got {about.family!r}")
+    model = build.folded(loaded.model)
+    about = methods.facts(model)
+    if about.family not in tensor_specs.FAMILIES:
+        raise ExportError(f"wanted a family of {sorted(tensor_specs.FAMILIES)}, got {about.family!r}")
     described: list[Signature] = []
     built: dict[str, bytes] = {}
-    for method in signatures.methods(model):
-        described.append(interface.signature(method.name, about))
-        built[method.name] = graphs.build(method, described[-1])
+    for method in methods.methods(model):
+        described.append(tensor_specs.signature(method.name, about))
+        built[method.name] = build.build(method, described[-1])
     golden = vectors.golden(gate.exact_methods(model), loaded.reference.images, loaded.latents)
     contents = {f"{name}.onnx": graph for name, graph in built.items()} | {GOLDEN_FILE: golden.to_bytes()}
     if loaded.latents is not None:
@@ -168,8 +170,8 @@ def in_fewer_bits(
         model, built = half(model)
     else:
         built = {}
-        for method in signatures.methods(model):
-            inputs = variants.calibration(method, images[: len(images) // 2], latents)
+        for method in methods.methods(model):
+            inputs = quantized.calibration(method, images[: len(images) // 2], latents)
             with gate.crash_refused("structure", method.name):
                 built[method.name] = apart.run(quantised, baseline.subject.graphs[method.name], inputs)
     contents = baseline.contents | {f"{name}.onnx": graph for name, graph in built.items()}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from training import allocator, checkpoint, config
+from training import checkpoint, config, cpu
 from training.commands import COMMANDS
 from training.errors import InputError, StoppedError, TrainingError
 from training.train import train
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make_parser, run = COMMANDS.get(words[0] if words else "", (parser, run_training))
     flags = make_parser().parse_args(words[1:] if words and words[0] in COMMANDS else words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    allocator.keep_freed_memory()
+    cpu.keep_freed_memory()
     try:
         print(run(flags))
     except InputError as error:

@@ -17,10 +17,10 @@ from torch import Tensor
 from bundle import npz
 from bundle.errors import BundleError
 from bundle.latents import LatentStatistics
-from training import models
 from training.config import Architecture
+from training.data.split import Split
 from training.errors import CheckpointError
-from training.split import Split
+from training.models import autoencoders
 
 FORMAT_VERSION = 1
 WEIGHTS, META, REFERENCE, LATENTS, STATE = (
@@ -36,7 +36,7 @@ WEIGHTS, META, REFERENCE, LATENTS, STATE = (
 class Checkpoint:
     """A trained model (float32, eval mode) and what is known about it."""
 
-    model: models.Network
+    model: autoencoders.Network
     meta: dict[str, Any]
     reference: Split
     latents: LatentStatistics | None
@@ -80,7 +80,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def describe(architecture: Architecture, image_shape: models.ImageShape, labels: tuple[str, ...]) -> dict[str, Any]:
+def describe(
+    architecture: Architecture, image_shape: autoencoders.ImageShape, labels: tuple[str, ...]
+) -> dict[str, Any]:
     """The model's own constructor arguments, for checkpoint.json."""
     return {
         "architecture": architecture.model_dump(mode="json"),
@@ -148,10 +150,10 @@ def recover(folder: Path) -> None:
             previous.rename(folder)
 
 
-def _rebuild(description: Mapping[str, Any], weights: dict[str, Tensor]) -> models.Network:
+def _rebuild(description: Mapping[str, Any], weights: dict[str, Tensor]) -> autoencoders.Network:
     architecture = Architecture.model_validate(description["architecture"])
     height, width, channels = description["image_shape"]
-    model = models.build(architecture, (height, width, channels), tuple(description["labels"]))
+    model = autoencoders.build(architecture, (height, width, channels), tuple(description["labels"]))
     model.load_state_dict(weights)
     return model.float().eval()
 

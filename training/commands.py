@@ -5,11 +5,14 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from training import attributes, checkpoint, config, data, evaluate, judge, plots
+from training import checkpoint, config
 from training.checkpoint import Checkpoint
 from training.config import Config
-from training.data import Dataset
+from training.data import dataset as data
+from training.data.dataset import Dataset
 from training.errors import CheckpointError, TrainingError
+from training.evaluation import attributes, classifier, evaluate
+from training.figures import run
 
 
 def evaluate_parser() -> argparse.ArgumentParser:
@@ -45,7 +48,7 @@ def run_attributes(flags: argparse.Namespace) -> str:
     folder = checkpoint.find(flags.checkpoint)
     try:
         checkpoint.rewrite(folder, fitted)
-        plots.draw_sweeps(folder.parent if folder.name == "best" else folder, settings, dataset, fitted)
+        run.draw_sweeps(folder.parent if folder.name == "best" else folder, settings, dataset, fitted)
     except OSError as error:
         raise TrainingError(f"cannot write {folder}: {error}") from error
     return "\n".join(f"{name:16} " + _line(found) for name, found in scores.items())
@@ -62,10 +65,10 @@ def judge_parser() -> argparse.ArgumentParser:
 def run_judge(flags: argparse.Namespace) -> str:
     """Trains the judge of a data set and puts it where evaluation finds it; its accuracy."""
     dataset = data.load(config.Data(kind=flags.data, folder=str(flags.data_dir or "")))
-    trained = judge.train(dataset)
-    path = judge.FOLDER / f"{dataset.name}.safetensors"
-    judge.save(trained, dataset, path)
-    correct = judge.accuracy(trained, evaluate.batches(dataset.test), dataset.test.labels)
+    trained = classifier.train(dataset)
+    path = classifier.FOLDER / f"{dataset.name}.safetensors"
+    classifier.save(trained, dataset, path)
+    correct = classifier.accuracy(trained, evaluate.batches(dataset.test), dataset.test.labels)
     return f"{path}: accuracy {correct:.4f} on test"
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from training import relevance
+from training import unused_settings
 from training.errors import ConfigError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -222,7 +222,7 @@ def parse(values: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         lines = (f"{'.'.join(map(str, each['loc']))}: {each['msg']} (got {each['input']!r})" for each in error.errors())
         raise ConfigError("the configuration is invalid: " + "; ".join(lines)) from None
-    if useless := list(relevance.ignored(found)):
+    if useless := list(unused_settings.ignored(found)):
         raise ConfigError("the configuration asks for what will not happen: " + "; ".join(useless))
     return found
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Loss, Optimizer
-from training.models import VaeGan
+from training.models.autoencoders import VaeGan
 
 WARM_UP_SHARE = 0.1
 

@@ -17,16 +17,20 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from training import data, models, objectives, optimization, summary
+from training import optimization
 from training.config import Config
-from training.data import Dataset
+from training.data import dataset as data
+from training.data import inspect
+from training.data.batches import Feed, order
+from training.data.dataset import Dataset
+from training.distributed import Team, assemble
 from training.errors import ConfigError, StoppedError, TrainingError
-from training.feed import Feed, order
-from training.finish import finish
-from training.journal import Journal
-from training.noise import Noise, Purpose, generator, whole
-from training.team import Team, assemble
-from training.workspace import Workspace
+from training.losses import objectives
+from training.models import autoencoders
+from training.random_streams import Noise, Purpose, generator, whole
+from training.run.directory import Workspace
+from training.run.finalize import finish
+from training.run.metrics_log import Journal
 
 EVALUATION_BATCH = 1_000
 
@@ -64,7 +68,7 @@ class Trainer:
         self.validation = Feed(dataset.validation, self.device, layout)
         self.steps_per_epoch = -(-len(dataset.train) // config.run.batch_size)
         self.steps = self.steps_per_epoch * config.run.epochs
-        self.model = models.build(config.model, dataset.image_shape, dataset.classes)
+        self.model = autoencoders.build(config.model, dataset.image_shape, dataset.classes)
         self.model.to(self.device, memory_format=layout)
         decay = config.run.ema_decay
         self.average = AveragedModel(self.model, multi_avg_fn=optimization.moving_average(decay)) if decay else None
@@ -84,7 +88,7 @@ class Trainer:
         state = self.workspace.restore(self.device) if resume else None
         if state is None:
             source = generator(self.config.run.seed, Purpose.WEIGHTS)
-            models.initialise(self.model, source, self.config.run.code_spread)
+            autoencoders.initialise(self.model, source, self.config.run.code_spread)
             # A full disk shall be known now, not when there is something to lose.
             self._save_latest()
         else:
@@ -239,7 +243,7 @@ class Trainer:
         epoch = len(self.progress.history)
         self.workspace.save(name, self._served().state_dict(), self.progress.step, epoch, metrics, state)
 
-    def _served(self) -> models.Network:
+    def _served(self) -> autoencoders.Network:
         """The network that the run is about: the moving average of the weights where one is kept."""
         return self.average.module if self.average else self.model
 
@@ -273,7 +277,7 @@ def train(
     if config.device.threads:
         torch.set_num_threads(config.device.threads)
     dataset = data.load(config.data)
-    described = summary.describe(dataset)
+    described = inspect.describe(dataset)
     with assemble(pick_device(config.device.name)) as team:
         trainer = Trainer(config, dataset, workdir, team, stop or Event())
         if team.leads:

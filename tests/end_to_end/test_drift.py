@@ -17,7 +17,7 @@ import export.__main__
 import training.__main__
 from examples.local_server import LocalServer, running
 from tests.deploy.monitoring import Prometheus, prometheus, until
-from training.data import digits
+from training.data.dataset import digits
 
 from .conftest import TRANSPORTS
 from .test_operations import page

@@ -10,9 +10,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import networks
 
-from export import gate, graphs, interface, signatures, vectors
-from export.gate import Subject
-from export.isolation import Isolation
+from export.gate import gate, golden
+from export.gate.gate import Subject
+from export.gate.sandbox import Isolation
+from export.graphs import build, methods, tensor_specs
 from tests.conftest import MadeOnce
 
 
@@ -25,9 +26,9 @@ def apart() -> Iterator[Isolation]:
 
 def make_subject(network: networks.Network) -> Subject:
     """A network, its graphs and images, as export hands them to the gate."""
-    model = graphs.folded(network)
-    about = signatures.facts(model)
-    built = {m.name: graphs.build(m, interface.signature(m.name, about)) for m in signatures.methods(model)}
+    model = build.folded(network)
+    about = methods.facts(model)
+    built = {m.name: build.build(m, tensor_specs.signature(m.name, about)) for m in methods.methods(model)}
     return Subject(model, built, networks.blobs(64, network.image_shape))
 
 
@@ -49,9 +50,9 @@ def subjects(made_once: MadeOnce) -> dict[str, Subject]:
 
 
 @pytest.fixture(scope="session")
-def goldens(subjects: dict[str, Subject]) -> dict[str, vectors.Golden]:
+def goldens(subjects: dict[str, Subject]) -> dict[str, golden.Golden]:
     """Golden vectors of each subject."""
     return {
-        family: vectors.golden(gate.exact_methods(subject.model), subject.images, None)
+        family: golden.golden(gate.exact_methods(subject.model), subject.images, None)
         for family, subject in subjects.items()
     }

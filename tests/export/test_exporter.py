@@ -8,9 +8,9 @@ from bundle.layout import describe_files
 from export import exporter
 from export.errors import GateError
 from export.exporter import Candidate, assemble, check_reproducible, in_fewer_bits, rebuilding
-from export.isolation import Isolation
+from export.gate.sandbox import Isolation
 from training.checkpoint import Checkpoint
-from training.data import Split
+from training.data.dataset import Split
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from bundle.golden import Case, Golden
-from export import gate, graphs, interface, parity, signatures
 from export.errors import GateError
-from export.gate import Subject
-from export.isolation import CrashError, Isolation
+from export.gate import gate, parity
+from export.gate.gate import Subject
+from export.gate.sandbox import CrashError, Isolation
+from export.graphs import build, methods, tensor_specs
 
 FAMILIES = ("ae", "multitask", "denoiser")
 
@@ -96,9 +97,9 @@ def test_another_golden_sample_is_refused(
 
 
 def build_encoder(network: networks.Network) -> bytes:
-    model = graphs.folded(network)
-    method = next(each for each in signatures.methods(model) if each.name == "encode")
-    return graphs.build(method, interface.signature("encode", signatures.facts(model)))
+    model = build.folded(network)
+    method = next(each for each in methods.methods(model) if each.name == "encode")
+    return build.build(method, tensor_specs.signature("encode", methods.facts(model)))
 
 
 def test_a_module_left_in_training_mode_is_refused() -> None:

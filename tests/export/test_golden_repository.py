@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from bundle import layout
 from bundle.noise import SCHEME
-from export import graphs, interface, signatures
+from export.graphs import build, methods, tensor_specs
 
 NETWORKS = {
     "fc-ae": networks.Autoencoder((8, 8, 1)),
@@ -36,8 +36,8 @@ def test_it_holds_every_model_once_and_is_small() -> None:
 @pytest.mark.parametrize(("name", "method"), [("fc-ae", "encode"), ("denoiser", "denoise")])
 def test_its_graphs_can_be_made_again(name: str, method: str) -> None:
     network = networks.weighted(NETWORKS[name])
-    module = next(each for each in signatures.methods(network) if each.name == method)
-    made = graphs.build(module, interface.signature(method, signatures.facts(network)))
+    module = next(each for each in methods.methods(network) if each.name == method)
+    made = build.build(module, tensor_specs.signature(method, methods.facts(network)))
     operators, weights = content(made)
     committed_operators, committed_weights = content((bundles.GOLDEN / name / "1" / f"{method}.onnx").read_bytes())
     assert operators == committed_operators

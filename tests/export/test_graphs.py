@@ -7,19 +7,20 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from bundle.graph import read_graph
-from export import gate, graphs, interface, signatures
-from export.isolation import Isolation
-from export.selftest import outputs
-from export.signatures import Method
-from export.weights import weight_problems
+from export.gate import gate
+from export.gate.sandbox import Isolation
+from export.gate.selftest import outputs
+from export.gate.weights import weight_problems
+from export.graphs import build, methods, tensor_specs
+from export.graphs.methods import Method
 
 
 def method_of(network: nn.Module, name: str) -> Method:
-    return next(each for each in signatures.methods(network) if each.name == name)
+    return next(each for each in methods.methods(network) if each.name == name)
 
 
 def built(network: nn.Module, name: str) -> bytes:
-    return graphs.build(method_of(network, name), interface.signature(name, signatures.facts(network)))
+    return build.build(method_of(network, name), tensor_specs.signature(name, methods.facts(network)))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def normed() -> networks.Network:
 
 
 def test_parametrisations_are_computed_once_and_for_all(normed: networks.Network, apart: Isolation) -> None:
-    folded = graphs.folded(normed)
+    folded = build.folded(normed)
     assert set(dict(folded.named_parameters())) == {
         "decoder.weight",
         "decoder.bias",
@@ -64,7 +65,7 @@ def test_parametrisations_are_computed_once_and_for_all(normed: networks.Network
 
 def test_folding_leaves_the_network_alone(normed: networks.Network) -> None:
     before = {name: value.clone() for name, value in normed.state_dict().items()}
-    graphs.folded(normed)
+    build.folded(normed)
     assert before.keys() == normed.state_dict().keys()
     assert all(torch.equal(value, normed.state_dict()[name]) for name, value in before.items())
 

@@ -17,7 +17,7 @@ from bundle import layout
 from bundle.golden import Golden
 from export import runtime
 from export.__main__ import main
-from export.verify import verify
+from export.inspection.verify import verify
 
 RNG = np.random.default_rng(0)
 

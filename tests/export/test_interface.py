@@ -1,6 +1,6 @@
 import pytest
 
-from export.interface import Facts, batch_buckets, served_methods, signature
+from export.graphs.tensor_specs import Facts, batch_buckets, served_methods, signature
 
 
 def facts(family: str = "ae", labels: tuple[str, ...] = ()) -> Facts:

@@ -13,13 +13,13 @@ import pytest
 from bundle import layout
 from bundle.errors import BundleError
 from export.errors import Failure, GateError
-from export.isolation import CrashError, Isolation
+from export.gate.sandbox import CrashError, Isolation
 
 ROOT = Path(__file__).resolve().parents[2]
 # Tells the number of its process apart, and waits for it.
 PROGRAM = """
 import os, time
-from export.isolation import Isolation
+from export.gate.sandbox import Isolation
 if __name__ == "__main__":
     with Isolation() as apart:
         print(apart.run(os.getpid), flush=True)

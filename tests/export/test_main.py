@@ -22,9 +22,11 @@ from bundle.latents import LatentStatistics
 from export import runtime
 from export.__main__ import main
 from tests.conftest import MadeOnce
-from training import checkpoint, latents, models
+from training import checkpoint
 from training.config import Architecture
-from training.data import Split
+from training.data.dataset import Split
+from training.evaluation import latent_statistics
+from training.models import autoencoders
 
 CODE = Architecture(family="ae", hidden=(6,), latent_size=4)
 NO_CODE = Architecture(family="denoiser", body="conv", channels=(2,))
@@ -32,13 +34,13 @@ NO_CODE = Architecture(family="denoiser", body="conv", channels=(2,))
 
 def write_checkpoint(folder: Path, architecture: Architecture = CODE) -> Path:
     """An untrained checkpoint, as training writes it."""
-    model = models.build(architecture, (8, 8, 1)).eval()
-    models.initialise(model, torch.Generator().manual_seed(0))
+    model = autoencoders.build(architecture, (8, 8, 1)).eval()
+    autoencoders.initialise(model, torch.Generator().manual_seed(0))
     images = networks.blobs(128, (8, 8, 1))
     statistics = None
-    if isinstance(model, models.Autoencoder):
+    if isinstance(model, autoencoders.Autoencoder):
         codes = model.encode(torch.from_numpy(images).permute(0, 3, 1, 2) / 255).detach().numpy()
-        statistics = latents.fit(codes, codes, np.ones(len(codes)), 0)
+        statistics = latent_statistics.fit(codes, codes, np.ones(len(codes)), 0)
     meta = {
         "name": "tiny",
         "model": checkpoint.describe(architecture, (8, 8, 1), ()),
@@ -188,7 +190,7 @@ def change_npz(file: str, name: str, change: Callable[[np.ndarray], np.ndarray])
 def other_latents(folder: Path) -> None:
     """Statistics of codes of three numbers, not four."""
     codes = np.random.default_rng(0).normal(size=(60, 3))
-    (folder / "latents.npz").write_bytes(latents.fit(codes, codes, np.ones(60), 0).to_bytes())
+    (folder / "latents.npz").write_bytes(latent_statistics.fit(codes, codes, np.ones(60), 0).to_bytes())
 
 
 DAMAGES = {

@@ -4,19 +4,20 @@ import pytest
 from onnx import load_model_from_string, numpy_helper
 
 from bundle.graph import read_graph
-from export import gate, interface, parity, signatures, variants
-from export.gate import Subject
-from export.isolation import Isolation
-from export.precision import half, quantised, variant_facts, weight_bits
-from export.selftest import outputs
-from export.structure import form_problems
-from export.trials import answer
-from export.weights import weight_problems
+from export.gate import gate, parity, quantized
+from export.gate.gate import Subject
+from export.gate.inputs import answer
+from export.gate.sandbox import Isolation
+from export.gate.selftest import outputs
+from export.gate.structure import form_problems
+from export.gate.weights import weight_problems
+from export.graphs import methods, tensor_specs
+from export.graphs.quantization import half, quantised, variant_facts, weight_bits
 
 
 def real(subject: Subject, name: str) -> dict[str, np.ndarray]:
-    method = next(each for each in signatures.methods(subject.model) if each.name == name)
-    return variants.calibration(method, subject.images, None)
+    method = next(each for each in methods.methods(subject.model) if each.name == name)
+    return quantized.calibration(method, subject.images, None)
 
 
 def closeness(subject: Subject, graph: bytes, name: str, apart: Isolation) -> float:
@@ -31,7 +32,7 @@ def test_static_quantisation(family: str, name: str, subjects: dict[str, Subject
     subject = subjects[family]
     graph, again = (apart.run(quantised, subject.graphs[name], real(subject, name)) for _ in range(2))
     assert graph == again
-    signature = interface.signature(name, signatures.facts(subject.model))
+    signature = tensor_specs.signature(name, methods.facts(subject.model))
     assert apart.run(form_problems, graph, signature) == []
     operators = {operator for _, operator in read_graph(graph).operators}
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators
@@ -53,12 +54,12 @@ def test_weights_have_as_many_bits_as_the_processor_takes(subjects: dict[str, Su
 def test_half_precision(apart: Isolation) -> None:
     network = networks.weighted(networks.VariationalAutoencoder((8, 8, 1)))
     model, graphs = half(network)
-    about = signatures.facts(network)
+    about = methods.facts(network)
     assert gate.exact_methods(model)[0][0].precision == gate.exact_methods(network)[0][0].precision
     for name, graph in graphs.items():
         assert weight_problems(graph, model) == []
         assert weight_problems(graph, network) != []
-        assert apart.run(form_problems, graph, interface.signature(name, about)) == []
+        assert apart.run(form_problems, graph, tensor_specs.signature(name, about)) == []
     images = networks.blobs(9, (8, 8, 1))
     came = apart.run(outputs, graphs["reconstruct"], [{"images": images}])[0]
     assert came["reconstructions"].dtype == came["squared_errors"].dtype == np.float32

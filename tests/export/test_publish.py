@@ -11,7 +11,7 @@ from autoencoder.v1.model_pb2 import Model, Signature
 from bundle import layout
 from bundle.signing import PublicKey, check_signature
 from export.errors import ExportError, InputError
-from export.publish import Place, publish
+from export.publication.publish import Place, publish
 
 CONTENTS = {"golden.npz": b"golden", "encode.onnx": b"graph"}
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from bundle.golden import Golden
-from export import gate, variants
 from export.errors import GateError
-from export.gate import Payoff, Subject
-from export.isolation import Isolation
-from export.parity import Measured
-from export.precision import quantised
-from export.selftest import golden_problems
+from export.gate import gate, quantized
+from export.gate.gate import Payoff, Subject
+from export.gate.parity import Measured
+from export.gate.sandbox import Isolation
+from export.gate.selftest import golden_problems
+from export.graphs.quantization import quantised
 
 GOOD = Payoff(psnr_drop_db=0.05, rank_correlation=0.9999, class_agreement=0.999, speed_up=1.5)
 
@@ -21,13 +21,13 @@ def variant(subjects: dict[str, Subject], apart: Isolation) -> Subject:
     """The multitask model in eight bits."""
     baseline = subjects["multitask"]
     methods = gate.signatures.methods(baseline.model)
-    inputs = {method.name: variants.calibration(method, baseline.images, None) for method in methods}
+    inputs = {method.name: quantized.calibration(method, baseline.images, None) for method in methods}
     graphs = {name: apart.run(quantised, graph, inputs[name]) for name, graph in baseline.graphs.items()}
     return dataclasses.replace(baseline, graphs=graphs)
 
 
 def test_loss_and_gain_are_measured(variant: Subject, subjects: dict[str, Subject], apart: Isolation) -> None:
-    payoff = variants.measured_payoff(variant, subjects["multitask"], apart, "cpu")
+    payoff = quantized.measured_payoff(variant, subjects["multitask"], apart, "cpu")
     assert 0 < abs(payoff.psnr_drop_db) < 1
     assert payoff.rank_correlation is not None
     assert 0.9 < payoff.rank_correlation <= 1
@@ -37,7 +37,7 @@ def test_loss_and_gain_are_measured(variant: Subject, subjects: dict[str, Subjec
 
 
 def test_a_model_loses_nothing_against_itself(subjects: dict[str, Subject], apart: Isolation) -> None:
-    payoff = variants.measured_payoff(subjects["denoiser"], subjects["denoiser"], apart, "cpu")
+    payoff = quantized.measured_payoff(subjects["denoiser"], subjects["denoiser"], apart, "cpu")
     assert payoff.psnr_drop_db == 0
     assert payoff.rank_correlation is None
     assert payoff.class_agreement is None
@@ -46,7 +46,7 @@ def test_a_model_loses_nothing_against_itself(subjects: dict[str, Subject], apar
 def test_the_golden_tolerance_is_what_the_variant_needs(
     variant: Subject, goldens: dict[str, Golden], apart: Isolation
 ) -> None:
-    tolerances = variants.golden_tolerances(variant.graphs, goldens["multitask"], apart, "cpu")
+    tolerances = quantized.golden_tolerances(variant.graphs, goldens["multitask"], apart, "cpu")
     assert tolerances.keys() == variant.graphs.keys()
     for name, graph in variant.graphs.items():
         cases = goldens["multitask"].cases[name]
@@ -69,17 +69,17 @@ def test_the_golden_tolerance_is_what_the_variant_needs(
 )
 def test_what_does_not_pay_is_refused(change: dict[str, float], check: str, message: str) -> None:
     with pytest.raises(GateError, match=re.escape(message)) as refusal:
-        variants.check_payoff(dataclasses.replace(GOOD, **change), "cpu")
+        quantized.check_payoff(dataclasses.replace(GOOD, **change), "cpu")
     assert refusal.value.check == check
 
 
 def test_what_pays_passes() -> None:
-    variants.check_payoff(GOOD, "cpu")
-    variants.check_payoff(dataclasses.replace(GOOD, rank_correlation=None, class_agreement=None), "cpu")
+    quantized.check_payoff(GOOD, "cpu")
+    quantized.check_payoff(dataclasses.replace(GOOD, rank_correlation=None, class_agreement=None), "cpu")
 
 
 def test_rows_that_see_each_other_are_refused() -> None:
     measured = {"encode": Measured((), alone_difference=0.02, alone_excess=np.inf, batches=())}
-    variants.check_invariance(measured, {"encode": 0.03})
+    quantized.check_invariance(measured, {"encode": 0.03})
     with pytest.raises(GateError, match=r"off by 0\.02"):
-        variants.check_invariance(measured, {"encode": 0.01})
+        quantized.check_invariance(measured, {"encode": 0.01})

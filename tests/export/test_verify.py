@@ -14,8 +14,8 @@ from onnx import ModelProto, helper, numpy_helper
 from bundle.golden import Case, Golden
 from export import runtime
 from export.__main__ import main
-from export.signing import signer
-from export.verify import verify
+from export.inspection.verify import verify
+from export.publication.signing import signer
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKED = ("torch", "onnx", "onnxscript", "sklearn", "matplotlib", "training")

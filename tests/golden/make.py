@@ -23,12 +23,12 @@ import networks  # noqa: E402 (found through the path above)
 from bundle.latents import LatentStatistics  # noqa: E402
 from bundle.layout import REPORT_FILE  # noqa: E402
 from export.exporter import passed, write  # noqa: E402
-from export.isolation import Isolation  # noqa: E402
-from export.publish import Place  # noqa: E402
-from export.trials import encode  # noqa: E402
-from training import latents as training_latents  # noqa: E402
+from export.gate.inputs import encode  # noqa: E402
+from export.gate.sandbox import Isolation  # noqa: E402
+from export.publication.publish import Place  # noqa: E402
 from training.checkpoint import Checkpoint  # noqa: E402
-from training.data import Split  # noqa: E402
+from training.data.dataset import Split  # noqa: E402
+from training.evaluation import latent_statistics as training_latents  # noqa: E402
 
 IMAGES = 256
 MODELS = {

@@ -18,9 +18,11 @@ from server.calls.auth import TokenFileError, read_tokens
 from server.config import SessionConfig
 from server.runtime.session import CPU, Session
 from tests.server.conftest import GOLDEN
-from training import checkpoint, config, idx, images, models
+from training import checkpoint, config
+from training.data import folders, idx
+from training.data.split import Split
 from training.errors import CheckpointError, DataError
-from training.split import Split
+from training.models import autoencoders
 
 from .mutation import FUZZED, damaged
 
@@ -145,7 +147,7 @@ def test_npz_data(tmp_path: Path) -> None:
     def fuzz(content: bytes) -> None:
         path.write_bytes(content)
         try:
-            images.read_npz(path, data)
+            folders.read_npz(path, data)
         except DataError:
             return
 
@@ -156,7 +158,7 @@ def test_npz_data(tmp_path: Path) -> None:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of weights that have learned nothing yet."""
     settings = config.load("fc-ae", "digits", [])
-    network = models.build(settings.model, (28, 28, 1))
+    network = autoencoders.build(settings.model, (28, 28, 1))
     meta = {"model": checkpoint.describe(settings.model, (28, 28, 1), ())}
     reference = Split(np.zeros((4, 28, 28, 1), np.uint8), None)
     statistics = LatentStatistics.from_bytes((VERSION / "latents.npz").read_bytes())

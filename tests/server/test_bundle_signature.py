@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bundle import layout
 from bundle.signing import KeyFileError
-from export.signing import signer
+from export.publication.signing import signer
 from server.app import App
 from server.config import Config
 

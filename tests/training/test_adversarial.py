@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from tests.training.conftest import quick
-from training import checkpoint, models, objectives, optimization
+from training import checkpoint, optimization
 from training.config import Architecture, Loss
-from training.models import VaeGan
-from training.noise import Noise, Purpose, generator, whole
+from training.losses import objectives
+from training.models import autoencoders
+from training.models.autoencoders import VaeGan
+from training.random_streams import Noise, Purpose, generator, whole
 from training.train import train
 
 CPU = torch.device("cpu")
@@ -16,8 +18,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def model() -> VaeGan:
     architecture = Architecture(family="vae-gan", hidden=(20,), latent_size=3)
-    made = models.build(architecture, (28, 28, 1))
-    models.initialise(made, generator(0, Purpose.WEIGHTS))
+    made = autoencoders.build(architecture, (28, 28, 1))
+    autoencoders.initialise(made, generator(0, Purpose.WEIGHTS))
     assert isinstance(made, VaeGan)
     return made
 
@@ -63,8 +65,8 @@ def test_all_three_parts_move(tmp_path: Path) -> None:
     # diffusers PR #10605: the discriminator's loss is computed and never applied.
     train(quick("vae-gan", "run.epochs=1", "run.ema_decay=0"), tmp_path)
     trained = checkpoint.load(tmp_path).model
-    untrained = models.build(quick("vae-gan").model, (28, 28, 1))
-    models.initialise(untrained, generator(0, Purpose.WEIGHTS))
+    untrained = autoencoders.build(quick("vae-gan").model, (28, 28, 1))
+    autoencoders.initialise(untrained, generator(0, Purpose.WEIGHTS))
     for part in ("encoder", "decoder", "discriminator"):
         pairs = zip(getattr(trained, part).parameters(), getattr(untrained, part).parameters(), strict=True)
         assert all(not torch.equal(after, before) for after, before in pairs), part

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import quick
-from training import attributes, checkpoint, data
+from training import checkpoint
 from training.__main__ import main
+from training.data import dataset
 from training.errors import CheckpointError, DataError
+from training.evaluation import attributes
 from training.train import train
 
 
@@ -39,7 +41,7 @@ def test_class_pairs_lead_from_one_mean_to_the_nearest_other() -> None:
 
 def brightness_table(path: Path) -> Path:
     """A CSV with the mean of each image, in the order of the source."""
-    digits = data.digits()
+    digits = dataset.digits()
     brightness = np.zeros(digits.source_count)
     for split in (digits.train, digits.validation, digits.test):
         brightness[split.positions] = split.images.mean((1, 2, 3))
@@ -68,7 +70,7 @@ def test_attributes_are_fitted_scored_and_stored(
     assert (trained_vae / "best" / checkpoint.WEIGHTS).read_bytes() == weights
     assert (trained_vae / "attribute-slant.png").is_file()
     # The user's own column was taken in the order of the source: along it images become brighter.
-    assert stored.latents.attribute_means[2] == pytest.approx(data.digits().train.images.mean(), rel=1e-9)
+    assert stored.latents.attribute_means[2] == pytest.approx(dataset.digits().train.images.mean(), rel=1e-9)
     start, step = np.zeros((1, 20), np.float32), stored.latents.attribute_directions[2].astype(np.float32)
     means = [attributes.decode(stored.model, start + amount * step).mean().item() for amount in (-1, 0, 1)]
     assert means == sorted(means)
@@ -85,20 +87,20 @@ def test_attributes_are_fitted_scored_and_stored(
 def test_an_unfit_table_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text(text)
     with pytest.raises(DataError, match=message):
-        attributes.read_table(tmp_path / "table.csv", data.digits())
+        attributes.read_table(tmp_path / "table.csv", dataset.digits())
 
 
 def test_a_column_that_is_the_same_everywhere_has_no_direction(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("width,flat\n" + "".join(f"{row},7\n" for row in range(1797)))
     with pytest.raises(DataError, match="differ between training images; not so in flat"):
-        attributes.read_table(tmp_path / "table.csv", data.digits())
+        attributes.read_table(tmp_path / "table.csv", dataset.digits())
 
 
 @pytest.mark.parametrize("name", ["slant", "3-to-5", "a/b", "", "../x"])
 def test_a_column_with_a_name_of_ours_or_of_no_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "table.csv").write_text(f"width,{name}\n" + "".join(f"{row},{row}\n" for row in range(1797)))
     with pytest.raises(DataError, match="columns named in letters"):
-        attributes.read_table(tmp_path / "table.csv", data.digits())
+        attributes.read_table(tmp_path / "table.csv", dataset.digits())
 
 
 def test_classes_may_be_named_as_directions_are() -> None:
@@ -110,16 +112,16 @@ def test_classes_may_be_named_as_directions_are() -> None:
 
 def test_a_missing_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read as CSV"):
-        attributes.read_table(tmp_path / "none.csv", data.digits())
+        attributes.read_table(tmp_path / "none.csv", dataset.digits())
 
 
 def test_a_model_without_a_code_has_no_attributes(denoiser_run: Path) -> None:
     with pytest.raises(CheckpointError, match="no latent space"):
-        attributes.fit(checkpoint.load(denoiser_run), data.digits())
+        attributes.fit(checkpoint.load(denoiser_run), dataset.digits())
 
 
 def test_other_data_are_refused(vae_run: Path) -> None:
-    other = data.digits()
+    other = dataset.digits()
     other.train.images[0, 0, 0] ^= 1
     with pytest.raises(CheckpointError, match="other data"):
         attributes.fit(checkpoint.load(vae_run), other)

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import quick
-from training import checkpoint, data, evaluate, latent_plots
+from training import checkpoint
 from training.__main__ import main
+from training.data import dataset
+from training.evaluation import evaluate
+from training.figures import latents
 from training.train import train
 
 
@@ -32,7 +35,7 @@ def test_the_likelihood_is_measured_when_asked_for(tmp_path: Path, capsys: pytes
 
 def test_a_denoiser_is_measured_at_the_published_noise_too(denoiser_run: Path) -> None:
     trained = checkpoint.load(denoiser_run)
-    found = evaluate.per_image(trained.model, data.digits().test, quick("denoiser", "loss.noise=0.4"))
+    found = evaluate.per_image(trained.model, dataset.digits().test, quick("denoiser", "loss.noise=0.4"))
     for name in ("bce_per_pixel", "psnr"):
         assert trained.meta["metrics"][f"{name}_at_noise_0.4"] == pytest.approx(found[name], rel=1e-6)
         assert found[name] != pytest.approx(trained.meta["metrics"][name], rel=1e-3)
@@ -76,20 +79,20 @@ def test_tensorboard_files_are_written_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_picture_of_codes_shows_every_class(vae_run: Path) -> None:
-    trained, digits = checkpoint.load(vae_run), data.digits()
+    trained, digits = checkpoint.load(vae_run), dataset.digits()
     labels = np.arange(len(digits.test)) % 13
     many = dataclasses.replace(
         digits, test=dataclasses.replace(digits.test, labels=labels), classes=tuple("abcdefghijklm")
     )
     assert trained.latents is not None
-    axis = latent_plots.scatter("vae", many, trained, trained.latents).axes[0]
+    axis = latents.scatter("vae", many, trained, trained.latents).axes[0]
     assert sum(len(each.get_offsets()) for each in axis.collections) == len(labels)
     assert "others" in [text.get_text() for text in axis.get_legend().get_texts()]
 
 
 def test_names_in_a_picture_part_until_they_can_be_read() -> None:
     places = np.array([[0.0, 0.0], [0.0, 0.0], [0.05, 0.0], [5.0, 5.0]])
-    parted = latent_plots.apart(places, 1.0)
+    parted = latents.apart(places, 1.0)
     gaps = np.linalg.norm(parted[:, np.newaxis] - parted, axis=2)[np.triu_indices(4, 1)]
     assert gaps.min() > 0.9
     np.testing.assert_allclose(parted[3], places[3], atol=1e-5)

@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import data
 from training.config import Data
+from training.data import dataset
 from training.errors import DataError
 
 
 def test_digits_are_28_pixels_wide_and_split_without_overlap() -> None:
-    digits = data.load(Data(kind="digits"))
+    digits = dataset.load(Data(kind="digits"))
     assert digits.image_shape == (28, 28, 1)
     assert [len(split) for split in (digits.train, digits.validation, digits.test)] == [1350, 150, 297]
     assert digits.train.images.dtype == np.uint8
@@ -20,21 +20,21 @@ def test_digits_are_28_pixels_wide_and_split_without_overlap() -> None:
 
 
 def test_the_split_and_its_hash_never_change() -> None:
-    assert data.digits().sha256 == data.digits().sha256
-    first, second = data.hold_out(data.digits().train, 50)
-    again = data.hold_out(data.digits().train, 50)
+    assert dataset.digits().sha256 == dataset.digits().sha256
+    first, second = dataset.hold_out(dataset.digits().train, 50)
+    again = dataset.hold_out(dataset.digits().train, 50)
     np.testing.assert_array_equal(first.images, again[0].images)
     assert (len(first), len(second)) == (1300, 50)
 
 
 def test_one_pixel_changes_the_hash() -> None:
-    digits, other = data.digits(), data.digits()
+    digits, other = dataset.digits(), dataset.digits()
     other.test.images[3, 4, 5] ^= 1
     assert digits.sha256 != other.sha256
 
 
 def test_mnist_wants_a_folder() -> None:
     with pytest.raises(DataError, match="--data-dir"):
-        data.load(Data(kind="mnist"))
+        dataset.load(Data(kind="mnist"))
     with pytest.raises(DataError, match="no train-images"):
-        data.load(Data(kind="mnist", folder=str(Path("nowhere"))))
+        dataset.load(Data(kind="mnist", folder=str(Path("nowhere"))))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import write_idx
-from training import data, download, idx
 from training.config import Data
+from training.data import dataset, download, idx
 from training.errors import DataError
 
 
@@ -71,10 +71,10 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
 
 
 def test_missing_files_are_fetched_checked_and_read(mirror: Mirror, tmp_path: Path) -> None:
-    found = data.load(Data(kind="mnist", folder=str(tmp_path / "mnist"), download=mirror.url))
+    found = dataset.load(Data(kind="mnist", folder=str(tmp_path / "mnist"), download=mirror.url))
     assert [len(split) for split in (found.train, found.validation, found.test)] == [55, 5, 60]
     assert sorted(path.name for path in (tmp_path / "mnist").iterdir()) == sorted(f"{name}.gz" for name in idx.FILES)
-    data.load(Data(kind="mnist", folder=str(tmp_path / "mnist"), download=mirror.url))
+    dataset.load(Data(kind="mnist", folder=str(tmp_path / "mnist"), download=mirror.url))
     assert len(mirror.asked) == 4, "what is there is not fetched again"
 
 
@@ -139,4 +139,4 @@ def test_a_missing_file_on_the_mirror_is_named(mirror: Mirror, tmp_path: Path) -
 
 def test_digits_have_nothing_to_download() -> None:
     with pytest.raises(DataError, match="only mnist and fashion-mnist have mirrors"):
-        data.load(Data(kind="digits", download=""))
+        dataset.load(Data(kind="digits", download=""))

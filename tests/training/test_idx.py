@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import idx_bytes, write_idx
-from training import idx
+from training.data import idx
 from training.errors import DataError
 
 IMAGES = "train-images-idx3-ubyte"

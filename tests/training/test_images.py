@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import checkpoint, config, data, summary
+from training import checkpoint, config
 from training.config import Data
+from training.data import dataset, inspect
 from training.errors import DataError
 from training.train import train
 
@@ -21,7 +22,7 @@ def paint(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 
 
 def test_subfolders_are_classes(tmp_path: Path) -> None:
     paint(tmp_path)
-    found = data.load(Data(kind="folder", folder=str(tmp_path)))
+    found = dataset.load(Data(kind="folder", folder=str(tmp_path)))
     assert (found.classes, found.image_shape) == (("cat", "dog"), (16, 16, 3))
     assert [len(split) for split in (found.train, found.validation, found.test)] == [32, 4, 4]
     assert np.concatenate([found.train.labels, found.validation.labels, found.test.labels]).sum() == 20
@@ -29,7 +30,7 @@ def test_subfolders_are_classes(tmp_path: Path) -> None:
 
 def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
     paint(tmp_path, ("",))
-    found = data.load(Data(kind="folder", folder=str(tmp_path), grey=True, size=8))
+    found = dataset.load(Data(kind="folder", folder=str(tmp_path), grey=True, size=8))
     assert (found.classes, found.image_shape, found.train.labels) == ((), (8, 8, 1), None)
 
 
@@ -55,7 +56,7 @@ def test_other_sizes_are_refused_by_name(tmp_path: Path) -> None:
     paint(tmp_path)
     Image.new("RGB", (9, 7)).save(tmp_path / "dog" / "z.png")
     with pytest.raises(DataError, match=r"z.png is 9x7, 0.png is 16x16.*data.size"):
-        data.load(Data(kind="folder", folder=str(tmp_path)))
+        dataset.load(Data(kind="folder", folder=str(tmp_path)))
 
 
 def test_a_broken_image_is_named(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cat" / "3.png"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=r"3.png cannot be read"):
-        data.load(Data(kind="folder", folder=str(tmp_path)))
+        dataset.load(Data(kind="folder", folder=str(tmp_path)))
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])
@@ -71,14 +72,14 @@ def test_pixels_of_more_than_8_bits_are_refused_not_cut_off(kind: type, tmp_path
     paint(tmp_path)
     Image.fromarray(np.full((16, 16), 300, kind)).save(tmp_path / "cat" / "deep.tiff")
     with pytest.raises(DataError, match=r"deep.tiff has pixels of more than 8 bits .*convert it"):
-        data.load(Data(kind="folder", folder=str(tmp_path)))
+        dataset.load(Data(kind="folder", folder=str(tmp_path)))
 
 
 def test_an_empty_or_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds 0 images .* at least 10"):
-        data.load(Data(kind="folder", folder=str(tmp_path)))
+        dataset.load(Data(kind="folder", folder=str(tmp_path)))
     with pytest.raises(DataError, match="is no folder"):
-        data.load(Data(kind="folder", folder=str(tmp_path / "none")))
+        dataset.load(Data(kind="folder", folder=str(tmp_path / "none")))
 
 
 def stored(path: Path, **arrays: np.ndarray) -> Data:
@@ -88,8 +89,8 @@ def stored(path: Path, **arrays: np.ndarray) -> Data:
 
 def test_npz_of_bytes_or_floats(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
-    as_bytes = data.load(stored(tmp_path / "bytes.npz", images=images, labels=np.arange(30) % 3))
-    as_floats = data.load(stored(tmp_path / "floats.npz", images=images / np.float32(255), labels=np.arange(30) % 3))
+    as_bytes = dataset.load(stored(tmp_path / "bytes.npz", images=images, labels=np.arange(30) % 3))
+    as_floats = dataset.load(stored(tmp_path / "floats.npz", images=images / np.float32(255), labels=np.arange(30) % 3))
     assert as_bytes.sha256 == as_floats.sha256
     assert (as_bytes.image_shape, as_bytes.classes) == ((8, 8, 1), ("0", "1", "2"))
 
@@ -112,39 +113,39 @@ def test_npz_of_bytes_or_floats(tmp_path: Path) -> None:
 )
 def test_an_unfit_npz_is_refused(arrays: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
-        data.load(stored(tmp_path / "x.npz", **arrays))
+        dataset.load(stored(tmp_path / "x.npz", **arrays))
 
 
 def test_a_damaged_or_missing_npz_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"no zip")
     with pytest.raises(DataError, match=r"no .npz file"):
-        data.load(Data(kind="npz", folder=str(tmp_path / "x.npz")))
+        dataset.load(Data(kind="npz", folder=str(tmp_path / "x.npz")))
     with pytest.raises(DataError, match="no file"):
-        data.load(Data(kind="npz", folder=str(tmp_path / "y.npz")))
+        dataset.load(Data(kind="npz", folder=str(tmp_path / "y.npz")))
 
 
 def test_the_summary_names_what_is_odd(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
     images[20:] = images[:20]
     images[5:9] = 7
-    text = summary.describe(data.load(stored(tmp_path / "x.npz", images=images, labels=np.arange(40) // 38)))
+    text = inspect.describe(dataset.load(stored(tmp_path / "x.npz", images=images, labels=np.arange(40) // 38)))
     assert "images of 8x8x1, 2 classes" in text
     assert "of one flat colour" in text
     assert "are also training images" in text
 
 
 def test_flat_images_are_refused(tmp_path: Path) -> None:
-    flat = data.load(stored(tmp_path / "x.npz", images=np.full((40, 8, 8), 9, np.uint8)))
+    flat = dataset.load(stored(tmp_path / "x.npz", images=np.full((40, 8, 8), 9, np.uint8)))
     with pytest.raises(DataError, match="one flat colour; nothing can be learnt"):
-        summary.describe(flat)
+        inspect.describe(flat)
 
 
 def test_the_summary_of_digits_has_nothing_odd() -> None:
-    text = summary.describe(data.digits())
+    text = inspect.describe(dataset.digits())
     assert "1350 train, 150 validation, 297 test images of 28x28x1, 10 classes" in text
     assert "note" not in text
 
 
 def test_moments_are_those_of_numpy() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
-    np.testing.assert_allclose(summary.moments(images), [(images / 255).mean(), (images / 255).std()])
+    np.testing.assert_allclose(inspect.moments(images), [(images / 255).mean(), (images / 255).std()])

@@ -2,39 +2,40 @@ import numpy as np
 import pytest
 import torch
 
-from training import data, evaluate, judge
+from training.data import dataset
+from training.evaluation import classifier, evaluate
 
 
 def test_the_judge_of_digits_comes_with_the_package_and_is_right() -> None:
-    digits = data.digits()
-    found = judge.find(digits)
+    digits = dataset.digits()
+    found = classifier.find(digits)
     assert found is not None
-    answers = np.concatenate([judge.classify(found, images) for images in evaluate.batches(digits.test)])
+    answers = np.concatenate([classifier.classify(found, images) for images in evaluate.batches(digits.test)])
     assert (answers == digits.test.labels).mean() >= 0.99
 
 
 def test_other_data_have_no_judge() -> None:
-    digits = data.digits()
+    digits = dataset.digits()
     digits.test.images[0, 0, 0] ^= 1
-    assert judge.find(digits) is None
+    assert classifier.find(digits) is None
 
 
 def test_the_frechet_distance_of_known_gaussians() -> None:
     draws = np.random.default_rng(0).standard_normal((100_000, 3))
     # Means 2 apart, standard deviations 1 and 3: 4 + 3 (3 - 1)^2.
-    assert judge.frechet_distance(draws, 3 * draws + [2, 0, 0]) == pytest.approx(16, rel=0.02)
-    assert judge.frechet_distance(draws, draws) == pytest.approx(0, abs=1e-6)
+    assert classifier.frechet_distance(draws, 3 * draws + [2, 0, 0]) == pytest.approx(16, rel=0.02)
+    assert classifier.frechet_distance(draws, draws) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_distance_grows_with_noise_and_is_least_for_real_images() -> None:
-    digits = data.digits()
-    found = judge.find(digits)
+    digits = dataset.digits()
+    found = classifier.find(digits)
     assert found is not None
-    real = judge.features(found, list(evaluate.batches(digits.test)))
+    real = classifier.features(found, list(evaluate.batches(digits.test)))
     train = next(evaluate.batches(digits.train.take(slice(300))))
     draws = torch.randn(train.shape, generator=torch.Generator().manual_seed(0))
     distances = [
-        judge.frechet_distance(judge.features(found, [(train + sigma * draws).clamp(0, 1)]), real)
+        classifier.frechet_distance(classifier.features(found, [(train + sigma * draws).clamp(0, 1)]), real)
         for sigma in (0, 0.2, 0.5)
     ]
     assert distances == sorted(distances)

@@ -15,14 +15,18 @@ from scipy.stats import norm
 
 from tests.training.conftest import quick
 from tests.training.test_train import StopAfter, log, weights
-from training import checkpoint, data, latent_plots, models, objectives, optimization
+from training import checkpoint, optimization
 from training.config import Loss
+from training.data import dataset
+from training.data.batches import order
+from training.distributed import Team
 from training.errors import CheckpointError, StoppedError, TrainingError
-from training.feed import order
-from training.likelihood import negative_log_likelihood
-from training.models import VaeGan
-from training.noise import Noise, Purpose, generator, whole
-from training.team import Team
+from training.figures import latents
+from training.losses import objectives
+from training.losses.importance_sampling import negative_log_likelihood
+from training.models import autoencoders
+from training.models.autoencoders import VaeGan
+from training.random_streams import Noise, Purpose, generator, whole
 from training.train import Trainer, train
 
 
@@ -42,8 +46,8 @@ def test_validation_weighs_the_kl_as_training_does(tmp_path: Path) -> None:
 def test_the_weight_of_the_kl_counts_in_every_family(recipe: str) -> None:
     # lightning-bolts #328: it is read and then ignored.
     settings, labels = quick(recipe), torch.arange(8) % 10
-    model = models.build(settings.model, (28, 28, 1), tuple("0123456789"))
-    models.initialise(model, generator(0, Purpose.WEIGHTS))
+    model = autoencoders.build(settings.model, (28, 28, 1), tuple("0123456789"))
+    autoencoders.initialise(model, generator(0, Purpose.WEIGHTS))
     images = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     parts = [
         next(iter(objectives.evaluate(model, images, labels, draws(8), settings.loss, weight).losses.values()))
@@ -54,7 +58,7 @@ def test_the_weight_of_the_kl_counts_in_every_family(recipe: str) -> None:
 
 def test_the_test_split_decides_nothing() -> None:
     # Every example of the Keras blog validates on its test images.
-    digits, losses = data.digits(), []
+    digits, losses = dataset.digits(), []
     for test in (digits.test, digits.test.take(slice(9))):
         seen = dataclasses.replace(digits, test=test)
         with tempfile.TemporaryDirectory() as folder:
@@ -85,8 +89,8 @@ def test_what_is_saved_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, m
 
 def test_the_likelihood_encodes_once(monkeypatch: pytest.MonkeyPatch) -> None:
     # pythae encodes an image again for every sample.
-    model = models.build(quick("vae").model, (28, 28, 1))
-    assert isinstance(model, models.VariationalAutoencoder)
+    model = autoencoders.build(quick("vae").model, (28, 28, 1))
+    assert isinstance(model, autoencoders.VariationalAutoencoder)
     calls: list[int] = []
     encode = model.encode
     monkeypatch.setattr(model, "encode", lambda images: calls.append(len(images)) or encode(images))
@@ -96,9 +100,9 @@ def test_the_likelihood_encodes_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_plane_is_cut_where_the_prior_has_its_mass() -> None:
     # The Keras blog draws it over -15 to 15, where no code ever was.
-    reach = norm.ppf(latent_plots.PROBABILITIES)
+    reach = norm.ppf(latents.PROBABILITIES)
     assert (reach[0], reach[-1]) == pytest.approx((-1.645, 1.645), abs=1e-3)
-    np.testing.assert_allclose(np.diff(norm.cdf(reach)), 0.9 / (latent_plots.GRID - 1))
+    np.testing.assert_allclose(np.diff(norm.cdf(reach)), 0.9 / (latents.GRID - 1))
 
 
 def test_every_epoch_has_an_order_of_its_own() -> None:
@@ -111,8 +115,8 @@ def test_every_epoch_has_an_order_of_its_own() -> None:
 
 def test_the_distance_of_features_moves_the_decoder() -> None:
     # diffusers PR #10605: the perceptual loss is taken without gradient.
-    model = models.build(quick("vae-gan").model, (28, 28, 1))
-    models.initialise(model, generator(0, Purpose.WEIGHTS))
+    model = autoencoders.build(quick("vae-gan").model, (28, 28, 1))
+    autoencoders.initialise(model, generator(0, Purpose.WEIGHTS))
     assert isinstance(model, VaeGan)
     images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     outcome = objectives.evaluate(model, images, None, draws(4), Loss(adversarial=0), kl_weight=0.0)
@@ -182,7 +186,7 @@ def test_every_optimizer_and_the_average_resume(tmp_path: Path) -> None:
 def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         train(quick("fc-ae"), tmp_path, stop=StopAfter(3))
-    other = data.digits()
+    other = dataset.digits()
     other.train.images[0] = 255 - other.train.images[0]
     trainer = Trainer(quick("fc-ae"), other, tmp_path, Team(), threading.Event())
     with pytest.raises(CheckpointError, match=r"data: digits \w+, not digits \w+"):

@@ -4,7 +4,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_info
 
 from bundle.latents import LatentStatistics
-from training import latents
+from training.evaluation import latent_statistics
 
 
 def codes(count: int = 2000, size: int = 3) -> np.ndarray:
@@ -13,7 +13,7 @@ def codes(count: int = 2000, size: int = 3) -> np.ndarray:
 
 
 def fitted(values: np.ndarray) -> LatentStatistics:
-    return latents.fit(values, values[:500], np.linspace(0, 1, 500), seed=0)
+    return latent_statistics.fit(values, values[:500], np.linspace(0, 1, 500), seed=0)
 
 
 def test_axes_are_orthonormal_and_ordered_by_variance() -> None:
@@ -62,7 +62,7 @@ def test_products_of_matrices_wait_for_no_other_thread(monkeypatch: pytest.Monke
             seen.append({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
             return super().fit(X, y)
 
-    monkeypatch.setattr(latents, "GaussianMixture", Watched)
+    monkeypatch.setattr(latent_statistics, "GaussianMixture", Watched)
     fitted(codes(size=32))
     assert seen == [{1}]
 
@@ -71,9 +71,9 @@ def test_the_work_on_codes_of_dead_units_is_bounded() -> None:
     # As a barely trained network gives them: some units never fire, others carry next to nothing.
     draws = np.random.default_rng(0)
     values = draws.standard_normal((1350, 32)) * np.geomspace(1, 1e-30, 32) * (np.arange(32) % 3 > 0)
-    found = latents.fit_mixture(values, 0)
-    assert len(found.weights_) == 1350 // latents.MIN_CODES_PER_COMPONENT
-    assert found.n_iter_ <= latents.MAX_ITERATIONS
+    found = latent_statistics.fit_mixture(values, 0)
+    assert len(found.weights_) == 1350 // latent_statistics.MIN_CODES_PER_COMPONENT
+    assert found.n_iter_ <= latent_statistics.MAX_ITERATIONS
     assert np.isfinite(found.covariances_).all()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
-from training import losses
+from training.losses import terms
 
 
 def images(count: int = 5) -> torch.Tensor:
@@ -17,34 +17,34 @@ def logits(count: int = 5) -> torch.Tensor:
 
 def test_bernoulli_is_a_sum_over_pixels_of_each_image() -> None:
     expected = -Bernoulli(logits=logits().double(), validate_args=False).log_prob(images().double()).sum((1, 2, 3))
-    torch.testing.assert_close(losses.bernoulli_nll(logits(), images()).double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(terms.bernoulli_nll(logits(), images()).double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_bernoulli_stays_finite_at_extreme_logits() -> None:
     extreme = torch.full((1, 1, 2, 2), 1e4)
-    assert losses.bernoulli_nll(extreme, torch.zeros_like(extreme)).item() == pytest.approx(4e4)
-    assert losses.bernoulli_nll(extreme, torch.ones_like(extreme)).item() == 0
+    assert terms.bernoulli_nll(extreme, torch.zeros_like(extreme)).item() == pytest.approx(4e4)
+    assert terms.bernoulli_nll(extreme, torch.ones_like(extreme)).item() == 0
 
 
 def test_gaussian_is_the_density_of_the_normal_distribution() -> None:
     expected = -Normal(logits().sigmoid().double(), 0.3).log_prob(images().double()).sum((1, 2, 3))
-    torch.testing.assert_close(losses.gaussian_nll(logits(), images(), 0.3).double(), expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(terms.gaussian_nll(logits(), images(), 0.3).double(), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_kl_is_summed_over_nothing_and_agrees_with_torch() -> None:
     means, log_variances = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(2))
     expected = kl_divergence(Normal(means, (0.5 * log_variances).exp()), Normal(torch.zeros(6, 4), torch.ones(6, 4)))
-    torch.testing.assert_close(losses.kl_to_standard_normal(means, log_variances), expected)
+    torch.testing.assert_close(terms.kl_to_standard_normal(means, log_variances), expected)
 
 
 def test_kl_is_never_negative_and_zero_at_the_prior() -> None:
-    assert (losses.kl_to_standard_normal(torch.randn(99, 3), torch.randn(99, 3)) >= 0).all()
-    assert losses.kl_to_standard_normal(torch.zeros(1, 3), torch.zeros(1, 3)).abs().max() == 0
+    assert (terms.kl_to_standard_normal(torch.randn(99, 3), torch.randn(99, 3)) >= 0).all()
+    assert terms.kl_to_standard_normal(torch.zeros(1, 3), torch.zeros(1, 3)).abs().max() == 0
 
 
 def test_free_bits_cost_nothing_to_learn() -> None:
     kl = torch.tensor([[0.1, 2.0]], requires_grad=True)
-    total = losses.with_free_bits(kl, 0.5)
+    total = terms.with_free_bits(kl, 0.5)
     (gradient,) = torch.autograd.grad(total.sum(), kl)
     assert total.tolist() == [2.5]
     assert gradient.tolist() == [[0.0, 1.0]]
@@ -53,9 +53,9 @@ def test_free_bits_cost_nothing_to_learn() -> None:
 def test_log_normal_is_a_joint_density() -> None:
     values, means, log_variances = torch.randn(3, 7, 4, generator=torch.Generator().manual_seed(3))
     expected = Independent(Normal(means, (0.5 * log_variances).exp()), 1).log_prob(values)
-    torch.testing.assert_close(losses.log_normal(values, means, log_variances), expected)
+    torch.testing.assert_close(terms.log_normal(values, means, log_variances), expected)
 
 
 def test_log_mean_exp_of_large_weights() -> None:
     weights = torch.tensor([[-1000.0], [-1000.0 + math.log(3)]])
-    assert losses.log_mean_exp(weights).item() == pytest.approx(-1000 + math.log(2))
+    assert terms.log_mean_exp(weights).item() == pytest.approx(-1000 + math.log(2))

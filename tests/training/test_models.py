@@ -1,23 +1,23 @@
 import pytest
 import torch
 
-from training import models
 from training.config import Architecture
 from training.errors import ConfigError
-from training.layers import Crop
+from training.models import autoencoders
+from training.models.layers import Crop
 
 # The last two cannot be halved twice.
 GREY, COLOUR, ODD, TINY = SHAPES = (28, 28, 1), (16, 24, 3), (30, 27, 3), (5, 3, 1)
 
 
-def images(shape: models.ImageShape, count: int = 3) -> torch.Tensor:
+def images(shape: autoencoders.ImageShape, count: int = 3) -> torch.Tensor:
     height, width, channels = shape
     return torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(0))
 
 
-def made(shape: models.ImageShape, **settings: object) -> models.Network:
-    model = models.build(Architecture.model_validate(settings), shape)
-    models.initialise(model, torch.Generator().manual_seed(0))
+def made(shape: autoencoders.ImageShape, **settings: object) -> autoencoders.Network:
+    model = autoencoders.build(Architecture.model_validate(settings), shape)
+    autoencoders.initialise(model, torch.Generator().manual_seed(0))
     return model.eval()
 
 
@@ -32,7 +32,7 @@ AUTOENCODERS = [
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("settings", AUTOENCODERS)
-def test_an_autoencoder_keeps_the_shape_and_flattens_its_code(settings: dict, shape: models.ImageShape) -> None:
+def test_an_autoencoder_keeps_the_shape_and_flattens_its_code(settings: dict, shape: autoencoders.ImageShape) -> None:
     model = made(shape, **settings)
     latents = model.encode(images(shape))
     assert latents.shape == (3, model.latent_size)
@@ -42,7 +42,7 @@ def test_an_autoencoder_keeps_the_shape_and_flattens_its_code(settings: dict, sh
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("body", [{"hidden": [9]}, {"body": "conv", "channels": [4, 6]}])
-def test_a_vae_answers_means_and_log_variances(body: dict, shape: models.ImageShape) -> None:
+def test_a_vae_answers_means_and_log_variances(body: dict, shape: autoencoders.ImageShape) -> None:
     model = made(shape, family="vae", latent_size=5, **body)
     means, log_variances = model.encode(images(shape))
     assert means.shape == log_variances.shape == (3, 5)
@@ -57,7 +57,7 @@ def test_log_variances_stay_within_bounds_whatever_comes() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("upsampling", ["nearest", "transposed"])
-def test_a_denoiser_keeps_the_shape(upsampling: str, shape: models.ImageShape) -> None:
+def test_a_denoiser_keeps_the_shape(upsampling: str, shape: autoencoders.ImageShape) -> None:
     model = made(shape, family="denoiser", body="conv", channels=[4, 6], upsampling=upsampling)
     assert model.denoise(images(shape)).shape == images(shape).shape
     assert model.latent_size == 0
@@ -86,9 +86,9 @@ def test_the_generator_alone_decides_the_weights() -> None:
 
 @pytest.mark.parametrize("body", [{"hidden": [9]}, {"body": "conv", "channels": [4, 6]}])
 def test_a_code_can_be_spread_over_the_first_layer_of_the_decoder(body: dict) -> None:
-    model = models.build(Architecture.model_validate({"family": "vae", "latent_size": 2, **body}), GREY)
-    assert not isinstance(model, models.Denoiser)
-    models.initialise(model, torch.Generator().manual_seed(0), code_spread=4.0)
+    model = autoencoders.build(Architecture.model_validate({"family": "vae", "latent_size": 2, **body}), GREY)
+    assert not isinstance(model, autoencoders.Denoiser)
+    autoencoders.initialise(model, torch.Generator().manual_seed(0), code_spread=4.0)
     first = next(layer for layer in model.decoder.modules() if isinstance(layer, torch.nn.Linear))
     # The variance of w.z over z from N(0, I) is |w|^2; averaged over the units it is the square of the spread.
     assert first.weight.square().sum(1).mean().sqrt().item() == pytest.approx(4, rel=0.4)
@@ -105,8 +105,8 @@ def test_images_that_cannot_be_halved_get_a_margin_that_changes_nothing_else(fam
     seen, padded = images(ODD), torch.zeros(3, 3, 32, 28)
     padded[:, :, :30, :27] = seen
 
-    def through(model: models.Network, pixels: torch.Tensor) -> torch.Tensor:
-        return model.denoise(pixels) if isinstance(model, models.Denoiser) else model.decode(model.encode(pixels))
+    def through(model: autoencoders.Network, pixels: torch.Tensor) -> torch.Tensor:
+        return model.denoise(pixels) if isinstance(model, autoencoders.Denoiser) else model.decode(model.encode(pixels))
 
     torch.testing.assert_close(through(odd, seen), through(even, padded)[:, :, :30, :27])
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from training import morphology
+from training.evaluation import shape_measures
 
 
 def bar(width: int) -> np.ndarray:
@@ -18,20 +18,20 @@ def sheared(image: np.ndarray, shear: float) -> np.ndarray:
 
 @pytest.mark.parametrize("width", [2, 4, 6])
 def test_the_thickness_of_a_bar_is_its_width(width: int) -> None:
-    assert morphology.thickness(bar(width))[0] == pytest.approx(width, rel=0.2)
+    assert shape_measures.thickness(bar(width))[0] == pytest.approx(width, rel=0.2)
 
 
 def test_thicker_bars_measure_thicker() -> None:
-    measured = [morphology.thickness(bar(width))[0] for width in range(1, 8)]
+    measured = [shape_measures.thickness(bar(width))[0] for width in range(1, 8)]
     assert measured == sorted(measured)
 
 
 @pytest.mark.parametrize("angle", [-0.4, 0.0, 0.2, 0.5])
 def test_the_slant_of_a_sheared_bar_is_the_angle(angle: float) -> None:
-    assert morphology.slant(sheared(bar(4), np.tan(angle)))[0] == pytest.approx(angle, abs=0.05)
+    assert shape_measures.slant(sheared(bar(4), np.tan(angle)))[0] == pytest.approx(angle, abs=0.05)
 
 
 def test_empty_and_full_images_are_no_error() -> None:
     for images in (np.zeros((2, 28, 28)), np.ones((2, 28, 28))):
-        for measure in morphology.MEASURES.values():
+        for measure in shape_measures.MEASURES.values():
             assert np.isfinite(measure(images)).all()

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
-from training import losses, models, objectives
 from training.config import Architecture, Loss
-from training.likelihood import negative_log_likelihood
-from training.models import MultitaskVae, VariationalAutoencoder
-from training.noise import Noise, Purpose, generator, whole
+from training.losses import objectives, terms
+from training.losses.importance_sampling import negative_log_likelihood
+from training.models import autoencoders
+from training.models.autoencoders import MultitaskVae, VariationalAutoencoder
+from training.random_streams import Noise, Purpose, generator, whole
 
 CPU = torch.device("cpu")
 SHAPE = (4, 4, 1)
@@ -13,8 +14,8 @@ SHAPE = (4, 4, 1)
 
 def made(**settings: object) -> VariationalAutoencoder:
     settings = {"family": "vae", "hidden": [8], "latent_size": 2, **settings}
-    model = models.build(Architecture.model_validate(settings), SHAPE, ("a", "b", "c"))
-    models.initialise(model, torch.Generator().manual_seed(3))
+    model = autoencoders.build(Architecture.model_validate(settings), SHAPE, ("a", "b", "c"))
+    autoencoders.initialise(model, torch.Generator().manual_seed(3))
     assert isinstance(model, VariationalAutoencoder)
     return model
 
@@ -65,7 +66,7 @@ def exact_nll(model: VariationalAutoencoder, image: torch.Tensor) -> float:
     prior = -0.5 * grid.square().sum(1) - torch.log(torch.tensor(2 * torch.pi))
     with torch.no_grad():
         logits = model.double().decode(grid)
-    likelihood = -losses.bernoulli_nll(logits, image.double().expand_as(logits))
+    likelihood = -terms.bernoulli_nll(logits, image.double().expand_as(logits))
     model.float()
     return -(likelihood + prior).logsumexp(0).item() - 2 * torch.log(line[1] - line[0]).item()
 
@@ -79,7 +80,7 @@ def test_the_estimated_likelihood_is_the_integral() -> None:
 def test_the_estimate_does_not_depend_on_how_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     model = made()
     whole_estimate = negative_log_likelihood(model, images(2), noise(2), samples=20_000)
-    monkeypatch.setattr("training.likelihood.ROWS_PER_DECODE", 1_000)
+    monkeypatch.setattr("training.losses.importance_sampling.ROWS_PER_DECODE", 1_000)
     pieces = negative_log_likelihood(model, images(2), noise(2), samples=20_000)
     torch.testing.assert_close(pieces, whole_estimate, rtol=0, atol=0.1)
 

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from training import data, probes
+from training.data import dataset
+from training.evaluation import probes
 
 
 def test_pca_codes_score_as_pca() -> None:
-    digits = data.digits()
+    digits = dataset.digits()
     pixels = [split.images.reshape(len(split), -1) / 255 for split in (digits.train, digits.test)]
     centre = pixels[0].mean(0)
     axes = np.linalg.svd(pixels[0] - centre, full_matrices=False)[2][:8]
@@ -16,13 +17,13 @@ def test_pca_codes_score_as_pca() -> None:
 
 
 def test_codes_without_a_trace_of_the_class_score_as_chance() -> None:
-    digits, draws = data.digits(), np.random.default_rng(0)
+    digits, draws = dataset.digits(), np.random.default_rng(0)
     found = probes.probes(draws.standard_normal((1350, 2)), draws.standard_normal((297, 2)), digits)
     assert found["knn_accuracy"] < 0.2
 
 
 def test_wide_codes_are_not_probed() -> None:
-    assert probes.probes(np.zeros((1350, 65)), np.zeros((297, 65)), data.digits()) == {}
+    assert probes.probes(np.zeros((1350, 65)), np.zeros((297, 65)), dataset.digits()) == {}
 
 
 def test_units_count_as_active_above_the_variance_of_a_hundredth() -> None:

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from training import checkpoint, plan, records, results
-from training.plan import Planned
-from training.records import Cost
-from training.reproduce import Workshop
+from training import checkpoint
+from training.reproduction import records, results_page, runs
+from training.reproduction.__main__ import Workshop
+from training.reproduction.records import Cost
+from training.reproduction.runs import Planned
 
 
 def publish(vae_run: Path, folder: Path, cost: Cost) -> str:
     if not (folder / "runs" / "vae").exists():
         shutil.copytree(vae_run, folder / "runs" / "vae")
     records.write(folder / "runs" / "vae", "python -m training vae", cost)
-    results.publish(folder / "runs", folder / "docs" / "results.md", folder / "docs" / "results")
+    results_page.publish(folder / "runs", folder / "docs" / "results.md", folder / "docs" / "results")
     return (folder / "docs" / "results.md").read_text()
 
 
@@ -37,11 +38,11 @@ def test_the_page_says_what_ran_and_what_did_not(vae_run: Path, tmp_path: Path) 
 def test_the_page_keeps_what_ran_elsewhere(vae_run: Path, tmp_path: Path) -> None:
     page = publish(vae_run, tmp_path, Cost(90, 60, 300 * 2**20))
     shutil.rmtree(tmp_path / "runs")
-    results.publish(tmp_path / "runs", tmp_path / "docs" / "results.md", tmp_path / "docs" / "results")
+    results_page.publish(tmp_path / "runs", tmp_path / "docs" / "results.md", tmp_path / "docs" / "results")
     assert (tmp_path / "docs" / "results.md").read_text() == page
     kept = tmp_path / "docs" / "results" / "vae.json"
     kept.write_text(json.dumps({**json.loads(kept.read_text()), "remark": "less memory since"}))
-    results.publish(tmp_path / "runs", tmp_path / "docs" / "results.md", tmp_path / "docs" / "results")
+    results_page.publish(tmp_path / "runs", tmp_path / "docs" / "results.md", tmp_path / "docs" / "results")
     assert "\n`vae`: less memory since.\n" in (tmp_path / "docs" / "results.md").read_text()
 
 
@@ -51,7 +52,7 @@ def test_the_page_shows_what_was_measured_since(vae_run: Path, tmp_path: Path) -
     meta = json.loads(path.read_text())
     scores = {"slant": {"spearman": 0.8, "class_kept": 0.95}}
     path.write_text(json.dumps({**meta, "metrics": {**meta["metrics"], "elbo_loss": 99.25}, "attributes": scores}))
-    results.publish(tmp_path / "runs", tmp_path / "docs" / "results.md", tmp_path / "docs" / "results")
+    results_page.publish(tmp_path / "runs", tmp_path / "docs" / "results.md", tmp_path / "docs" / "results")
     page = (tmp_path / "docs" / "results.md").read_text()
     assert "| `vae` | slant | spearman 0.800 (missed: ≥ 0.9), class_kept 0.950 |" in page
     assert "| `vae` | elbo_loss | **99.25** |" in page
@@ -62,13 +63,13 @@ def test_a_resumed_run_claims_no_more_than_it_saw(vae_run: Path, tmp_path: Path)
 
 
 def test_every_run_that_is_missed_says_why() -> None:
-    known = records.collect(Path("/nonexistent"), results.PICTURES)
-    missed = [each for each in plan.RUNS if results.missing(each.config, known.get(each.name))]
+    known = records.collect(Path("/nonexistent"), results_page.PICTURES)
+    missed = [each for each in runs.RUNS if results_page.missing(each.config, known.get(each.name))]
     assert not [each.name for each in missed if not each.config.expected.shortfall]
 
 
 def test_without_runs_nothing_is_claimed(tmp_path: Path) -> None:
-    results.publish(tmp_path, tmp_path / "results.md", tmp_path / "pictures")
+    results_page.publish(tmp_path, tmp_path / "results.md", tmp_path / "pictures")
     page = (tmp_path / "results.md").read_text()
     assert "**" not in page
     assert page.count("not yet run") >= 12
@@ -108,7 +109,7 @@ def test_a_finished_run_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_what_a_recipe_leaves_open_becomes_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.reproduce.cores", lambda: 8)
+    monkeypatch.setattr("training.reproduction.__main__.cores", lambda: 8)
     for jobs, threads in ((1, 8), (2, 4), (3, 2), (16, 1)):
         workshop = Workshop(Path(), jobs, "mnist")
         assert workshop.settings(Planned("x", "conv-ae")) == ["--set", f"device.threads={threads}"]

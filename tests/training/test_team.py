@@ -9,8 +9,8 @@ import torch
 from tests.training.conftest import QUICK, quick
 from tests.training.test_train import StopAfter, log
 from training import checkpoint
+from training.distributed import Team
 from training.errors import StoppedError
-from training.team import Team
 from training.train import pick_device, train
 
 SETTINGS = (*QUICK, "loss.binarise=true")

@@ -1,0 +1,1 @@
+"""The checks that a bundle must pass before it is published."""

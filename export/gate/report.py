@@ -1,0 +1,100 @@
+"""What the gate saw: report.json for machines, a table for people."""
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from autoencoder.v1.model_pb2 import Model
+
+from export.gate import gate, quantized
+from export.gate.gate import Verdict
+from export.gate.parity import Measured
+from export.text_table import aligned
+
+_SHOWN_BUCKETS = (1, 8, 64)
+_KIB = 1024
+
+
+def encode(model: Model, verdict: Verdict, seconds: float) -> bytes:
+    """Make report.json: measurements, time and machine; not hashed and never served."""
+    content = {
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        # Of this process and those that it started: on a busy machine the better measure.
+        "cpu_seconds": round(sum(os.times()[:4]), 1),
+        "machine": {"platform": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
+        "provenance": dict(sorted(model.provenance.items())),
+        "passed": list(_passed(verdict)),
+        "payoff": None if verdict.payoff is None else asdict(verdict.payoff),
+        "quality": asdict(verdict.quality),
+        "graphs": {name: _graph(measured, verdict.latencies_ms[name]) for name, measured in verdict.measured.items()},
+    }
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def table(model: Model, verdict: Verdict) -> str:
+    """One row a graph, and the checks below."""
+    sizes = {file.path: file.size_bytes for file in model.files}
+    shown = [bucket for bucket in _SHOWN_BUCKETS if bucket in next(iter(verdict.latencies_ms.values()))]
+    header = ("graph", "KiB", "max error", "worst on", "row alone", f"ms at {'/'.join(map(str, shown))} rows")
+    rows = [
+        _row(name, measured, sizes[f"{name}.onnx"], [verdict.latencies_ms[name][bucket] for bucket in shown])
+        for name, measured in verdict.measured.items()
+    ]
+    return "\n".join([*aligned([header, *rows]), *_payoff(verdict), f"passed: {', '.join(_passed(verdict))}"])
+
+
+def _passed(verdict: Verdict) -> Sequence[str]:
+    return gate.CHECKS if verdict.payoff is None else quantized.CHECKS
+
+
+def _payoff(verdict: Verdict) -> Iterator[str]:
+    """What a variant loses and gains, in a line."""
+    if (payoff := verdict.payoff) is not None:
+        ranking = payoff.rank_correlation
+        parts = [
+            f"{payoff.speed_up:.2f} times as fast",
+            f"PSNR lower by {payoff.psnr_drop_db:.4f} dB",
+            *([] if ranking is None else [f"ranking of errors correlates by {ranking:.5f}"]),
+            *([] if payoff.class_agreement is None else [f"classes agree on {payoff.class_agreement:.2%}"]),
+        ]
+        yield f"against float32: {', '.join(parts)}"
+
+
+def _row(name: str, measured: Measured, size_bytes: int, latencies: Sequence[float]) -> tuple[str, ...]:
+    worst = max(measured.worst, key=lambda each: each.max_abs_error)
+    alone = "same bits" if measured.alone_difference == 0 else f"{measured.alone_difference:.1e}"
+    return (
+        name,
+        f"{size_bytes / _KIB:.0f}",
+        f"{measured.max_abs_error:.1e}",
+        f"{worst.kind}, batch {worst.batch}",
+        alone,
+        " / ".join(f"{each:.2f}" for each in latencies),
+    )
+
+
+def _graph(measured: Measured, latencies_ms: Mapping[int, float]) -> dict[str, Any]:
+    return {
+        "max_abs_error": measured.max_abs_error,
+        "row_alone_difference": measured.alone_difference,
+        "batches": list(measured.batches),
+        "trials": [asdict(worst) for worst in measured.worst],
+        "batch_buckets": [
+            {"rows": rows, "best_ms": round(value, 4), "rows_per_second": round(rows / value * 1e3)}
+            for rows, value in latencies_ms.items()
+        ],
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123 (no file of ours)
+            found = (line.partition(":")[2].strip() for line in stream if line.startswith("model name"))
+            return next(found, platform.processor())
+    except OSError:
+        return platform.processor()

@@ -1,0 +1,1 @@
+"""From network methods to ONNX graphs."""

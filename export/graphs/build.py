@@ -1,0 +1,98 @@
+"""Modules to ONNX files: the dynamo exporter, a batch of any size, nothing of this machine in the bytes."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
+from onnx import ModelProto
+from torch import nn
+from torch.nn.utils import parametrize
+
+from bundle.graph import BATCH, OPSET
+from export.errors import Failure, GateError
+from export.gate.structure import stripped
+from export.graphs.methods import Method
+
+_EXAMPLE_ROWS = 2
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """Copy of a network with weight norm and other parametrisations computed once and for all."""
+    copied = copy.deepcopy(model).requires_grad_(requires_grad=False)
+    for module in list(copied.modules()):
+        if parametrize.is_parametrized(module):
+            _fold(module)
+    return copied
+
+
+def _fold(module: nn.Module) -> None:
+    # torch's own remove_parametrizations changes the class, which the copy shares with the original.
+    values: dict[str, torch.Tensor] = {
+        name: getattr(module, name).detach() for name in cast("Any", module).parametrizations
+    }
+    del module.parametrizations
+    module.__class__ = type(module).__bases__[0]
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value, requires_grad=False))
+
+
+def build(method: Method, signature: Signature) -> bytes:
+    """One method to the bytes of its ONNX file.
+
+    Raises:
+        GateError: in training mode, or of a form that has no graph with a free batch.
+    """
+    if any(module.training for module in method.model.modules()):
+        raise GateError("structure", [Failure(signature.name, "", "wanted a module in eval mode, got training mode")])
+    spec = signature.inputs[0]
+    kind = torch.uint8 if spec.data_type == DATA_TYPE_UINT8 else torch.float32
+    example = torch.zeros((_EXAMPLE_ROWS, *spec.shape[1:]), dtype=kind)
+    try:
+        program = _export(method, example, signature)
+    except torch.onnx.OnnxExporterError as error:
+        reason = f"wanted a graph for any batch, the exporter refused: {_root(error)}"
+        raise GateError("structure", [Failure(signature.name, "", reason)]) from error
+    return stripped(program).SerializeToString(deterministic=True)
+
+
+def _export(method: Method, example: torch.Tensor, signature: Signature) -> ModelProto:
+    export = cast("Any", torch.onnx).export
+    with _quiet(), torch.no_grad():
+        program = export(
+            method,
+            (example,),
+            dynamo=True,
+            input_names=[spec.name for spec in signature.inputs],
+            output_names=[spec.name for spec in signature.outputs],
+            # A string: with a torch.export.Dim the exporter may silently fix the batch.
+            dynamic_shapes=({0: BATCH},),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    return cast("ModelProto", program.model_proto)
+
+
+def _root(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    # The exporter warns of packages that it does not need and of its own deprecations.
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

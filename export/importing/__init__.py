@@ -1,0 +1,1 @@
+"""Adapting ONNX files that were made elsewhere."""

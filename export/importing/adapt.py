@@ -1,0 +1,217 @@
+"""Graphs made elsewhere, given the tensors of this project: names, layout, scale and free batch, nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, cast
+
+import onnx
+from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, Signature, TensorSpec
+from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx.compose import add_prefix
+
+from bundle.graph import BATCH, IR_VERSION
+from export.errors import InputError
+from export.gate.structure import stripped
+
+ImageShape = tuple[int, int, int]
+
+_PREFIX = "imported/"
+_TYPES: dict[int, int] = {DATA_TYPE_UINT8: TensorProto.UINT8, DATA_TYPE_FLOAT32: TensorProto.FLOAT}
+_FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16}
+_COLOURS = {1, 3}
+_NEW_REDUCTIONS = 18  # the opset from which axes are an input
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a graph made elsewhere; `shape` leaves out the batch."""
+
+    name: str
+    element: int
+    shape: tuple[int, ...]
+
+
+def ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
+    """Inputs and outputs; weights listed as inputs, as old exporters do, are none.
+
+    Raises:
+        InputError: none of one kind, a batch that is not free, or another axis that is.
+    """
+    weights = {each.name for each in model.graph.initializer}
+    inputs = [_port(each) for each in model.graph.input if each.name not in weights]
+    outputs = [_port(each) for each in model.graph.output]
+    if not inputs or not outputs:
+        raise InputError(f"wanted a graph with inputs and outputs, got {len(inputs)} and {len(outputs)}")
+    return inputs, outputs
+
+
+def image_shape(shape: Sequence[int], wanted: ImageShape | None) -> ImageShape:
+    """(H, W, C) of the images that a tensor of this shape holds.
+
+    Raises:
+        InputError: it can be read in two ways, or not as `wanted`.
+    """
+    if wanted is not None and prod(shape) == prod(wanted):
+        return wanted
+    found = {(shape[1], shape[2], shape[0])} if len(shape) == 3 and shape[0] in _COLOURS else set[ImageShape]()  # noqa: PLR2004 (rank of an image)
+    if len(shape) == 3 and shape[2] in _COLOURS:  # noqa: PLR2004 (likewise)
+        found.add((shape[0], shape[1], shape[2]))
+    if len(found) == 1 and wanted is None:
+        return found.pop()
+    came = f"images of {' x '.join(map(str, shape))} numbers"
+    raise InputError(f"wanted {came} to be {wanted or 'of one height, width and channels'}: give --image-shape HxWxC")
+
+
+def adapt(model: ModelProto, signature: Signature, images: ImageShape) -> bytes:
+    """The graph behind the tensors of a signature.
+
+    Raises:
+        InputError: its tensors cannot be those of the signature.
+    """
+    inputs, outputs = ports(model)
+    wanted = [spec for spec in signature.outputs if spec.name != "squared_errors"]
+    if len(inputs) != 1 or len(outputs) < len(wanted):
+        raise InputError(
+            f"{signature.name}: wanted 1 input and {len(wanted)} outputs, got {len(inputs)} and {len(outputs)}"
+        )
+    inner = add_prefix(stripped(model), _PREFIX)
+    opset = next((each.version for each in inner.opset_import if each.domain in {"", "ai.onnx"}), 0)
+    surgery = _Surgery(opset, images)
+    before = surgery.enter(signature.inputs[0], inputs[0])
+    after = [node for spec, port in zip(wanted, outputs, strict=False) for node in surgery.leave(spec, port)]
+    if signature.name == "reconstruct":
+        after += surgery.errors(signature.inputs[0].name, wanted[0].name)
+    return _assembled(inner, signature, [*before, *inner.graph.node, *after], surgery.constants)
+
+
+def joined(encode: bytes, decode: bytes, signature: Signature, images: ImageShape) -> bytes:
+    """The reconstruction through two adapted graphs."""
+    first = add_prefix(onnx.load_model_from_string(encode), "encode/")
+    second = add_prefix(onnx.load_model_from_string(decode), "decode/")
+    merge = cast("Any", onnx.compose).merge_models
+    both: ModelProto = merge(first, second, [("encode/latents", "decode/latents")], outputs=["decode/images"])
+    return adapt(both, signature, images)
+
+
+class _Surgery:
+    """Nodes around a graph, and the constants that they read."""
+
+    def __init__(self, opset: int, images: ImageShape) -> None:
+        self.constants: list[TensorProto] = []
+        self._opset = opset
+        self._images = images
+
+    def enter(self, spec: TensorSpec, port: Port) -> list[NodeProto]:
+        """From our input to the graph's."""
+        if spec.name != "latents":
+            _check_images(spec, port, self._images)
+        steps = [_cast(port.element)] if _TYPES[spec.data_type] != port.element else []
+        if spec.data_type == DATA_TYPE_UINT8 and port.element in _FLOATS:
+            steps.append(("Div", [self._constant(port.element, [], [255])], {}))
+        if spec.name != "latents" and not self._channels_last(port):
+            steps.append(("Transpose", [], {"perm": [0, 3, 1, 2]}))
+        if spec.name == "latents" or len(port.shape) != 3:  # noqa: PLR2004 (rank of an image)
+            steps += self._reshape(tuple(spec.shape[1:]), port.shape)
+        return _chain(spec.name, _PREFIX + port.name, steps)
+
+    def leave(self, spec: TensorSpec, port: Port) -> list[NodeProto]:
+        """From the graph's output to ours."""
+        height, width, channels = self._images
+        steps = [_cast(TensorProto.FLOAT)] if port.element != TensorProto.FLOAT else []
+        if len(spec.shape) != 4:  # noqa: PLR2004 (rank of a batch of images)
+            steps += self._reshape(port.shape, tuple(spec.shape[1:]))
+        else:
+            _check_images(spec, port, self._images)
+            if len(port.shape) != 3:  # noqa: PLR2004 (rank of an image)
+                steps += self._reshape(port.shape, (channels, height, width))
+            if not self._channels_last(port):
+                steps.append(("Transpose", [], {"perm": [0, 2, 3, 1]}))
+        return _chain(_PREFIX + port.name, spec.name, steps)
+
+    def errors(self, images: str, reconstructions: str) -> list[NodeProto]:
+        """Mean squared error per pixel."""
+        node = helper.make_node
+        scale, axes = self._constant(TensorProto.FLOAT, [], [255]), [1, 2, 3]
+        newer = self._opset >= _NEW_REDUCTIONS
+        more = [self._constant(TensorProto.INT64, [3], axes)] if newer else []
+        attributes: dict[str, Any] = {"keepdims": 0} | ({} if newer else {"axes": axes})
+        return [
+            node("Cast", [images], ["errors/floats"], to=TensorProto.FLOAT),
+            node("Div", ["errors/floats", scale], ["errors/pixels"]),
+            node("Sub", [reconstructions, "errors/pixels"], ["errors/differences"]),
+            node("Mul", ["errors/differences", "errors/differences"], ["errors/squares"]),
+            node("ReduceMean", ["errors/squares", *more], ["squared_errors"], **attributes),
+        ]
+
+    def _channels_last(self, port: Port) -> bool:
+        return port.shape == self._images and port.shape[2] in _COLOURS
+
+    def _reshape(self, before: tuple[int, ...], after: tuple[int, ...]) -> list[Any]:
+        if before == after:
+            return []
+        if prod(before) != prod(after):
+            raise InputError(f"wanted {prod(after)} numbers a row as everywhere else in the model, got {prod(before)}")
+        return [("Reshape", [self._constant(TensorProto.INT64, [len(after) + 1], [-1, *after])], {})]
+
+    def _constant(self, element: int, shape: Sequence[int], values: Sequence[int]) -> str:
+        name = f"constant/{len(self.constants)}"
+        self.constants.append(helper.make_tensor(name, element, shape, values))
+        return name
+
+
+def _cast(element: int) -> Any:  # noqa: ANN401 (a step: operator, further inputs, attributes)
+    return ("Cast", [], {"to": element})
+
+
+def _chain(first: str, last: str, steps: Sequence[Any]) -> list[NodeProto]:
+    """Nodes one after another, from tensor to tensor."""
+    steps = steps or [("Identity", [], {})]
+    names = [first, *(f"{first}/{last}/{index}" for index in range(len(steps) - 1)), last]
+    return [
+        helper.make_node(operator, [source, *more], [target], **attributes)
+        for (operator, more, attributes), source, target in zip(steps, names, names[1:], strict=False)
+    ]
+
+
+def _check_images(spec: TensorSpec, port: Port, images: ImageShape) -> None:
+    if prod(port.shape) != prod(images):
+        raise InputError(f"{spec.name}: wanted images of {images}, got {port.shape} a row")
+    if port.element not in _FLOATS and port.element != _TYPES[spec.data_type]:
+        raise InputError(f"{spec.name}: wanted floating-point numbers, got element type {port.element}")
+
+
+def _assembled(
+    inner: ModelProto, signature: Signature, nodes: Sequence[NodeProto], constants: Sequence[TensorProto]
+) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        signature.name,
+        [_value(spec) for spec in signature.inputs],
+        [_value(spec) for spec in signature.outputs],
+        [*inner.graph.initializer, *constants],
+    )
+    made = helper.make_model(graph, opset_imports=inner.opset_import, producer_name=inner.producer_name)
+    made.ir_version = IR_VERSION
+    return made.SerializeToString(deterministic=True)
+
+
+def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(spec.name, _TYPES[spec.data_type], [BATCH, *spec.shape[1:]])
+
+
+def _port(value: onnx.ValueInfoProto) -> Port:
+    tensor = value.type.tensor_type
+    if not tensor.shape.dim:
+        raise InputError(f"{value.name}: wanted a tensor with a free batch, got one without axes")
+    batch, *sizes = tensor.shape.dim
+    # Some tools write -1 where the size is free.
+    if batch.dim_value > 0:
+        raise InputError(
+            f"{value.name}: wanted a free batch, got one of {batch.dim_value}: export with a dynamic first axis"
+        )
+    if not all(size.dim_value > 0 for size in sizes):
+        raise InputError(
+            f"{value.name}: wanted known sizes after the batch, got {[s.dim_value or s.dim_param for s in sizes]}"
+        )
+    return Port(value.name, tensor.elem_type, tuple(size.dim_value for size in sizes))

@@ -1,0 +1,1 @@
+"""Verifying, showing and comparing published bundles."""

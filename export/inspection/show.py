@@ -1,0 +1,76 @@
+"""What is inside a bundle, for people; reads the bytes, runs nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from autoencoder.v1.model_pb2 import DataType, Model, Signature, TensorSpec
+
+from bundle import layout
+from bundle.errors import BundleError
+from bundle.graph import read_graph
+from bundle.layout import SIGNATURE_FILE
+from export.errors import InputError
+from export.text_table import aligned
+
+_KIB = 1024
+
+
+def describe(folder: Path) -> str:
+    """Text about a version's folder.
+
+    Raises:
+        InputError: there is no version in the folder, or its files are not those that it lists.
+    """
+    try:
+        model = layout.read_model(folder)
+        contents = layout.read_files(folder, model)
+        graphs = [
+            line
+            for signature in model.signatures
+            for line in _graph(signature, contents[signature.file], imported=model.imported)
+        ]
+    except BundleError as error:
+        raise InputError(str(error)) from error
+    signed = "signed" if (folder / SIGNATURE_FILE).is_file() else "not signed"
+    return "\n".join([*_head(model, signed), *graphs, *_files(model)])
+
+
+def _head(model: Model, signed: str) -> Iterator[str]:
+    origin = "imported" if model.imported else "exported"
+    yield f"{model.name} version {model.version}: family {model.family}, {origin}, {signed}"
+    rows = [
+        ("images", f"{model.height} x {model.width} x {model.channels}"),
+        ("latents", str(model.latent_size) if model.latent_size else "none"),
+        ("methods", ", ".join(model.methods)),
+        ("labels", ", ".join(model.labels)),
+        ("attributes", ", ".join(model.attributes)),
+        *((name, f"{model.metrics[name]:.6g}") for name in sorted(model.metrics)),
+        *((name, model.provenance[name]) for name in sorted(model.provenance)),
+    ]
+    yield from aligned([(f"  {name}", value) for name, value in rows if value])
+
+
+def _graph(signature: Signature, data: bytes, imported: bool) -> Iterator[str]:
+    graph = read_graph(data)
+    kinds = ", ".join(
+        f"{count} {name}" for (_, name), count in sorted(graph.operators.items(), key=lambda each: each[0][1])
+    )
+    invariant = (
+        "a row's bits do not depend on its batch" if signature.batch_invariant else "rows may vary with their batch"
+    )
+    known = "compared with nothing but itself" if imported else f"off by {signature.parity_max_abs_error:.1e} at most"
+    yield f"{signature.file}: opset {graph.opset}, {graph.parameters:,} numbers; {kinds}"
+    yield from (f"  in   {_tensor(spec)}" for spec in signature.inputs)
+    yield from (f"  out  {_tensor(spec)}" for spec in signature.outputs)
+    yield f"  {known}; {invariant}"
+
+
+def _tensor(spec: TensorSpec) -> str:
+    sizes = ", ".join("batch" if size < 0 else str(size) for size in spec.shape)
+    kind = DataType.Name(spec.data_type).removeprefix("DATA_TYPE_").lower()
+    return f"{spec.name} {kind} ({sizes})"
+
+
+def _files(model: Model) -> Iterator[str]:
+    rows = [(file.path, f"{file.size_bytes / _KIB:,.0f} KiB", file.sha256) for file in model.files]
+    yield from aligned(rows)

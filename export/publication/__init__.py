@@ -1,0 +1,1 @@
+"""model.json, signing, and atomic publication into a model repository."""

@@ -1,0 +1,34 @@
+"""Batches: one uint8 tensor in memory, an order per epoch that (seed, epoch) alone decides, no worker processes."""
+
+import torch
+from torch import Tensor
+
+from training.data.split import Split
+from training.random_streams import Purpose, generator
+
+
+class Feed:
+    """A split on the device. Images come out float32 (N, C, H, W) in 0 to 1."""
+
+    def __init__(self, split: Split, device: torch.device, memory_format: torch.memory_format) -> None:
+        self.images = torch.tensor(split.images).permute(0, 3, 1, 2).contiguous().to(device)
+        self.labels = None if split.labels is None else torch.tensor(split.labels).to(device)
+        self.memory_format = memory_format
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, rows: Tensor | slice) -> tuple[Tensor, Tensor | None]:
+        """Images and labels of some rows."""
+        # index_select gathers whole images; indexing with brackets would take twice the time.
+        images = (
+            self.images[rows] if isinstance(rows, slice) else self.images.index_select(0, rows.to(self.images.device))
+        )
+        images = images.float().div_(255)
+        labels = None if self.labels is None else self.labels[rows]
+        return images.contiguous(memory_format=self.memory_format), labels
+
+
+def order(seed: int, epoch: int, count: int, batch_size: int) -> tuple[Tensor, ...]:
+    """The rows of each batch of an epoch; the last may be smaller."""
+    return torch.randperm(count, generator=generator(seed, Purpose.ORDER, epoch)).split(batch_size)

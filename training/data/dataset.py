@@ -1,0 +1,116 @@
+"""Data sets as uint8 arrays in memory: digits, IDX files, folders of images, .npz; split once and for all."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from training.config import Data
+from training.data import download, idx
+from training.data.folders import read_folder, read_npz
+from training.data.split import Split
+from training.errors import DataError
+
+DIGITS = tuple("0123456789")
+GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+CLASSES = {"mnist": DIGITS, "fashion-mnist": GARMENTS}
+READERS = {"folder": read_folder, "npz": read_npz}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training, validation (for every choice made on the way) and test images of one source."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...] = ()
+    source_count: int = 0
+    """Images in the source out of which the training images were taken."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of every image and label with its shape, split by split."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            for array in (split.images, split.labels):
+                if array is not None:
+                    digest.update(f"{array.shape}{array.dtype}".encode())
+                    digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+
+def load(data: Data) -> Dataset:
+    """Reads and validates the data set that the settings name.
+
+    Raises:
+        DataError: the data are missing, damaged or unfit.
+    """
+    if data.download is not None:
+        download.fetch(data.kind, _path(data) if data.kind in idx.CHECKSUMS else Path(), data.download)
+    if data.kind == "digits":
+        return digits()
+    if data.kind in idx.CHECKSUMS:
+        return idx_files(data.kind, _path(data))
+    if data.kind in READERS:
+        everything, classes = READERS[data.kind](_path(data), data)
+        return divided(data.kind, everything, classes)
+    known = ", ".join(["digits", *idx.CHECKSUMS, *READERS])
+    raise DataError(f"no data set {data.kind!r}: give one of {known}")
+
+
+def digits() -> Dataset:
+    """The 1,797 8x8 digits that come with scikit-learn, scaled to 28x28: 1,350 train, 150 validation, 297 test."""
+    bunch = load_digits()
+    images = np.stack([_enlarged(image) for image in bunch.images])
+    everything = Split(images[..., np.newaxis], bunch.target.astype(np.int64))
+    rest, test = hold_out(everything, 297)
+    train, validation = hold_out(rest, 150)
+    return Dataset("digits", train, validation, test, DIGITS, len(everything))
+
+
+def idx_files(kind: str, folder: Path) -> Dataset:
+    """MNIST (LeCun et al. 1998) or Fashion-MNIST (Xiao et al. 2017): 55,000 train, 5,000 validation, 10,000 test."""
+    everything = Split(*idx.read_pair(folder, "train", idx.CHECKSUMS[kind]))
+    train, validation = hold_out(everything, len(everything) // 12)
+    test = Split(*idx.read_pair(folder, "t10k", idx.CHECKSUMS[kind]))
+    return Dataset(kind, train, validation, test, CLASSES[kind], len(everything))
+
+
+def divided(name: str, everything: Split, classes: tuple[str, ...]) -> Dataset:
+    """A source without a test split of its own: a tenth becomes test, a tenth validation."""
+    rest, test = hold_out(everything, max(1, len(everything) // 10))
+    train, validation = hold_out(rest, max(1, len(everything) // 10))
+    return Dataset(name, train, validation, test, classes, len(everything))
+
+
+def hold_out(split: Split, count: int) -> tuple[Split, Split]:
+    """Parts `count` rows from the others: the same rows on every call, so that no run's seed moves a test image."""
+    if split.positions is None:
+        split = dataclasses.replace(split, positions=np.arange(len(split)))
+    order = np.random.default_rng(0).permutation(len(split))
+    return split.take(np.sort(order[count:])), split.take(np.sort(order[:count]))
+
+
+def _path(data: Data) -> Path:
+    if not data.folder:
+        raise DataError(f"{data.kind} wants the place of its files: give --data-dir DIR")
+    return Path(data.folder)
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    """(8, 8) values 0 to 16 to (28, 28) uint8, with a margin of 2 that keeps strokes off the edge."""
+    grey = Image.fromarray(np.round(image * (255 / 16)).astype(np.uint8))
+    return np.pad(np.asarray(grey.resize((24, 24), Image.Resampling.BICUBIC)), 2)

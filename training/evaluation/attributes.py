@@ -1,0 +1,253 @@
+"""Directions in latent space: move a code along one, and one property of the image changes (Larsen et al. 2016).
+
+A direction comes from a regression of codes on all properties at once, within classes: so properties that occur
+together are told apart, and the class stays what it is.
+"""
+
+import csv
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from training.blas import one_thread
+from training.checkpoint import Checkpoint
+from training.data.dataset import Dataset
+from training.errors import CheckpointError, DataError
+from training.evaluation import classifier, evaluate, shape_measures
+from training.evaluation.classifier import Judge
+from training.models.autoencoders import Network
+
+FITTED_IMAGES = 10_000
+CALIBRATED_IMAGES = 2_000
+SCORED_IMAGES = 500
+AMOUNTS = (-1.0, -0.5, 0.5, 1.0)
+LEAST_GAIN = 0.2
+# Standard deviations between the middles of two classes: that of as many zeros as ones is a half.
+ACROSS = 2.0
+NAME = re.compile(r"[\w.][\w .-]*")
+# What a direction of a measured property should reach.
+WANTED = {"spearman": 0.9, "class_kept": 0.9}
+
+Scores = dict[str, dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Direction:
+    """`vector` (D,) moves an attribute by one standard deviation; `mean` and `spread` are those of training images."""
+
+    name: str
+    vector: np.ndarray
+    mean: float
+    spread: float
+
+
+def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tuple[Checkpoint, Scores]:
+    """The checkpoint with directions, and the scores of each.
+
+    Raises:
+        CheckpointError: the model has no latent space, or was trained on other data.
+        DataError: the table is unusable.
+    """
+    if trained.latents is None:
+        raise CheckpointError(f"{trained.meta['name']} has no latent space: attributes want an autoencoder with a code")
+    if trained.meta["data"]["sha256"] != dataset.sha256:
+        raise CheckpointError(f"{trained.meta['name']} was trained on other data than these: give those")
+    sample = dataset.train.take(slice(FITTED_IMAGES))
+    codes = evaluate.all_codes(trained.model, sample).astype(np.float64)
+    measured = {name: measure(shape_measures.grey(sample.images)) for name, measure in shape_measures.MEASURES.items()}
+    columns = read_table(table, dataset) if table else {}
+    regressed = regress(codes, measured | columns, sample.labels)
+    found = [
+        *(calibrated(trained.model, codes[:CALIBRATED_IMAGES], each) for each in regressed),
+        *class_pairs(codes, sample.labels, dataset.classes),
+    ]
+    scores = score(trained.model, dataset, found)
+    return dataclasses.replace(trained, latents=with_directions(trained, found)), scores
+
+
+@one_thread
+def regress(codes: np.ndarray, values: Mapping[str, np.ndarray], labels: np.ndarray | None) -> list[Direction]:
+    """Codes (N, D) on attributes (N,) each, all at once and within classes: partial effects, not mixtures."""
+    table = np.stack(list(values.values()), 1)
+    spreads = table.std(0)
+    scaled = centred(table / np.where(spreads > 0, spreads, 1), labels)
+    vectors, *_ = np.linalg.lstsq(scaled, centred(codes, labels), rcond=None)
+    columns = zip(values, vectors, table.mean(0), spreads, strict=True)
+    return [Direction(name, vector, float(mean), float(spread)) for name, vector, mean, spread in columns]
+
+
+def calibrated(model: Network, codes: np.ndarray, direction: Direction) -> Direction:
+    """The direction in steps that change the decoded property by one standard deviation on training codes (N, D).
+
+    A regression falls short of that by as much as the code leaves the property unexplained. A property that is not
+    measured on images, or hardly moves, keeps its regression.
+    """
+    if direction.name not in shape_measures.MEASURES:
+        return direction
+    codes = codes.astype(np.float32)
+    before = values(direction, decode(model, codes))
+    changes = [change(direction, before, decode(model, moved(codes, direction, amount))) for amount in AMOUNTS]
+    length = gain(changes)
+    return dataclasses.replace(direction, vector=direction.vector / length) if length > LEAST_GAIN else direction
+
+
+def gain(changes: Sequence[np.ndarray]) -> float:
+    """Changes (N,) measured at each of the amounts to the slope of change on amount: 1 where one asked is one got."""
+    return float(np.dot(AMOUNTS, [each.mean() for each in changes]) / np.dot(AMOUNTS, AMOUNTS))
+
+
+def moved(codes: np.ndarray, direction: Direction, amount: float) -> np.ndarray:
+    """Codes float32 (N, D) moved by an amount."""
+    return codes + np.float32(amount) * direction.vector.astype(np.float32)
+
+
+def class_pairs(codes: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...]) -> list[Direction]:
+    """From each class towards the one whose codes lie nearest, as `4-to-9`: the difference of their mean codes."""
+    if labels is None or len(set(labels.tolist())) < 2:  # noqa: PLR2004  a pair
+        return []
+    present = sorted(set(labels.tolist()))
+    means = np.stack([codes[labels == label].mean(0) for label in present])
+    gaps = np.linalg.norm(means[:, np.newaxis] - means, axis=2) + np.diag(np.full(len(present), np.inf))
+    return [
+        Direction(
+            f"{classes[present[one]]}-to-{classes[present[other]]}", (means[other] - means[one]) / ACROSS, 0.5, 0.5
+        )
+        for one, other in enumerate(gaps.argmin(1))
+    ]
+
+
+def centred(values: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    """(N, A) minus the mean of each image's class; without classes, minus the mean."""
+    if labels is None:
+        return values - values.mean(0)
+    centred_values = values.astype(np.float64).copy()
+    for label in np.unique(labels):
+        centred_values[labels == label] -= centred_values[labels == label].mean(0)
+    return centred_values
+
+
+def with_directions(trained: Checkpoint, found: list[Direction]) -> evaluate.LatentStatistics | None:
+    """The latent statistics with these directions in place of others."""
+    return trained.latents and dataclasses.replace(
+        trained.latents,
+        attribute_names=np.array([each.name for each in found], np.str_),
+        attribute_directions=np.stack([each.vector for each in found]),
+        attribute_means=np.array([each.mean for each in found]),
+        attribute_spreads=np.array([each.spread for each in found]),
+    )
+
+
+def score(model: Network, dataset: Dataset, found: list[Direction]) -> Scores:
+    """What moving test images along each direction does, as far as it can be measured on images."""
+    images = dataset.test.take(slice(SCORED_IMAGES))
+    codes = evaluate.all_codes(model, images)
+    eye = classifier.find(dataset)
+    measured = [each for each in found if each.name in shape_measures.MEASURES]
+    scores = {each.name: property_scores(model, codes, each, measured, eye) for each in measured}
+    pairs = [each for each in found if "-to-" in each.name and each.name not in scores]
+    if eye is not None and images.labels is not None:
+        labels = images.labels
+        scores |= {each.name: {"class_reached": reached(model, codes, labels, each, dataset, eye)} for each in pairs}
+    return scores
+
+
+def property_scores(
+    model: Network, codes: np.ndarray, direction: Direction, measured: list[Direction], eye: Judge | None
+) -> dict[str, float]:
+    """Spearman between amounts asked and measured; gain; leakage into other properties and class kept at 1 sd."""
+    still = decode(model, codes)
+    pictures = {amount: decode(model, moved(codes, direction, amount)) for amount in AMOUNTS}
+    before = {each.name: values(each, still) for each in measured}
+    changes = {
+        each.name: {amount: change(each, before[each.name], picture) for amount, picture in pictures.items()}
+        for each in measured
+    }
+    answers = list(changes[direction.name].values())
+    asked, answered = np.repeat(AMOUNTS, len(codes)), np.concatenate(answers)
+    scores = {
+        "spearman": float(spearmanr(asked, answered).statistic),
+        "spearman_per_image": float(np.mean([spearmanr(AMOUNTS, each).statistic for each in np.transpose(answers)])),
+        "gain": gain(answers),
+    }
+    others = [each.name for each in measured if each is not direction]
+    if others:
+        scores["leakage"] = float(max(np.abs(np.mean(changes[name][1.0] - changes[name][-1.0])) / 2 for name in others))
+    if eye is not None:
+        classes = classifier.classify(eye, still)
+        kept = [classifier.classify(eye, pictures[amount]) == classes for amount in (-1.0, 1.0)]
+        scores["class_kept"] = float(np.mean(kept))
+    return scores
+
+
+def values(measured: Direction, pictures: torch.Tensor) -> np.ndarray:
+    """(N, C, H, W) to (N,): a property, in its own unit."""
+    return shape_measures.MEASURES[measured.name](pictures.mean(1).numpy())
+
+
+def change(measured: Direction, before: np.ndarray, after: torch.Tensor) -> np.ndarray:
+    """Values (N,) before and pictures (N, C, H, W) after: by how many standard deviations a property changed."""
+    return (values(measured, after) - before) / measured.spread
+
+
+def reached(
+    model: Network, codes: np.ndarray, labels: np.ndarray, pair: Direction, dataset: Dataset, eye: Judge
+) -> float:
+    """The share of images of the first class that the judge takes for the second after the whole way."""
+    start, end = ends(pair, dataset.classes)
+    arrived = moved(codes[labels == start], pair, ACROSS)
+    return float((classifier.classify(eye, decode(model, arrived)) == end).mean()) if len(arrived) else 0.0
+
+
+def ends(pair: Direction, classes: Sequence[str]) -> tuple[int, int]:
+    """The classes that a direction between classes leads from and to; their names may hold `-to-` themselves."""
+    places = itertools.permutations(range(len(classes)), 2)
+    return next((one, other) for one, other in places if pair.name == f"{classes[one]}-to-{classes[other]}")
+
+
+@torch.no_grad()
+def decode(model: Network, codes: np.ndarray) -> torch.Tensor:
+    """(N, D) to images (N, C, H, W) in 0 to 1."""
+    return model.decode(torch.from_numpy(codes)).sigmoid()
+
+
+def read_table(path: Path, dataset: Dataset) -> dict[str, np.ndarray]:
+    """The columns of numbers of a CSV with a header and a row for every image of the source, in its order.
+
+    Raises:
+        DataError: no such file, another number of rows, or a value that is no finite number.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from None
+    if len(rows) != dataset.source_count:
+        raise DataError(
+            f"{path} wants a row for each of the {dataset.source_count} images of the source, got {len(rows)}"
+        )
+    try:
+        columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path} wants a number in every place: {error}") from None
+    _refuse_names(columns, path)
+    bad = [name for name, values in columns.items() if not np.isfinite(values).all()]
+    if bad:
+        raise DataError(f"{path} wants finite numbers; not so in {', '.join(bad)}")
+    found = {name: values[dataset.train.positions][:FITTED_IMAGES] for name, values in columns.items()}
+    if still := [name for name, values in found.items() if not np.ptp(values)]:
+        raise DataError(f"{path} wants numbers that differ between training images; not so in {', '.join(still)}")
+    return found
+
+
+def _refuse_names(columns: Iterable[str], table: Path) -> None:
+    """Raises where a column would pass for a direction of our own, or cannot name a picture."""
+    wanted = f"{table} wants columns named in letters, digits, '.', '_', '-' and spaces, unlike ours"
+    for name in columns:
+        if not NAME.fullmatch(name) or name in shape_measures.MEASURES or "-to-" in name:
+            raise DataError(f"{wanted} ({', '.join(shape_measures.MEASURES)}, A-to-B); got {name!r}")

@@ -1,0 +1,135 @@
+"""Pictures of a latent space: where codes lie, what the plane decodes to, ways between images, units in use, edits."""
+
+import matplotlib as mpl
+import matplotlib.patheffects
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from scipy.stats import norm
+
+from bundle.latents import LatentStatistics
+from training.checkpoint import Checkpoint
+from training.data.dataset import Dataset
+from training.evaluation import evaluate
+from training.figures.style import INK, PALE, PALETTE, show, strip
+from training.losses import terms
+from training.models.autoencoders import Network, VariationalAutoencoder
+
+SCATTERED = 5_000
+GRID = 15
+# The plane is cut where 95 % of N(0, 1) lies, in steps of equal probability (Kingma & Welling 2013, appendix A).
+PROBABILITIES = np.linspace(0.05, 0.95, GRID)
+# Between the names of two classes, as a share of the picture.
+LABEL_GAP = 0.04
+WAYS, STEPS = 5, 12
+EDITED, AMOUNTS = 6, np.linspace(-2, 2, 9)
+
+
+def scatter(name: str, dataset: Dataset, trained: Checkpoint, latents: LatentStatistics) -> Figure:
+    """Test codes by class; of a code with more than two values, its two leading principal components."""
+    images = dataset.test.take(slice(SCATTERED))
+    codes = evaluate.all_codes(trained.model, images).astype(np.float64)
+    plane = codes if codes.shape[1] == 2 else (codes - latents.mean) @ latents.components[:2].T  # noqa: PLR2004  a plane
+    figure = Figure(figsize=(7.5, 6.2), layout="constrained")
+    axis = figure.subplots()
+    if images.labels is None:
+        axis.scatter(*plane.T, s=4, color=INK, alpha=0.5, linewidths=0)
+    else:
+        _by_class(axis, plane, images.labels, dataset.classes)
+    what = "latent" if codes.shape[1] == 2 else "principal component"  # noqa: PLR2004  a plane
+    axis.set(xlabel=f"{what} 1", ylabel=f"{what} 2", title=f"{name}: codes of {len(images):,} test images")
+    axis.set_aspect("equal", "datalim")
+    return figure
+
+
+def _by_class(axis: mpl.axes.Axes, plane: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    size = float(np.clip(8_000 / len(plane), 4, 28))
+    if (rest := labels >= len(PALETTE)).any():
+        axis.scatter(*plane[rest].T, s=size, color=PALE, alpha=0.6, linewidths=0, label="others")
+    for label, title in enumerate(classes[: len(PALETTE)]):
+        chosen = plane[labels == label]
+        axis.scatter(*chosen.T, s=size, color=PALETTE[label], alpha=0.6, linewidths=0, label=title)
+    # The name stands in the middle of its cloud too, for who cannot tell the colours apart.
+    present = [label for label in range(min(len(classes), len(PALETTE))) if (labels == label).any()]
+    middles = np.stack([np.median(plane[labels == label], 0) for label in present])
+    for label, place in zip(present, apart(middles, LABEL_GAP * np.ptp(plane, 0).max()), strict=True):
+        text = axis.text(*place, classes[label], weight="bold", ha="center", va="center", fontsize=13)
+        text.set_path_effects([mpl.patheffects.withStroke(linewidth=3, foreground="white")])
+    axis.legend(frameon=False, markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def apart(places: np.ndarray, gap: float) -> np.ndarray:
+    """Places (N, 2), moved away from each other until no two are much closer than the gap."""
+    # Two in the same place would not know where to go.
+    places = places + 1e-6 * gap * np.arange(len(places))[:, np.newaxis]
+    for _ in range(100):
+        ways = places[:, np.newaxis] - places
+        distances = np.linalg.norm(ways, axis=2)
+        pushes = np.maximum(gap - distances, 0) / 4 / np.maximum(distances, np.finfo(float).tiny)
+        places += (ways * pushes[..., np.newaxis]).sum(1)
+    return places
+
+
+def plane(name: str, dataset: Dataset, model: Network) -> Figure:
+    """What a two-dimensional code decodes to, on a grid of equal probability."""
+    positions = norm.ppf(PROBABILITIES)
+    if isinstance(model, VariationalAutoencoder):
+        across, down = positions, positions[::-1]
+    else:
+        # A plain code has no prior: the grid follows the codes themselves.
+        codes = evaluate.all_codes(model, dataset.test)
+        across, down = np.quantile(codes[:, 0], PROBABILITIES), np.quantile(codes[:, 1], PROBABILITIES)[::-1]
+    grid = np.array([[x, y] for y in down for x in across], np.float32)
+    pictures = _decode(model, grid)
+    figure = Figure(figsize=(7.5, 7.8), layout="constrained")
+    show(figure.subplots(), np.concatenate([strip(row) for row in np.split(pictures, GRID)]))
+    figure.suptitle(f"{name}: the decoded plane\n5 % to 95 % of each latent, in steps of equal probability")
+    return figure
+
+
+def interpolations(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
+    """Straight ways between the codes of test images; both ends are reconstructions."""
+    codes = evaluate.all_codes(trained.model, dataset.test.take(slice(2 * WAYS)))
+    shares = np.linspace(0, 1, STEPS, dtype=np.float32)[:, np.newaxis]
+    # A small test split has fewer pairs; a single image goes nowhere.
+    half = len(codes) // 2
+    ways = [codes[i] + shares * (codes[i + half] - codes[i]) for i in range(max(half, 1))]
+    figure = Figure(figsize=(STEPS * 0.8, len(ways) * 0.8 + 0.5), layout="constrained")
+    show(figure.subplots(), np.concatenate([strip(_decode(trained.model, way)) for way in ways]))
+    figure.suptitle(f"{name}: from one test image to another, in a straight line through latent space")
+    return figure
+
+
+def divergences(name: str, dataset: Dataset, model: VariationalAutoencoder) -> Figure:
+    """The KL divergence of each latent, largest first: units that stay near 0 carry nothing."""
+    with torch.no_grad():
+        found = [terms.kl_to_standard_normal(*model.encode(images)) for images in evaluate.batches(dataset.test)]
+    nats = np.sort(torch.cat(found).mean(0).numpy())[::-1]
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    axis = figure.subplots()
+    axis.bar(np.arange(1, len(nats) + 1), nats, color=INK)
+    axis.set(xlabel="latent, by rank", ylabel="KL from N(0, 1), nats", title=f"{name}: {nats.sum():.1f} nats in all")
+    axis.grid(axis="y", alpha=0.25)
+    return figure
+
+
+def sweep(name: str, dataset: Dataset, model: Network, vector: np.ndarray) -> Figure:
+    """Test images moved along one direction by -2 to 2 standard deviations; the middle column is the reconstruction."""
+    codes = evaluate.all_codes(model, dataset.test.take(slice(EDITED)))
+    moved = codes[:, np.newaxis] + np.float32(AMOUNTS)[:, np.newaxis] * np.float32(vector)
+    rows = [strip(_decode(model, each)) for each in moved]
+    figure = Figure(figsize=(len(AMOUNTS) * 0.9, EDITED * 0.9 + 0.8), layout="constrained")
+    axis = figure.subplots()
+    show(axis, np.concatenate(rows))
+    width = dataset.image_shape[1]
+    titles = [f"{amount:+g}" if amount else "0" for amount in AMOUNTS]
+    axis.set_xticks((np.arange(len(AMOUNTS)) + 0.5) * width - 0.5, titles)
+    axis.tick_params(length=0)
+    axis.set_xlabel("standard deviations")
+    figure.suptitle(name)
+    return figure
+
+
+@torch.no_grad()
+def _decode(model: Network, codes: np.ndarray) -> np.ndarray:
+    return model.decode(torch.from_numpy(np.ascontiguousarray(codes, np.float32))).sigmoid().numpy()

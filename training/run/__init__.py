@@ -1,0 +1,1 @@
+"""A run directory: files, metrics log, provenance, finalization."""

@@ -1,0 +1,64 @@
+"""What a checkpoint says about where it came from; no clock, host, path or user in it."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from training import checkpoint
+from training.config import Config, Expected
+from training.data.dataset import Dataset
+from training.data.split import Split
+
+REFERENCE_IMAGES = 1_024
+TOOLS = ("torch", "numpy", "safetensors", "scikit-learn")
+
+
+def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """checkpoint.json but for its format version."""
+    return {
+        "name": config.name,
+        "model": checkpoint.describe(config.model, dataset.image_shape, dataset.classes),
+        "config": settings(config),
+        "data": {
+            "name": dataset.name,
+            "sha256": dataset.sha256,
+            "train": len(dataset.train),
+            "validation": len(dataset.validation),
+            "test": len(dataset.test),
+        },
+        "step": step,
+        "epoch": epoch,
+        "metrics": dict(metrics),
+        "git_revision": git_revision(),
+        "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
+    }
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """The part of a configuration that decides the result: the hash of the data stands for their folder."""
+    return config.model_dump(mode="json", exclude={"data": {"folder", "download"}, "output": True})
+
+
+def deciding(config: Config) -> Config:
+    """The same without what changes no run: what one says about it, and what one expects of it."""
+    return config.model_copy(update={"summary": "", "expected": Expected()})
+
+
+def reference(dataset: Dataset) -> Split:
+    """The images that export tries a model on: the first of the test split."""
+    return dataset.test.take(slice(REFERENCE_IMAGES))
+
+
+@cache
+def git_revision() -> str:
+    """The commit of this source tree when it was first asked for, or `unknown` outside of one."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603  fixed command
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
