@@ -20,7 +20,7 @@ from hourglass_client import (
 from hourglass_client.answers import Denoised, Encoded
 
 from tests.server.conftest import GOLDEN, TRANSPORTS, Served, metric, pixels, serving
-from tests.server.test_repository import until
+from tests.server.models.test_manager import until
 
 GREY, COLOUR = pixels(5), pixels(5, (8, 8, 3))
 LATENTS = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)

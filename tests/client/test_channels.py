@@ -10,7 +10,7 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from hourglass_client import Client, InvalidArgumentError, Tls, UnavailableError
 from hourglass_client.channels import route
 
-from .conftest import Start
+from tests.client.conftest import Start
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from hourglass_client import (
     requests,
 )
 
-from .conftest import Start
+from tests.client.conftest import Start
 
 
 def status(code: grpc.StatusCode, message: str, *details: Message) -> status_pb2.Status:

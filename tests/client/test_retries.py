@@ -7,8 +7,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from hourglass_client import Client, HourglassError, Retry, UnavailableError
 
-from .conftest import Start
-from .test_errors import status
+from tests.client.conftest import Start
+from tests.client.test_errors import status
 
 BUSY = status(
     grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -2,10 +2,9 @@
 
 import numpy as np
 
+from tests.clients.conftest import IMAGES
+from tests.clients.programs import ROOT, run_node, run_python
 from tests.server.conftest import GOLDEN, Served, graph_run, serving
-
-from .conftest import IMAGES
-from .programs import ROOT, run_node, run_python
 
 DECODED = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 

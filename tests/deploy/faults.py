@@ -14,10 +14,9 @@ from google.protobuf.message import Message
 from onnx import helper, numpy_helper
 
 from examples.local_server import LocalServer, running
+from tests.deploy.conftest import GOLDEN, free_port
+from tests.deploy.monitoring import NAMESPACE, Prometheus, prometheus, until, write_targets
 from tests.server.conftest import copy_version, images, pixels, write_graph, write_slow_denoiser
-
-from .conftest import GOLDEN, free_port
-from .monitoring import NAMESPACE, Prometheus, prometheus, until, write_targets
 
 FLOOD_THREADS = 10
 # So many that twenty are answered in the window of the alarm, however slow the machine.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from .conftest import DEPLOY, component, free_port
+from tests.deploy.conftest import DEPLOY, component, free_port
 
 RULES = [DEPLOY / "prometheus" / "recording.yml", DEPLOY / "prometheus" / "alerts.yml"]
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "hourglass.json"

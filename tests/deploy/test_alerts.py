@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 import yaml
 
-from .conftest import ROOT, component
-from .faults import Faults, faulty
-from .monitoring import LONG_SECONDS, RULES, Prometheus, autoscaler_queries, dashboard_queries, until
+from tests.deploy.conftest import ROOT, component
+from tests.deploy.faults import Faults, faulty
+from tests.deploy.monitoring import LONG_SECONDS, RULES, Prometheus, autoscaler_queries, dashboard_queries, until
 
 ALERTS = [
     rule["alert"]

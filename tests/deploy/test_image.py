@@ -14,9 +14,8 @@ import pytest
 from hourglass_client import Client
 from packaging.requirements import Requirement
 
+from tests.deploy.conftest import DEPLOY, GOLDEN, ROOT
 from tests.server.conftest import pixels
-
-from .conftest import DEPLOY, GOLDEN, ROOT
 
 LINE = re.compile(r"listening grpc=(\S+) metrics=(\S+)\n")
 MIB = 2**20

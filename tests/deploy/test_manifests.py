@@ -14,9 +14,8 @@ import yaml
 
 from server.__main__ import LAST_SECONDS
 from server.config import Config
-
-from .conftest import DEPLOY
-from .monitoring import RULES
+from tests.deploy.conftest import DEPLOY
+from tests.deploy.monitoring import RULES
 
 FILES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 MANIFESTS = [document for path in FILES for document in yaml.safe_load_all(path.read_text())]

@@ -15,9 +15,8 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import autoencoder_pb2_grpc
 
 from examples.local_server import LocalServer, running
+from tests.deploy.conftest import DEPLOY, GOLDEN, component, free_port
 from tests.server.conftest import images, pixels
-
-from .conftest import DEPLOY, GOLDEN, component, free_port
 
 CALLERS = 4
 REQUEST = pb.EncodeRequest(model_name="vae", images=images(pixels(2)))

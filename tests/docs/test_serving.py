@@ -6,8 +6,7 @@ from pathlib import Path
 
 from server.config import LimitsConfig
 from server.models.labels import LABELS_FILE, LabelReader
-
-from .test_pages import DOCS, table
+from tests.docs.test_pages import DOCS, table
 
 
 def test_api_states_every_limit_of_a_request() -> None:

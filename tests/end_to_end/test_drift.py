@@ -17,10 +17,9 @@ import export.__main__
 import training.__main__
 from examples.local_server import LocalServer, running
 from tests.deploy.monitoring import Prometheus, prometheus, until
+from tests.end_to_end.conftest import TRANSPORTS
+from tests.end_to_end.test_operations import page
 from training.data.dataset import digits
-
-from .conftest import TRANSPORTS
-from .test_operations import page
 
 pytestmark = pytest.mark.timeout(900)
 MODELS = ("vae",)

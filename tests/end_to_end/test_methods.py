@@ -10,8 +10,7 @@ from hourglass_client import Client, FailedPreconditionError, InvalidArgumentErr
 from PIL import Image
 
 from bundle.noise import Purpose, normals
-
-from .conftest import RECIPES, Journey
+from tests.end_to_end.conftest import RECIPES, Journey
 
 # The first test here waits for five models to be trained and exported.
 pytestmark = pytest.mark.timeout(1200)

@@ -12,8 +12,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from hourglass_client import Client, NotFoundError
 
 from examples.local_server import LocalServer
-
-from .conftest import RECIPES
+from tests.end_to_end.conftest import RECIPES
 
 # The first test here waits for five models to be trained and exported.
 pytestmark = pytest.mark.timeout(1200)

@@ -20,11 +20,10 @@ from autoencoder.v1 import autoencoder_pb2_grpc
 from onnx import helper, numpy_helper
 
 from examples.local_server import LISTENING, LocalServer, running
+from tests.reliability.accounting import QUICK, SLOW, await_arrival, client, code_of, ended, honest, settle
+from tests.reliability.resources import Holding, counted
 from tests.server.conftest import GOLDEN, copy_version, images, pixels, write_graph, write_slow_denoiser
 from tests.server.raw_http2 import DATA, RawConnection
-
-from .books import QUICK, SLOW, await_arrival, client, code_of, ended, honest, settle
-from .resources import Holding, counted
 
 # `make chaos` does more of everything.
 SCALE = int(os.environ.get("TEST_SCALE", "1"))

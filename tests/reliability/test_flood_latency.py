@@ -18,10 +18,9 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import autoencoder_pb2_grpc
 
 from examples.local_server import LocalServer, running
+from tests.reliability.flood import Flood, flooding
+from tests.reliability.resources import counted, metrics
 from tests.server.conftest import images, pixels, write_slow_denoiser
-
-from .flood import Flood, flooding
-from .resources import counted, metrics
 
 _LOGGER = logging.getLogger(__name__)
 # Timing is judged where there is time to measure it.

@@ -17,14 +17,13 @@ from bundle.signing import KeyFileError, PublicKey, check_signature
 from server.calls.auth import TokenFileError, read_tokens
 from server.config import SessionConfig
 from server.runtime.session import CPU, Session
+from tests.reliability.mutation import FUZZED, damaged
 from tests.server.conftest import GOLDEN
 from training import checkpoint, config
 from training.data import folders, idx
 from training.data.split import Split
 from training.errors import CheckpointError, DataError
 from training.models import autoencoders
-
-from .mutation import FUZZED, damaged
 
 VERSION = GOLDEN / "vae" / "1"
 LISTED = sorted(path.name for path in VERSION.iterdir())

@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference import open_inference_pb2 as oip
 
+from tests.reliability.mutation import FUZZED, damaged
+from tests.reliability.test_fuzz_requests import CALLERS_FAULTS, OPEN, TYPED, VALID
 from tests.server.conftest import GOLDEN, Served, metric, pixels, serving
-
-from .mutation import FUZZED, damaged
-from .test_fuzz_requests import CALLERS_FAULTS, OPEN, TYPED, VALID
 
 NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 INFER = oip.ModelInferRequest.FromString(VALID[f"{OPEN}ModelInfer"].SerializeToString())

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from inference import open_inference_pb2 as oip
 from PIL import Image
 
+from tests.reliability.mutation import FUZZED, damaged
 from tests.server.conftest import GOLDEN, Served, images, metric, pixels, serving
-
-from .mutation import FUZZED, damaged
 
 TYPED, OPEN = "/autoencoder.v1.AutoencoderService/", "/inference.GRPCInferenceService/"
 LATENTS = pb.Tensor(data_type=3, shape=[1, 3], data=np.zeros(3, "<f4").tobytes())

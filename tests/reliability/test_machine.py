@@ -27,10 +27,9 @@ from hourglass_client import Client
 from examples.local_server import LocalServer, running
 from tests.deploy.conftest import component, free_port
 from tests.deploy.faults import mortal_server
+from tests.reliability.accounting import QUICK, code_of, ended
+from tests.reliability.resources import MIB
 from tests.server.conftest import GOLDEN, pixels
-
-from .books import QUICK, code_of, ended
-from .resources import MIB
 
 _LOGGER = logging.getLogger(__name__)
 SCALE = int(os.environ.get("TEST_SCALE", "1"))

@@ -16,9 +16,8 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import autoencoder_pb2_grpc
 
 from examples.local_server import LISTENING, LocalServer, running
+from tests.reliability.resources import MIB, Holding, counted
 from tests.server.conftest import GOLDEN, images, pixels
-
-from .resources import MIB, Holding, counted
 
 _LOGGER = logging.getLogger(__name__)
 REQUESTS = int(os.environ.get("TEST_REQUESTS", "5000"))

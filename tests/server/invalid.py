@@ -10,7 +10,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from google.protobuf.message import Message
 from PIL import Image
 
-from .conftest import images, pixels, tensor
+from tests.server.conftest import images, pixels, tensor
 
 Case = tuple[str, Message, str, str]
 GOOD = images(pixels(1))

@@ -12,8 +12,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from bundle import layout
 from bundle.golden import Golden, SampleCase
-
-from .conftest import GOLDEN, copy_version, serving, write_graph
+from tests.server.conftest import GOLDEN, copy_version, serving, write_graph
 
 Edit = Callable[[dict], None]
 

@@ -9,9 +9,9 @@ import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from google.rpc.error_details_pb2 import RequestInfo, RetryInfo
 
-from .conftest import GOLDEN, Served, images, metric, pixels, serving, write_slow_denoiser
-from .invalid import GOOD, encode, files, png
-from .test_statuses import detail
+from tests.server.conftest import GOLDEN, Served, images, metric, pixels, serving, write_slow_denoiser
+from tests.server.invalid import GOOD, encode, files, png
+from tests.server.test_statuses import detail
 
 
 def test_the_only_model_needs_no_name(repository_of_one: Path, transport: str) -> None:

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 
-from .conftest import (
+from tests.server.conftest import (
     GOLDEN,
     Served,
     array,

@@ -22,8 +22,7 @@ from server.calls.call import Call
 from server.calls.request_log import RequestLog
 from server.log import JsonFormatter, TextFormatter
 from tests.deploy.conftest import free_port
-
-from .conftest import GOLDEN, images, pixels
+from tests.server.conftest import GOLDEN, images, pixels
 
 
 @pytest.fixture(params=["native", "grpcio"])

@@ -11,8 +11,7 @@ from PIL import Image
 from bundle.latents import LatentStatistics
 from bundle.layout import LATENTS_FILE
 from bundle.noise import SCHEME, Purpose, normals
-
-from .conftest import GOLDEN, Served, array, graph_run, images, pixels, tensor
+from tests.server.conftest import GOLDEN, Served, array, graph_run, images, pixels, tensor
 
 UINT8_GRID = 255.0
 

@@ -18,7 +18,7 @@ import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import autoencoder_pb2_grpc
 
-from .conftest import GOLDEN, copy_version, images, pixels, write_slow_denoiser
+from tests.server.conftest import GOLDEN, copy_version, images, pixels, write_slow_denoiser
 
 ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"listening grpc=(\S+) metrics=(\S+)\n")

@@ -9,8 +9,8 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 from google.rpc.status_pb2 import Status
 
-from .conftest import Served
-from .invalid import GOOD, INVALID, RIGHT
+from tests.server.conftest import Served
+from tests.server.invalid import GOOD, INVALID, RIGHT
 
 NUMBERS = {code.value[0]: code.name for code in grpc.StatusCode}
 

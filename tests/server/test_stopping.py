@@ -10,8 +10,8 @@ import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from inference import open_inference_pb2, open_inference_pb2_grpc
 
-from .conftest import GOLDEN, images, metric, serving, write_slow_denoiser
-from .test_repository import until
+from tests.server.conftest import GOLDEN, images, metric, serving, write_slow_denoiser
+from tests.server.models.test_manager import until
 
 BATCH = images(np.zeros((64, 32, 32, 1), np.uint8))
 

@@ -8,9 +8,8 @@ from hourglass_client.cli import commands
 from hourglass_client.cli.main import main
 
 from bundle.noise import Purpose, normals
+from tests.client.cli.conftest import Command, read
 from tests.server.conftest import graph_run, pixels
-
-from .conftest import Command, read
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv"])

@@ -12,9 +12,8 @@ import pytest
 from hourglass_client.cli.main import main
 from PIL import Image
 
+from tests.client.cli.conftest import Command, read
 from tests.server.conftest import Served, graph_run, pixels
-
-from .conftest import Command, read
 
 CLIENT = Path(__file__).resolve().parents[3] / "client"
 

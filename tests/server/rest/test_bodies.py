@@ -17,8 +17,7 @@ from server.errors import InvalidArgumentError
 from server.rest import json_arrays
 from server.rest.infer_json import InferDocument, response_document
 from tests.server.conftest import GOLDEN, graph_run, metric, pixels, write_slow_denoiser
-
-from .conftest import Rest, document, serving_rest, until
+from tests.server.rest.conftest import Rest, document, serving_rest, until
 
 INFER = "/v2/models/vae.encode/infer"
 LARGE = np.random.default_rng(0).random((500, 28, 28, 1), np.float32)

@@ -9,9 +9,8 @@ from google.protobuf.json_format import MessageToDict
 from inference import open_inference_pb2 as pb
 
 from tests.server.conftest import graph_run, metric, pixels
-from tests.server.open_inference.refusals import REFUSALS
-
-from .conftest import Rest, document
+from tests.server.rest.conftest import Rest, document
+from tests.server.services.open_inference.refusals import REFUSALS
 
 IMAGES = pixels(3)
 INFER = "/v2/models/vae.encode/infer"

@@ -19,8 +19,7 @@ import pytest
 from server.transport import BindError
 from tests.server.conftest import GOLDEN, copy_version, metric, pixels, serving, write_slow_denoiser
 from tests.server.pki import Authority
-
-from .conftest import Rest, document, serving_rest, until
+from tests.server.rest.conftest import Rest, document, serving_rest, until
 
 IMAGES = pixels(3)
 INFER = "/v2/models/vae.encode/infer"

@@ -1,0 +1,108 @@
+"""Image files to rows: what they cost, and what becomes of depth, transparency and orientation."""
+
+import io
+import time
+from collections.abc import Callable
+
+import grpc
+import numpy as np
+import pytest
+from autoencoder.v1 import autoencoder_pb2 as pb
+from PIL import Image
+
+from server.codec.images import PixelBudget, rows_of_files
+from server.config import LimitsConfig
+from server.errors import CancelledError, InvalidArgumentError
+from tests.server.conftest import Served, metric
+
+GREY, COLOUR = (8, 8, 1), (8, 8, 3)
+
+
+def file(image: Image.Image, kind: str = "PNG", **settings: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **settings)
+    return stream.getvalue()
+
+
+def rows(
+    *files: bytes,
+    shape: tuple[int, int, int] = GREY,
+    resize: bool = False,
+    wanted: Callable[[], None] = lambda: None,
+    **limits: int,
+) -> np.ndarray:
+    message = pb.EncodedImages(files=files, resize=resize)
+    budget = PixelBudget(LimitsConfig(**limits), wanted)
+    data, count = rows_of_files(message, "images", shape, np.dtype(np.uint8), 1024, budget)
+    return np.frombuffer(data, np.uint8).reshape(count, *shape)
+
+
+def test_sixteen_bits_become_eight() -> None:
+    deep = (np.arange(64, dtype=np.uint16) * 1040).reshape(8, 8)
+    expected = np.rint(deep / 257).astype(np.uint8)[None, :, :, None]
+    np.testing.assert_array_equal(rows(file(Image.fromarray(deep))), expected)
+
+
+def test_what_is_transparent_lies_on_black() -> None:
+    half = Image.new("RGBA", (8, 8), (200, 100, 50, 0))
+    half.paste((200, 100, 50, 255), (0, 0, 8, 4))
+    came = rows(file(half), shape=COLOUR)[0]
+    assert (came[:4] == (200, 100, 50)).all()
+    assert (came[4:] == 0).all()
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    assert (rows(file(palette, transparency=1)) == 0).all()
+    assert (rows(file(palette)) == 255).all()
+
+
+def test_photographs_stand_upright() -> None:
+    shown = np.zeros((8, 6), np.uint8)
+    shown[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    turned = file(Image.fromarray(np.rot90(shown).copy()), exif=exif)
+    assert (rows(turned, shape=(8, 6, 1))[0, :, :, 0] == shown).all()
+    with pytest.raises(InvalidArgumentError, match="wanted 8 x 6 pixels"):
+        rows(turned, shape=(6, 8, 1))
+
+
+def test_a_request_has_a_budget_of_pixels() -> None:
+    tiny = file(Image.new("L", (40, 50)), "WEBP")
+    assert rows(*[tiny] * 3, resize=True, max_request_pixels=6000).shape == (3, 8, 8, 1)
+    with pytest.raises(InvalidArgumentError, match=r"files\[3\]: wanted at most 6000 pixels in the images"):
+        rows(*[tiny] * 4, resize=True, max_request_pixels=6000)
+
+
+def test_nothing_is_decoded_for_a_caller_who_has_gone() -> None:
+    looks = iter(range(100))
+
+    def wanted() -> None:
+        if next(looks) == 2:
+            raise CancelledError("gone")
+
+    with pytest.raises(CancelledError):
+        rows(*[file(Image.new("L", (8, 8)))] * 9, wanted=wanted)
+    assert next(looks) == 3
+
+
+def test_many_large_files_are_refused_before_they_cost_anything(server: Served) -> None:
+    large = file(Image.new("L", (2048, 2048)), "WEBP")
+    encoded = pb.EncodedImages(files=[large] * 1024, resize=True)
+    request = pb.EncodeRequest(model_name="fc-ae", images=pb.Images(encoded=encoded))
+    with pytest.raises(grpc.RpcError) as failed:
+        server.stub.Encode(request, timeout=60)
+    assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "images.encoded.files[16]" in failed.value.details()
+
+
+def test_files_for_nobody_wait_for_nothing(server: Served) -> None:
+    # Sixteen images of the largest size take a second or two; nobody waits for the later requests that long.
+    encoded = pb.EncodedImages(files=[file(Image.new("L", (2048, 2048)), "WEBP")] * 16, resize=True)
+    request = pb.EncodeRequest(model_name="fc-ae", images=pb.Images(encoded=encoded))
+    calls = [server.stub.Encode.future(request, timeout=0.2) for _ in range(60)]
+    assert any(call.exception() for call in calls)
+    started = time.monotonic()
+    small = pb.EncodedImages(files=[file(Image.new("L", (8, 8)))])
+    server.stub.Encode(pb.EncodeRequest(model_name="fc-ae", images=pb.Images(encoded=small)), timeout=60)
+    assert time.monotonic() - started < 10
+    assert metric(server, "autoencoder_requests_in_flight", method="Encode") == 0

@@ -1,0 +1,122 @@
+"""Sessions: providers, interfaces, padding to buckets through bound buffers."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from autoencoder.v1.model_pb2 import Signature
+from onnx import TensorProto, helper
+
+from bundle import layout
+from bundle.errors import BundleError
+from server.config import SessionConfig
+from server.runtime import session
+from server.runtime.session import CPU, CUDA, BoundSession, DeviceError, Session, choose_provider
+from tests.server.conftest import GOLDEN, graph_run, pixels
+
+CUDA_HERE = CUDA in onnxruntime.get_available_providers()
+
+
+def vae(name: str) -> tuple[Signature, bytes]:
+    folder = GOLDEN / "vae" / "1"
+    signature = next(entry for entry in layout.read_model(folder).signatures if entry.name == name)
+    return signature, (folder / signature.file).read_bytes()
+
+
+def bound(buckets: tuple[int, ...]) -> BoundSession:
+    """What serves on CUDA, with its buffers on the CPU."""
+    signature, graph = vae("encode")
+    del signature.batch_buckets[:]
+    signature.batch_buckets.extend(buckets)
+    return BoundSession(onnxruntime.InferenceSession(graph), signature, CPU, ("cpu", 0))
+
+
+def test_the_probe_is_what_it_says() -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="")
+    assert model.SerializeToString(deterministic=True) == session._PROBE
+
+
+@pytest.mark.skipif(CUDA_HERE, reason="needs a machine without CUDA")
+def test_cuda_is_refused_and_auto_degrades() -> None:
+    with pytest.raises(DeviceError, match=r"--device cuda: .*onnxruntime-gpu"):
+        choose_provider(SessionConfig(device="cuda"))
+    assert choose_provider(SessionConfig(device="auto")) == CPU
+    assert choose_provider(SessionConfig(device="cpu")) == CPU
+
+
+def test_complaint_of_a_provider_that_does_not_start_is_made_clear() -> None:
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    # A provider that can run nothing of this graph stands for one that does not start.
+    with pytest.raises(Exception, match="fallback to CPU EP") as caught:
+        onnxruntime.InferenceSession(session._PROBE, options, providers=["AzureExecutionProvider"])
+    assert "CUDA does not start" in session._clearer(str(caught.value))
+    assert session._clearer("out of memory") == "out of memory"
+
+
+@pytest.mark.skipif(CUDA_HERE, reason="needs a machine without CUDA")
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
+def test_a_session_on_another_provider_is_refused() -> None:
+    signature, graph = vae("encode")
+    with pytest.raises(DeviceError, match=f"wanted {CUDA}, got {CPU}"):
+        Session.open(signature, graph, CUDA, SessionConfig())
+
+
+def test_a_graph_that_the_runtime_refuses() -> None:
+    signature, graph = vae("encode")
+    with pytest.raises(BundleError, match=r"encode\.onnx: onnxruntime refuses"):
+        Session.open(signature, graph[:-100], CPU, SessionConfig())
+
+
+def test_a_graph_with_another_interface() -> None:
+    signature, graph = vae("encode")
+    signature.outputs[0].name = "codes"
+    with pytest.raises(BundleError, match=r"wanted outputs .*codes.*got .*latents"):
+        Session.open(signature, graph, CPU, SessionConfig())
+
+
+def test_runs_do_not_fall_back() -> None:
+    signature, graph = vae("encode")
+    opened = Session.open(signature, graph, CPU, SessionConfig())
+    assert opened._session._enable_fallback is False
+    assert (opened.row_shape, opened.row_bytes, opened.dtype) == ((8, 8, 1), 64, np.uint8)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 8, 9, 30])
+def test_padding_changes_nothing(rows: int) -> None:
+    batch = pixels(rows)
+    for actual, expected in zip(bound((1, 4, 8)).run(batch), graph_run("encode", "vae", batch), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_buffers_are_made_once_and_answers_are_not_overwritten() -> None:
+    opened = bound((4, 8))
+    first = opened.run(pixels(3, seed=1))
+    buffers = dict(opened._bound)
+    opened.run(pixels(4, seed=2))
+    np.testing.assert_array_equal(first[0], graph_run("encode", "vae", pixels(3, seed=1))[0])
+    assert opened._bound == buffers
+    assert set(buffers) == {4}
+
+
+def test_bound_buffers_serve_threads_in_turn() -> None:
+    opened = bound((8,))
+    expected = [graph_run("encode", "vae", pixels(5, seed=seed))[0] for seed in range(8)]
+    start = threading.Barrier(8)
+
+    def run(seed: int) -> bool:
+        start.wait()
+        return all(np.array_equal(opened.run(pixels(5, seed=seed))[0], expected[seed]) for _ in range(50))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(run, range(8)))
+
+
+def test_reports_to_nobody() -> None:
+    source = Path(session.__file__).read_text()
+    assert source.index('"ORT_DISABLE_TELEMETRY", "1"') < source.index("import onnxruntime")

@@ -1,0 +1,46 @@
+"""Watchers of grpc.health.v1: told of every change, several at a time, and of the end."""
+
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from tests.server.conftest import GOLDEN, copy_version, serving
+
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
+
+
+def test_watchers_see_a_model_come_and_go(repository: Path, transport: str) -> None:
+    copy_version(repository, "vae", 1)
+    with serving(repository, transport=transport, poll_seconds=0) as served:
+        health = HealthStub(served.channel)
+        gone = health.Watch(HealthCheckRequest(service="fc-ae"), timeout=30)
+        watches = [health.Watch(HealthCheckRequest(service="fc-ae"), timeout=30) for _ in range(2)]
+        assert [next(watch).status for watch in (gone, *watches)] == [UNKNOWN] * 3
+        # One who leaves takes nobody along.
+        gone.cancel()
+        copy_version(repository, "fc-ae", 1)
+        assert served.app.repository.load("fc-ae") is None
+        # Whoever looks in time sees that it is being loaded.
+        statuses = [next(status.status for status in watch if status.status != NOT_SERVING) for watch in watches]
+        assert statuses == [SERVING] * 2
+        served.app.repository.unload("fc-ae")
+        assert [next(watch).status for watch in watches] == [UNKNOWN] * 2
+
+
+def test_watchers_are_told_the_end(transport: str, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(GOLDEN, transport=transport, poll_seconds=0) as served:
+        watch = HealthStub(served.channel).Watch(HealthCheckRequest(), timeout=30)
+        assert next(watch).status == SERVING
+        served.app.stop()
+        served.app.stop = lambda: True  # it has stopped already
+        assert next(watch).status == NOT_SERVING
+        with pytest.raises(grpc.RpcError) as ended:
+            next(watch)
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "stopping" in ended.value.details()
+    # It is no accident, and looks like none.
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
