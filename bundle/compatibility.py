@@ -47,12 +47,12 @@ def check_model(model: Model) -> None:
         BundleError: says which differs.
     """
     if model.channels not in _CHANNELS:
-        raise BundleError(f"wanted images of 1 channel or 3, which files can hold, got {model.channels}")
+        raise BundleError(f"expected images of 1 channel or 3, which files can hold, got {model.channels}")
     if model.height < 1 or model.width < 1:
-        raise BundleError(f"wanted images of at least one pixel, got {model.height} x {model.width}")
+        raise BundleError(f"expected images of at least one pixel, got {model.height} x {model.width}")
     names = [signature.name for signature in model.signatures]
     if len(set(names)) != len(names):
-        raise BundleError(f"wanted one graph a signature, got {', '.join(names)}")
+        raise BundleError(f"expected one graph a signature, got {', '.join(names)}")
     for signature in model.signatures:
         _check_signature(model, signature)
     for method in model.methods:
@@ -63,12 +63,12 @@ def check_model(model: Model) -> None:
 
 def _check_signature(model: Model, signature: Signature) -> None:
     if signature.name not in _TENSORS:
-        raise BundleError(f"signature {signature.name!r}: wanted one of {', '.join(_TENSORS)}")
+        raise BundleError(f"signature {signature.name!r}: expected one of {', '.join(_TENSORS)}")
     _check_names(signature)
     if not all(1 <= rows <= _LARGEST_BATCH for rows in signature.batch_buckets):
-        raise BundleError(f"signature {signature.name!r}: wanted batch buckets of 1 to {_LARGEST_BATCH} rows")
+        raise BundleError(f"signature {signature.name!r}: expected batch buckets of 1 to {_LARGEST_BATCH} rows")
     if not 0 <= signature.golden_tolerance < math.inf:
-        raise BundleError(f"signature {signature.name!r}: wanted a golden tolerance from 0, not without end")
+        raise BundleError(f"signature {signature.name!r}: expected a golden tolerance from 0, not without end")
     shapes: dict[str, list[int]] = {
         "images": [-1, model.height, model.width, model.channels],
         "latents": [-1, model.latent_size],
@@ -86,11 +86,11 @@ def _check_signature(model: Model, signature: Signature) -> None:
 
 def _check_names(signature: Signature) -> None:
     wanted_input, outputs = _TENSORS[signature.name]
-    came = [spec.name for spec in signature.outputs]
+    got = [spec.name for spec in signature.outputs]
     least = [name for name in outputs if not name.startswith("[")]
     most = [name.strip("[]") for name in outputs]
-    if [spec.name for spec in signature.inputs] != [wanted_input] or came not in (least, most):
-        raise BundleError(f"signature {signature.name!r}: wanted {wanted_input} to {', '.join(outputs)}, got {came}")
+    if [spec.name for spec in signature.inputs] != [wanted_input] or got not in (least, most):
+        raise BundleError(f"signature {signature.name!r}: expected {wanted_input} to {', '.join(outputs)}, got {got}")
 
 
 def _types(signature: str, tensor: str) -> tuple[int, ...]:
@@ -106,10 +106,10 @@ def check_statistics(model: Model, statistics: LatentStatistics | None) -> None:
         BundleError: says what differs.
     """
     if statistics is not None and statistics.latent_size != model.latent_size:
-        raise BundleError(f"latents.npz: wanted latents of {model.latent_size}, got {statistics.latent_size}")
+        raise BundleError(f"latents.npz: expected latents of {model.latent_size}, got {statistics.latent_size}")
     names = [] if statistics is None else [str(name) for name in statistics.attribute_names]
     if list(model.attributes) != names:
-        raise BundleError(f"latents.npz: wanted the attributes {list(model.attributes)}, got {names}")
+        raise BundleError(f"latents.npz: expected the attributes {list(model.attributes)}, got {names}")
     fitted = statistics is not None and len(statistics.mixture_weights) > 0
     if "Sample" in model.methods and latents.prior(model.family) == "mixture" and not fitted:
         raise BundleError("latents.npz: Sample wants a mixture fitted to the latents of this family, got none")
@@ -124,7 +124,7 @@ def check_golden(model: Model, golden: Golden) -> None:
     for signature in model.signatures:
         cases = golden.cases.get(signature.name, ())
         if not cases:
-            raise BundleError(f"golden.npz: wanted a case for signature {signature.name!r}, got none")
+            raise BundleError(f"golden.npz: expected a case for signature {signature.name!r}, got none")
         for index, case in enumerate(cases):
             _check_case(f"golden.npz: case {index} of {signature.name!r}", signature, case)
     if golden.sample_case is not None:
@@ -134,16 +134,16 @@ def check_golden(model: Model, golden: Golden) -> None:
 def _check_case(where: str, signature: Signature, case: Case) -> None:
     rows = min((len(array) for array in case.inputs.values() if array.ndim), default=0)
     if not rows:
-        raise BundleError(f"{where}: wanted inputs of at least one row")
+        raise BundleError(f"{where}: expected inputs of at least one row")
     _check_arrays(f"{where}: inputs", signature.inputs, case.inputs, rows)
     _check_arrays(f"{where}: outputs", signature.outputs, case.outputs, rows)
 
 
 def _check_arrays(where: str, specs: Sequence[TensorSpec], arrays: Mapping[str, NDArray[Any]], rows: int) -> None:
-    wanted = {spec.name: (_KINDS[spec.data_type], (rows, *spec.shape[1:])) for spec in specs}
-    came = {name: (array.dtype, array.shape) for name, array in arrays.items()}
-    if wanted != came:
-        raise BundleError(f"{where}: wanted {_forms(wanted)}, got {_forms(came)}")
+    expected = {spec.name: (_KINDS[spec.data_type], (rows, *spec.shape[1:])) for spec in specs}
+    got = {name: (array.dtype, array.shape) for name, array in arrays.items()}
+    if expected != got:
+        raise BundleError(f"{where}: expected {_forms(expected)}, got {_forms(got)}")
 
 
 def _forms(arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> str:
@@ -154,8 +154,8 @@ def _check_sample(model: Model, case: SampleCase) -> None:
     where = "golden.npz: the sample"
     decoder = next((each for each in model.signatures if each.name == "decode"), None)
     if decoder is None:
-        raise BundleError(f"{where}: wanted a graph that decodes it, got none")
+        raise BundleError(f"{where}: expected a graph that decodes it, got none")
     if not (0 <= case.seed <= MAX_SEED and case.count == len(case.latents) > 0 and math.isfinite(case.temperature)):
-        raise BundleError(f"{where}: wanted a 64-bit seed and as many latents as it counts, got seed {case.seed}")
+        raise BundleError(f"{where}: expected a 64-bit seed and as many latents as it counts, got seed {case.seed}")
     _check_arrays(where, decoder.inputs, {"latents": case.latents}, case.count)
     _check_arrays(where, decoder.outputs, {"images": case.images}, case.count)

@@ -2,4 +2,4 @@
 
 
 class BundleError(Exception):
-    """A bundle, or a file of one, is not what it claims to be; the text says what was wanted and what came."""
+    """A bundle, or a file of one, is not what it claims to be; the text says what was expected and what came."""

@@ -132,7 +132,7 @@ def _cases(arrays: Arrays) -> dict[str, tuple[Case, ...]]:
     for key, array in arrays.items():
         match = _KEY.fullmatch(key)
         if match is None:
-            raise BundleError(f"golden.npz: wanted signature/index/inputs|outputs/tensor, got {key!r}")
+            raise BundleError(f"golden.npz: expected signature/index/inputs|outputs/tensor, got {key!r}")
         signature, index, direction, name = match.groups()
         case = found.setdefault(signature, {}).setdefault(int(index), {"inputs": {}, "outputs": {}})
         case[direction][name] = array

@@ -82,9 +82,9 @@ def read_graph(data: bytes) -> Graph:
     try:
         model.ParseFromString(data)
     except DecodeError as error:
-        raise BundleError(f"wanted an ONNX file, got {len(data)} bytes that are none: {error}") from error
+        raise BundleError(f"expected an ONNX file, got {len(data)} bytes that are none: {error}") from error
     if not model.graph.node:
-        raise BundleError(f"wanted an ONNX file, got {len(data)} bytes that hold no graph")
+        raise BundleError(f"expected an ONNX file, got {len(data)} bytes that hold no graph")
     return Graph(
         ir_version=model.ir_version,
         opset=max((each.version for each in model.opset_import if _is_default(each.domain)), default=0),
@@ -114,9 +114,9 @@ def check_graph(data: bytes, signature: Signature, *, imported: bool) -> Graph:
 
 def _problems(graph: Graph, signature: Signature, opsets: Collection[int]) -> Iterator[str]:
     if graph.opset not in opsets:
-        yield f"wanted opset {_either(opsets)}, got {graph.opset}"
+        yield f"expected opset {_either(opsets)}, got {graph.opset}"
     if graph.ir_version > IR_VERSION:
-        yield f"wanted IR version {IR_VERSION} at most, got {graph.ir_version}"
+        yield f"expected IR version {IR_VERSION} at most, got {graph.ir_version}"
     yield from graph.foreign
     for domain, name in sorted(graph.operators):
         if _is_default(domain) and name not in OPERATORS:
@@ -126,14 +126,14 @@ def _problems(graph: Graph, signature: Signature, opsets: Collection[int]) -> It
 
 
 def _port_problems(kind: str, ports: Iterable[Port], specs: Iterable[TensorSpec]) -> Iterator[str]:
-    wanted = [Port(spec.name, spec.data_type, (BATCH, *spec.shape[1:])) for spec in specs]
+    expected = [Port(spec.name, spec.data_type, (BATCH, *spec.shape[1:])) for spec in specs]
     came = list(ports)
-    if [port.name for port in came] != [port.name for port in wanted]:
-        yield f"wanted {kind}s {[port.name for port in wanted]}, got {[port.name for port in came]}"
+    if [port.name for port in came] != [port.name for port in expected]:
+        yield f"expected {kind}s {[port.name for port in expected]}, got {[port.name for port in came]}"
         return
-    for want, got in zip(wanted, came, strict=True):
+    for want, got in zip(expected, came, strict=True):
         if want != got:
-            yield f"{kind} {want.name}: wanted {want.form}, got {got.form}"
+            yield f"{kind} {want.name}: expected {want.form}, got {got.form}"
 
 
 def _foreign(model: Any) -> Iterator[str]:  # noqa: ANN401 (made from a descriptor at run time)

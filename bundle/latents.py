@@ -193,9 +193,9 @@ def _cholesky(covariances: Floats) -> Floats:
 
 
 def _check_shapes(arrays: dict[str, NDArray[Any]]) -> None:
-    wanted = {field.name for field in fields(LatentStatistics)}
-    if wanted - _OPTIONAL - arrays.keys() or arrays.keys() - wanted:
-        raise BundleError(f"latents.npz: wanted {sorted(wanted)}, got {sorted(arrays)}")
+    expected = {field.name for field in fields(LatentStatistics)}
+    if expected - _OPTIONAL - arrays.keys() or arrays.keys() - expected:
+        raise BundleError(f"latents.npz: expected {sorted(expected)}, got {sorted(arrays)}")
     sizes: dict[str, int] = {}
     for name, axes in _AXES.items():
         if name not in arrays:
@@ -208,7 +208,7 @@ def _check_shapes(arrays: dict[str, NDArray[Any]]) -> None:
         if name != "attribute_names" and not (arrays[name].dtype == np.float64 and np.isfinite(arrays[name]).all()):
             raise BundleError(f"latents.npz: {name} wants finite float64 numbers, got {arrays[name].dtype}")
     if sizes["k"] != min(sizes["D"], MAX_COMPONENTS):
-        raise BundleError(f"latents.npz: wanted {min(sizes['D'], MAX_COMPONENTS)} components, got {sizes['k']}")
+        raise BundleError(f"latents.npz: expected {min(sizes['D'], MAX_COMPONENTS)} components, got {sizes['k']}")
 
 
 _OPTIONAL = {"covariance", "held_out_rows"}

@@ -65,7 +65,7 @@ def read_model(folder: Path) -> Model:
     try:
         model = json_format.Parse(data, Model())
     except (json_format.ParseError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path}: wanted the message Model as JSON: {error}") from error
+        raise BundleError(f"{path}: expected the message Model as JSON: {error}") from error
     _check(model, path)
     return model
 
@@ -79,11 +79,11 @@ def read_files(folder: Path, model: Model) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     for file in model.files:
         data = read_file(folder / file.path, file.size_bytes)
-        came = describe_file(file.path, data)
-        if came != file:
+        got = describe_file(file.path, data)
+        if got != file:
             raise BundleError(
-                f"{folder / file.path}: wanted {file.size_bytes} bytes with SHA-256 {file.sha256}, "
-                f"got {came.size_bytes} with {came.sha256}: copy or export the version again"
+                f"{folder / file.path}: expected {file.size_bytes} bytes with SHA-256 {file.sha256}, "
+                f"got {got.size_bytes} with {got.sha256}: copy or export the version again"
             )
         contents[file.path] = data
     return contents
@@ -110,12 +110,12 @@ def read_file(path: Path, limit_bytes: int) -> bytes:
         with open(path, "rb", opener=_open) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise BundleError(f"{path}: wanted a readable file, got a pipe or device")
+                raise BundleError(f"{path}: expected a readable file, got a pipe or device")
             if status.st_size > limit_bytes:
-                raise BundleError(f"{path}: wanted {limit_bytes} bytes at most, got {status.st_size}")
+                raise BundleError(f"{path}: expected {limit_bytes} bytes at most, got {status.st_size}")
             return file.read(status.st_size)
     except OSError as error:
-        raise BundleError(f"{path}: wanted a readable file: {error.strerror}") from error
+        raise BundleError(f"{path}: expected a readable file: {error.strerror}") from error
 
 
 def _open(path: str, flags: int) -> int:

@@ -31,9 +31,9 @@ def uniforms(seed: int, purpose: Purpose, first: int, count: int, size: int) -> 
         ValueError: the seed is no unsigned 64-bit number, or an index or size is negative.
     """
     if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"wanted a seed from 0 to 2^64 - 1, got {seed}")
+        raise ValueError(f"expected a seed from 0 to 2^64 - 1, got {seed}")
     if min(first, count, size) < 0:
-        raise ValueError(f"wanted first, count and size from 0, got {first}, {count}, {size}")
+        raise ValueError(f"expected first, count and size from 0, got {first}, {count}, {size}")
     blocks = -(-size // _WORDS_PER_BLOCK)
     generator = np.random.Philox(key=seed | purpose << 64, counter=first * blocks)
     words = np.asarray(generator.random_raw(count * blocks * _WORDS_PER_BLOCK), dtype=np.uint64)

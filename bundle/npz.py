@@ -33,7 +33,7 @@ def unpack(data: bytes, what: str) -> dict[str, NDArray[Any]]:
             return {info.filename.removesuffix(".npy"): _read(archive, info) for info in archive.infolist()}
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, KeyError) as error:
         raise BundleError(
-            f"{what}: wanted an .npz file of plain arrays, got one that cannot be read: {error}"
+            f"{what}: expected an .npz file of plain arrays, got one that cannot be read: {error}"
         ) from error
 
 

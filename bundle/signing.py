@@ -44,10 +44,10 @@ class PublicKey:
         try:
             key = serialization.load_pem_public_key(file.read_bytes())
         except (OSError, ValueError) as error:
-            raise KeyFileError(f"{file}: wanted a public key in PEM form: {error}") from error
+            raise KeyFileError(f"{file}: expected a public key in PEM form: {error}") from error
         algorithms = {256: hashes.SHA256, 384: hashes.SHA384, 521: hashes.SHA512}
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.key_size not in algorithms:
-            raise KeyFileError(f"{file}: wanted a key on NIST P-256, P-384 or P-521, got {type(key).__name__}")
+            raise KeyFileError(f"{file}: expected a key on NIST P-256, P-384 or P-521, got {type(key).__name__}")
         return cls(key, ec.ECDSA(algorithms[key.curve.key_size]()))
 
     def has_signed(self, message: bytes, signature: bytes) -> bool:
@@ -73,7 +73,7 @@ def check_signature(signature: bytes, contents: Mapping[str, bytes], key: Public
         signed = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
         kind = str(envelope["payloadType"])
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise BundleError(f"model.sig: wanted a Sigstore bundle in JSON: {error!r}") from error
+        raise BundleError(f"model.sig: expected a Sigstore bundle in JSON: {error!r}") from error
     if kind != _PAYLOAD_TYPE or not key.has_signed(_pre_authentication(kind, payload), signed):
         raise BundleError("model.sig: the key given has not signed it: have the version signed by its owner")
     digests = _digests(payload)
@@ -90,7 +90,7 @@ def _digests(payload: bytes) -> dict[str, str]:
         resources: list[dict[str, object]] = statement["predicate"]["resources"] if known else []
         return {str(each["name"]): str(each["digest"]) for each in resources if each["algorithm"] == "sha256"}
     except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"model.sig: wanted a statement of OpenSSF Model Signing: {error!r}") from error
+        raise BundleError(f"model.sig: expected a statement of OpenSSF Model Signing: {error!r}") from error
 
 
 def _pre_authentication(kind: str, payload: bytes) -> bytes:

@@ -38,5 +38,5 @@ def requirements(project: dict, runtime: str) -> list[str]:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[2] not in {"cpu", "gpu"}:  # noqa: PLR2004 (two arguments)
-        sys.exit("wanted FOLDER and cpu or gpu")
+        sys.exit("expected FOLDER and cpu or gpu")
     lay_out(Path(sys.argv[1]), sys.argv[2])

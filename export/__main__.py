@@ -132,7 +132,7 @@ def _import(given: list[str]) -> int:
 def _image_shape(text: str) -> tuple[int, int, int]:
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([13])", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"wanted height, width and 1 or 3 channels as in 28x28x1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected height, width and 1 or 3 channels as in 28x28x1, got {text!r}")
     height, width, channels = map(int, match.groups())
     return height, width, channels
 

@@ -64,7 +64,7 @@ def _load(folder: Path) -> Source:
     except (TrainingError, OSError) as error:
         raise InputError(str(error)) from error
     if unfit := unfit_weights(loaded.model):
-        raise InputError(f"{folder}: wanted finite weights, got NaN or infinity in {', '.join(unfit)}: train it anew")
+        raise InputError(f"{folder}: expected finite weights, got NaN or infinity in {', '.join(unfit)}: train it anew")
     if misfit := _misfit(loaded):
         raise InputError(f"{folder}: {misfit}: train it anew")
     return Source(loaded, hashlib.sha256(weights).hexdigest())
@@ -74,16 +74,16 @@ def _misfit(loaded: Checkpoint) -> str | None:
     """What in a checkpoint is not of its own network, or not of its kind."""
     images, shape = loaded.reference.images, tuple(loaded.model.image_shape)
     if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
-        return f"{checkpoint.REFERENCE}: wanted uint8 images of {shape}, got {images.dtype} {images.shape}"
+        return f"{checkpoint.REFERENCE}: expected uint8 images of {shape}, got {images.dtype} {images.shape}"
     if loaded.latents is not None and loaded.latents.latent_size != loaded.model.latent_size:
         sizes = f"latents of {loaded.model.latent_size}, got {loaded.latents.latent_size}"
-        return f"{checkpoint.LATENTS}: wanted {sizes}"
+        return f"{checkpoint.LATENTS}: expected {sizes}"
     if not all(isinstance(label, str) for label in getattr(loaded.model, "labels", ())):
-        return f"{checkpoint.META}: wanted names of classes, got {loaded.model.labels}"
+        return f"{checkpoint.META}: expected names of classes, got {loaded.model.labels}"
     for path in _SECTIONS:
         section: object = loaded.meta
         for name in path:
             section = cast("dict[str, object]", section).get(name, {})
             if not isinstance(section, dict):
-                return f"{checkpoint.META}: wanted an object as {'.'.join(path)}, got {section!r}"
+                return f"{checkpoint.META}: expected an object as {'.'.join(path)}, got {section!r}"
     return None

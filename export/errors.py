@@ -1,4 +1,4 @@
-"""What goes wrong in export; each message says what was wanted, what came and what to do."""
+"""What goes wrong in export; each message says what was expected, what came and what to do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -143,7 +143,7 @@ def assemble(loaded: Checkpoint, weights: str) -> Candidate:
     model = build.folded(loaded.model)
     about = methods.facts(model)
     if about.family not in tensor_specs.FAMILIES:
-        raise ExportError(f"wanted a family of {sorted(tensor_specs.FAMILIES)}, got {about.family!r}")
+        raise ExportError(f"expected a family of {sorted(tensor_specs.FAMILIES)}, got {about.family!r}")
     described: list[Signature] = []
     built: dict[str, bytes] = {}
     for method in methods.methods(model):

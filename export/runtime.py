@@ -66,7 +66,7 @@ def open_session(graph: bytes, device: Device = "cpu") -> Session:
         raise BundleError(f"onnxruntime refuses the graph on {device}: {error}") from error
     # A CUDA session that cannot start is silently a CPU session.
     if device == "cuda" and inner.get_providers()[0] != _CUDA:
-        raise BundleError("wanted CUDA, onnxruntime could not start it: check the driver, CUDA and cuDNN")
+        raise BundleError("expected CUDA, onnxruntime could not start it: check the driver, CUDA and cuDNN")
     return Session(inner)
 
 
@@ -87,5 +87,5 @@ def taken(inputs: Arrays, rows: slice | list[int]) -> dict[str, NDArray[Any]]:
 
 def _require_cuda() -> None:
     if _CUDA not in onnxruntime.get_available_providers():
-        raise BundleError("wanted CUDA, this onnxruntime has none: install onnxruntime-gpu[cuda,cudnn] in its place")
+        raise BundleError("expected CUDA, this onnxruntime has none: install onnxruntime-gpu[cuda,cudnn] in its place")
     onnxruntime.preload_dlls()

@@ -35,7 +35,7 @@ def main() -> int:
         return 2
     if not config.repository.is_dir():
         print(
-            f"{_PROGRAM}: --repository: wanted a folder of models, which may be empty, got {config.repository}, "
+            f"{_PROGRAM}: --repository: expected a folder of models, which may be empty, got {config.repository}, "
             "which is none: create it or name another",
             file=sys.stderr,
         )

@@ -10,7 +10,7 @@ from server.settings import Settings, setting
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 _PORTS = {"least": 0, "most": 65535}
 _LONGEST_NUMBER = 18
-_POLICIES = "wanted latest, all, or version numbers such as 1,3"
+_POLICIES = "expected latest, all, or version numbers such as 1,3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,11 +180,11 @@ class Config(
             ),
             (
                 self.max_queue_rows < self.max_request_rows,
-                f"--max-queue-rows: wanted --max-request-rows, {self.max_request_rows}, at least",
+                f"--max-queue-rows: expected --max-request-rows, {self.max_request_rows}, at least",
             ),
             (
                 plain != (self.tls_key is None),
-                "wanted both of --tls-certificate and --tls-key, got one of them",
+                "expected both of --tls-certificate and --tls-key, got one of them",
             ),
             (
                 plain and self.tls_client_ca is not None,
@@ -192,7 +192,7 @@ class Config(
             ),
             (
                 not plain and self.transport == "native",
-                "the native transport has no TLS: wanted --transport grpcio or auto beside a certificate",
+                "the native transport has no TLS: expected --transport grpcio or auto beside a certificate",
             ),
             (
                 plain and self.token_file is not None and not self._stays_here(),

@@ -170,7 +170,7 @@ class Endpoint:
             # It holds the message, which nobody needs any more.
             call.learn = None
         except DecodeError as error:
-            call.fail(InvalidArgumentError("request", f"wanted the message of {method.name}: {error}"))
+            call.fail(InvalidArgumentError("request", f"expected the message of {method.name}: {error}"))
         except Exception as error:  # noqa: BLE001 (it becomes the call's status)
             call.fail(error)
 

@@ -32,7 +32,7 @@ class Status:
 
 
 class ServingError(Exception):
-    """A request that cannot be answered; the text says what was wanted, what came and what to do."""
+    """A request that cannot be answered; the text says what was expected, what came and what to do."""
 
     code = StatusCode.INTERNAL
 

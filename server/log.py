@@ -18,11 +18,11 @@ def start_log(level: str, form: LogFormat) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     handler.addFilter(FloodFilter())
-    wanted = logging.getLevelNamesMapping()[level.upper()]
+    expected = logging.getLevelNamesMapping()[level.upper()]
     # Else Python would write what they tell of strangers' broken requests as lines without form, and as many as come.
-    logging.basicConfig(level=max(wanted, logging.WARNING), handlers=[handler], force=True)
+    logging.basicConfig(level=max(expected, logging.WARNING), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    logging.getLogger("server").setLevel(wanted)
+    logging.getLogger("server").setLevel(expected)
 
 
 class LineLimit:

@@ -53,12 +53,12 @@ class Settings:
         hints = get_type_hints(type(self))
         problems: list[str] = []
         for field in dataclasses.fields(self):
-            came = getattr(self, field.name)
+            got = getattr(self, field.name)
             try:
-                object.__setattr__(self, field.name, _value(hints[field.name], came, field.metadata))
+                object.__setattr__(self, field.name, _value(hints[field.name], got, field.metadata))
             except ValueError as error:
                 variable = f"{PREFIX}{field.name.upper()}"
-                problems.append(f"{flag(field.name)} ({variable}): wanted {error}, got {str(came)!r}")
+                problems.append(f"{flag(field.name)} ({variable}): expected {error}, got {str(got)!r}")
         problems = problems or self.problems()
         if problems:
             raise SettingsError(problems)
@@ -80,7 +80,7 @@ class Settings:
         values |= vars(_parser(cls, program).parse_args(arguments))
         missing = [field.name for field in fields if field.default is dataclasses.MISSING and field.name not in values]
         if missing:
-            raise SettingsError([f"{flag(name)} ({PREFIX}{name.upper()}): wanted, got none" for name in missing])
+            raise SettingsError([f"{flag(name)} ({PREFIX}{name.upper()}): expected, got none" for name in missing])
         return cls(**values)
 
     @classmethod
@@ -111,43 +111,43 @@ def _parser(settings: type[Settings], program: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _value(hint: Any, came: Any, rule: Mapping[str, Any]) -> Any:  # noqa: ANN401 (values of any type)
+def _value(hint: Any, got: Any, rule: Mapping[str, Any]) -> Any:  # noqa: ANN401 (values of any type)
     """The value as its type says.
 
     Raises:
-        ValueError: what was wanted instead.
+        ValueError: what was expected instead.
     """
-    if came is None and NoneType in get_args(hint):
+    if got is None and NoneType in get_args(hint):
         return None
     kind = next((part for part in get_args(hint) if NoneType in get_args(hint)), hint)
     if get_origin(kind) is Literal:
-        return _choice(get_args(kind), came)
+        return _choice(get_args(kind), got)
     if kind is bool:
-        return came if isinstance(came, bool) else _choice_of(_TRUTHS, came)
+        return got if isinstance(got, bool) else _choice_of(_TRUTHS, got)
     if kind in {int, float}:
-        return _number(kind, came, rule)
-    return Path(str(came)) if kind is Path else str(came)
+        return _number(kind, got, rule)
+    return Path(str(got)) if kind is Path else str(got)
 
 
-def _choice(choices: Sequence[str], came: object) -> object:
-    if came not in choices:
+def _choice(choices: Sequence[str], got: object) -> object:
+    if got not in choices:
         raise ValueError(f"one of {', '.join(map(repr, choices))}")
-    return came
+    return got
 
 
-def _choice_of(choices: Mapping[str, bool], came: object) -> bool:
-    return choices[str(_choice(tuple(choices), str(came).lower()))]
+def _choice_of(choices: Mapping[str, bool], got: object) -> bool:
+    return choices[str(_choice(tuple(choices), str(got).lower()))]
 
 
-def _number(kind: type[int | float], came: Any, rule: Mapping[str, Any]) -> int | float:  # noqa: ANN401 (as above)
+def _number(kind: type[int | float], got: Any, rule: Mapping[str, Any]) -> int | float:  # noqa: ANN401 (as above)
     least, above, most = rule["least"], rule["above"], rule["most"]
     try:
-        number = kind(came)
+        number = kind(got)
     except (TypeError, ValueError):
         number = math.nan
     # NaN makes every comparison false.
     fits = (least is None or number >= least) and (above is None or number > above) and (most is None or number <= most)
-    if fits and math.isfinite(number) and (kind is float or number == float(came)):
+    if fits and math.isfinite(number) and (kind is float or number == float(got)):
         return number
     bounds = (("from", least), ("above", above), ("to", most))
     limits = "".join(f" {word} {bound:g}" for word, bound in bounds if bound is not None)

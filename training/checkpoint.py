@@ -75,8 +75,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / META} cannot be read: {error}") from None
     version = meta.get("format_version") if isinstance(meta, dict) else None
     if version != FORMAT_VERSION:
-        wanted = f"checkpoint format {FORMAT_VERSION} wanted, {version} came"
-        raise CheckpointError(f"{folder}: {wanted}; use the release of Hourglass that wrote it, or train anew")
+        expected = f"checkpoint format {FORMAT_VERSION} expected, {version} came"
+        raise CheckpointError(f"{folder}: {expected}; use the release of Hourglass that wrote it, or train anew")
     return meta
 
 

@@ -294,7 +294,7 @@ def train(
 def pick_device(name: str) -> torch.device:
     """The device that the settings name; `auto` is CUDA where there is one: to each process of a machine its own."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda wanted, no CUDA device found: use --device cpu, or a CUDA build of PyTorch")
+        raise ConfigError("device cuda expected, no CUDA device found: use --device cpu, or a CUDA build of PyTorch")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

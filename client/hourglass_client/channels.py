@@ -89,14 +89,14 @@ def route(address: str | Sequence[str], tls: Tls | None, token: str | None) -> R
 def _target(addresses: list[str]) -> str:
     """One target: gRPC resolves one name to all its addresses, or takes a list of IP addresses."""
     if not addresses:
-        raise invalid("address", "wanted HOST:PORT or a list of IP:PORT, came an empty list")
+        raise invalid("address", "expected HOST:PORT or a list of IP:PORT, got an empty list")
     if len(addresses) == 1:
         return addresses[0]
     versions = {_ip_version(each) for each in addresses}
     if len(versions) != 1 or None in versions:
         raise invalid(
             "address",
-            f"several addresses must be IPv4 or IPv6 ones with ports, came {', '.join(addresses)}; "
+            f"several addresses must be IPv4 or IPv6 ones with ports, got {', '.join(addresses)}; "
             "a host name goes alone, all addresses that it resolves to are used",
         )
     return f"ipv{versions.pop()}:{','.join(addresses)}"

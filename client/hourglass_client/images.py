@@ -71,7 +71,7 @@ class Pictures:
 def image_format(name: ImageFormat) -> pb.ImageFormat:
     """The wire's number of an image format."""
     if name not in _FORMATS:
-        raise invalid("image_format", f"wanted one of {', '.join(_FORMATS)}, came {name!r}")
+        raise invalid("image_format", f"expected one of {', '.join(_FORMATS)}, got {name!r}")
     return _FORMATS[name]
 
 
@@ -116,9 +116,9 @@ def _pixels(field: str, array: NDArray[Any]) -> pb.Tensor:
     if array.ndim == 2:  # noqa: PLR2004 (H, W): one grey image; three axes are always (N, H, W)
         array = array[np.newaxis]
     if array.ndim not in _BATCH_AXES:
-        raise invalid(field, f"wanted (N, H, W), (N, H, W, C) or one image (H, W), came shape {array.shape}")
+        raise invalid(field, f"expected (N, H, W), (N, H, W, C) or one image (H, W), got shape {array.shape}")
     if array.dtype == np.uint8:
         return byte_tensor(array)
     if array.dtype.kind == "f":
         return float_tensor(array)
-    raise invalid(field, f"wanted uint8 in 0 to 255 or floating point in 0 to 1, came {array.dtype}")
+    raise invalid(field, f"expected uint8 in 0 to 255 or floating point in 0 to 1, got {array.dtype}")

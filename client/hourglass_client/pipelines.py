@@ -116,7 +116,7 @@ class _Feeder(Generic[Input, Answer]):
 
 def _check(in_flight: int) -> None:
     if in_flight < 1:
-        raise invalid("in_flight", f"wanted 1 call at a time or more, came {in_flight}")
+        raise invalid("in_flight", f"expected 1 call at a time or more, got {in_flight}")
 
 
 async def in_order_async(

@@ -40,7 +40,7 @@ def encode(
 ) -> pb.EncodeRequest:
     """Request of Encode."""
     if posterior not in _POSTERIORS:
-        raise invalid("posterior", f"wanted one of {', '.join(_POSTERIORS)}, came {posterior!r}")
+        raise invalid("posterior", f"expected one of {', '.join(_POSTERIORS)}, got {posterior!r}")
     return pb.EncodeRequest(
         model_name=model,
         model_version=version,
@@ -125,7 +125,7 @@ def interpolate(  # noqa: PLR0913 (the request's own fields)
     _exactly_one(from_images=from_images, from_latents=from_latents)
     _exactly_one(to_images=to_images, to_latents=to_latents)
     if interpolation not in _PATHS:
-        raise invalid("interpolation", f"wanted one of {', '.join(_PATHS)}, came {interpolation!r}")
+        raise invalid("interpolation", f"expected one of {', '.join(_PATHS)}, got {interpolation!r}")
     return pb.InterpolateRequest(
         model_name=model,
         model_version=version,
@@ -171,16 +171,16 @@ def classify(images: ImageInput, *, model: str = "", version: str = "", resize: 
 def _exactly_one(**choices: object) -> None:
     if sum(choice is not None for choice in choices.values()) != 1:
         names = " and ".join(choices)
-        raise invalid(next(iter(choices)), f"wanted exactly one of {names}; give one and leave the other out")
+        raise invalid(next(iter(choices)), f"expected exactly one of {names}; give one and leave the other out")
 
 
 def _uint64(field: str, value: int | None) -> int | None:
     if value is not None and not 0 <= value < 2**64:
-        raise invalid(field, f"wanted 0 to 2^64 - 1, came {value}")
+        raise invalid(field, f"expected 0 to 2^64 - 1, got {value}")
     return value
 
 
 def _int32(field: str, value: int) -> int:
     if not -(2**31) <= value < 2**31:
-        raise invalid(field, f"wanted a 32-bit number, came {value}")
+        raise invalid(field, f"expected a 32-bit number, got {value}")
     return value

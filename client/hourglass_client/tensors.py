@@ -27,7 +27,7 @@ def latents_tensor(field: str, latents: ArrayLike) -> Tensor:
     if array.ndim == 1:
         array = array[np.newaxis]
     if array.ndim != 2 or array.dtype.kind != "f":  # noqa: PLR2004 (N, D) are two axes
-        raise invalid(field, f"wanted floating-point latents (N, D) or (D,), came {array.dtype} {array.shape}")
+        raise invalid(field, f"expected floating-point latents (N, D) or (D,), got {array.dtype} {array.shape}")
     return float_tensor(array)
 
 

@@ -13,13 +13,13 @@ def main(address: str = "127.0.0.1:8001", graph: str = "vae.encode") -> None:
     """Runs one graph on images of noise."""
     with InferenceServerClient(address) as client:
         about = client.get_model_metadata(graph)
-        (wanted,) = about.inputs
-        shape = [4, *wanted.shape[1:]]
+        (expected,) = about.inputs
+        shape = [4, *expected.shape[1:]]
         noise = np.random.default_rng(0)
         batch = (
-            noise.integers(0, 256, shape, np.uint8) if wanted.datatype == "UINT8" else noise.random(shape, np.float32)
+            noise.integers(0, 256, shape, np.uint8) if expected.datatype == "UINT8" else noise.random(shape, np.float32)
         )
-        given = InferInput(wanted.name, shape, wanted.datatype)
+        given = InferInput(expected.name, shape, expected.datatype)
         given.set_data_from_numpy(batch)
 
         answer = client.infer(graph, [given], request_id="example")

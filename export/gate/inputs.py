@@ -33,8 +33,8 @@ def answer(method: Method, rows: Array, signature: Signature) -> dict[str, Array
     chunks: list[tuple[Array, ...]] = []
     with torch.no_grad():
         for start in range(0, len(rows), _CHUNK_ROWS):
-            came: torch.Tensor | tuple[torch.Tensor, ...] = method(_tensor(rows[start : start + _CHUNK_ROWS], method))
-            chunks.append(tuple(_array(each) for each in (came if isinstance(came, tuple) else (came,))))
+            got: torch.Tensor | tuple[torch.Tensor, ...] = method(_tensor(rows[start : start + _CHUNK_ROWS], method))
+            chunks.append(tuple(_array(each) for each in (got if isinstance(got, tuple) else (got,))))
     names = [spec.name for spec in signature.outputs]
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
 

@@ -97,8 +97,8 @@ def mean_squared_error(
     session = open_session(graph, device)
     total = 0.0
     for start in range(0, len(inputs), rows):
-        came = session.run({"images": inputs[start : start + rows]})[output]
-        total += float(np.sum((came.astype(np.float64) - targets[start : start + rows]) ** 2))
+        got = session.run({"images": inputs[start : start + rows]})[output]
+        total += float(np.sum((got.astype(np.float64) - targets[start : start + rows]) ** 2))
     return total / targets.size
 
 
@@ -113,10 +113,10 @@ def rounded_up(error: float) -> float:
 def _worst(session: Session, trial: Trial) -> Iterator[Worst]:
     seen: dict[str, Worst] = {}
     for batch in sizes(trial.rows):
-        came = session.run(taken(trial.inputs, slice(batch)))
+        got = session.run(taken(trial.inputs, slice(batch)))
         for name, expected in trial.expected.items():
-            error = golden.max_error(came[name], expected[:batch])
-            excess = golden.excess(came[name], expected[:batch])
+            error = golden.max_error(got[name], expected[:batch])
+            excess = golden.excess(got[name], expected[:batch])
             if name not in seen or excess > seen[name].excess:
                 seen[name] = Worst(trial.kind, batch, name, error, excess)
     yield from seen.values()
@@ -126,8 +126,8 @@ def _companies(session: Session, inputs: Mapping[str, Array], few: int) -> Itera
     """Answers of batches of every size, each with the rows that they answer; once more in reverse order."""
     for batch in sizes(rows_of(inputs)):
         shown = min(batch, few)
-        came = session.run(taken(inputs, slice(batch)))
-        yield taken(came, slice(shown)), list(range(shown))
+        got = session.run(taken(inputs, slice(batch)))
+        yield taken(got, slice(shown)), list(range(shown))
     backwards = list(reversed(range(few)))
     yield session.run(taken(inputs, backwards)), backwards
 

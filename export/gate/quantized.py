@@ -106,7 +106,9 @@ def check_payoff(payoff: Payoff, device: Device) -> None:
         "quality", [Failure("variant", name, f"{seen} against float32") for name, seen, fine in bounds if not fine]
     )
     if not payoff.speed_up >= MIN_SPEED_UP:
-        seen = f"{payoff.speed_up:.2f} times as fast as float32, wanted {MIN_SPEED_UP}: it does not pay, serve float32"
+        seen = (
+            f"{payoff.speed_up:.2f} times as fast as float32, expected {MIN_SPEED_UP}: it does not pay, serve float32"
+        )
         raise GateError("speed-up", [Failure("variant", f"batches of {_TIMED_BATCHES} on {device}", seen)])
 
 

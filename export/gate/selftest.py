@@ -21,8 +21,8 @@ def golden_problems(graph: bytes, cases: Iterable[Case], tolerance: float = 0.0,
 def golden_error(graph: bytes, cases: Iterable[Case], device: Device = "cpu") -> float:
     """Largest distance of a graph from its golden outputs."""
     session = open_session(graph, device)
-    came = ((session.run(case.inputs), case.outputs) for case in cases)
-    return max(golden.max_error(answer[name], wanted[name]) for answer, wanted in came for name in wanted)
+    got = ((session.run(case.inputs), case.outputs) for case in cases)
+    return max(golden.max_error(answer[name], expected[name]) for answer, expected in got for name in expected)
 
 
 def outputs(graph: bytes, inputs: Iterable[Arrays], device: Device = "cpu") -> list[dict[str, NDArray[Any]]]:
@@ -32,9 +32,9 @@ def outputs(graph: bytes, inputs: Iterable[Arrays], device: Device = "cpu") -> l
 
 
 def _case_problems(session: Session, index: int, case: Case, tolerance: float) -> list[str]:
-    came = session.run(case.inputs)
+    got = session.run(case.inputs)
     return [
-        f"case {index}, output {name}: off by {golden.max_error(came[name], wanted):.3g}"
-        for name, wanted in case.outputs.items()
-        if not golden.agrees(came[name], wanted, tolerance)
+        f"case {index}, output {name}: off by {golden.max_error(got[name], expected):.3g}"
+        for name, expected in case.outputs.items()
+        if not golden.agrees(got[name], expected, tolerance)
     ]

@@ -37,8 +37,8 @@ def bound_problems(graph: bytes, output: str, bounds: tuple[float, float]) -> li
     saturated = maker is not None and maker.op_type == "DequantizeLinear"
     if found == bounds or (saturated and found is not None and bounds[0] <= found[0] <= found[1] <= bounds[1]):
         return []
-    came = "no bounds" if found is None else f"bounds {found[0]:g} and {found[1]:g}"
-    return [f"output {output}: wanted it clipped to {bounds[0]:g} … {bounds[1]:g} last of all, got {came}"]
+    got = "no bounds" if found is None else f"bounds {found[0]:g} and {found[1]:g}"
+    return [f"output {output}: expected it clipped to {bounds[0]:g} … {bounds[1]:g} last of all, got {got}"]
 
 
 def stripped(model: ModelProto) -> ModelProto:

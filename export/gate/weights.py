@@ -24,12 +24,12 @@ def weight_problems(graph: bytes, model: nn.Module) -> list[str]:
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     found = list(_hidden_numbers(onnx.load_model_from_string(graph)))
     for initialiser in _tensors(onnx.load_model_from_string(graph)):
-        came = numpy_helper.to_array(initialiser)
-        wanted = weights.get(initialiser.name.removeprefix(_PREFIX))
-        if wanted is None:
-            found += _constant_problems(initialiser.name, came)
-        elif not (_same(came, wanted) or any(_close(came, each) for each in _folded(initialiser.name, weights, model))):
-            found.append(f"{initialiser.name} differs from the checkpoint by up to {_difference(came, wanted)}")
+        got = numpy_helper.to_array(initialiser)
+        expected = weights.get(initialiser.name.removeprefix(_PREFIX))
+        if expected is None:
+            found += _constant_problems(initialiser.name, got)
+        elif not (_same(got, expected) or any(_close(got, each) for each in _folded(initialiser.name, weights, model))):
+            found.append(f"{initialiser.name} differs from the checkpoint by up to {_difference(got, expected)}")
     return found
 
 
@@ -54,10 +54,10 @@ def _hidden_numbers(model: onnx.ModelProto) -> Iterator[str]:
             yield f"{node.op_type} {node.name} holds {longest} numbers that are no tensor of the checkpoint"
 
 
-def _constant_problems(name: str, came: Array) -> list[str]:
-    if came.size <= _LONGEST_CONSTANT:
+def _constant_problems(name: str, got: Array) -> list[str]:
+    if got.size <= _LONGEST_CONSTANT:
         return []
-    return [f"{name} {came.shape} is no tensor of the checkpoint"]
+    return [f"{name} {got.shape} is no tensor of the checkpoint"]
 
 
 def _folded(name: str, weights: Mapping[str, Array], model: nn.Module) -> Iterator[Array]:
@@ -81,17 +81,17 @@ def _fold(tensor: Array, kind: str, gain: Array, shift: Array) -> Iterator[Array
                 yield tensor * gain.reshape([-1 if each == axis else 1 for each in range(tensor.ndim)])
 
 
-def _same(came: Array, wanted: Array) -> bool:
-    return came.dtype == wanted.dtype and came.shape == wanted.shape and came.tobytes() == wanted.tobytes()
+def _same(got: Array, expected: Array) -> bool:
+    return got.dtype == expected.dtype and got.shape == expected.shape and got.tobytes() == expected.tobytes()
 
 
-def _close(came: Array, wanted: Array) -> bool:
-    if came.shape != wanted.shape:
+def _close(got: Array, expected: Array) -> bool:
+    if got.shape != expected.shape:
         return False
-    return bool(np.max(np.abs(came - wanted)) <= _FOLDING_TOLERANCE * max(float(np.max(np.abs(wanted))), 1e-30))
+    return bool(np.max(np.abs(got - expected)) <= _FOLDING_TOLERANCE * max(float(np.max(np.abs(expected))), 1e-30))
 
 
-def _difference(came: Array, wanted: Array) -> str:
-    if came.shape != wanted.shape:
-        return f"its shape, {came.shape} instead of {wanted.shape}"
-    return f"{np.max(np.abs(came.astype(np.float64) - wanted.astype(np.float64))):.3g}"
+def _difference(got: Array, expected: Array) -> str:
+    if got.shape != expected.shape:
+        return f"its shape, {got.shape} instead of {expected.shape}"
+    return f"{np.max(np.abs(got.astype(np.float64) - expected.astype(np.float64))):.3g}"

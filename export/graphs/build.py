@@ -48,14 +48,14 @@ def build(method: Method, signature: Signature) -> bytes:
         GateError: in training mode, or of a form that has no graph with a free batch.
     """
     if any(module.training for module in method.model.modules()):
-        raise GateError("structure", [Failure(signature.name, "", "wanted a module in eval mode, got training mode")])
+        raise GateError("structure", [Failure(signature.name, "", "expected a module in eval mode, got training mode")])
     spec = signature.inputs[0]
     kind = torch.uint8 if spec.data_type == DATA_TYPE_UINT8 else torch.float32
     example = torch.zeros((_EXAMPLE_ROWS, *spec.shape[1:]), dtype=kind)
     try:
         program = _export(method, example, signature)
     except torch.onnx.OnnxExporterError as error:
-        reason = f"wanted a graph for any batch, the exporter refused: {_root(error)}"
+        reason = f"expected a graph for any batch, the exporter refused: {_root(error)}"
         raise GateError("structure", [Failure(signature.name, "", reason)]) from error
     return stripped(program).SerializeToString(deterministic=True)
 

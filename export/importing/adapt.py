@@ -42,7 +42,7 @@ def ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
     inputs = [_port(each) for each in model.graph.input if each.name not in weights]
     outputs = [_port(each) for each in model.graph.output]
     if not inputs or not outputs:
-        raise InputError(f"wanted a graph with inputs and outputs, got {len(inputs)} and {len(outputs)}")
+        raise InputError(f"expected a graph with inputs and outputs, got {len(inputs)} and {len(outputs)}")
     return inputs, outputs
 
 
@@ -60,7 +60,7 @@ def image_shape(shape: Sequence[int], wanted: ImageShape | None) -> ImageShape:
     if len(found) == 1 and wanted is None:
         return found.pop()
     came = f"images of {' x '.join(map(str, shape))} numbers"
-    raise InputError(f"wanted {came} to be {wanted or 'of one height, width and channels'}: give --image-shape HxWxC")
+    raise InputError(f"expected {came} to be {wanted or 'of one height, width and channels'}: give --image-shape HxWxC")
 
 
 def adapt(model: ModelProto, signature: Signature, images: ImageShape) -> bytes:
@@ -73,7 +73,7 @@ def adapt(model: ModelProto, signature: Signature, images: ImageShape) -> bytes:
     wanted = [spec for spec in signature.outputs if spec.name != "squared_errors"]
     if len(inputs) != 1 or len(outputs) < len(wanted):
         raise InputError(
-            f"{signature.name}: wanted 1 input and {len(wanted)} outputs, got {len(inputs)} and {len(outputs)}"
+            f"{signature.name}: expected 1 input and {len(wanted)} outputs, got {len(inputs)} and {len(outputs)}"
         )
     inner = add_prefix(stripped(model), _PREFIX)
     opset = next((each.version for each in inner.opset_import if each.domain in {"", "ai.onnx"}), 0)
@@ -151,7 +151,9 @@ class _Surgery:
         if before == after:
             return []
         if prod(before) != prod(after):
-            raise InputError(f"wanted {prod(after)} numbers a row as everywhere else in the model, got {prod(before)}")
+            raise InputError(
+                f"expected {prod(after)} numbers a row as everywhere else in the model, got {prod(before)}"
+            )
         return [("Reshape", [self._constant(TensorProto.INT64, [len(after) + 1], [-1, *after])], {})]
 
     def _constant(self, element: int, shape: Sequence[int], values: Sequence[int]) -> str:
@@ -176,9 +178,9 @@ def _chain(first: str, last: str, steps: Sequence[Any]) -> list[NodeProto]:
 
 def _check_images(spec: TensorSpec, port: Port, images: ImageShape) -> None:
     if prod(port.shape) != prod(images):
-        raise InputError(f"{spec.name}: wanted images of {images}, got {port.shape} a row")
+        raise InputError(f"{spec.name}: expected images of {images}, got {port.shape} a row")
     if port.element not in _FLOATS and port.element != _TYPES[spec.data_type]:
-        raise InputError(f"{spec.name}: wanted floating-point numbers, got element type {port.element}")
+        raise InputError(f"{spec.name}: expected floating-point numbers, got element type {port.element}")
 
 
 def _assembled(
@@ -203,15 +205,15 @@ def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
 def _port(value: onnx.ValueInfoProto) -> Port:
     tensor = value.type.tensor_type
     if not tensor.shape.dim:
-        raise InputError(f"{value.name}: wanted a tensor with a free batch, got one without axes")
+        raise InputError(f"{value.name}: expected a tensor with a free batch, got one without axes")
     batch, *sizes = tensor.shape.dim
     # Some tools write -1 where the size is free.
     if batch.dim_value > 0:
         raise InputError(
-            f"{value.name}: wanted a free batch, got one of {batch.dim_value}: export with a dynamic first axis"
+            f"{value.name}: expected a free batch, got one of {batch.dim_value}: export with a dynamic first axis"
         )
     if not all(size.dim_value > 0 for size in sizes):
         raise InputError(
-            f"{value.name}: wanted known sizes after the batch, got {[s.dim_value or s.dim_param for s in sizes]}"
+            f"{value.name}: expected known sizes after the batch, got {[s.dim_value or s.dim_param for s in sizes]}"
         )
     return Port(value.name, tensor.elem_type, tuple(size.dim_value for size in sizes))

@@ -65,7 +65,7 @@ class Source:
         known = _STEMS.get(name if equals else file.stem.lower())
         if known is None:
             raise InputError(
-                f"{argument}: wanted a file named after what it does, or encode=FILE; of {', '.join(_STEMS)}"
+                f"{argument}: expected a file named after what it does, or encode=FILE; of {', '.join(_STEMS)}"
             )
         try:
             data = file.read_bytes()
@@ -73,7 +73,7 @@ class Source:
                 raise InputError(f"{file}: {'; '.join(foreign)}")
             return cls(known, data, onnx.load_model_from_string(data))
         except OSError as error:
-            raise InputError(f"{file}: wanted a readable file: {error.strerror}") from error
+            raise InputError(f"{file}: expected a readable file: {error.strerror}") from error
         except (BundleError, DecodeError) as error:
             raise InputError(f"{file}: {error}") from error
 
@@ -90,7 +90,7 @@ def import_files(
     place.check()
     sources = {source.signature: source for source in map(Source.read, arguments)}
     if len(sources) != len(arguments):
-        raise InputError(f"wanted one file a signature, got {len(arguments)} for {', '.join(sorted(sources))}")
+        raise InputError(f"expected one file a signature, got {len(arguments)} for {', '.join(sorted(sources))}")
     about = _facts({name: source.model for name, source in sources.items()}, labels, images)
     graphs = {name: adapt(source.model, signature(name, about), about.image_shape) for name, source in sources.items()}
     with Isolation() as apart:
@@ -118,7 +118,7 @@ def _facts(models: Mapping[str, ModelProto], labels: Sequence[str], images: Imag
     seen = {name: ports(model) for name, model in models.items()}
     classes = prod(seen["classify"][1][0].shape) if "classify" in seen else 0
     if classes != len(labels):
-        raise InputError(f"wanted {classes} names for {classes} classes, got {len(labels)}: give --labels a,b,…")
+        raise InputError(f"expected {classes} names for {classes} classes, got {len(labels)}: give --labels a,b,…")
     return Facts(_family(seen, labels), _image_shape(seen, images), _latent_size(seen), tuple(labels))
 
 
@@ -135,7 +135,7 @@ def _image_shape(seen: Mapping[str, tuple[list[Port], list[Port]]], images: Imag
     pictures = [outputs if name == "decode" else inputs for name, (inputs, outputs) in seen.items()]
     shapes = {image_shape(each[0].shape, images) for each in pictures if each}
     if len(shapes) != 1:
-        raise InputError(f"wanted images of one shape in all files, got {sorted(shapes)}")
+        raise InputError(f"expected images of one shape in all files, got {sorted(shapes)}")
     return shapes.pop()
 
 
@@ -143,7 +143,7 @@ def _latent_size(seen: Mapping[str, tuple[list[Port], list[Port]]]) -> int:
     codes = [seen[name][side] for name, side in (("encode", 1), ("decode", 0)) if name in seen]
     sizes = {prod(each[0].shape) for each in codes if each}
     if len(sizes) > 1:
-        raise InputError(f"wanted codes of one size in encoder and decoder, got {sorted(sizes)}")
+        raise InputError(f"expected codes of one size in encoder and decoder, got {sorted(sizes)}")
     return sizes.pop() if sizes else 0
 
 
@@ -168,17 +168,17 @@ def _record(
     for each in signatures:
         try:
             inputs = _inputs(each)
-            came = apart.run(outputs, graphs[each.name], inputs)
+            got = apart.run(outputs, graphs[each.name], inputs)
             difference, excess = apart.run(invariance_of, graphs[each.name], _company(inputs, about))
         except (BundleError, CrashError) as error:
             raise GateError("numbers", [Failure(each.name, "", str(error))]) from error
-        _check_ranges(each, came)
+        _check_ranges(each, got)
         if not excess <= 1:
             raise GateError(
                 "batch invariance",
                 [Failure(each.name, "a row alone against the row in a batch", f"off by {difference:.3g}")],
             )
-        cases[each.name] = tuple(Case(given, answer) for given, answer in zip(inputs, came, strict=True))
+        cases[each.name] = tuple(Case(given, answer) for given, answer in zip(inputs, got, strict=True))
         known.append(_measured(each, difference, about))
     return known, Golden(cases, _sample(graphs, about, apart))
 
@@ -206,13 +206,13 @@ def _check_ranges(signature: Signature, answers: Sequence[Mapping[str, Array]]) 
     for name, array in ((name, array) for answer in answers for name, array in answer.items()):
         low, high = float(array.min()), float(array.max())
         if not np.isfinite(array).all():
-            failures.append(Failure(signature.name, name, "wanted finite numbers, got NaN or infinity"))
+            failures.append(Failure(signature.name, name, "expected finite numbers, got NaN or infinity"))
         elif name in {"images", "reconstructions", "denoised"} and (low < -_SLACK or high > 1 + _SLACK):
             failures.append(
-                Failure(signature.name, name, f"wanted pixels in 0 … 1, got {low:.3g} … {high:.3g}: end in a sigmoid")
+                Failure(signature.name, name, f"expected pixels in 0 … 1, got {low:.3g} … {high:.3g}: end in a sigmoid")
             )
         elif name == "probabilities" and not agrees(array.sum(axis=1), np.ones(len(array)), _SLACK):
-            failures.append(Failure(signature.name, name, "wanted rows that sum to 1: end in a softmax"))
+            failures.append(Failure(signature.name, name, "expected rows that sum to 1: end in a softmax"))
     if failures:
         raise GateError("numbers", failures)
 

@@ -146,7 +146,7 @@ def _initialisers(graph: bytes) -> dict[str, Array]:
         model = onnx.load_model_from_string(graph)
         return {each.name: np.asarray(numpy_helper.to_array(each)) for each in model.graph.initializer}
     except (DecodeError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"wanted an ONNX file whose weights can be read, got one that cannot: {error}") from error
+        raise InputError(f"expected an ONNX file whose weights can be read, got one that cannot: {error}") from error
 
 
 def _answers(name: str, a: Signature, b: Signature, first: Version, second: Version) -> Iterator[str]:

@@ -35,7 +35,7 @@ def results(repository: Path) -> str:
     """
     names = [name for name in layout.model_names(repository) if layout.versions(repository, name)]
     if not names:
-        raise InputError(f"{repository}: wanted a repository with models, got none: export some")
+        raise InputError(f"{repository}: expected a repository with models, got none: export some")
     rows = [row for name in names for row in _rows(repository, name)]
     return "\n".join(markdown(_HEADER, rows))
 
@@ -46,7 +46,7 @@ def _rows(repository: Path, name: str) -> Iterator[tuple[str, ...]]:
         model = layout.read_model(folder)
         report: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, BundleError) as error:
-        raise InputError(f"{folder}: wanted a version with its report: {error}") from error
+        raise InputError(f"{folder}: expected a version with its report: {error}") from error
     sizes = {file.path: file.size_bytes for file in model.files}
     for index, signature in enumerate(model.signatures):
         graph = report["graphs"][signature.name]

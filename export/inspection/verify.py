@@ -98,7 +98,9 @@ def _check_place(folder: Path, model: Model) -> None:
     # As it is called, or where a link of another name leads.
     places = [f"{each.parent.name}/{each.name}" for each in (folder.absolute(), folder.resolve())]
     if (wanted := f"{model.name}/{model.version}") not in places:
-        raise BundleError(f"wanted the folder {wanted}, as model.json says, got {places[0]}: a server refuses it there")
+        raise BundleError(
+            f"expected the folder {wanted}, as model.json says, got {places[0]}: a server refuses it there"
+        )
 
 
 def _structure(signature: Signature, graph: bytes, *, imported: bool) -> Finding:

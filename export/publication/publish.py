@@ -46,13 +46,15 @@ class Place:
             InputError: a name or version that no repository can hold, or one that it holds already, or no such key.
         """
         if not NAME_PATTERN.fullmatch(self.name or ""):
-            raise InputError(f"wanted a model name that matches {NAME_PATTERN.pattern}, got {self.name!r}: give --name")
+            raise InputError(
+                f"expected a model name that matches {NAME_PATTERN.pattern}, got {self.name!r}: give --name"
+            )
         if self.version is not None and self.version < 1:
-            raise InputError(f"wanted a version from 1, got {self.version}")
+            raise InputError(f"expected a version from 1, got {self.version}")
         try:
             self._check_folders()
         except OSError as error:
-            raise InputError(f"wanted a repository that can be read, {self.parent}: {error.strerror}") from error
+            raise InputError(f"expected a repository that can be read, {self.parent}: {error.strerror}") from error
         self.signer()
 
     def _check_folders(self) -> None:
@@ -60,9 +62,9 @@ class Place:
             raise self.taken(self.version)
         existing = next(each for each in (self.parent.absolute(), *self.parent.absolute().parents) if each.exists())
         if not existing.is_dir():
-            raise InputError(f"wanted a folder, {existing} is a file: choose another --repository or --name")
+            raise InputError(f"expected a folder, {existing} is a file: choose another --repository or --name")
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise InputError(f"wanted a folder that can be written, {existing} cannot: choose another --repository")
+            raise InputError(f"expected a folder that can be written, {existing} cannot: choose another --repository")
 
     def signer(self) -> Callable[[Path], None] | None:
         """What signs the version's folder; None without a key."""

@@ -23,7 +23,7 @@ def signer(key: Path) -> Callable[[Path], None]:
         config.use_elliptic_key_signer(private_key=key)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # AttributeError: a key without a curve
         raise InputError(
-            f"{key}: wanted an unencrypted private key on an elliptic curve, in PEM form: {error}"
+            f"{key}: expected an unencrypted private key on an elliptic curve, in PEM form: {error}"
         ) from error
 
     def sign(folder: Path) -> None:

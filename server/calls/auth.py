@@ -68,7 +68,7 @@ class Gate:
         rights = self._rights_of(_token(metadata))
         if rights is None:
             raise UnauthenticatedError(
-                "wanted the metadata entry `authorization: Bearer TOKEN` with a token that this server knows"
+                "expected the metadata entry `authorization: Bearer TOKEN` with a token that this server knows"
             )
         if right not in rights:
             raise PermissionDeniedError(f"This token has not the right {right!r}.")
@@ -94,10 +94,10 @@ class Gate:
 
     def _rights_of(self, token: str) -> frozenset[str] | None:
         """Rights of a token; takes the same time whatever token it is."""
-        came = _digest(token)
+        got = _digest(token)
         found = None
         for known, rights in self._rights:
-            if hmac.compare_digest(known, came):
+            if hmac.compare_digest(known, got):
                 found = rights
         return found
 
@@ -113,28 +113,28 @@ def read_tokens(file: Path) -> list[tuple[bytes, frozenset[str]]]:
             data = stream.read(_MAX_FILE_BYTES + 1)
         lines = data.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise TokenFileError(f"{file}: wanted a readable file of tokens: {error}") from error
+        raise TokenFileError(f"{file}: expected a readable file of tokens: {error}") from error
     if len(data) > _MAX_FILE_BYTES:
-        raise TokenFileError(f"{file}: wanted {_MAX_FILE_BYTES} bytes of tokens at most, got more")
+        raise TokenFileError(f"{file}: expected {_MAX_FILE_BYTES} bytes of tokens at most, got more")
     tokens: dict[bytes, frozenset[str]] = {}
     for number, line in enumerate(lines, 1):
         if line.strip() and line[0] != "#":
             digest, rights = _parse(file, number, line)
             tokens[digest] = tokens.get(digest, frozenset()) | rights
     if not tokens:
-        raise TokenFileError(f"{file}: wanted `inference TOKEN` or `admin TOKEN` a line, got no token")
+        raise TokenFileError(f"{file}: expected `inference TOKEN` or `admin TOKEN` a line, got no token")
     return list(tokens.items())
 
 
 def _parse(file: Path, number: int, line: str) -> tuple[bytes, frozenset[str]]:
     words = line.split()
     if len(words) != 2:  # noqa: PLR2004 (rights and token)
-        raise TokenFileError(f"{file}, line {number}: wanted `RIGHT TOKEN`, got {len(words)} words")
+        raise TokenFileError(f"{file}, line {number}: expected `RIGHT TOKEN`, got {len(words)} words")
     rights = frozenset(words[0].split(","))
     if not rights <= set(get_args(Right)):
-        raise TokenFileError(f"{file}, line {number}: wanted the rights inference or admin, got {words[0]!r}")
+        raise TokenFileError(f"{file}, line {number}: expected the rights inference or admin, got {words[0]!r}")
     if len(words[1]) < _SHORTEST_TOKEN:
-        raise TokenFileError(f"{file}, line {number}: wanted a token of {_SHORTEST_TOKEN} characters at least")
+        raise TokenFileError(f"{file}, line {number}: expected a token of {_SHORTEST_TOKEN} characters at least")
     return _digest(words[1]), rights
 
 

@@ -96,9 +96,9 @@ class Call:
     def request_id(self) -> str:
         """What the log knows this call by: `x-request-id` of the caller where that is sane, else drawn."""
         if not self._request_id:
-            came = next((value for key, value in self.metadata if key == _REQUEST_ID), "")
-            sane = isinstance(came, str) and _SANE_ID.fullmatch(came)
-            self._request_id = came if isinstance(came, str) and sane else secrets.token_hex(8)
+            got = next((value for key, value in self.metadata if key == _REQUEST_ID), "")
+            sane = isinstance(got, str) and _SANE_ID.fullmatch(got)
+            self._request_id = got if isinstance(got, str) and sane else secrets.token_hex(8)
         return self._request_id
 
     @property

@@ -56,22 +56,22 @@ class LazyMessage(Generic[M]):
         Raises:
             InvalidArgumentError: the bytes are none.
         """
-        came = self._parsed()
-        if isinstance(came, DecodeError):
-            raise InvalidArgumentError("request", f"wanted a {self._kind.DESCRIPTOR.name}: {came}")
-        return came
+        got = self._parsed()
+        if isinstance(got, DecodeError):
+            raise InvalidArgumentError("request", f"expected a {self._kind.DESCRIPTOR.name}: {got}")
+        return got
 
     def get_or_empty(self) -> M:
         """The message; an empty one where the bytes are none."""
-        came = self._parsed()
-        return self._kind() if isinstance(came, DecodeError) else came
+        got = self._parsed()
+        return self._kind() if isinstance(got, DecodeError) else got
 
     def _parsed(self) -> M | DecodeError:
-        came = self._came
-        if isinstance(came, bytes):
+        got = self._came
+        if isinstance(got, bytes):
             try:
-                came = self._kind.FromString(came)
+                got = self._kind.FromString(got)
             except DecodeError as error:
-                came = error
-            self._came = came
-        return came
+                got = error
+            self._came = got
+        return got

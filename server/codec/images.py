@@ -45,13 +45,14 @@ class PixelBudget:
         if width * height > self._limits.max_image_pixels:
             raise InvalidArgumentError(
                 field,
-                f"wanted at most {self._limits.max_image_pixels} pixels, got {width} x {height}: send a smaller image",
+                f"expected at most {self._limits.max_image_pixels} pixels, got {width} x {height}: "
+                "send a smaller image",
             )
         self._spent += width * height
         if self._spent > self._limits.max_request_pixels:
             raise InvalidArgumentError(
                 field,
-                f"wanted at most {self._limits.max_request_pixels} pixels in the images of a request, got more "
+                f"expected at most {self._limits.max_request_pixels} pixels in the images of a request, got more "
                 "up to this one: send several requests, or smaller images",
             )
 
@@ -66,10 +67,10 @@ def rows_of_tensor(
     Raises:
         InvalidArgumentError: another shape, size or type, N = 0 or too large.
     """
-    came = tuple(message.shape)
-    if came[1:] != shape and not (shape[2] == 1 and came[1:] == shape[:2]):
-        raise _wrong_shape(field, came, shape)
-    rows = came[0]
+    got = tuple(message.shape)
+    if got[1:] != shape and not (shape[2] == 1 and got[1:] == shape[:2]):
+        raise _wrong_shape(field, got, shape)
+    rows = got[0]
     if not 0 < rows <= limit_rows:
         raise _wrong_count(field, rows, limit_rows)
     kind = tensors.check_data(message, f"{field}.tensor")
@@ -110,7 +111,7 @@ def check_format(image_format: int) -> None:
     """Refuse a format of another build."""
     if image_format not in autoencoder_pb2.ImageFormat.values():
         names = ", ".join(autoencoder_pb2.ImageFormat.keys())
-        raise InvalidArgumentError("image_format", f"wanted one of {names}, got {image_format}")
+        raise InvalidArgumentError("image_format", f"expected one of {names}, got {image_format}")
 
 
 def check_unit_range(images: NDArray[Any], field: str) -> None:
@@ -119,7 +120,7 @@ def check_unit_range(images: NDArray[Any], field: str) -> None:
     # NaN makes both comparisons false.
     if not (low >= 0.0 and high <= 1.0):
         tensors.check_finite(images, field)
-        raise InvalidArgumentError(f"{field}.data", f"wanted floats from 0 to 1, got {low:g} to {high:g}")
+        raise InvalidArgumentError(f"{field}.data", f"expected floats from 0 to 1, got {low:g} to {high:g}")
 
 
 def to_bytes(images: NDArray[Any]) -> NDArray[np.uint8]:
@@ -158,10 +159,10 @@ def _decode(file: bytes, field: str, shape: Shape, pixels: PixelBudget, *, resiz
     except ServingError:
         raise
     except UnidentifiedImageError:
-        raise InvalidArgumentError(field, "wanted a PNG, JPEG or WebP file, got something else") from None
+        raise InvalidArgumentError(field, "expected a PNG, JPEG or WebP file, got something else") from None
     except Exception as error:
         # A decoder of untrusted bytes raises whatever it likes.
-        raise InvalidArgumentError(field, f"wanted a readable PNG, JPEG or WebP file: {error}") from error
+        raise InvalidArgumentError(field, f"expected a readable PNG, JPEG or WebP file: {error}") from error
 
 
 def _upright(image: "PillowImage") -> "PillowImage":
@@ -185,12 +186,12 @@ def _flat(image: "PillowImage") -> "PillowImage":
     return image
 
 
-def _check_size(field: str, came: tuple[int, int], wanted: tuple[int, int], *, resize: bool) -> None:
+def _check_size(field: str, got: tuple[int, int], expected: tuple[int, int], *, resize: bool) -> None:
     """Widths and heights."""
-    if came != wanted and not resize:
+    if got != expected and not resize:
         raise InvalidArgumentError(
             field,
-            f"wanted {wanted[0]} x {wanted[1]} pixels, got {came[0]} x {came[1]}: send that size, or set resize",
+            f"expected {expected[0]} x {expected[1]} pixels, got {got[0]} x {got[1]}: send that size, or set resize",
         )
 
 
@@ -202,14 +203,14 @@ def _png(image: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def _wrong_shape(field: str, came: tuple[int, ...], shape: Shape) -> InvalidArgumentError:
+def _wrong_shape(field: str, got: tuple[int, ...], shape: Shape) -> InvalidArgumentError:
     height, width, channels = shape
     grey = f"(N, {height}, {width}) or " if channels == 1 else ""
-    wanted = f"{grey}(N, {height}, {width}, {channels})"
-    return InvalidArgumentError(f"{field}.tensor.shape", f"wanted {wanted}, got {tensors.shape_text(came)}")
+    expected = f"{grey}(N, {height}, {width}, {channels})"
+    return InvalidArgumentError(f"{field}.tensor.shape", f"expected {expected}, got {tensors.shape_text(got)}")
 
 
 def _wrong_count(field: str, rows: int, limit_rows: int) -> InvalidArgumentError:
-    wanted = "one image" if limit_rows == 1 else f"1 to {limit_rows} images a request"
+    expected = "one image" if limit_rows == 1 else f"1 to {limit_rows} images a request"
     advice = ": send several requests" if rows > limit_rows > 1 else ""
-    return InvalidArgumentError(field, f"wanted {wanted}, got {rows}{advice}")
+    return InvalidArgumentError(field, f"expected {expected}, got {rows}{advice}")

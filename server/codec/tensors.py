@@ -44,12 +44,12 @@ def check_data(tensor: Tensor, field: str) -> np.dtype[Any]:
     dtype = _TYPES.get(kind)
     if dtype is None:
         names = ", ".join(DataType.Name(known) for known in _TYPES)  # pyright: ignore[reportArgumentType]
-        raise InvalidArgumentError(f"{field}.data_type", f"wanted one of {names}, got {type_name(kind)}")
-    came, wanted = len(tensor.data), math.prod(tensor.shape) * dtype.itemsize
-    if came != wanted:
+        raise InvalidArgumentError(f"{field}.data_type", f"expected one of {names}, got {type_name(kind)}")
+    got, expected = len(tensor.data), math.prod(tensor.shape) * dtype.itemsize
+    if got != expected:
         raise InvalidArgumentError(
             f"{field}.data",
-            f"wanted {wanted} bytes, as shape {shape_text(tensor.shape)} of {type_name(kind)} needs, got {came}",
+            f"expected {expected} bytes, as shape {shape_text(tensor.shape)} of {type_name(kind)} needs, got {got}",
         )
     return dtype
 
@@ -63,11 +63,11 @@ def rows_of_latents(tensor: Tensor, field: str, latent_size: int, limit_rows: in
     shape = tuple(tensor.shape)
     if len(shape) != 2 or shape[1] != latent_size or shape[0] < 1:  # noqa: PLR2004 (rows and columns)
         raise InvalidArgumentError(
-            f"{field}.shape", f"wanted (N, {latent_size}) with N from 1, got {shape_text(shape)}"
+            f"{field}.shape", f"expected (N, {latent_size}) with N from 1, got {shape_text(shape)}"
         )
     check_rows(shape[0], field, limit_rows)
     if tensor.data_type == model_pb2.DATA_TYPE_UINT8:
-        raise InvalidArgumentError(f"{field}.data_type", "wanted DATA_TYPE_FLOAT32 or DATA_TYPE_FLOAT16, got UINT8")
+        raise InvalidArgumentError(f"{field}.data_type", "expected DATA_TYPE_FLOAT32 or DATA_TYPE_FLOAT16, got UINT8")
     return partial(_finite, check_data(tensor, field), field), shape[0]
 
 
@@ -92,13 +92,13 @@ def check_rows(rows: int, field: str, limit_rows: int) -> None:
     if rows > limit_rows:
         few = "one row" if limit_rows == 1 else f"at most {limit_rows} rows a request"
         advice = "" if limit_rows == 1 else ": send several requests"
-        raise InvalidArgumentError(field, f"wanted {few}, got {rows}{advice}")
+        raise InvalidArgumentError(field, f"expected {few}, got {rows}{advice}")
 
 
 def check_finite(array: NDArray[Any], field: str) -> None:
     """Refuse NaN and infinity."""
     if not np.isfinite(array).all():
-        raise InvalidArgumentError(f"{field}.data", "wanted finite numbers, got NaN or infinity")
+        raise InvalidArgumentError(f"{field}.data", "expected finite numbers, got NaN or infinity")
 
 
 def check_latents(latents: NDArray[Any], field: str, advice: str = "send smaller ones") -> None:
@@ -107,7 +107,7 @@ def check_latents(latents: NDArray[Any], field: str, advice: str = "send smaller
     if not np.abs(latents).max() <= _LARGEST_LATENT:
         raise InvalidArgumentError(
             field,
-            f"wanted finite latents from {-_LARGEST_LATENT:g} to {_LARGEST_LATENT:g}, "
+            f"expected finite latents from {-_LARGEST_LATENT:g} to {_LARGEST_LATENT:g}, "
             f"got {np.abs(latents).max():g}: {advice}",
         )
 

@@ -40,14 +40,14 @@ class LabelReader:
 def _labels(path: Path, loaded: Container[int], before: dict[str, int]) -> tuple[dict[str, int], list[str]]:
     """Labels, and what is wrong with the file."""
     try:
-        wanted = _checked(json.loads(layout.read_file(path, _MAX_BYTES))) if path.exists() else {}
+        expected = _checked(json.loads(layout.read_file(path, _MAX_BYTES))) if path.exists() else {}
     # What Python's JSON makes of brackets without end is a RecursionError.
     except (BundleError, OSError, ValueError, RecursionError) as error:
         stay = {label: version for label, version in before.items() if version in loaded}
-        return stay, [f'wanted JSON such as {{"stable": 1}}: {error}']
+        return stay, [f'expected JSON such as {{"stable": 1}}: {error}']
     labels: dict[str, int] = {}
     wrong: list[str] = []
-    for label, version in wanted.items():
+    for label, version in expected.items():
         if version in loaded:
             labels[label] = version
             continue

@@ -35,11 +35,11 @@ _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
 class LoadStoppedError(Exception):
-    """The server is closing, or the version is not wanted any more."""
+    """The server is closing, or the version is not expected any more."""
 
 
 class _Progress:
-    """How far a load has come, and whether it is still wanted."""
+    """How far a load has come, and whether it is still expected."""
 
     def __init__(self, stopping: Callable[[], bool]) -> None:
         self.interrupt = Interrupt()
@@ -128,8 +128,8 @@ class Loader:
         model = layout.read_model(folder)
         if (model.name, model.version) != (name, str(version)):
             raise BundleError(
-                f"{folder}: wanted model {name} version {version}, got {model.name} {model.version}: a bundle lies in "
-                "<name>/<version> as its model.json says, move it there or export it under this name"
+                f"{folder}: expected model {name} version {version}, got {model.name} {model.version}: "
+                "a bundle lies in <name>/<version> as its model.json says, move it there or export it under this name"
             )
         self._check_size(folder, model)
         self._signatures.check(folder, model)
@@ -149,10 +149,10 @@ class Loader:
         return Parts(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, sessions, max(opsets))
 
     def _check_size(self, folder: Path, model: Model) -> None:
-        came, most = sum(file.size_bytes for file in model.files), self._config.max_model_bytes
-        if came > most:
+        got, most = sum(file.size_bytes for file in model.files), self._config.max_model_bytes
+        if got > most:
             raise BundleError(
-                f"{folder}: wanted files of {most} bytes together at most, got {came}: raise --max-model-bytes where "
+                f"{folder}: expected files of {most} bytes together at most, got {got}: raise --max-model-bytes where "
                 "there is memory for three times as much"
             )
 

@@ -38,6 +38,6 @@ class SignatureCheck:
         try:
             signature = layout.read_file(folder / layout.SIGNATURE_FILE, _MAX_SIGNATURE_BYTES)
         except BundleError as error:
-            raise BundleError(f"wanted a signature, as --require-signature says: {error}") from error
+            raise BundleError(f"expected a signature, as --require-signature says: {error}") from error
         # What was parsed, written as export writes it: what is checked is what is used, hashes of all files included.
         check_signature(signature, {layout.MODEL_FILE: layout.encode_model(model)}, self._key)

@@ -188,7 +188,7 @@ class ModelTable:
         if version.isdecimal() and name:
             reasons = {key: why for key, why in reasons.items() if str(key[1]) == version}
         if not name and len(snapshot.models) > 1:
-            return InvalidArgumentError("model_name", f"wanted one of the loaded models, got none: {loaded}")
+            return InvalidArgumentError("model_name", f"expected one of the loaded models, got none: {loaded}")
         if not self._scanned and name not in snapshot.models:
             return UnavailableError("The server is starting: models are still being loaded.")
         # A known model with a wrong label or version is not found, however other versions of it do.

@@ -161,7 +161,7 @@ async def _receive(request: Request, read: Callable[[bytes], Message], limit_byt
     """A body, of which no more is read than the limit on messages."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
-        raise InvalidArgumentError("content-encoding", f"wanted the body as it is, got {encoding[:60]!r}")
+        raise InvalidArgumentError("content-encoding", f"expected the body as it is, got {encoding[:60]!r}")
     size = int(request.headers.get("content-length", 0))
     parts: list[bytes] = []
     if size <= limit_bytes:
@@ -221,9 +221,9 @@ def _json_object(body: bytes) -> dict[str, object]:
     try:
         document: Any = json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:
-        raise InvalidArgumentError("request", f"wanted a JSON object: {error}") from error
+        raise InvalidArgumentError("request", f"expected a JSON object: {error}") from error
     if not isinstance(document, dict):
-        raise InvalidArgumentError("request", "wanted a JSON object, got something else")
+        raise InvalidArgumentError("request", "expected a JSON object, got something else")
     return cast("dict[str, object]", document)
 
 
@@ -233,7 +233,7 @@ def _json_bytes(request: Request, body: bytes) -> int | None:
         return None
     if not (given.isascii() and given.isdecimal() and int(given) <= len(body)):
         raise InvalidArgumentError(
-            JSON_BYTES, f"wanted the size of the JSON in a body of {len(body)} bytes, got {given[:60]!r}"
+            JSON_BYTES, f"expected the size of the JSON in a body of {len(body)} bytes, got {given[:60]!r}"
         )
     return int(given)
 

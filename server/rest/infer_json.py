@@ -58,7 +58,9 @@ class InferDocument:
         for index, given in enumerate(document.inputs):
             rest = self._add(f"inputs[{index}]", given, rest)
         if len(rest):
-            raise InvalidArgumentError("inputs", f"wanted as many bytes as binary_data_size says, got {len(rest)} more")
+            raise InvalidArgumentError(
+                "inputs", f"expected as many bytes as binary_data_size says, got {len(rest)} more"
+            )
         for output in document.outputs:
             _copy_parameters(output.parameters, self.message.outputs.add(name=output.name))
         default = document.parameters.get("binary_data_output", False) is True
@@ -86,7 +88,7 @@ class InferDocument:
         if type(size) is not int or not 0 <= size <= len(rest) or given.data is not None:
             raise InvalidArgumentError(
                 f"{field}.parameters.{_BINARY_SIZE}",
-                f"wanted the size of this input's bytes and no data beside it, got {size} with {len(rest)} bytes left",
+                f"expected the size of this input's bytes and no further data, got {size} with {len(rest)} bytes left",
             )
         self.message.raw_input_contents.append(bytes(rest[:size]))
         return rest[size:]
@@ -139,7 +141,7 @@ def _parse(body: bytes) -> _Document:
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(str(part) for part in problem["loc"]) or "request"
         raise InvalidArgumentError(
-            field, f"wanted a request of the Open Inference Protocol: {problem['msg']}"
+            field, f"expected a request of the Open Inference Protocol: {problem['msg']}"
         ) from error
 
 
@@ -152,7 +154,7 @@ def _data(field: str, given: _Input) -> bytes:
     if isinstance(data, np.ndarray):
         return data.tobytes()
     if not isinstance(data, list):
-        raise InvalidArgumentError(f"{field}.data", f"wanted an array of numbers, or {_BINARY_SIZE}, got none")
+        raise InvalidArgumentError(f"{field}.data", f"expected an array of numbers, or {_BINARY_SIZE}, got none")
     return json_arrays.from_list(f"{field}.data", given.datatype, cast("list[object]", data), given.shape).tobytes()
 
 

@@ -89,12 +89,14 @@ def from_list(field: str, datatype: str, data: list[object], shape: Sequence[int
     try:
         array: NDArray[Any] = np.asarray(data)
     except ValueError:
-        raise InvalidArgumentError(field, "wanted arrays of equal lengths, got a ragged one") from None
+        raise InvalidArgumentError(field, "expected arrays of equal lengths, got a ragged one") from None
     if array.size and array.dtype.kind not in _KINDS[dtype.kind]:
-        came = _WORDS.get(array.dtype.kind, "something else")
-        raise InvalidArgumentError(field, f"wanted numbers for {datatype}, got {came}")
+        got = _WORDS.get(array.dtype.kind, "something else")
+        raise InvalidArgumentError(field, f"expected numbers for {datatype}, got {got}")
     if array.size != math.prod(shape):
-        raise InvalidArgumentError(field, f"wanted as many elements as shape {tuple(shape[:8])} has, got {array.size}")
+        raise InvalidArgumentError(
+            field, f"expected as many elements as shape {tuple(shape[:8])} has, got {array.size}"
+        )
     return _narrow(field, array, dtype)
 
 
@@ -112,8 +114,8 @@ def _refuse_others(field: str, datatype: str, data: list[object]) -> None:
     """Refuse what is no number before an array is made of it: a text among others would take its length for each."""
     kinds = _kinds(data) - {int, float, bool, list}
     if kinds:
-        came = "texts" if str in kinds else "something else"
-        raise InvalidArgumentError(field, f"wanted numbers for {datatype}, got {came}")
+        got = "texts" if str in kinds else "something else"
+        raise InvalidArgumentError(field, f"expected numbers for {datatype}, got {got}")
 
 
 def _kinds(data: list[object]) -> set[type]:
@@ -130,7 +132,7 @@ def _narrow(field: str, array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[An
         limits = np.iinfo(dtype)
         low, high = int(array.min()), int(array.max())
         if low < limits.min or high > limits.max:
-            raise InvalidArgumentError(field, f"wanted {limits.min} to {limits.max}, got {low} to {high}")
+            raise InvalidArgumentError(field, f"expected {limits.min} to {limits.max}, got {low} to {high}")
     with np.errstate(over="ignore"):
         # What overflows becomes infinite and is refused as such.
         return array.astype(dtype)

@@ -72,7 +72,7 @@ def within(application: ASGIApp, limit_bytes: int) -> ASGIApp:
         if size <= limit_bytes:
             await application(scope, receive, send)
             return
-        refusal = {"error": f"wanted headers of {limit_bytes} bytes at most, got {size}: send less"}
+        refusal = {"error": f"expected headers of {limit_bytes} bytes at most, got {size}: send less"}
         # The body is not read: what comes of it must not be taken for another request.
         await JSONResponse(refusal, _TOO_LARGE, {"connection": "close"})(scope, receive, send)
 

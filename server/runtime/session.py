@@ -138,7 +138,7 @@ class Session:
             raise BundleError(f"{signature.file}: onnxruntime refuses the graph: {error}") from error
         session.disable_fallback()
         if session.get_providers()[0] != provider:
-            raise DeviceError(f"{signature.file}: wanted {provider}, got {session.get_providers()[0]}")
+            raise DeviceError(f"{signature.file}: expected {provider}, got {session.get_providers()[0]}")
         _check_interface(session, signature)
         if provider == CPU:
             return cls(session, signature, provider, interrupt)
@@ -278,15 +278,15 @@ def _clearer(complaint: str) -> str:
 
 def _check_interface(session: OrtSession, signature: Signature) -> None:
     if len(signature.inputs) != 1 or not signature.outputs:
-        raise BundleError(f"{signature.file}: wanted a graph with one input and outputs")
+        raise BundleError(f"{signature.file}: expected a graph with one input and outputs")
     for specs, nodes, kind in (
         (signature.inputs, session.get_inputs(), "input"),
         (signature.outputs, session.get_outputs(), "output"),
     ):
-        wanted = [(spec.name, spec.data_type, tuple(spec.shape)) for spec in specs]
-        came = [(node.name, _ORT_TYPES.get(node.type, 0), _static_shape(node.shape)) for node in nodes]
-        if wanted != came:
-            raise BundleError(f"{signature.file}: wanted {kind}s {wanted}, as model.json says, got {came}")
+        expected = [(spec.name, spec.data_type, tuple(spec.shape)) for spec in specs]
+        got = [(node.name, _ORT_TYPES.get(node.type, 0), _static_shape(node.shape)) for node in nodes]
+        if expected != got:
+            raise BundleError(f"{signature.file}: expected {kind}s {expected}, as model.json says, got {got}")
 
 
 def _static_shape(shape: Sequence[Any]) -> tuple[int, ...]:

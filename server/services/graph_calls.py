@@ -119,7 +119,7 @@ class GraphCalls:
         elif message.HasField("encoded"):
             self.offload(call, partial(self._run_files, call, signature, message, done), message.ByteSize())
         else:
-            raise InvalidArgumentError("images", "wanted images as a tensor or as encoded files, got neither")
+            raise InvalidArgumentError("images", "expected images as a tensor or as encoded files, got neither")
 
     def run_sources(self, call: Call, sources: Sequence[Source], done: Callable[[list[Latents]], None]) -> None:
         """Turn each source into (N, D) latents, all images of the call in one run, and go on with `done`."""
@@ -173,7 +173,7 @@ class GraphCalls:
             data = message.tensor.data
             return (data if convert is None else convert(data)), count
         if not message.HasField("encoded"):
-            raise InvalidArgumentError(field, "wanted images as a tensor or as encoded files, got neither")
+            raise InvalidArgumentError(field, "expected images as a tensor or as encoded files, got neither")
         pixels = images.PixelBudget(self.limits, call.check_wanted)
         return images.rows_of_files(message.encoded, f"{field}.encoded", served.image_shape, dtype, limit, pixels)
 

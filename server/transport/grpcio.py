@@ -259,7 +259,7 @@ def _make_folder() -> "tempfile.TemporaryDirectory[str]":
     try:
         return tempfile.TemporaryDirectory(prefix="hourglass-")
     except OSError as error:
-        raise BindError(f"wanted a folder for a socket, in TMPDIR or /tmp: {error}: make one writable") from error
+        raise BindError(f"expected a folder for a socket, in TMPDIR or /tmp: {error}: make one writable") from error
 
 
 def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]], method: Method) -> Handler:

@@ -81,15 +81,15 @@ def test_the_page_of_the_repository_is_one_of_the_two() -> None:
 
 @pytest.mark.parametrize("name", ["provider", "parity", "invariance", "search", "binding", "cuda_graphs"])
 def test_check_passes_on_the_cpu(name: str, setting: Setting) -> None:
-    came = outcomes(name, setting)
-    assert came
-    assert [each for each in came if each.state != "passed"] == []
+    got = outcomes(name, setting)
+    assert got
+    assert [each for each in got if each.state != "passed"] == []
 
 
 def test_throughput_is_measured_on_both_sides(setting: Setting) -> None:
-    came = outcomes("throughput", setting)
-    assert len(came) == 4
-    for each in came:
+    got = outcomes("throughput", setting)
+    assert len(got) == 4
+    for each in got:
         served, offline = (
             float(part.split()[0].replace(",", "")) for part in (each.sentence, each.sentence.split("), ")[1])
         )
@@ -100,23 +100,23 @@ def test_throughput_is_measured_on_both_sides(setting: Setting) -> None:
 
 @pytest.mark.slow
 def test_plateau_is_measured_each_round(setting: Setting) -> None:
-    (came,) = outcomes("plateau", setting)
-    assert came.state == "passed", came.sentence
-    assert came.sentence.count(", ") == 4
+    (got,) = outcomes("plateau", setting)
+    assert got.state == "passed", got.sentence
+    assert got.sentence.count(", ") == 4
 
 
 def test_cuda_that_cannot_be_had_is_refused_or_left(setting: Setting) -> None:
-    came = outcomes("missing_libraries", setting) + outcomes("no_memory_for_a_start", setting)
-    assert [each.state for each in came] == ["passed"] * 5
-    assert "exit code 1: --device cuda: this onnxruntime is built without CUDA" in came[0].sentence
-    assert came[1].sentence == "serves on CPUExecutionProvider"
+    got = outcomes("missing_libraries", setting) + outcomes("no_memory_for_a_start", setting)
+    assert [each.state for each in got] == ["passed"] * 5
+    assert "exit code 1: --device cuda: this onnxruntime is built without CUDA" in got[0].sentence
+    assert got[1].sentence == "serves on CPUExecutionProvider"
 
 
 def test_version_that_cannot_be_loaded_leaves_the_other_untouched(setting: Setting) -> None:
-    (came,) = outcomes("full_card", setting)
-    assert came.state == "passed", came.sentence
-    assert "another program took 64 MiB" in came.sentence
-    assert "version 2 is refused" in came.sentence
+    (got,) = outcomes("full_card", setting)
+    assert got.state == "passed", got.sentence
+    assert "another program took 64 MiB" in got.sentence
+    assert "version 2 is refused" in got.sentence
 
 
 def test_memory_that_cannot_be_taken_is_told() -> None:
@@ -128,8 +128,8 @@ def test_damaged_models_fail(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "fc-ae", tmp_path / "models" / "fc-ae")
     setting = Setting(tmp_path / "models", tmp_path, "cpu", 0.1)
     (tmp_path / "models" / "fc-ae" / "1" / "encode.onnx").write_bytes(DAMAGED.encode())
-    (came,) = outcomes("parity", setting)
-    assert came.state == "failed"
+    (got,) = outcomes("parity", setting)
+    assert got.state == "failed"
 
 
 def test_golden_vectors_of_another_model_fail(tmp_path: Path) -> None:

@@ -53,12 +53,12 @@ TOLD = {
 
 
 def test_goals_say_reached_above_the_floor_or_missed() -> None:
-    came = {
+    got = {
         (goal.theirs, goal.measure): goal.verdict(ratio)
         for goal in goals.GOALS
         if goal.load == "64 callers" and (ratio := goal.ratio(Results(TOLD), "h2load")) is not None
     }
-    assert came == {
+    assert got == {
         ("Triton", goals.RATE): "above the floor",
         ("Triton", goals.CPU): "reached",
         ("Triton", goals.P99): "missed",

@@ -39,12 +39,12 @@ def set_tolerance(value: float) -> Callable[[Model], None]:
 
 
 EDITS: dict[str, tuple[Callable[[Model], object], str]] = {
-    "a batch that fills the memory": (set_buckets, "wanted batch buckets of 1 to 4096 rows"),
-    "a tolerance without end": (set_tolerance(float("inf")), "wanted a golden tolerance"),
-    "no tolerance at all": (set_tolerance(float("nan")), "wanted a golden tolerance"),
-    "a negative tolerance": (set_tolerance(-1.0), "wanted a golden tolerance"),
+    "a batch that fills the memory": (set_buckets, "expected batch buckets of 1 to 4096 rows"),
+    "a tolerance without end": (set_tolerance(float("inf")), "expected a golden tolerance"),
+    "no tolerance at all": (set_tolerance(float("nan")), "expected a golden tolerance"),
+    "a negative tolerance": (set_tolerance(-1.0), "expected a golden tolerance"),
     "images of nothing": (lambda model: setattr(model, "height", 0), "at least one pixel"),
-    "a graph twice": (lambda model: model.signatures.append(model.signatures[0]), "wanted one graph a signature"),
+    "a graph twice": (lambda model: model.signatures.append(model.signatures[0]), "expected one graph a signature"),
 }
 
 
@@ -71,7 +71,7 @@ def without(arrays: Arrays, name: str) -> Arrays:
 CASES: dict[str, tuple[Callable[[Case], Case], str]] = {
     "an output that nothing compares": (
         lambda case: Case(case.inputs, without(case.outputs, "log_variances")),
-        "outputs: wanted latents float32",
+        "outputs: expected latents float32",
     ),
     "no outputs": (lambda case: Case(case.inputs, {}), "got none"),
     "no inputs": (lambda case: Case({}, case.outputs), "at least one row"),
@@ -84,7 +84,7 @@ CASES: dict[str, tuple[Callable[[Case], Case], str]] = {
     ),
     "an input of another type": (
         lambda case: Case({name: array.astype(np.float64) for name, array in case.inputs.items()}, case.outputs),
-        "inputs: wanted images uint8",
+        "inputs: expected images uint8",
     ),
     "an output of fewer rows": (
         lambda case: Case(case.inputs, {name: array[:1] for name, array in case.outputs.items()}),
@@ -128,5 +128,5 @@ def test_a_sample_without_a_decoder() -> None:
     kept = [each for each in model.signatures if each.name != "decode"]
     del model.signatures[:]
     model.signatures.extend(kept)
-    with pytest.raises(BundleError, match="wanted a graph that decodes it"):
+    with pytest.raises(BundleError, match="expected a graph that decodes it"):
         check_golden(model, golden())

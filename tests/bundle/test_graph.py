@@ -59,23 +59,23 @@ def test_every_operator_allowed_exists() -> None:
         (graph("images = Dropout(latents)"), "operator Dropout is not allowed"),
         (graph("images = RandomNormalLike(latents)"), "operator RandomNormalLike is not allowed"),
         (graph("images = other.Relu(latents)"), "operator domain 'other' is not allowed"),
-        (graph(inputs="float[2, 3] latents"), "latents: wanted float32 ('batch', 3), got float32 (2, 3)"),
-        (graph(inputs="float[n, 3] latents"), "latents: wanted float32 ('batch', 3), got float32 ('n', 3)"),
+        (graph(inputs="float[2, 3] latents"), "latents: expected float32 ('batch', 3), got float32 (2, 3)"),
+        (graph(inputs="float[n, 3] latents"), "latents: expected float32 ('batch', 3), got float32 ('n', 3)"),
         (
             graph(inputs="float[batch, 4] latents"),
-            "latents: wanted float32 ('batch', 3), got float32 ('batch', 4)",
+            "latents: expected float32 ('batch', 3), got float32 ('batch', 4)",
         ),
         (
             graph(inputs="double[batch, 3] latents"),
-            "latents: wanted float32 ('batch', 3), got unspecified ('batch', 3)",
+            "latents: expected float32 ('batch', 3), got unspecified ('batch', 3)",
         ),
-        (graph(inputs="float[batch, 3] z", body="images = Relu(z)"), "wanted inputs ['latents'], got ['z']"),
+        (graph(inputs="float[batch, 3] z", body="images = Relu(z)"), "expected inputs ['latents'], got ['z']"),
         (
             graph(
                 outputs="float[batch, 3] images, float[batch, 3] more",
                 body="images = Relu(latents) more = Relu(latents)",
             ),
-            "wanted outputs ['images'], got ['images', 'more']",
+            "expected outputs ['images'], got ['images', 'more']",
         ),
     ],
 )
@@ -107,7 +107,7 @@ def test_opsets(opset: int, ours: bool, foreign: bool) -> None:
 def test_ir_versions() -> None:
     model = onnx.load_model_from_string(graph())
     model.ir_version = 11
-    assert refusal(model.SerializeToString()).endswith("wanted IR version 10 at most, got 11")
+    assert refusal(model.SerializeToString()).endswith("expected IR version 10 at most, got 11")
 
 
 def outside() -> TensorProto:
@@ -155,5 +155,5 @@ def test_what_is_hidden_is_found(problem: str) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\xff" * 50, graph()[:-30], b"\x08\x0a"])
 def test_what_is_no_onnx_file(data: bytes) -> None:
-    with pytest.raises(BundleError, match="wanted an ONNX file"):
+    with pytest.raises(BundleError, match="expected an ONNX file"):
         read_graph(data)

@@ -62,5 +62,5 @@ def test_inverse_cdf_agrees_with_scipy_from_the_first_cell_to_the_last() -> None
 
 @pytest.mark.parametrize(("seed", "first", "count"), [(-1, 0, 1), (MAX_SEED + 1, 0, 1), (0, -1, 1), (0, 0, -1)])
 def test_what_is_out_of_range_is_refused(seed: int, first: int, count: int) -> None:
-    with pytest.raises(ValueError, match="wanted"):
+    with pytest.raises(ValueError, match="expected"):
         uniforms(seed, Purpose.SAMPLE, first, count, 1)

@@ -81,7 +81,7 @@ def test_a_changed_statement_is_refused(pair: tuple[Path, Path], signature: byte
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b"{}", b'{"dsseEnvelope": {"payload": "*"}}', b"x" * 64])
 def test_what_is_no_signature(data: bytes, pair: tuple[Path, Path]) -> None:
-    with pytest.raises(BundleError, match="wanted a Sigstore bundle"):
+    with pytest.raises(BundleError, match="expected a Sigstore bundle"):
         check_signature(data, CONTENTS, PublicKey.read(pair[1]))
 
 

@@ -78,10 +78,10 @@ def test_item_of_a_stream_fails_in_the_same_way() -> None:
 
 
 def test_errors_cross_to_another_process() -> None:
-    error = errors.invalid("images", "wanted some, came none")
+    error = errors.invalid("images", "expected some, got none")
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
     assert (type(copy), str(copy), copy.code, copy.message) == (type(error), str(error), error.code, error.message)
-    assert copy.violations == (Violation("images", "wanted some, came none"),)
+    assert copy.violations == (Violation("images", "expected some, got none"),)
 
 
 def test_a_closed_client_says_so(start: Start) -> None:

@@ -32,7 +32,7 @@ PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 )
 def test_arrays(array: np.ndarray, data_type: DataType | None, shape: tuple[int, ...] | None) -> None:
     if data_type is None:
-        with pytest.raises(InvalidArgumentError, match="images: wanted"):
+        with pytest.raises(InvalidArgumentError, match="images: expected"):
             to_message("images", array)
         return
     tensor = to_message("images", array).tensor

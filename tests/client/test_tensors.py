@@ -27,7 +27,7 @@ def test_one_latent_is_a_batch_of_one() -> None:
 
 @pytest.mark.parametrize("latents", [np.zeros((1, 2, 3)), np.zeros((2, 3), np.int64), 1.0])
 def test_what_is_no_latent_is_refused(latents: np.ndarray) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"latents: wanted floating-point latents \(N, D\)"):
+    with pytest.raises(InvalidArgumentError, match=r"latents: expected floating-point latents \(N, D\)"):
         latents_tensor("latents", latents)
 
 

@@ -31,7 +31,7 @@ def test_triton_sync(server: Served) -> None:
     np.testing.assert_array_equal(np.float32(answer["errors"]["squared_errors"]), errors)
     assert int(answer["statistics"][0]["inference_stats"]["success"]["count"]) >= 1
     assert answer["unknown"].startswith("StatusCode.NOT_FOUND There is no model 'nope'")
-    assert answer["wrong"].startswith("StatusCode.INVALID_ARGUMENT inputs[0].name: wanted 'images'")
+    assert answer["wrong"].startswith("StatusCode.INVALID_ARGUMENT inputs[0].name: expected 'images'")
     assert answer["unload"].startswith("StatusCode.PERMISSION_DENIED")
 
 

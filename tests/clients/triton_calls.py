@@ -39,7 +39,7 @@ def refused(call) -> str:  # noqa: ANN001
 def run_sync(address: str) -> dict:
     with sync_client.InferenceServerClient(address) as client:
         encoded = client.infer("vae.encode", [given("images", IMAGES)], request_id="r1")
-        wanted = [sync_client.InferRequestedOutput("squared_errors")]
+        expected = [sync_client.InferRequestedOutput("squared_errors")]
         return {
             "live": client.is_server_live(),
             "ready": client.is_server_ready(),
@@ -52,7 +52,7 @@ def run_sync(address: str) -> dict:
             "id": encoded.get_response().id,
             "encode": lists(encoded, "latents", "log_variances"),
             "decode": lists(client.infer("vae.decode", [given("latents", LATENTS)]), "images"),
-            "errors": lists(client.infer("vae", [given("images", IMAGES)], outputs=wanted), "squared_errors"),
+            "errors": lists(client.infer("vae", [given("images", IMAGES)], outputs=expected), "squared_errors"),
             "statistics": client.get_inference_statistics("vae.encode", as_json=True)["model_stats"],
             "unknown": refused(partial(client.infer, "nope", [given("images", IMAGES)])),
             "wrong": refused(partial(client.infer, "vae.encode", [given("pictures", IMAGES)])),
@@ -130,8 +130,8 @@ def run_http(address: str) -> dict:
         for binary in (True, False):
             made = http_client.InferInput("images", list(IMAGES.shape), "UINT8")
             made.set_data_from_numpy(IMAGES, binary_data=binary)
-            wanted = [http_client.InferRequestedOutput("latents", binary_data=binary)]
-            answers[str(binary)] = client.infer("vae.encode", [made], outputs=wanted).as_numpy("latents").tolist()
+            expected = [http_client.InferRequestedOutput("latents", binary_data=binary)]
+            answers[str(binary)] = client.infer("vae.encode", [made], outputs=expected).as_numpy("latents").tolist()
         return {
             "live": client.is_server_live(),
             "ready": client.is_server_ready(),

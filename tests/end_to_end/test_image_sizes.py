@@ -57,10 +57,10 @@ def test_the_server_answers_what_the_network_does(recipe: str, runs: Path, clien
     assert images.shape[1:] == SHAPES[recipe]
     pixels = torch.tensor(images).permute(0, 3, 1, 2) / 255
     if recipe == "denoiser":
-        came, logits = client.denoise(images, model=recipe, image_format="float32"), model.denoise(pixels)
+        got, logits = client.denoise(images, model=recipe, image_format="float32"), model.denoise(pixels)
     else:
         encoded = model.encode(pixels)
         latents = encoded[0] if isinstance(encoded, tuple) else encoded
-        came, logits = client.reconstruct(images, model=recipe, image_format="float32"), model.decode(latents)
+        got, logits = client.reconstruct(images, model=recipe, image_format="float32"), model.decode(latents)
     expected = logits.sigmoid().permute(0, 2, 3, 1).numpy()
-    np.testing.assert_allclose(came.images, expected, rtol=2e-4, atol=2e-5, strict=True)
+    np.testing.assert_allclose(got.images, expected, rtol=2e-4, atol=2e-5, strict=True)

@@ -30,7 +30,7 @@ def test_python(server: Served) -> None:
     told = run(sys.executable, "examples/python/encode.py", server.address, "vae")
     assert "vae version 1: latents (4, 3)" in told
     assert "the same again: True" in told
-    assert "refused: images.tensor.shape: wanted (N, 8, 8) or (N, 8, 8, 1), got (4, 7, 8, 1)" in told
+    assert "refused: images.tensor.shape: expected (N, 8, 8) or (N, 8, 8, 1), got (4, 7, 8, 1)" in told
 
 
 def test_open_inference(server: Served) -> None:

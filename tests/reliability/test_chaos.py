@@ -91,12 +91,12 @@ def test_clients_killed_in_mid_request(server: LocalServer) -> None:
 
 
 def test_calls_of_clients_killed_are_all_counted(server: LocalServer) -> None:
-    came = sum(counted(server).values())
+    got = sum(counted(server).values())
 
     def kill() -> None:
         for number in range(SCALE):
             process = client(server, again=False)
-            await_arrival(server, came + 100 * (number + 1))
+            await_arrival(server, got + 100 * (number + 1))
             process.kill()
             process.communicate()
 
@@ -113,11 +113,11 @@ def test_a_reader_that_stops_reading_holds_up_nobody(server: LocalServer) -> Non
 
     def stop_reading() -> None:
         for _ in range(SCALE):
-            came = sum(counted(server).values())
+            got = sum(counted(server).values())
             with RawConnection(server.address) as reader:
                 for number in range(ANSWERS):
                     reader.call(2 * number + 1, SAMPLE, request.SerializeToString())
-                    await_arrival(server, came + 2 * number + 1)
+                    await_arrival(server, got + 2 * number + 1)
                     # Two at a time would be more rows than may wait.
                     settle(server)
                     honest(server)
@@ -148,13 +148,13 @@ def test_a_storm_of_cancellations(server: LocalServer, stub: autoencoder_pb2_grp
 def test_calls_cancelled_after_their_arrival_are_all_counted(
     server: LocalServer, stub: autoencoder_pb2_grpc.AutoencoderServiceStub
 ) -> None:
-    came = sum(counted(server).values())
+    got = sum(counted(server).values())
     seen: Counter[str] = Counter()
 
     def storm() -> None:
         for number in range(SCALE):
             calls = [stub.Denoise.future(SLOW, timeout=600) for _ in range(150)]
-            await_arrival(server, came + 150 * (number + 1))
+            await_arrival(server, got + 150 * (number + 1))
             for call in random.Random(number).sample(calls, 135):
                 call.cancel()
             seen.update(code_of(call) for call in calls)

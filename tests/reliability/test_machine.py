@@ -121,10 +121,10 @@ def test_a_server_that_runs_out_of_memory_takes_no_request_along(tmp_path: Path)
     batch = pixels(2)
     with running(GOLDEN, tmp_path / "other.log") as other:
         with Client([f"127.0.0.1:{port}", other.address]) as client, ExitStack() as stack:
-            wanted = client.encode(batch, model="vae").latents
+            expected = client.encode(batch, model="vae").latents
 
             def encode() -> str:
-                return "right" if np.array_equal(client.encode(batch, model="vae").latents, wanted) else "wrong"
+                return "right" if np.array_equal(client.encode(batch, model="vae").latents, expected) else "wrong"
 
             codes = stack.enter_context(calling(encode))
             for number in range(SCALE):

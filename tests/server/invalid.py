@@ -61,7 +61,7 @@ class Way:
         side = [8, 8, self.channels]
         size = 64 * self.channels
         floats = np.zeros((1, *side), np.float32)
-        limit = "wanted one image, got" if self.limit == 1 else f"1 to {self.limit} images"
+        limit = "expected one image, got" if self.limit == 1 else f"1 to {self.limit} images"
         return self.cases(
             {
                 "nothing": (pb.Images(), "", "got neither"),
@@ -72,8 +72,8 @@ class Way:
                 "no shape": (raw(1, [], b""), "tensor.shape", "got ()"),
                 "negative size": (raw(1, [-1, *side], b""), "", "got -1"),
                 "huge product": (raw(1, [2**31 - 1, *side], bytes(size)), "", limit),
-                "short bytes": (raw(1, [1, *side], bytes(size - 1)), "tensor.data", f"wanted {size} bytes"),
-                "long bytes": (raw(3, [1, *side], bytes(4 * size + 1)), "tensor.data", f"wanted {4 * size} bytes"),
+                "short bytes": (raw(1, [1, *side], bytes(size - 1)), "tensor.data", f"expected {size} bytes"),
+                "long bytes": (raw(3, [1, *side], bytes(4 * size + 1)), "tensor.data", f"expected {4 * size} bytes"),
                 "no type": (raw(0, [1, *side], bytes(size)), "tensor.data_type", "DATA_TYPE_UINT8"),
                 "int64": (raw(4, [1, *side], bytes(8 * size)), "tensor.data_type", "DATA_TYPE_INT64"),
                 "type of another build": (raw(77, [1, *side], b""), "tensor.data_type", "77"),
@@ -90,7 +90,7 @@ class Way:
         )
 
     def latent_cases(self) -> Iterator[tuple[str, Case]]:
-        limit = "wanted one row, got" if self.limit == 1 else f"at most {self.limit} rows a request"
+        limit = "expected one row, got" if self.limit == 1 else f"at most {self.limit} rows a request"
         return self.cases(
             {
                 "another size": (tensor(np.zeros((1, 4), np.float32)), "shape", "(N, 3)"),
@@ -100,7 +100,7 @@ class Way:
                 "negative size": (pb.Tensor(data_type=3, shape=[-1, 3]), "shape", "got (-1, 3)"),
                 "huge product": (pb.Tensor(data_type=3, shape=[2**31 - 1, 3], data=bytes(12)), "", limit),
                 "bytes": (tensor(np.zeros((1, 3), np.uint8)), "data_type", "FLOAT32"),
-                "short bytes": (pb.Tensor(data_type=3, shape=[1, 3], data=bytes(11)), "data", "wanted 12 bytes"),
+                "short bytes": (pb.Tensor(data_type=3, shape=[1, 3], data=bytes(11)), "data", "expected 12 bytes"),
                 "NaN": (tensor(bad(LATENTS, np.nan)), "data", "finite"),
                 "infinity": (tensor(bad(LATENTS, np.inf)), "data", "finite"),
                 "far away": (tensor(bad(LATENTS, 2e6)), "data", "finite"),

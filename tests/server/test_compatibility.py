@@ -66,13 +66,13 @@ def no_golden(model: dict) -> None:
 EDITS: dict[Edit, str] = {
     other_shape: "latents wants shape [-1, 4]",
     other_type: "latents wants shape [-1, 4] and a type",
-    other_name: "wanted latents to images",
+    other_name: "expected latents to images",
     unknown_signature: "'restore'",
     method_without_graph: "Classify needs the graphs classify",
-    other_latent_size: "wanted latents of 5, got 4",
-    unknown_attribute: "wanted the attributes ['age'], got []",
-    other_model: "wanted model fc-ae version 1, got someone",
-    two_channels: "wanted images of 1 channel or 3, which files can hold, got 2",
+    other_latent_size: "expected latents of 5, got 4",
+    unknown_attribute: "expected the attributes ['age'], got []",
+    other_model: "expected model fc-ae version 1, got someone",
+    two_channels: "expected images of 1 channel or 3, which files can hold, got 2",
     no_golden: "golden.npz is not listed",
 }
 
@@ -103,12 +103,12 @@ def replace_file(folder: Path, path: str, data: bytes) -> None:
 def test_a_graph_of_other_tensors_than_it_says(repository: Path) -> None:
     folder = copy_version(repository, "fc-ae", 1)
     replace_file(folder, "decode.onnx", (folder / "encode.onnx").read_bytes())
-    assert "decode.onnx: wanted inputs" in refusal(repository, "fc-ae", "invalid")
+    assert "decode.onnx: expected inputs" in refusal(repository, "fc-ae", "invalid")
 
 
 def test_a_file_that_is_no_graph(repository: Path) -> None:
     replace_file(copy_version(repository, "fc-ae", 1), "decode.onnx", b"\x0a\xff")
-    assert "decode.onnx: wanted an ONNX file" in refusal(repository, "fc-ae", "invalid")
+    assert "decode.onnx: expected an ONNX file" in refusal(repository, "fc-ae", "invalid")
 
 
 def test_another_golden_sample(repository: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_signature_without_golden_cases(repository: Path) -> None:
     golden = Golden.from_bytes((folder / layout.GOLDEN_FILE).read_bytes())
     cases = {name: case for name, case in golden.cases.items() if name != "encode"}
     replace_file(folder, layout.GOLDEN_FILE, Golden(cases, golden.sample_case).to_bytes())
-    assert "wanted a case for signature 'encode'" in refusal(repository, "vae", "self_test_failed")
+    assert "expected a case for signature 'encode'" in refusal(repository, "vae", "self_test_failed")
 
 
 def test_a_false_claim_of_batch_invariance(repository: Path) -> None:

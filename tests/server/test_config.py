@@ -47,22 +47,22 @@ def test_parts_take_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "--repository (HOURGLASS_REPOSITORY): wanted, got none"),
+        ((), "--repository (HOURGLASS_REPOSITORY): expected, got none"),
         (("--repository", "m", "--max-request-rows", "0"), "--max-request-rows (HOURGLASS_MAX_REQUEST_ROWS)"),
-        (("--repository", "m", "--port", "65536"), "wanted a whole number from 0 to 65535, got '65536'"),
-        (("--repository", "m", "--port", "1.5"), "wanted a whole number from 0 to 65535, got '1.5'"),
-        (("--repository", "m", "--heavy-threads", ""), "wanted a whole number from 1, got ''"),
-        (("--repository", "m", "--drain-seconds", "0"), "wanted a number above 0, got '0'"),
-        (("--repository", "m", "--drain-seconds", "inf"), "wanted a number above 0, got 'inf'"),
-        (("--repository", "m", "--trace-sample-ratio", "nan"), "wanted a number from 0 to 1, got 'nan'"),
-        (("--repository", "m", "--transport", "Native"), "wanted one of 'auto', 'native', 'grpcio', got 'Native'"),
-        (("--repository", "m", "--versions", "9" * 5000), "wanted latest, all, or version numbers such as 1,3"),
+        (("--repository", "m", "--port", "65536"), "expected a whole number from 0 to 65535, got '65536'"),
+        (("--repository", "m", "--port", "1.5"), "expected a whole number from 0 to 65535, got '1.5'"),
+        (("--repository", "m", "--heavy-threads", ""), "expected a whole number from 1, got ''"),
+        (("--repository", "m", "--drain-seconds", "0"), "expected a number above 0, got '0'"),
+        (("--repository", "m", "--drain-seconds", "inf"), "expected a number above 0, got 'inf'"),
+        (("--repository", "m", "--trace-sample-ratio", "nan"), "expected a number from 0 to 1, got 'nan'"),
+        (("--repository", "m", "--transport", "Native"), "expected one of 'auto', 'native', 'grpcio', got 'Native'"),
+        (("--repository", "m", "--versions", "9" * 5000), "expected latest, all, or version numbers such as 1,3"),
         (("--repository", "m", "--repo", "n"), "--repo"),
         (("--repository", "m", "--port"), "--port"),
         (("--repository", "m", "surplus"), "surplus"),
-        (("--repository", "m", "--versions", "1,two"), "wanted latest, all, or version numbers such as 1,3"),
-        (("--repository", "m", "--versions", "0"), "wanted latest, all, or version numbers such as 1,3"),
-        (("--repository", "m", "--poll-seconds", "-1"), "wanted a number from 0, got '-1'"),
+        (("--repository", "m", "--versions", "1,two"), "expected latest, all, or version numbers such as 1,3"),
+        (("--repository", "m", "--versions", "0"), "expected latest, all, or version numbers such as 1,3"),
+        (("--repository", "m", "--poll-seconds", "-1"), "expected a number from 0, got '-1'"),
     ],
 )
 def test_what_is_wrong_is_named(arguments: tuple[str, ...], words: str) -> None:
@@ -75,7 +75,7 @@ def test_each_wrong_setting_has_its_sentence() -> None:
     with pytest.raises(SettingsError) as refused:
         parsed("--repository", "m", "--port", "x", HOURGLASS_REFLECTION="maybe", HOURGLASS_DEVICE="tpu")
     assert str(refused.value).count("; ") == 2
-    assert "--reflection (HOURGLASS_REFLECTION): wanted one of 'true'" in str(refused.value)
+    assert "--reflection (HOURGLASS_REFLECTION): expected one of 'true'" in str(refused.value)
 
 
 def test_a_whole_number_may_be_written_as_a_float_by_nobody() -> None:

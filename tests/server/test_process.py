@@ -148,7 +148,7 @@ def test_an_empty_repository_is_not_ready_and_says_why(repository: Path) -> None
 def test_a_missing_repository_is_bad_usage(tmp_path: Path) -> None:
     code, complaint = refusal("--repository", str(tmp_path / "nowhere"))
     assert code == 2
-    assert "wanted a folder of models" in complaint
+    assert "expected a folder of models" in complaint
     assert len(complaint.splitlines()) == 1
 
 

@@ -70,20 +70,20 @@ def _continue(url: str, partial: Path) -> None:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310  the user's URL
             mode = "ab" if answer.status == PARTIAL_CONTENT else "wb"
-            wanted = int(answer.headers.get("Content-Length", -1))
-            came = _copy(answer, partial, mode)
+            expected = int(answer.headers.get("Content-Length", -1))
+            got = _copy(answer, partial, mode)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != RANGE_NOT_SATISFIABLE:  # else all bytes are here already
             raise
         return
-    if 0 <= came < wanted:
-        raise DataError(f"the connection broke after {came} of {wanted} bytes; the same command continues")
+    if 0 <= got < expected:
+        raise DataError(f"the connection broke after {got} of {expected} bytes; the same command continues")
 
 
 def _copy(answer: http.client.HTTPResponse, partial: Path, mode: str) -> int:
-    came = 0
+    got = 0
     with partial.open(mode) as file:
         while chunk := answer.read1(CHUNK_BYTES):
-            came += file.write(chunk)
-    return came
+            got += file.write(chunk)
+    return got

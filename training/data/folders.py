@@ -25,7 +25,9 @@ def read_folder(folder: Path, data: Data) -> tuple[Split, tuple[str, ...]]:
         raise DataError(f"{folder} is no folder: --data folder wants one in --data-dir")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if len(paths) < MIN_IMAGES:
-        raise DataError(f"{folder} holds {len(paths)} images ({', '.join(SUFFIXES)}), at least {MIN_IMAGES} are wanted")
+        raise DataError(
+            f"{folder} holds {len(paths)} images ({', '.join(SUFFIXES)}), at least {MIN_IMAGES} are expected"
+        )
     images = [_pixels(path, data) for path in paths]
     _refuse_other_sizes(images, paths)
     names = [path.relative_to(folder).parts[0] if path.parent != folder else "" for path in paths]
@@ -46,7 +48,7 @@ def read_npz(path: Path, _data: Data) -> tuple[Split, tuple[str, ...]]:
         raise DataError(f"{path} has no array `images`: it holds {', '.join(arrays) or 'nothing'}")
     images = _as_bytes(arrays["images"], path)
     if len(images) < MIN_IMAGES:
-        raise DataError(f"{path} holds {len(images)} images, at least {MIN_IMAGES} are wanted")
+        raise DataError(f"{path} holds {len(images)} images, at least {MIN_IMAGES} are expected")
     if "labels" not in arrays:
         return Split(images, None), ()
     labels = _checked_labels(arrays["labels"], len(images), path)
@@ -106,9 +108,9 @@ def _as_bytes(images: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _checked_labels(labels: np.ndarray, count: int, path: Path) -> np.ndarray:
-    wanted = f"{path}: labels want {count} integers from 0, fewer classes than images"
+    expected = f"{path}: labels want {count} integers from 0, fewer classes than images"
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise DataError(f"{wanted}; got {labels.dtype} of shape {labels.shape}")
+        raise DataError(f"{expected}; got {labels.dtype} of shape {labels.shape}")
     if labels.min() < 0 or labels.max() >= count:
-        raise DataError(f"{wanted}; got {labels.min()} to {labels.max()}")
+        raise DataError(f"{expected}; got {labels.min()} to {labels.max()}")
     return labels.astype(np.int64)

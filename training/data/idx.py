@@ -98,9 +98,9 @@ def check(path: Path, name: str, checksums: Checksums) -> bytes:
     return data
 
 
-def _compare(path: Path, kind: str, wanted: str | None, came: str) -> None:
-    if wanted and came != wanted:
-        raise DataError(f"{path} is damaged: {kind} {wanted} wanted, {came} came; fetch it anew")
+def _compare(path: Path, kind: str, expected: str | None, got: str) -> None:
+    if expected and got != expected:
+        raise DataError(f"{path} is damaged: {kind} {expected} expected, {got} came; fetch it anew")
 
 
 def _decompressed(data: bytes, path: Path) -> bytes:
@@ -113,12 +113,12 @@ def _decompressed(data: bytes, path: Path) -> bytes:
 def _array(data: bytes, path: Path, magic: int, dimensions: int) -> np.ndarray:
     header = 4 * (1 + dimensions)
     if len(data) < header:
-        raise DataError(f"{path} is truncated: a header of {header} bytes wanted, {len(data)} bytes came")
+        raise DataError(f"{path} is truncated: a header of {header} bytes expected, {len(data)} bytes came")
     numbers = np.frombuffer(data, ">u4", count=1 + dimensions).tolist()
     if numbers[0] != magic:
-        raise DataError(f"{path} is another kind of file: IDX magic {magic} wanted, {numbers[0]} came")
+        raise DataError(f"{path} is another kind of file: IDX magic {magic} expected, {numbers[0]} came")
     shape = tuple(numbers[1:])
-    wanted = header + int(np.prod(shape))
-    if len(data) != wanted:
-        raise DataError(f"{path} has the wrong size: {wanted} bytes wanted for shape {shape}, {len(data)} came")
+    expected = header + int(np.prod(shape))
+    if len(data) != expected:
+        raise DataError(f"{path} has the wrong size: {expected} bytes expected for shape {shape}, {len(data)} came")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -247,7 +247,7 @@ def read_table(path: Path, dataset: Dataset) -> dict[str, np.ndarray]:
 
 def _refuse_names(columns: Iterable[str], table: Path) -> None:
     """Raises where a column would pass for a direction of our own, or cannot name a picture."""
-    wanted = f"{table} wants columns named in letters, digits, '.', '_', '-' and spaces, unlike ours"
+    expected = f"{table} wants columns named in letters, digits, '.', '_', '-' and spaces, unlike ours"
     for name in columns:
         if not NAME.fullmatch(name) or name in shape_measures.MEASURES or "-to-" in name:
-            raise DataError(f"{wanted} ({', '.join(shape_measures.MEASURES)}, A-to-B); got {name!r}")
+            raise DataError(f"{expected} ({', '.join(shape_measures.MEASURES)}, A-to-B); got {name!r}")

@@ -20,7 +20,7 @@ def write(workdir: Path, config: Config, trained: Checkpoint) -> None:
         f"{data['train']} train, {data['validation']} validation, {data['test']} test images.",
         f"Seed {config.run.seed}, epoch {trained.meta['epoch']} of {config.run.epochs}.",
         "",
-        "| measure | value | wanted on MNIST |",
+        "| measure | value | expected on MNIST |",
         "| --- | --- | --- |",
         *(f"| {name} | {value:.5g} | {goal(config.expected, name)} |" for name, value in sorted(metrics.items())),
         "",

@@ -1,4 +1,4 @@
-"""docs/results.md: what was reached of what was wanted, what that took, and why something was missed."""
+"""docs/results.md: what was reached of what was expected, what that took, and why something was missed."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ images; the epoch was chosen on 5,000 validation images out of the training file
 reconstruction and NLL in nats per image. What export made of the models (size, distance from float64, batch invariance)
 stands in [export-results.md](export-results.md).
 
-| recipe | measure | reached | wanted | reference |
+| recipe | measure | reached | expected | reference |
 | --- | --- | --- | --- | --- |
 """
 MISSED = """
@@ -165,7 +165,7 @@ def attribute_table(known: Mapping[str, Record]) -> str:
 
 
 def attribute_score(name: str, value: float) -> str:
-    """A score, with what was wanted where that is missed."""
+    """A score, with what was expected where that is missed."""
     wanted = attributes.WANTED.get(name, value)
     return f"{name} {value:.3f}" + ("" if value >= wanted else f" (missed: ≥ {wanted:g})")
 

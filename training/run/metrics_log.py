@@ -1,4 +1,4 @@
-"""metrics.jsonl: a line per epoch, and TensorBoard's files where they are wanted."""
+"""metrics.jsonl: a line per epoch, and TensorBoard's files where they are expected."""
 
 import json
 from collections.abc import Iterable, Mapping

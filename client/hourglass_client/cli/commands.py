@@ -136,7 +136,7 @@ def edit(client: Client, arguments: Namespace) -> Result:
     files: dict[Path, bytes] = {}
     facts: dict[str, object] = {}
     if bool(arguments.images) == bool(arguments.latents):
-        raise UsageError("wanted images or --latents, one of the two")
+        raise UsageError("expected images or --latents, one of the two")
     if arguments.latents:
         return _drawn(client.edit, arguments, shifts=dict(arguments.shift))
     for batch, answer in _answers(client.edit, arguments, shifts=dict(arguments.shift), image_format="png"):
@@ -226,4 +226,4 @@ def _numbered(folder: Path, word: str, count: int) -> list[Path]:
 
 def _check_suffix(path: Path | None, suffix: str) -> None:
     if path is not None and path.suffix != suffix:
-        raise UsageError(f"--out: wanted a file ending in {suffix}, got {path}")
+        raise UsageError(f"--out: expected a file ending in {suffix}, got {path}")

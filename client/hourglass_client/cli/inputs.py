@@ -62,10 +62,10 @@ def read_latents(path: Path) -> NDArray[Any]:
         try:
             return np.loadtxt(path, np.float32, delimiter=",", ndmin=2)
         except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: wanted rows of numbers with commas between: {error}") from error
+            raise UsageError(f"{path}: expected rows of numbers with commas between: {error}") from error
     latents = _load(path)
     if latents.dtype.kind != "f" or latents.ndim not in {1, 2}:
-        raise UsageError(f"{path}: wanted floats (N, D) or (D,), got {latents.dtype} {latents.shape}")
+        raise UsageError(f"{path}: expected floats (N, D) or (D,), got {latents.dtype} {latents.shape}")
     return np.atleast_2d(latents)
 
 
@@ -83,7 +83,7 @@ def read_end(path: Path) -> tuple[Literal["images", "latents"], ImageInput]:
             return "images", array
     latents = read_latents(path)
     if len(latents) != 1:
-        raise UsageError(f"{path}: wanted one latent vector (D,) or (1, D), got {len(latents)} of them")
+        raise UsageError(f"{path}: expected one latent vector (D,) or (1, D), got {len(latents)} of them")
     return "latents", latents
 
 
@@ -103,18 +103,18 @@ def _image_files(path: Path) -> list[Path]:
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES)
         if not found:
-            raise UsageError(f"{path}: wanted a folder of PNG, JPEG or WebP files, got one without any")
+            raise UsageError(f"{path}: expected a folder of PNG, JPEG or WebP files, got one without any")
         return found
     # Not only a regular file: a pipe of the shell's will do.
     if not path.exists():
-        raise UsageError(f"{path}: wanted an image file, a folder of them or a .npy array, found nothing there")
+        raise UsageError(f"{path}: expected an image file, a folder of them or a .npy array, found nothing there")
     return [path]
 
 
 def _array_batches(path: Path, taken: dict[str, int]) -> Iterator[ImageBatch]:
     array = _load(path)
     if array.ndim not in {2, 3, 4} or not len(array):
-        raise UsageError(f"{path}: wanted images (N, H, W), (N, H, W, C) or (H, W), got shape {array.shape}")
+        raise UsageError(f"{path}: expected images (N, H, W), (N, H, W, C) or (H, W), got shape {array.shape}")
     rows = array[np.newaxis] if array.ndim == 2 else array  # noqa: PLR2004 (one image)
     numbers = count()
     for some in batches(rows):
@@ -125,9 +125,9 @@ def _load(path: Path) -> NDArray[Any]:
     try:
         loaded: Any = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"{path}: wanted a .npy array: {error}") from error
+        raise UsageError(f"{path}: expected a .npy array: {error}") from error
     if not isinstance(loaded, np.ndarray):
-        raise UsageError(f"{path}: wanted a .npy array of numbers, got an archive")
+        raise UsageError(f"{path}: expected a .npy array of numbers, got an archive")
     return cast("NDArray[Any]", loaded)
 
 

@@ -58,9 +58,9 @@ class Generation:
         limit = self._graphs.limits.max_request_rows
         temperature = request.temperature if request.HasField("temperature") else 1.0
         if not 1 <= request.count <= limit:
-            raise InvalidArgumentError("count", f"wanted 1 to {limit} images, got {request.count}")
+            raise InvalidArgumentError("count", f"expected 1 to {limit} images, got {request.count}")
         if not 0.0 <= temperature < math.inf:
-            raise InvalidArgumentError("temperature", f"wanted a finite number from 0, got {temperature:g}")
+            raise InvalidArgumentError("temperature", f"expected a finite number from 0, got {temperature:g}")
         seed = request.seed if request.HasField("seed") else draw_seed()
         self._soon(call, request.count, partial(self._draw, call, request, served, seed, temperature))
 
@@ -81,10 +81,10 @@ class Generation:
         images.check_format(request.image_format)
         limit = self._graphs.limits.max_request_rows
         if not 2 <= request.steps <= limit:  # noqa: PLR2004 (both ends)
-            raise InvalidArgumentError("steps", f"wanted 2 to {limit}, got {request.steps}")
+            raise InvalidArgumentError("steps", f"expected 2 to {limit}, got {request.steps}")
         if request.interpolation not in pb.Interpolation.values():
             names = ", ".join(pb.Interpolation.keys())
-            raise InvalidArgumentError("interpolation", f"wanted one of {names}, got {request.interpolation}")
+            raise InvalidArgumentError("interpolation", f"expected one of {names}, got {request.interpolation}")
         ends = [_source(request, "from", "from_images", "from_latents", 1)]
         ends.append(_source(request, "to", "to_images", "to_latents", 1))
         self._graphs.run_sources(
@@ -139,7 +139,7 @@ def _source(
 ) -> Source:
     given: str | None = request.WhichOneof(oneof)  # pyright: ignore[reportArgumentType] (of one of the two)
     if given is None:
-        raise InvalidArgumentError(oneof, f"wanted {image_field} or {latent_field}, got neither")
+        raise InvalidArgumentError(oneof, f"expected {image_field} or {latent_field}, got neither")
     value = getattr(request, given)
     return Source(given, value if given == image_field else None, value if given == latent_field else None, limit_rows)
 
@@ -150,13 +150,13 @@ def _move(served: ServedModel, request: pb.EditRequest) -> NDArray[np.float64]:
     names = [] if statistics is None else [str(name) for name in statistics.attribute_names]
     move = np.zeros(served.latent_size)
     if not request.shifts:
-        raise InvalidArgumentError("shifts", f"wanted a shift at least, along {', '.join(names)}, got none")
+        raise InvalidArgumentError("shifts", f"expected a shift at least, along {', '.join(names)}, got none")
     for index, shift in enumerate(request.shifts):
         if shift.attribute not in names or statistics is None:
             raise InvalidArgumentError(
-                f"shifts[{index}].attribute", f"wanted one of {', '.join(names)}, got {shift.attribute!r}"
+                f"shifts[{index}].attribute", f"expected one of {', '.join(names)}, got {shift.attribute!r}"
             )
         if not math.isfinite(shift.amount):
-            raise InvalidArgumentError(f"shifts[{index}].amount", f"wanted a finite number, got {shift.amount}")
+            raise InvalidArgumentError(f"shifts[{index}].amount", f"expected a finite number, got {shift.amount}")
         move += shift.amount * statistics.attribute_directions[names.index(shift.attribute)]
     return move

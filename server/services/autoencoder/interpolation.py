@@ -28,11 +28,11 @@ def spherical(start: NDArray[np.float32], stop: NDArray[np.float32], steps: int)
     first, last = start.astype(np.float64), stop.astype(np.float64)
     lengths = np.array([np.linalg.norm(first), np.linalg.norm(last)])
     if not lengths.all():
-        raise InvalidArgumentError("interpolation", "wanted ends away from the origin: ask for INTERPOLATION_LINEAR")
+        raise InvalidArgumentError("interpolation", "expected ends away from the origin: ask for INTERPOLATION_LINEAR")
     directions = np.stack([first, last]) / lengths[:, None]
     angle = np.arccos(np.clip(directions[0] @ directions[1], -1.0, 1.0))
     if angle > np.pi - _SMALL_ANGLE:
-        raise InvalidArgumentError("interpolation", "wanted ends not opposite: ask for INTERPOLATION_LINEAR")
+        raise InvalidArgumentError("interpolation", "expected ends not opposite: ask for INTERPOLATION_LINEAR")
     if angle < _SMALL_ANGLE:
         return linear(start, stop, steps)
     amounts = np.linspace(0.0, 1.0, steps)[:, None]

@@ -161,13 +161,13 @@ def _posterior_seed(request: pb.EncodeRequest, served: ServedModel) -> int | Non
         return None
     if request.posterior != pb.POSTERIOR_SAMPLE:
         raise InvalidArgumentError(
-            "posterior", f"wanted one of {', '.join(pb.Posterior.keys())}, got {request.posterior}"
+            "posterior", f"expected one of {', '.join(pb.Posterior.keys())}, got {request.posterior}"
         )
     if not served.has_posterior:
         raise InvalidArgumentError(
             "posterior",
-            f"wanted POSTERIOR_MEAN, because model {served.name!r} of family {served.model.family!r} has no posterior "
-            "to draw from, got POSTERIOR_SAMPLE",
+            f"expected POSTERIOR_MEAN, because model {served.name!r} of family {served.model.family!r} has no "
+            "posterior to draw from, got POSTERIOR_SAMPLE",
         )
     return request.seed if request.HasField("seed") else draw_seed()
 

@@ -39,7 +39,7 @@ class _Item:
         request = self._message.get()
         kind = request.WhichOneof("request")
         if kind is None:
-            raise InvalidArgumentError("request", f"wanted one of {', '.join(self._methods)}, got none")
+            raise InvalidArgumentError("request", f"expected one of {', '.join(self._methods)}, got none")
         self._methods[kind].serve(call, getattr(request, kind))
 
     def answer(self, response: bytes) -> bytes:

@@ -90,9 +90,9 @@ def _wanted(graph: Graph, request: pb.ModelInferRequest) -> Sequence[int]:
         index = graph.output_indexes.get(output.name)
         if index is None:
             names = ", ".join(graph.output_indexes)
-            raise InvalidArgumentError(f"{field}.name", f"wanted one of {names}, got {output.name[:60]!r}")
+            raise InvalidArgumentError(f"{field}.name", f"expected one of {names}, got {output.name[:60]!r}")
         if index in indexes:
-            raise InvalidArgumentError(f"{field}.name", f"wanted {output.name!r} once, got it twice")
+            raise InvalidArgumentError(f"{field}.name", f"expected {output.name!r} once, got it twice")
         for name in _REFUSED:
             if name in output.parameters:
                 raise InvalidArgumentError(f"{field}.parameters", f"this server has no {name}: leave it out")

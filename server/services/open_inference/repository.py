@@ -41,7 +41,7 @@ class RepositoryControl:
         """Load a model, or look for newer versions of one that serves."""
         if request.parameters:
             names = ", ".join(sorted(request.parameters))[:100]
-            raise InvalidArgumentError("parameters", f"wanted none, because the bundle alone says all, got {names}")
+            raise InvalidArgumentError("parameters", f"expected none, because the bundle alone says all, got {names}")
         self._later(call, partial(self._load, call, _name(request)))
 
     def unload(self, call: Call, request: pb.RepositoryModelUnloadRequest) -> None:
@@ -80,5 +80,5 @@ class RepositoryControl:
 
 def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
     if not request.model_name:
-        raise InvalidArgumentError("model_name", "wanted the name of a model, got none")
+        raise InvalidArgumentError("model_name", "expected the name of a model, got none")
     return request.model_name

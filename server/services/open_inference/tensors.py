@@ -35,7 +35,7 @@ def read_rows(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> t
         )
     if given.datatype != graph.datatype:
         raise InvalidArgumentError(
-            "inputs[0].datatype", f"wanted {graph.datatype} for {graph.input!r}, got {_clip(given.datatype)}"
+            "inputs[0].datatype", f"expected {graph.datatype} for {graph.input!r}, got {_clip(given.datatype)}"
         )
     rows = _check_shape(graph, given, limit_rows)
     raw = request.raw_input_contents
@@ -66,37 +66,38 @@ def _wrong_names(graph: Graph, request: pb.ModelInferRequest) -> InvalidArgument
     for index, given in enumerate(request.inputs):
         field = f"inputs[{index}].name"
         if given.name != graph.input:
-            wanted = f"wanted {graph.input!r}, the input of {graph.name}"
-            return InvalidArgumentError(field, f"{wanted}, got {_clip(given.name)}")
+            expected = f"expected {graph.input!r}, the input of {graph.name}"
+            return InvalidArgumentError(field, f"{expected}, got {_clip(given.name)}")
         if index:
-            return InvalidArgumentError(field, f"wanted {graph.input!r} once, got it twice")
-    return InvalidArgumentError("inputs", f"wanted {graph.input!r}, got no input")
+            return InvalidArgumentError(field, f"expected {graph.input!r} once, got it twice")
+    return InvalidArgumentError("inputs", f"expected {graph.input!r}, got no input")
 
 
 def _check_shape(graph: Graph, given: InputTensor, limit_rows: int) -> int:
     shape = tuple(given.shape)
     if not shape or shape[1:] != graph.row_shape:
-        wanted = ", ".join(map(str, graph.row_shape))
+        expected = ", ".join(map(str, graph.row_shape))
         raise InvalidArgumentError(
-            "inputs[0].shape", f"wanted (N, {wanted}) for {graph.input!r}, got {_clip(tensors.shape_text(shape), 100)}"
+            "inputs[0].shape",
+            f"expected (N, {expected}) for {graph.input!r}, got {_clip(tensors.shape_text(shape), 100)}",
         )
     if not 0 < shape[0] <= limit_rows:
-        raise InvalidArgumentError("inputs[0].shape", f"wanted 1 to {limit_rows} rows a request, got {shape[0]}")
+        raise InvalidArgumentError("inputs[0].shape", f"expected 1 to {limit_rows} rows a request, got {shape[0]}")
     return shape[0]
 
 
 def _raw(graph: Graph, given: InputTensor, raw: Sequence[bytes], rows: int) -> Buffer:
     if given.HasField("contents") and given.contents.ListFields():
-        raise InvalidArgumentError("inputs[0].contents", "wanted nothing beside raw_input_contents, got both")
+        raise InvalidArgumentError("inputs[0].contents", "expected nothing beside raw_input_contents, got both")
     if len(raw) != 1:
-        raise InvalidArgumentError("raw_input_contents", f"wanted one entry for each of 1 inputs, got {len(raw)}")
+        raise InvalidArgumentError("raw_input_contents", f"expected one entry for each of 1 inputs, got {len(raw)}")
     data = raw[0]
-    wanted = rows * graph.row_bytes
-    if len(data) != wanted:
+    expected = rows * graph.row_bytes
+    if len(data) != expected:
         shape = tensors.shape_text((rows, *graph.row_shape))
         raise InvalidArgumentError(
             "raw_input_contents[0]",
-            f"wanted {wanted} bytes, as shape {shape} of {graph.datatype} needs, got {len(data)}",
+            f"expected {expected} bytes, as shape {shape} of {graph.datatype} needs, got {len(data)}",
         )
     return data
 
@@ -107,23 +108,23 @@ def _typed(graph: Graph, given: InputTensor, rows: int) -> Buffer:
         raise InvalidArgumentError("raw_input_contents", f"{graph.datatype} travels in raw_input_contents alone")
     fields = [field.name for field, _ in given.contents.ListFields()]
     if fields != [wanted_field]:
-        came = ", ".join(fields) or "nothing"
+        got = ", ".join(fields) or "nothing"
         raise InvalidArgumentError(
-            "inputs[0].contents", f"wanted {wanted_field} for {graph.datatype}, or raw_input_contents, got {came}"
+            "inputs[0].contents", f"expected {wanted_field} for {graph.datatype}, or raw_input_contents, got {got}"
         )
     elements = getattr(given.contents, wanted_field)
-    wanted = rows * math.prod(graph.row_shape)
+    expected = rows * math.prod(graph.row_shape)
     field = f"inputs[0].contents.{wanted_field}"
-    if len(elements) != wanted:
+    if len(elements) != expected:
         shape = tensors.shape_text((rows, *graph.row_shape))
-        raise InvalidArgumentError(field, f"wanted {wanted} elements, as shape {shape} needs, got {len(elements)}")
+        raise InvalidArgumentError(field, f"expected {expected} elements, as shape {shape} needs, got {len(elements)}")
     return _narrow(np.asarray(elements), graph, field).data
 
 
 def _narrow(array: NDArray[Any], graph: Graph, field: str) -> NDArray[Any]:
     """uint_contents carries 32 bits an element."""
     if graph.datatype == "UINT8" and array.max() > np.iinfo(np.uint8).max:
-        raise InvalidArgumentError(field, f"wanted 0 to 255 for UINT8, got {array.max()}")
+        raise InvalidArgumentError(field, f"expected 0 to 255 for UINT8, got {array.max()}")
     return array.astype(graph.dtype)
 
 

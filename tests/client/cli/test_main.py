@@ -65,7 +65,7 @@ def test_pipe_is_as_good_as_a_file(hourglass: Command, pictures: Path, tmp_path:
 def test_refused_file_is_named(server: Served, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("L", (9, 8)).save(pictures / "bb.png")
     assert main(["encode", str(pictures), "--model", "vae", "--address", server.address]) == 2
-    assert f"{pictures / 'bb.png'}: wanted 8 x 8 pixels, got 9 x 8" in capsys.readouterr().err
+    assert f"{pictures / 'bb.png'}: expected 8 x 8 pixels, got 9 x 8" in capsys.readouterr().err
 
 
 def test_sampled_encode_tells_its_seed(hourglass: Command, pictures: Path) -> None:
@@ -145,7 +145,7 @@ def arguments(folder: Path) -> dict[str, tuple[list[str], str]]:
         "method it lacks": (["classify", image, "--model", "vae"], "it serves"),
         "wrong kind of output": (["encode", image, "--model", "vae", "--out", out], "ending in .npy"),
         "there already": (["denoise", image, "--model", "denoiser", "--out", str(folder)], "is there already"),
-        "no latents": (["decode", str(folder / "notes.txt"), "--model", "vae", "--out", out], "wanted a .npy array"),
+        "no latents": (["decode", str(folder / "notes.txt"), "--model", "vae", "--out", out], "expected a .npy array"),
         "no numbers": (["decode", str(folder / "bad.csv"), "--model", "vae", "--out", out], "rows of numbers"),
         "no token": (["models", "--token-file", str(folder / "none")], "none"),
         "many ends": (["interpolate", str(folder / "two.csv"), image, "--model", "vae", "--out", out], "got 2 of them"),

@@ -68,7 +68,7 @@ def test_bytes_that_are_no_graph_are_refused(
     subjects: dict[str, Subject], goldens: dict[str, Golden], apart: Isolation
 ) -> None:
     broken = dataclasses.replace(subjects["ae"], graphs={**subjects["ae"].graphs, "decode": b"\xff" * 100})
-    with pytest.raises(GateError, match=r"decode\.onnx: wanted an ONNX file") as refusal:
+    with pytest.raises(GateError, match=r"decode\.onnx: expected an ONNX file") as refusal:
         gate.judge(broken, goldens["ae"], apart)
     assert refusal.value.check == "structure"
 

@@ -100,12 +100,12 @@ def test_after_a_crash_the_next_call_has_a_new_process() -> None:
 
 
 def test_errors_come_back_as_they_were_raised() -> None:
-    with Isolation() as apart, pytest.raises(BundleError, match="wanted a readable file") as refusal:
+    with Isolation() as apart, pytest.raises(BundleError, match="expected a readable file") as refusal:
         apart.run(layout.read_model, Path("/nowhere"))
     assert "in read_model" in refusal.value.__notes__[0]
     sent = GateError("numbers", [Failure("encode", "zeros", "off by 1")])
-    came = pickle.loads(pickle.dumps(sent))  # noqa: S301
-    assert (str(came), came.check, came.failures) == (str(sent), sent.check, sent.failures)
+    got = pickle.loads(pickle.dumps(sent))  # noqa: S301
+    assert (str(got), got.check, got.failures) == (str(sent), sent.check, sent.failures)
 
 
 def test_what_cannot_be_sent_is_an_error_and_no_end() -> None:

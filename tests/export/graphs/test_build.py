@@ -56,11 +56,11 @@ def test_parametrisations_are_computed_once_and_for_all(normed: networks.Network
         "Transpose",
     }
     images = networks.blobs(5, (8, 8, 1))
-    came = apart.run(outputs, graph, [{"images": images}])[0]["reconstructions"]
+    got = apart.run(outputs, graph, [{"images": images}])[0]["reconstructions"]
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
-        wanted = normed.decode(normed.encode(pixels)).sigmoid().permute(0, 2, 3, 1).numpy()
-    np.testing.assert_allclose(came, wanted, atol=1e-6)
+        expected = normed.decode(normed.encode(pixels)).sigmoid().permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_folding_leaves_the_network_alone(normed: networks.Network) -> None:
@@ -85,6 +85,6 @@ def test_two_builds_are_the_same_bytes_without_a_trace_of_the_machine() -> None:
 def test_any_size_and_colour(image_shape: tuple[int, int, int], apart: Isolation) -> None:
     network = networks.weighted(networks.Denoiser(image_shape))
     images = networks.blobs(3, image_shape).astype(np.float32) / 255
-    came = apart.run(outputs, built(network, "denoise"), [{"images": images}])[0]["denoised"]
+    got = apart.run(outputs, built(network, "denoise"), [{"images": images}])[0]["denoised"]
     exact, signature = gate.exact_methods(network)[0]
-    np.testing.assert_allclose(came, gate.answer(exact, images, signature)["denoised"], atol=1e-5)
+    np.testing.assert_allclose(got, gate.answer(exact, images, signature)["denoised"], atol=1e-5)

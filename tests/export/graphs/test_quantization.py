@@ -61,8 +61,8 @@ def test_half_precision(apart: Isolation) -> None:
         assert weight_problems(graph, network) != []
         assert apart.run(form_problems, graph, tensor_specs.signature(name, about)) == []
     images = networks.blobs(9, (8, 8, 1))
-    came = apart.run(outputs, graphs["reconstruct"], [{"images": images}])[0]
-    assert came["reconstructions"].dtype == came["squared_errors"].dtype == np.float32
+    got = apart.run(outputs, graphs["reconstruct"], [{"images": images}])[0]
+    assert got["reconstructions"].dtype == got["squared_errors"].dtype == np.float32
     wanted = next(each for each in gate.exact_methods(network) if each[0].name == "reconstruct")
     expected = answer(wanted[0], images, wanted[1])
-    np.testing.assert_allclose(came["reconstructions"], expected["reconstructions"], atol=5e-3)
+    np.testing.assert_allclose(got["reconstructions"], expected["reconstructions"], atol=5e-3)

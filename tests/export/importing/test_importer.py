@@ -78,12 +78,12 @@ def test_an_encoder_and_a_decoder_become_an_autoencoder(element: str, opset: int
     images = RNG.integers(0, 256, (7, 4, 6, 3), dtype=np.uint8)
     weights = numpy_helper.to_array(onnx.load(tmp_path / "encoder.onnx").graph.initializer[0]).astype(np.float64)
     expected = (images / 255).transpose(0, 3, 1, 2).reshape(7, -1) @ weights
-    came = answer(folder, "encode", {"images": images})["latents"]
-    np.testing.assert_allclose(came, expected, atol=0.02 if element == "float16" else 1e-5)
-    pictures = answer(folder, "decode", {"latents": came})["images"]
+    got = answer(folder, "encode", {"images": images})["latents"]
+    np.testing.assert_allclose(got, expected, atol=0.02 if element == "float16" else 1e-5)
+    pictures = answer(folder, "decode", {"latents": got})["images"]
     assert pictures.shape == (7, 4, 6, 3)
     original = onnx.load(tmp_path / "decoder.onnx").SerializeToString()
-    wanted = runtime.open_session(original).run({"images": came})["y"].transpose(0, 2, 3, 1)
+    wanted = runtime.open_session(original).run({"images": got})["y"].transpose(0, 2, 3, 1)
     np.testing.assert_allclose(pictures, wanted, atol=1e-6)
 
 
@@ -200,12 +200,12 @@ def out_of_reach(model: ModelProto) -> None:
     [
         (external, 2, "weights outside the file"),
         (dynamic, 1, "operator DynamicQuantizeLinear is not allowed"),
-        (unsized, 2, "wanted known sizes after the batch"),
-        (fixed, 2, "wanted a free batch, got one of 1"),
-        (two_inputs, 2, "wanted 1 input"),
-        (integers, 2, "wanted floating-point numbers"),
-        (nothing, 2, "wanted a graph with inputs and outputs, got 1 and 0"),
-        (no_opset, 1, "wanted opset 13 to 23, got 0"),
+        (unsized, 2, "expected known sizes after the batch"),
+        (fixed, 2, "expected a free batch, got one of 1"),
+        (two_inputs, 2, "expected 1 input"),
+        (integers, 2, "expected floating-point numbers"),
+        (nothing, 2, "expected a graph with inputs and outputs, got 1 and 0"),
+        (no_opset, 1, "expected opset 13 to 23, got 0"),
         (lost, 1, "onnx refuses the graph"),
         (out_of_reach, 1, "onnxruntime fails in the graph"),
     ],
@@ -223,7 +223,7 @@ def test_graphs_that_cannot_be_served(
 
 def test_pixels_out_of_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_import(tmp_path, decoder(tmp_path, last="Relu")) == 1
-    assert "decode: images: wanted pixels in 0 … 1" in capsys.readouterr().err
+    assert "decode: images: expected pixels in 0 … 1" in capsys.readouterr().err
 
 
 def test_rows_that_see_each_other_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,12 +237,12 @@ def test_rows_that_see_each_other_are_refused(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere/encoder.onnx"], "wanted a readable file"),
+        (["nowhere/encoder.onnx"], "expected a readable file"),
         (["{folder}/thing.onnx"], "named after what it does"),
-        (["{folder}/text/encoder.onnx"], "wanted an ONNX file"),
+        (["{folder}/text/encoder.onnx"], "expected an ONNX file"),
         (["{folder}/encoder.onnx", "encode={folder}/encoder.onnx"], "one file a signature"),
         (["{folder}/encoder.onnx", "--image-shape", "5x5x3"], "give --image-shape"),
-        (["{folder}/encoder.onnx", "--labels", "a,b"], "wanted 0 names"),
+        (["{folder}/encoder.onnx", "--labels", "a,b"], "expected 0 names"),
         (["{folder}/encoder.onnx", "decode={folder}/other.onnx"], "codes of one size"),
     ],
 )

@@ -36,7 +36,7 @@ def test_a_row_a_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_bad_input_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", str(tmp_path)]) == 2
-    assert "wanted a repository with models" in capsys.readouterr().err
+    assert "expected a repository with models" in capsys.readouterr().err
     bundles.copied("vae", tmp_path)
     assert main(["table", str(tmp_path)]) == 2
-    assert "wanted a version with its report" in capsys.readouterr().err
+    assert "expected a version with its report" in capsys.readouterr().err

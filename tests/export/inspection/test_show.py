@@ -31,4 +31,4 @@ def test_bad_input_is_exit_code_2(damage: str, tmp_path: Path, capsys: pytest.Ca
     folder = bundles.copied("vae", tmp_path)
     (folder / ("model.json" if damage == "no version" else "decode.onnx")).unlink()
     assert main(["inspect", str(folder)]) == 2
-    assert "wanted a readable file" in capsys.readouterr().err
+    assert "expected a readable file" in capsys.readouterr().err

@@ -128,7 +128,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "structure",
         "operator Dropout is not allowed",
     ),
-    "no graph": (lambda folder: bundles.replace_file(folder, "decode.onnx", b"x"), "structure", "wanted an ONNX file"),
+    "no graph": (
+        lambda folder: bundles.replace_file(folder, "decode.onnx", b"x"),
+        "structure",
+        "expected an ONNX file",
+    ),
     "other weights": (
         lambda folder: bundles.change_graph(folder, "decode.onnx", bundles.scale_weight("model.decoder.bias", 1.01)),
         "golden vectors",
@@ -143,12 +147,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "another number": (
         lambda folder: bundles.change_model(folder, lambda model: setattr(model, "version", "2")),
         "description",
-        "wanted the folder fc-ae/2, as model.json says, got fc-ae/1",
+        "expected the folder fc-ae/2, as model.json says, got fc-ae/1",
     ),
     "a batch without end": (
         lambda folder: bundles.change_model(folder, lambda model: model.signatures[0].batch_buckets.append(2**30)),
         "description",
-        "wanted batch buckets",
+        "expected batch buckets",
     ),
     "a graph that fails at work": (
         lambda folder: bundles.change_graph(folder, "decode.onnx", fail_at_work),
@@ -164,7 +168,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "unreadable vectors": (
         lambda folder: bundles.replace_file(folder, "golden.npz", b"x"),
         "golden vectors",
-        "wanted an .npz file",
+        "expected an .npz file",
     ),
     "rows that see each other": (
         lambda folder: bundles.change_graph(folder, "decode.onnx", depend_on_batch),
@@ -217,16 +221,16 @@ def test_cuda_is_cuda_or_a_failure_never_silently_the_cpu(capsys: pytest.Capture
     text = capsys.readouterr().out
     if "CUDAExecutionProvider" not in runtime.onnxruntime.get_available_providers():
         assert code == 1
-    assert code == 0 or "wanted CUDA" in text
+    assert code == 0 or "expected CUDA" in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "wanted a readable file"),
+        (["nowhere"], "expected a readable file"),
         ([str(bundles.GOLDEN / "vae")], "give the folder of one version"),
-        ([str(bundles.GOLDEN / "vae/1"), "--public-key", "nowhere.pem"], "wanted a public key"),
-        ([str(bundles.GOLDEN / "vae/1"), "--public-key", str(bundles.GOLDEN / "make.py")], "wanted a public key"),
+        ([str(bundles.GOLDEN / "vae/1"), "--public-key", "nowhere.pem"], "expected a public key"),
+        ([str(bundles.GOLDEN / "vae/1"), "--public-key", str(bundles.GOLDEN / "make.py")], "expected a public key"),
     ],
 )
 def test_bad_input_is_exit_code_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,6 +150,6 @@ def test_a_version_signed_as_it_is_written(tmp_path: Path) -> None:
 def test_a_key_that_cannot_sign(tmp_path: Path) -> None:
     private, public = keys.write_foreign_pair(tmp_path / "keys")
     for key in (private, public, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match="wanted an unencrypted private key"):
+        with pytest.raises(InputError, match="expected an unencrypted private key"):
             publish(Place(tmp_path / "models", "ae", None, key), CONTENTS, describe)
     assert not (tmp_path / "models").exists()

@@ -94,10 +94,10 @@ def test_nan_in_any_output_counts(repository: Path, transport: str) -> None:
         stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
         image = oip.ModelInferRequest.InferInputTensor(name="images", datatype="UINT8", shape=[1, 8, 8, 1])
         # Only the sound output is asked for.
-        wanted = [oip.ModelInferRequest.InferRequestedOutputTensor(name="reconstructions")]
+        expected = [oip.ModelInferRequest.InferRequestedOutputTensor(name="reconstructions")]
         for pixel, code in ((BAD, "INTERNAL"), (GOOD, "OK")):
             request = oip.ModelInferRequest(
-                model_name="fc-ae", inputs=[image], outputs=wanted, raw_input_contents=[pixel.tobytes()]
+                model_name="fc-ae", inputs=[image], outputs=expected, raw_input_contents=[pixel.tobytes()]
             )
             reconstruct = pb.ReconstructRequest(images=images(pixel), image_format=pb.IMAGE_FORMAT_NONE)
             calls = (

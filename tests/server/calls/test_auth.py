@@ -217,11 +217,11 @@ def test_a_token_has_the_rights_of_all_its_lines(tmp_path: Path) -> None:
     [
         ("", "got no token"),
         ("# nothing\n", "got no token"),
-        ("inference\n", "line 1: wanted `RIGHT TOKEN`, got 1 words"),
+        ("inference\n", "line 1: expected `RIGHT TOKEN`, got 1 words"),
         ("inference a-token-of-16-chars twice\n", "got 3 words"),
-        ("root a-token-of-16-chars\n", "wanted the rights inference or admin, got 'root'"),
+        ("root a-token-of-16-chars\n", "expected the rights inference or admin, got 'root'"),
         ("inference short\n", "16 characters"),
-        ("inference a-token-of-16-chars\n" * 3000, "wanted 65536 bytes of tokens at most"),
+        ("inference a-token-of-16-chars\n" * 3000, "expected 65536 bytes of tokens at most"),
     ],
 )
 def test_wrong_files_are_refused(tmp_path: Path, text: str, complaint: str) -> None:

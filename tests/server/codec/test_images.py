@@ -46,9 +46,9 @@ def test_sixteen_bits_become_eight() -> None:
 def test_what_is_transparent_lies_on_black() -> None:
     half = Image.new("RGBA", (8, 8), (200, 100, 50, 0))
     half.paste((200, 100, 50, 255), (0, 0, 8, 4))
-    came = rows(file(half), shape=COLOUR)[0]
-    assert (came[:4] == (200, 100, 50)).all()
-    assert (came[4:] == 0).all()
+    got = rows(file(half), shape=COLOUR)[0]
+    assert (got[:4] == (200, 100, 50)).all()
+    assert (got[4:] == 0).all()
     palette = Image.new("P", (8, 8), 1)
     palette.putpalette([0, 0, 0, 255, 255, 255])
     assert (rows(file(palette, transparency=1)) == 0).all()
@@ -62,14 +62,14 @@ def test_photographs_stand_upright() -> None:
     exif[0x0112] = 6  # to be turned by 90 degrees
     turned = file(Image.fromarray(np.rot90(shown).copy()), exif=exif)
     assert (rows(turned, shape=(8, 6, 1))[0, :, :, 0] == shown).all()
-    with pytest.raises(InvalidArgumentError, match="wanted 8 x 6 pixels"):
+    with pytest.raises(InvalidArgumentError, match="expected 8 x 6 pixels"):
         rows(turned, shape=(6, 8, 1))
 
 
 def test_a_request_has_a_budget_of_pixels() -> None:
     tiny = file(Image.new("L", (40, 50)), "WEBP")
     assert rows(*[tiny] * 3, resize=True, max_request_pixels=6000).shape == (3, 8, 8, 1)
-    with pytest.raises(InvalidArgumentError, match=r"files\[3\]: wanted at most 6000 pixels in the images"):
+    with pytest.raises(InvalidArgumentError, match=r"files\[3\]: expected at most 6000 pixels in the images"):
         rows(*[tiny] * 4, resize=True, max_request_pixels=6000)
 
 

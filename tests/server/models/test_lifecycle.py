@@ -55,7 +55,7 @@ def test_a_version_too_large_for_the_memory_is_refused_unread(repository: Path) 
         holes.truncate(size)
     with serving(repository, **FAST_POLL) as served:
         assert version(served) == "1"
-        assert f"wanted files of {2 * 1024**3} bytes together at most" in readyz(served)[1]
+        assert f"expected files of {2 * 1024**3} bytes together at most" in readyz(served)[1]
         assert metric(served, LOADS, model="fc-ae", result="invalid") == 1
     with serving(repository, versions="1", max_model_bytes=1000) as served:
         assert code(served, "fc-ae") is grpc.StatusCode.UNAVAILABLE

@@ -49,7 +49,7 @@ def test_signed_versions_alone_serve(repository: Path, key: Path) -> None:
         snapshot = served.app.table.snapshot
     assert set(snapshot.models) == {"vae"}
     reasons = {name: why for (name, _), why in snapshot.unready.items()}
-    assert "wanted a signature" in reasons["fc-ae"]
+    assert "expected a signature" in reasons["fc-ae"]
     assert "is not the file that was signed" in reasons["denoiser"]
     assert "the key given has not signed it" in reasons["multitask"]
 
@@ -58,5 +58,5 @@ def test_a_useless_key_is_told_at_start(repository: Path, tmp_path: Path) -> Non
     file = tmp_path / "public.pem"
     file.write_text("nothing of the kind")
     app = App(Config(repository=repository, port=0, metrics_port=0, require_signature=file))
-    with pytest.raises(KeyFileError, match="wanted a public key"):
+    with pytest.raises(KeyFileError, match="expected a public key"):
         app.start()

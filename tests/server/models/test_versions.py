@@ -76,12 +76,12 @@ class Callers:
         while not self._over.is_set():
             label, rows = chosen.choice(LABELS), BATCH[: chosen.choice((1, 3))]
             try:
-                version, came = chosen.choice((self._denoise, self._model_infer))(label, rows)
+                version, got = chosen.choice((self._denoise, self._model_infer))(label, rows)
             except grpc.RpcError as error:
                 self.problems.append(error)
                 return
             self.seen[label, version] += 1
-            if not np.array_equal(came, rows * factor(version)):
+            if not np.array_equal(got, rows * factor(version)):
                 self.problems.append((label, version))
 
     def _denoise(self, label: str, rows: np.ndarray) -> tuple[str, np.ndarray]:

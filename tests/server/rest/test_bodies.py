@@ -190,11 +190,11 @@ ODD: dict[str, tuple[str, list[int], str]] = {
     "comma at the end": ("[" + "1," * (MANY - 1) + "]", [MANY], "Invalid JSON"),
     "no commas": ("[" + "1 " * MANY + "]", [1], "Invalid JSON"),
     "open": ("[" + "1," * (MANY - 1) + "1", [MANY], "Invalid JSON"),
-    "too large": ("[" + "1," * (MANY - 1) + "256]", [MANY], "wanted 0 to 255"),
-    "too many bits": ("[" + "1," * (MANY - 1) + "1" * 30 + "]", [MANY], "wanted numbers"),
+    "too large": ("[" + "1," * (MANY - 1) + "256]", [MANY], "expected 0 to 255"),
+    "too many bits": ("[" + "1," * (MANY - 1) + "1" * 30 + "]", [MANY], "expected numbers"),
     "fractions": ("[" + "1," * (MANY - 1) + "0.5]", [MANY], "got fractions"),
-    "endless shape": ("[" + "1," * (MANY - 1) + "1]", [2**40] * 30, "wanted as many elements"),
-    "no shape": ("[" + "1," * (MANY - 1) + "1]", [], "wanted as many elements"),
+    "endless shape": ("[" + "1," * (MANY - 1) + "1]", [2**40] * 30, "expected as many elements"),
+    "no shape": ("[" + "1," * (MANY - 1) + "1]", [], "expected as many elements"),
 }
 
 

@@ -151,17 +151,17 @@ BODIES: dict[str, tuple[Any, dict[str, str], str]] = {
     "inputs of another kind": ({"inputs": {}}, {}, "inputs: "),
     "no name": ({"inputs": [{"datatype": "UINT8", "shape": [1]}]}, {}, "inputs.0.name"),
     "shape of texts": (with_data([0] * 64, shape=["1"]), {}, "inputs.0.shape"),
-    "no data": (with_data(None), {}, "wanted an array of numbers"),
-    "a number": (with_data(7), {}, "wanted an array of numbers"),
+    "no data": (with_data(None), {}, "expected an array of numbers"),
+    "a number": (with_data(7), {}, "expected an array of numbers"),
     "ragged": (with_data([[0], [0, 1]]), {}, "ragged"),
-    "fractions for bytes": (with_data([0.5] * 64), {}, "wanted numbers for UINT8, got fractions"),
-    "nothing among numbers": (with_data([None] * 64), {}, "wanted numbers for UINT8, got something else"),
+    "fractions for bytes": (with_data([0.5] * 64), {}, "expected numbers for UINT8, got fractions"),
+    "nothing among numbers": (with_data([None] * 64), {}, "expected numbers for UINT8, got something else"),
     "truths for bytes": (with_data([True] * 64), {}, "got true and false"),
-    "texts": (with_data(["0"] * 64), {}, "wanted numbers for UINT8, got texts"),
+    "texts": (with_data(["0"] * 64), {}, "expected numbers for UINT8, got texts"),
     "a long text among short ones": (with_data([["x" * 20_000], *[[""]] * 20_000]), {}, "got texts"),
     "endless shape": (with_data([0] * 64, shape=[2**40] * 200_000), {}, "inputs.0.shape"),
-    "too many bits": (with_data([2**70] * 64), {}, "wanted numbers"),
-    "beyond a byte": (with_data([256] * 64), {}, "wanted 0 to 255"),
+    "too many bits": (with_data([2**70] * 64), {}, "expected numbers"),
+    "beyond a byte": (with_data([256] * 64), {}, "expected 0 to 255"),
     "too few": (with_data([0] * 63), {}, "got 63"),
     "compressed": (ONE, {"Content_Encoding": "gzip"}, "content-encoding"),
     "size of JSON": (ONE, {"Inference_Header_Content_Length": "999999"}, "inference-header-content-length"),
@@ -191,7 +191,7 @@ def test_bad_float_is_refused(rest: Rest, number: str) -> None:
     body = json.dumps(batch).replace("0.5", number, 1).encode()
     answer = rest.post("/v2/models/denoiser/infer", body)
     assert answer.status == 400
-    assert "wanted" in answer.document["error"]
+    assert "expected" in answer.document["error"]
 
 
 def test_large_body_is_refused_unread(rest: Rest) -> None:

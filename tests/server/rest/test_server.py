@@ -94,7 +94,7 @@ def test_caller_who_leaves_takes_the_rows_along(slow: Rest) -> None:
         callers = [socket.create_connection((host, int(port))) for _ in range(12)]
         for caller in callers:
             caller.sendall(head + body)
-        until(lambda came=12 * turn: count("in_flight") + count("total") >= came)
+        until(lambda got=12 * turn: count("in_flight") + count("total") >= got)
         for caller in callers:
             caller.close()
         until(lambda: count("in_flight") == 0)

@@ -63,7 +63,7 @@ def test_complaint_of_a_provider_that_does_not_start_is_made_clear() -> None:
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
 def test_a_session_on_another_provider_is_refused() -> None:
     signature, graph = vae("encode")
-    with pytest.raises(DeviceError, match=f"wanted {CUDA}, got {CPU}"):
+    with pytest.raises(DeviceError, match=f"expected {CUDA}, got {CPU}"):
         Session.open(signature, graph, CUDA, SessionConfig())
 
 
@@ -76,7 +76,7 @@ def test_a_graph_that_the_runtime_refuses() -> None:
 def test_a_graph_with_another_interface() -> None:
     signature, graph = vae("encode")
     signature.outputs[0].name = "codes"
-    with pytest.raises(BundleError, match=r"wanted outputs .*codes.*got .*latents"):
+    with pytest.raises(BundleError, match=r"expected outputs .*codes.*got .*latents"):
         Session.open(signature, graph, CPU, SessionConfig())
 
 

@@ -32,16 +32,16 @@ class Answers(http.server.BaseHTTPRequestHandler):
     server: Mirror
 
     def do_GET(self) -> None:
-        path, wanted = self.server.folder / self.path.strip("/"), self.headers.get("Range")
-        self.server.asked.append((path.name, wanted))
+        path, expected = self.server.folder / self.path.strip("/"), self.headers.get("Range")
+        self.server.asked.append((path.name, expected))
         if not path.is_file():
             self.send_error(404)
             return
-        content, start = path.read_bytes(), int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        content, start = path.read_bytes(), int(expected.removeprefix("bytes=").rstrip("-")) if expected else 0
         if start >= len(content):
             self.send_error(416)
             return
-        self.send_response(206 if wanted else 200)
+        self.send_response(206 if expected else 200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         self.wfile.write(
@@ -99,7 +99,7 @@ def test_a_whole_file_that_was_not_yet_renamed_is_taken(mirror: Mirror, tmp_path
 
 def test_another_content_is_refused_and_not_kept(mirror: Mirror, tmp_path: Path) -> None:
     (mirror.folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"something else"))
-    with pytest.raises(DataError, match=r"SHA-256 .* wanted"):
+    with pytest.raises(DataError, match=r"SHA-256 .* expected"):
         download.fetch("mnist", tmp_path / "mnist", mirror.url)
     assert not list((tmp_path / "mnist").glob("t10k-labels*"))
 

@@ -37,19 +37,19 @@ def test_truncated_gzip_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [1, 31_360 - 3, 31_360 + 10])
 def test_truncated_file_is_refused(tmp_path: Path, cut: int) -> None:
     (tmp_path / IMAGES).write_bytes(idx_bytes(np.zeros((40, 28, 28)), 2051)[:-cut])
-    with pytest.raises(DataError, match=r"wanted.*came"):
+    with pytest.raises(DataError, match=r"expected.*came"):
         idx.read_images(tmp_path, IMAGES, idx.Checksums())
 
 
 def test_longer_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / IMAGES).write_bytes(idx_bytes(np.zeros((2, 28, 28)), 2051) + b"x")
-    with pytest.raises(DataError, match=r"1584 bytes wanted for shape .* 1585 came"):
+    with pytest.raises(DataError, match=r"1584 bytes expected for shape .* 1585 came"):
         idx.read_images(tmp_path, IMAGES, idx.Checksums())
 
 
 def test_labels_in_place_of_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / IMAGES).write_bytes(idx_bytes(np.zeros(40), 2049) + bytes(20))
-    with pytest.raises(DataError, match="magic 2051 wanted, 2049 came"):
+    with pytest.raises(DataError, match="magic 2051 expected, 2049 came"):
         idx.read_images(tmp_path, IMAGES, idx.Checksums())
 
 
