@@ -54,7 +54,7 @@ serve: $(VENV)/run  ## serve the demo's models until Ctrl-C
 	$(BIN)/python -m server --repository models
 
 test: $(VENV)/dev  ## run the tests; TESTS=tests/server for some of them
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: $(VENV)/dev wire  ## lint, types, import contracts, stubs, wire compatibility
 	$(BIN)/ruff check .

@@ -15,11 +15,43 @@ from filelock import FileLock
 
 MadeOnce: TypeAlias = Callable[[str, Callable[[Path], None]], Path]
 
+# The files that take longest, longest first. A process runs whole files (`--dist loadfile`): one of these begun last
+# would leave the others idle.
+LONGEST = (
+    "end_to_end/test_methods.py",
+    "deploy/test_alerts.py",
+    "server/models/test_watchdog.py",
+    "end_to_end/test_drift.py",
+    "training/test_known_defects.py",
+    "end_to_end/test_image_sizes.py",
+    "training/test_distributed.py",
+    "training/test_train.py",
+    "export/test_exporter.py",
+    "server/test_untrusted_clients.py",
+    "deploy/test_rolling_restart.py",
+    "server/test_process.py",
+    "training/reproduction/test_reproduction.py",
+    "training/test_kills.py",
+    "training/evaluation/test_attributes.py",
+    "server/batching/test_admission.py",
+    "reliability/test_chaos.py",
+    "reliability/test_flood_latency.py",
+    "bench/test_gpu.py",
+    "reliability/test_soak.py",
+)
+_RANKS = {name: rank for rank, name in enumerate(LONGEST)}
+
 
 def pytest_configure() -> None:
     """Ctrl-C ends what tests start: a shell's jobs in the background are told to ignore it, and hand that on."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: _RANKS.get(item.path.relative_to(tests).as_posix(), len(LONGEST)))
 
 
 @pytest.hookimpl(wrapper=True)
