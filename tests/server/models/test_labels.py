@@ -45,7 +45,7 @@ def test_wrong_labels_are_logged_once_until_they_change(repository: Path, caplog
     def look(served: Served) -> None:
         # Each load has the repository looked through, however often it has been.
         for _ in range(5):
-            assert served.app.repository.load("fc-ae") is None
+            assert served.app.manager.load("fc-ae") is None
 
     with serving(repository, poll_seconds=0) as served:
         look(served)
@@ -54,7 +54,7 @@ def test_wrong_labels_are_logged_once_until_they_change(repository: Path, caplog
         look(served)
         advice = "serve it too, as --versions all does, or drop the label"
         assert told()[1:] == [
-            f"label {label} wants version {v}, which is not loaded: {advice}"
+            f"label {label} points at version {v}, which is not loaded: {advice}"
             for label, v in (("stable", 7), ("canary", 8))
         ]
         labels.write_text('{"stable": 1}')

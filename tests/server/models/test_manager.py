@@ -180,16 +180,16 @@ def test_a_deleted_version_goes_and_a_lost_disk_changes_nothing(repository: Path
 def test_explicit_load_and_unload(repository: Path) -> None:
     copy_version(repository, "fc-ae", 1)
     with serving(repository, poll_seconds=0) as served:
-        served.app.repository.unload("fc-ae")
+        served.app.manager.unload("fc-ae")
         with pytest.raises(grpc.RpcError) as failed:
             version(served)
         assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert served.app.repository.load("fc-ae") is None
+        assert served.app.manager.load("fc-ae") is None
         assert version(served) == "1"
         copy_version(repository, "fc-ae", 2)
-        assert served.app.repository.load("fc-ae") is None
+        assert served.app.manager.load("fc-ae") is None
         assert version(served) == "2"
-        assert "no version of 'nobody'" in (served.app.repository.load("nobody") or "")
+        assert "no version of 'nobody'" in (served.app.manager.load("nobody") or "")
 
 
 def test_hot_reload_under_load_fails_nothing(repository: Path, transport: str) -> None:

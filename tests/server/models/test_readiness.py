@@ -9,8 +9,9 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from inference import open_inference_pb2, open_inference_pb2_grpc
 
+from server.models.lifecycle import LOADING, State
 from server.models.readiness import ReadinessCheck
-from server.models.table import LOADING, ModelTable
+from server.models.table import ModelTable
 from tests.server.conftest import Served, copy_version, serving, write_slow_denoiser
 from tests.server.models.test_manager import FAST_POLL, corrupt, readyz, until, version
 
@@ -110,7 +111,7 @@ def test_strictly_a_bad_model_that_comes_later_takes_nobody_out(repository: Path
 
 
 def loading(served: Served, number: int) -> bool:
-    return served.app.table.snapshot.unready.get(("slow", number)) == LOADING
+    return served.app.table.snapshot.unavailable.get(("slow", number)) == (State.LOADING, LOADING)
 
 
 def test_who_loads_another_version_serves_on(repository: Path) -> None:

@@ -48,7 +48,7 @@ def test_signed_versions_alone_serve(repository: Path, key: Path) -> None:
     with serving(repository, require_signature=key.with_name("public.pem"), poll_seconds=0) as served:
         snapshot = served.app.table.snapshot
     assert set(snapshot.models) == {"vae"}
-    reasons = {name: why for (name, _), why in snapshot.unready.items()}
+    reasons = {name: each.reason for (name, _), each in snapshot.unavailable.items()}
     assert "expected a signature" in reasons["fc-ae"]
     assert "is not the file that was signed" in reasons["denoiser"]
     assert "the key given has not signed it" in reasons["multitask"]

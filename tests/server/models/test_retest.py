@@ -37,9 +37,9 @@ def fragile(repository: Path, name: str) -> None:
 
 def await_verdict(served: Served) -> None:
     """Wait until all has been done that failures have led to."""
-    served.app.repository.load("fragile")
-    until(lambda: all(thread.name != "suspect" for thread in threading.enumerate()))
-    served.app.repository.load("fragile")
+    served.app.manager.load("fragile")
+    until(lambda: all(thread.name != "retest" for thread in threading.enumerate()))
+    served.app.manager.load("fragile")
 
 
 def test_a_failing_request_harms_nobody_and_leaves_its_version_in_service(repository: Path, transport: str) -> None:
@@ -88,7 +88,7 @@ def test_a_dead_session_is_made_anew_once_however_many_requests_it_failed(reposi
         served.app.table.get("fragile", "").interrupt.set()
         stop = threading.Event()
         # The thread that loads is busy while the failures come in.
-        served.app.repository._jobs.put(lambda: stop.wait(10))
+        served.app.manager._executor.submit(lambda: stop.wait(10))
         request = pb.DenoiseRequest(model_name="fragile", images=images(bad))
         calls = [served.stub.Denoise.future(request, timeout=20) for _ in range(10)]
         assert {call.exception().code() for call in calls} == {grpc.StatusCode.INTERNAL}
