@@ -24,7 +24,7 @@ from server.models.loader import Loader
 from server.models.manager import ModelManager
 from server.models.readiness import ReadinessCheck
 from server.models.repository import Repository
-from server.models.signing import SignatureCheck
+from server.models.signing import SigningVerifier
 from server.models.table import ModelTable
 from server.models.watchdog import Watchdog
 from server.runtime.session import RUNTIME_VERSION, choose_provider, expects_gpu
@@ -71,10 +71,10 @@ class App:
         self._admin_health = HealthService()
         self._dispatcher = Dispatcher(config, fair=config.fair_queue)
         self._gate = Gate(config.token_file)
-        self._signatures = SignatureCheck(config.require_signature)
+        self._signing = SigningVerifier(config.require_signature)
         self._tracer = open_tracer(config.otlp_endpoint, config.trace_sample_ratio)
         self._observer = CallObserver(self.metrics, self._tracer)
-        loader = Loader(config, choose_provider(config), self._signatures, self._dispatcher, self.metrics, self._tracer)
+        loader = Loader(config, choose_provider(config), self._signing, self._dispatcher, self.metrics, self._tracer)
         self.manager = ModelManager(
             Repository(config.repository, config.versions),
             config.poll_seconds,
@@ -104,7 +104,7 @@ class App:
         """
         config = self._config
         self._gate.start()
-        self._signatures.start()
+        self._signing.start()
         self.metrics.before_collect.append(self._flush_drift)
         self.metrics.start()
         self.metrics.models.gpu_expected.set(expects_gpu(config, watch_gpus(self.metrics.registry)))

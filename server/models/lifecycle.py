@@ -20,7 +20,7 @@
     any          -> UNLOADED      an operator unloads the model
 
 A version serves in READY and RETESTING. A record is deleted when the files of its version are, when another version
-replaces it, and when an operator loads a model that was unloaded.
+replaces it, and when an operator loads a model that was unloaded; until then, UNLOADED keeps new files from loading.
 """
 
 import re

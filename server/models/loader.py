@@ -25,7 +25,7 @@ from server.config import Config
 from server.metrics.drift import Drift, alarm_share
 from server.metrics.registry import Metrics, RunSeries
 from server.models.self_test import Parts, check_invariance, replay, replay_sample
-from server.models.signing import SignatureCheck
+from server.models.signing import SigningVerifier
 from server.models.table import ServedModel
 from server.models.watchdog import CancelledError, TimedOutError, run_with_timeout
 from server.runtime.session import CPU, DEFAULT_BUCKETS, DeviceError, Interrupt, Provider, Session
@@ -61,13 +61,13 @@ class Loader:
         self,
         config: Config,
         provider: Provider,
-        signatures: SignatureCheck,
+        signing: SigningVerifier,
         dispatcher: Dispatcher,
         metrics: Metrics,
         tracer: Tracer | None,
     ) -> None:
         self._config = config
-        self._signatures = signatures
+        self._signing = signing
         self._provider: Provider = provider
         self._dispatcher = dispatcher
         self._metrics = metrics
@@ -127,7 +127,7 @@ class Loader:
                 "move the bundle to the <name>/<version> that its model.json states, or export it under this name"
             )
         self._check_size(folder, model)
-        self._signatures.check(folder, model)
+        self._signing.verify(folder, model)
         check_model(model)
         files = layout.read_files(folder, model)
         statistics = None

@@ -43,16 +43,18 @@ class Records(dict[Key, Record]):
 
     def snapshot(self, labels: Callable[[str], dict[str, int]]) -> Snapshot:
         """What serves, what does not and why; `labels` gives those of a model, of which only serving ones count."""
-        models = {name: serving for name in {name for name, _ in self} if (serving := self.serving(name))}
+        models: dict[str, dict[int, ServedModel]] = {}
+        unavailable: dict[Key, Unavailable] = {}
+        unloaded: set[str] = set()
+        for (name, version), record in self.items():
+            if record.serving is not None:
+                models.setdefault(name, {})[version] = record.serving
+            elif record.state is State.UNLOADED:
+                unloaded.add(name)
+            else:
+                unavailable[name, version] = Unavailable(record.state, record.reason)
         pointers = {
             name: {label: number for label, number in labels(name).items() if number in serving}
             for name, serving in models.items()
         }
-        idle = [record for record in self.values() if record.serving is None]
-        unloaded = frozenset(record.key[0] for record in idle if record.state is State.UNLOADED)
-        unavailable = {
-            record.key: Unavailable(record.state, record.reason)
-            for record in idle
-            if record.state is not State.UNLOADED
-        }
-        return Snapshot(models, pointers, unavailable, unloaded)
+        return Snapshot(models, pointers, unavailable, frozenset(unloaded))

@@ -11,7 +11,7 @@ from bundle.signing import PublicKey, check_signature
 _MAX_SIGNATURE_BYTES = 1024 * 1024
 
 
-class SignatureCheck:
+class SigningVerifier:
     """Rejects versions that are not signed by the key; accepts all when no key is given."""
 
     def __init__(self, key_file: Path | None) -> None:
@@ -27,7 +27,7 @@ class SignatureCheck:
         if self._file is not None:
             self._key = PublicKey.read(self._file)
 
-    def check(self, folder: Path, model: Model) -> None:
+    def verify(self, folder: Path, model: Model) -> None:
         """Check the signature in a version's model.sig against the description read from model.json.
 
         Raises:

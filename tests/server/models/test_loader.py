@@ -1,4 +1,4 @@
-"""Models that do not load, and what their trouble may and may not touch."""
+"""Models that fail to load, and what their failure may and may not affect."""
 
 import shutil
 import urllib.request
@@ -40,7 +40,7 @@ def code(served: Served, name: str) -> grpc.StatusCode | None:
 
 
 def test_a_version_too_large_for_the_memory_is_refused_unread(repository: Path) -> None:
-    """A file of holes costs its writer nothing, and read it would take the memory of all models that serve."""
+    """A sparse file costs its writer nothing, and reading it would take the memory of all models that serve."""
     size = 64 * 1024**3
 
     def promise(description: dict) -> None:
@@ -57,7 +57,7 @@ def test_a_version_too_large_for_the_memory_is_refused_unread(repository: Path) 
         assert code(served, "fc-ae") is grpc.StatusCode.UNAVAILABLE
 
 
-def test_no_bundle_stops_those_after_it(repository: Path) -> None:
+def test_a_broken_bundle_does_not_stop_the_next_one(repository: Path) -> None:
     write_graph_that_fails_on_zeros(repository, "a-broken")
     copy_version(repository, "fc-ae", 1)
     (copy_version(repository, "denoiser", 1) / "notes.txt").symlink_to("nowhere")
@@ -71,7 +71,7 @@ def test_no_bundle_stops_those_after_it(repository: Path) -> None:
         assert metric(served, LOADS, model="a-broken", result="warm_up_failed") == 1
 
 
-def test_trouble_with_the_disk_is_no_verdict_on_the_bundle(repository: Path) -> None:
+def test_a_disk_error_is_retried_and_does_not_reject_the_bundle(repository: Path) -> None:
     file = copy_version(repository, "fc-ae", 1) / "decode.onnx"
     whole = file.read_bytes()
     file.unlink()
@@ -105,7 +105,7 @@ def test_a_version_of_too_many_digits_is_not_found(repository: Path) -> None:
             assert failure.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE}
 
 
-def test_an_unloaded_version_goes_whole(repository: Path) -> None:
+def test_an_unloaded_version_is_freed(repository: Path) -> None:
     copy_version(repository, "fc-ae", 1)
     with serving(repository, **FAST_POLL) as served:
         stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(served.channel)
@@ -118,7 +118,7 @@ def test_an_unloaded_version_goes_whole(repository: Path) -> None:
         until(lambda: first() is None)
 
 
-def test_metrics_say_nothing_of_when_series_began(repository: Path) -> None:
+def test_metrics_have_no_created_series(repository: Path) -> None:
     copy_version(repository, "fc-ae", 1)
     with serving(repository, poll_seconds=0) as served:
         page = urllib.request.urlopen(f"http://{served.metrics_address}/metrics", timeout=10).read().decode()

@@ -54,7 +54,7 @@ def test_signed_versions_alone_serve(repository: Path, key: Path) -> None:
     assert "the key given has not signed it" in reasons["multitask"]
 
 
-def test_a_useless_key_is_told_at_start(repository: Path, tmp_path: Path) -> None:
+def test_an_unusable_key_fails_the_start(repository: Path, tmp_path: Path) -> None:
     file = tmp_path / "public.pem"
     file.write_text("nothing of the kind")
     app = App(Config(repository=repository, port=0, metrics_port=0, require_signature=file))

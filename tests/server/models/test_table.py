@@ -1,4 +1,4 @@
-"""Which model a request reaches, and what it hears when it reaches none."""
+"""Which model a request reaches, and the error when it reaches none."""
 
 from collections.abc import Iterator
 
@@ -43,7 +43,7 @@ def test_names_versions_and_labels(golden: dict[str, ServedModel]) -> None:
     assert "loaded are m (9, 10, stable)" in error.message
 
 
-def test_several_models_want_a_name(golden: dict[str, ServedModel]) -> None:
+def test_a_name_is_required_when_several_models_are_loaded(golden: dict[str, ServedModel]) -> None:
     made = table(Snapshot({"a": {1: golden["vae"]}, "b": {1: golden["fc-ae"]}}, {}, {}))
     error = refusal(made, "", "")
     assert isinstance(error, InvalidArgumentError)
