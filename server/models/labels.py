@@ -28,27 +28,28 @@ class _LabelFile:
 
 
 class LabelReader:
-    """Reads the labels of models; problems with a file are logged once, until the file or its problems change."""
+    """Reads the labels of a repository's models; problems with a file are logged once, until it or they change."""
 
-    def __init__(self) -> None:
-        self._files: dict[Path, _LabelFile] = {}
+    def __init__(self, repository: Path) -> None:
+        self._repository = repository
+        self._files: dict[str, _LabelFile] = {}
 
-    def labels(self, folder: Path) -> dict[str, int]:
-        """Labels of a model as last read, with their versions."""
-        known = self._files.get(folder)
-        return {} if known is None else known.labels
+    @property
+    def labels(self) -> dict[str, dict[str, int]]:
+        """Labels of each model as last read, with their versions."""
+        return {name: file.labels for name, file in self._files.items()}
 
-    def read(self, folder: Path, loaded: Container[int]) -> dict[str, int]:
+    def read(self, name: str, loaded: Container[int]) -> dict[str, int]:
         """Labels of a model that point at loaded versions; one that points elsewhere stays where it was."""
-        path = folder / LABELS_FILE
-        before = self._files.pop(folder, None)
+        path = self._repository / name / LABELS_FILE
+        before = self._files.pop(name, None)
         stamp = stamp_of(path)
         labels, problems = _labels(path, loaded, {} if before is None else before.labels)
         if problems and (before is None or (stamp, problems) != (before.stamp, before.problems)):
             for problem in problems:
                 _LOGGER.error("%s: %s", path, problem)
         if labels or problems:
-            self._files[folder] = _LabelFile(labels, stamp, problems)
+            self._files[name] = _LabelFile(labels, stamp, problems)
         return labels
 
 

@@ -31,8 +31,7 @@ class ModelManager:
     """Loads what the repository's policy wants and publishes what serves, on one thread.
 
     Each load has a thread of its own, so that a slow one delays no other. Only the manager's thread touches the
-    records; `load`, `unload`, `rescan` and `on_hang` may be called from any thread. `on_change` is
-    called after each new snapshot.
+    records; the public methods may be called from any other thread. `on_change` is called after each new snapshot.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The version records of a server, one per version, and the snapshot of the model table that they make."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TypeAlias
 
@@ -41,8 +41,8 @@ class Records(dict[Key, Record]):
         pauses = (record.seconds_to_next(now) for record in self.values())
         return min((pause for pause in pauses if pause is not None), default=None)
 
-    def snapshot(self, labels: Callable[[str], dict[str, int]]) -> Snapshot:
-        """What serves, what does not and why; `labels` gives those of a model, of which only serving ones count."""
+    def snapshot(self, labels: Mapping[str, Mapping[str, int]]) -> Snapshot:
+        """What serves, what does not and why; the labels of each model count where they point at what serves."""
         models: dict[str, dict[int, ServedModel]] = {}
         unavailable: dict[Key, Unavailable] = {}
         unloaded: set[str] = set()
@@ -54,7 +54,7 @@ class Records(dict[Key, Record]):
             else:
                 unavailable[name, version] = Unavailable(record.state, record.reason)
         pointers = {
-            name: {label: number for label, number in labels(name).items() if number in serving}
+            name: {label: number for label, number in labels.get(name, {}).items() if number in serving}
             for name, serving in models.items()
         }
         return Snapshot(models, pointers, unavailable, frozenset(unloaded))

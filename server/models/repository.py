@@ -20,13 +20,18 @@ class Repository:
     def __init__(self, folder: Path, policy: str) -> None:
         self._folder = folder
         self._policy = policy
-        self._labels = LabelReader()
+        self._labels = LabelReader(folder)
         self._missing = False
 
     @property
     def newest_only(self) -> bool:
         """Whether only the newest version that passes its checks is to serve."""
         return self._policy == "latest"
+
+    @property
+    def labels(self) -> dict[str, dict[str, int]]:
+        """Labels of each model as last read, with their versions."""
+        return self._labels.labels
 
     def exists(self) -> bool:
         """Whether the folder is there; logs once when it is not."""
@@ -59,12 +64,8 @@ class Repository:
         return fingerprint_of(self.folder(key))
 
     def read_labels(self, name: str, loaded: Container[int]) -> None:
-        """Read a model's labels again, of which only those of loaded versions count."""
-        self._labels.read(self._folder / name, loaded)
-
-    def labels(self, name: str) -> dict[str, int]:
-        """Labels of a model as last read, with their versions."""
-        return self._labels.labels(self._folder / name)
+        """Read a model's labels again; those of versions that are not loaded do not count."""
+        self._labels.read(name, loaded)
 
     def shorten(self, text: str) -> str:
         """The same text with paths relative to the repository, for clients."""

@@ -26,7 +26,7 @@ def test_a_snapshot_shows_what_serves_and_why_the_rest_does_not() -> None:
     broken = add(records, "broken", 1, ready=False)
     broken.fail("golden.npz is missing", 0.0, transient=False)
     labels = {"vae": {"stable": 1, "canary": 3}, "gone": {"stable": 1}}
-    snapshot = records.snapshot(lambda name: labels.get(name, {}))
+    snapshot = records.snapshot(labels)
     assert snapshot.models == {"vae": {1: old.served, 2: new.served}}
     assert snapshot.labels == {"vae": {"stable": 1}}
     assert snapshot.unavailable == {
