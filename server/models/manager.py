@@ -81,10 +81,10 @@ class ModelManager:
         Raises:
             UnavailableError: the server is stopping.
         """
-        pending = self._executor.run(partial(self._start_load, name))
+        pending = self._executor.run(partial(self._load_model, name))
         while pending:
             self._executor.wait(pending[0])
-            pending = self._executor.run(partial(self._continue_load, name))
+            pending = self._executor.run(partial(self._reconcile_and_list_pending, name))
         snapshot = self._table.snapshot
         if name in snapshot.models:
             return None
@@ -97,7 +97,7 @@ class ModelManager:
         Raises:
             UnavailableError: the server is stopping.
         """
-        self._executor.run(partial(self._unload, name))
+        self._executor.run(partial(self._unload_model, name))
 
     def on_hang(self, served: ServedModel, reason: str) -> None:
         """Stop serving a version at once in which a run does not end; it is reloaded when the run has ended."""
@@ -251,7 +251,7 @@ class ModelManager:
                 record.retry()
         self._reconcile()
 
-    def _start_load(self, name: str) -> list[Future[ServedModel]]:
+    def _load_model(self, name: str) -> list[Future[ServedModel]]:
         """Retry what has failed and load what was unloaded; the loads that have not ended yet."""
         for record in self._records.of(name):
             if record.has_failed:
@@ -260,13 +260,13 @@ class ModelManager:
                 record.hang(record.reason)
             elif record.state is State.UNLOADED:
                 del self._records[record.key]
-        return self._continue_load(name)
+        return self._reconcile_and_list_pending(name)
 
-    def _continue_load(self, name: str) -> list[Future[ServedModel]]:
+    def _reconcile_and_list_pending(self, name: str) -> list[Future[ServedModel]]:
         self._reconcile()
         return self._records.pending(name)
 
-    def _unload(self, name: str) -> None:
+    def _unload_model(self, name: str) -> None:
         for version in self._repository.versions(name):
             self._records.find_or_add((name, version))
         for record in self._records.of(name):
