@@ -21,11 +21,12 @@ from server.metrics.gpu import watch_gpus
 from server.metrics.registry import Metrics
 from server.metrics_server import Monitor
 from server.models.loader import Loader
-from server.models.manager import ModelRepository
+from server.models.manager import ModelManager
 from server.models.readiness import ReadinessCheck
-from server.models.signing import SignatureCheck
+from server.models.repository import Repository
+from server.models.signing import SigningVerifier
 from server.models.table import ModelTable
-from server.models.watchdog import HangWatch
+from server.models.watchdog import Watchdog
 from server.runtime.session import RUNTIME_VERSION, choose_provider, expects_gpu
 from server.services.autoencoder import service as autoencoder
 from server.services.graph_calls import GraphCalls
@@ -70,20 +71,19 @@ class App:
         self._admin_health = HealthService()
         self._dispatcher = Dispatcher(config, fair=config.fair_queue)
         self._gate = Gate(config.token_file)
-        self._signatures = SignatureCheck(config.require_signature)
+        self._signing = SigningVerifier(config.require_signature)
         self._tracer = open_tracer(config.otlp_endpoint, config.trace_sample_ratio)
         self._observer = CallObserver(self.metrics, self._tracer)
-        loader = Loader(config, choose_provider(config), self._signatures, self._dispatcher, self.metrics, self._tracer)
-        self.repository = ModelRepository(
-            config.repository,
-            config.versions,
+        loader = Loader(config, choose_provider(config), self._signing, self._dispatcher, self.metrics, self._tracer)
+        self.manager = ModelManager(
+            Repository(config.repository, config.versions),
             config.poll_seconds,
             loader,
             self.table,
             self.metrics,
             self._tell_health,
         )
-        self._hangs = HangWatch(self.table, config.run_timeout_seconds, self.repository.hung)
+        self._watchdog = Watchdog(self.table, config.run_timeout_seconds, self.manager.on_hang)
         self._metrics_host = config.metrics_host or config.host
         self._monitor = Monitor(self._metrics_host, config.metrics_port, self.metrics.registry, self._readiness)
         self._certificates = _certificates(config)
@@ -104,7 +104,7 @@ class App:
         """
         config = self._config
         self._gate.start()
-        self._signatures.start()
+        self._signing.start()
         self.metrics.before_collect.append(self._flush_drift)
         self.metrics.start()
         self.metrics.models.gpu_expected.set(expects_gpu(config, watch_gpus(self.metrics.registry)))
@@ -119,9 +119,9 @@ class App:
         except BaseException:
             self._monitor.close()
             raise
-        self.repository.start()
-        self._hangs.start()
-        self.repository.wait_scanned(_FIRST_SCAN_SECONDS)
+        self.manager.start()
+        self._watchdog.start()
+        self.manager.wait_scanned(_FIRST_SCAN_SECONDS)
         reason = self._readiness.check()
         if not reason.ready:
             _LOGGER.warning("not ready: %s", reason.reason)
@@ -133,7 +133,7 @@ class App:
         self._gate.reload()
         if self._certificates is not None:
             self._certificates.reload()
-        self.repository.rescan()
+        self.manager.rescan()
 
     def stop(self) -> bool:
         """Become unready, refuse new calls after the lame-duck time, answer those accepted, then close.
@@ -151,15 +151,15 @@ class App:
         if left:
             _LOGGER.warning("%d requests are not answered after %g s", left, self._config.drain_seconds)
             # The transport's own thread may be in a run that does not end.
-            self._hangs.give_up_all(UnavailableError(STOPPED))
+            self._watchdog.give_up_all(UnavailableError(STOPPED))
         time.sleep(_FLUSH_SECONDS)
         self._transport.close()
         if self._admin is not None:
             self._admin.close()
         if self._rest is not None:
             self._rest.close()
-        self.repository.close()
-        self._hangs.close()
+        self.manager.close()
+        self._watchdog.close()
         ended = self._dispatcher.close(_LAST_RUN_SECONDS)
         if not ended:
             _LOGGER.error("a graph run has not ended: it is left to itself")
@@ -171,9 +171,7 @@ class App:
     def _make_endpoint(self, *, model_control: bool) -> Endpoint:
         config = self._config
         graphs = GraphCalls(self.table, self._dispatcher, config)
-        protocol = open_inference.Parts(
-            graphs, self._readiness, self.repository, self._dispatcher, self.metrics, config
-        )
+        protocol = open_inference.Parts(graphs, self._readiness, self.manager, self._dispatcher, self.metrics, config)
         methods = [*autoencoder.methods(graphs), *open_inference.methods(protocol)]
         declared = [*(f"/{autoencoder.SERVICE}/{name}" for name in _declared()), *open_inference.declared()]
         return Endpoint(

@@ -1,93 +1,111 @@
-"""Jobs done one after the other on a thread of their own."""
+"""Serial executor: jobs run one after the other on a thread of their own. Also: one function on a new thread."""
 
+import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from server.errors import UnavailableError
 
+T = TypeVar("T")
+_LOGGER = logging.getLogger(__name__)
 # A job under way ends at its next step, which may be a long one: the thread is a daemon and need not be awaited.
 _CLOSE_SECONDS = 1.0
 
 
-class Jobs:
-    """A thread that does `first`, then what comes in, and `idle` when nothing has for `pause()` seconds.
+class SerialExecutor:
+    """Runs jobs in the order in which they were submitted, and one scheduled job when its time has come.
 
-    `guarded` does a job and raises nothing.
+    A job that raises is logged and the next one runs.
     """
 
-    def __init__(
-        self,
-        name: str,
-        first: Callable[[], None],
-        idle: Callable[[], None],
-        pause: Callable[[], float | None],
-        guarded: Callable[[Callable[[], None]], None],
-    ) -> None:
-        self._first, self._idle, self._pause, self._guarded = first, idle, pause, guarded
+    def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._scheduled: tuple[float, Callable[[], None]] | None = None
         self._closed: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more is to be begun."""
+        """Whether no more work may start."""
         return self._closed.done()
 
     def start(self) -> None:
-        """Begin."""
+        """Run what has been submitted, and what will be."""
         self._thread.start()
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more jobs."""
         self._closed.set_result(None)
         self._jobs.put(None)
         self._thread.join(_CLOSE_SECONDS)
 
-    def put(self, job: Callable[[], None]) -> None:
-        """Do a job soon."""
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run a job soon; from any thread."""
         self._jobs.put(job)
 
-    def wait_for(self, job: Callable[[], None]) -> None:
-        """Do a job, and wait for its end.
+    def schedule(self, seconds: float | None, job: Callable[[], None]) -> None:
+        """Run a job after a time, or never, in place of the one scheduled before; to be called by a job."""
+        self._scheduled = None if seconds is None else (time.monotonic() + seconds, job)
+
+    def run(self, job: Callable[[], T]) -> T:
+        """Run a job and wait for its result, on another thread; raises what the job raises.
 
         Raises:
-            UnavailableError: the thread is closed first.
+            UnavailableError: the executor is closed first.
         """
-        done: Future[None] = Future()
+        outcome: Future[T] = Future()
+        self.submit(partial(_settle, outcome, job))
+        self.wait(outcome)
+        return outcome.result()
 
-        def run() -> None:
-            try:
-                job()
-            finally:
-                done.set_result(None)
-
-        self._jobs.put(run)
-        self.await_end(done)
-
-    def await_end(self, work: "Future[Any]") -> None:
-        """Wait on another thread for work that is done on yet another one.
+    def wait(self, work: Future[Any]) -> None:
+        """Wait for work that other threads do, on another thread than this one.
 
         Raises:
-            UnavailableError: this one is closed first.
+            UnavailableError: the executor is closed first.
         """
         if not self.ends(work):
-            raise UnavailableError("The server is stopping: it loads and unloads nothing more.")
+            raise UnavailableError("The server is stopping: no model can be loaded or unloaded.")
 
-    def ends(self, work: "Future[Any]", seconds: float | None = None) -> bool:
-        """Wait for work, so long at most and no longer than until the end; whether it is done."""
+    def ends(self, work: Future[Any], seconds: float | None = None) -> bool:
+        """Wait for work, at most for that time and until the executor is closed; whether the work is done."""
         wait((work, self._closed), seconds, FIRST_COMPLETED)
         return work.done()
 
-    def _run(self) -> None:
-        self._guarded(self._first)
-        while True:
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
             try:
-                job = self._jobs.get(timeout=self._pause())
-            except queue.Empty:
-                job = self._idle
-            if job is None:
-                return
-            self._guarded(job)
+                job()
+            except Exception:
+                _LOGGER.exception("a job of thread %r failed", self._thread.name)
+
+    def _next(self) -> Callable[[], None] | None:
+        if self._scheduled is None:
+            return self._jobs.get()
+        due, job = self._scheduled
+        try:
+            return self._jobs.get(timeout=max(due - time.monotonic(), 0.0))
+        except queue.Empty:
+            self._scheduled = None
+            return job
+
+
+def run_in_thread(name: str, job: Callable[[], T]) -> Future[T]:
+    """Run a job on a daemon thread of its own, which nobody has to wait for."""
+    outcome: Future[T] = Future()
+    threading.Thread(target=_settle, args=(outcome, job), name=name, daemon=True).start()
+    return outcome
+
+
+def _settle(outcome: Future[T], job: Callable[[], T]) -> None:
+    try:
+        result = job()
+    except BaseException as error:  # noqa: BLE001 (raised where the outcome is asked for)
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(result)

@@ -1,9 +1,10 @@
-"""Labels such as stable and canary: <repository>/<name>/labels.json, {"stable": 1, "canary": 2}."""
+"""Version labels such as stable and canary, read from <repository>/<name>/labels.json: {"stable": 1, "canary": 2}."""
 
 import json
 import logging
 import re
 from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,36 +18,51 @@ _MAX_BYTES = 64 * 1024
 _LABEL = re.compile(r"[a-z][a-z0-9-]*")
 
 
+@dataclass(frozen=True)
+class _LabelFile:
+    """A file as last read."""
+
+    labels: dict[str, int]
+    stamp: object
+    problems: list[str]
+
+
 class LabelReader:
-    """Reads the labels of models again and again; what is wrong with a file is logged once, until it changes."""
+    """Reads the labels of a repository's models; problems with a file are logged once, until it or they change."""
 
-    def __init__(self) -> None:
-        self._told: dict[Path, tuple[object, list[str]]] = {}
+    def __init__(self, repository: Path) -> None:
+        self._repository = repository
+        self._files: dict[str, _LabelFile] = {}
 
-    def read(self, folder: Path, loaded: Container[int], before: dict[str, int]) -> dict[str, int]:
-        """Labels of a model that point at loaded versions; one that would not stays where it was."""
-        path = folder / LABELS_FILE
+    @property
+    def labels(self) -> dict[str, dict[str, int]]:
+        """Labels of each model as last read, with their versions."""
+        return {name: file.labels for name, file in self._files.items()}
+
+    def read(self, name: str, loaded: Container[int]) -> dict[str, int]:
+        """Labels of a model that point at loaded versions; one that points elsewhere stays where it was."""
+        path = self._repository / name / LABELS_FILE
+        before = self._files.pop(name, None)
         stamp = stamp_of(path)
-        labels, wrong = _labels(path, loaded, before)
-        if wrong and self._told.get(path) != (stamp, wrong):
-            for sentence in wrong:
-                _LOGGER.error("%s: %s", path, sentence)
-        self._told.pop(path, None)
-        if wrong:
-            self._told[path] = (stamp, wrong)
+        labels, problems = _labels(path, loaded, {} if before is None else before.labels)
+        if problems and (before is None or (stamp, problems) != (before.stamp, before.problems)):
+            for problem in problems:
+                _LOGGER.error("%s: %s", path, problem)
+        if labels or problems:
+            self._files[name] = _LabelFile(labels, stamp, problems)
         return labels
 
 
 def _labels(path: Path, loaded: Container[int], before: dict[str, int]) -> tuple[dict[str, int], list[str]]:
-    """Labels, and what is wrong with the file."""
+    """Labels, and the problems with the file."""
     try:
         expected = _checked(json.loads(layout.read_file(path, _MAX_BYTES))) if path.exists() else {}
-    # What Python's JSON makes of brackets without end is a RecursionError.
+    # Python's JSON parser raises RecursionError for brackets nested too deep.
     except (BundleError, OSError, ValueError, RecursionError) as error:
         stay = {label: version for label, version in before.items() if version in loaded}
         return stay, [f'expected JSON such as {{"stable": 1}}: {error}']
     labels: dict[str, int] = {}
-    wrong: list[str] = []
+    problems: list[str] = []
     for label, version in expected.items():
         if version in loaded:
             labels[label] = version
@@ -55,13 +71,13 @@ def _labels(path: Path, loaded: Container[int], before: dict[str, int]) -> tuple
         if stays is not None and stays in loaded:
             labels[label] = stays
         advice = "serve it too, as --versions all does, or drop the label"
-        wrong.append(f"label {label} wants version {version}, which is not loaded: {advice}")
-    return labels, wrong
+        problems.append(f"label {label} points at version {version}, which is not loaded: {advice}")
+    return labels, problems
 
 
-def _checked(content: Any) -> dict[str, int]:  # noqa: ANN401 (whatever the file holds)
+def _checked(content: Any) -> dict[str, int]:  # noqa: ANN401 (parsed JSON)
     if not isinstance(content, dict):
-        raise ValueError(f"got {content!r:.60}")  # noqa: TRY004 (no programmer's mistake)
+        raise ValueError(f"got {content!r:.60}")  # noqa: TRY004 (bad data, not a bug)
     labels = cast("dict[str, Any]", content)
     for label, version in labels.items():
         if not _LABEL.fullmatch(label) or type(version) is not int or version < 1:

@@ -1,4 +1,4 @@
-"""From a folder to a model that serves: every check of a bundle, then warm-up. docs/architecture.md has the list."""
+"""Model loader: every check of a bundle, then warm-up, in the order that docs/architecture.md lists."""
 
 import logging
 import time
@@ -24,54 +24,50 @@ from server.calls.tracing import Graph, Tracer
 from server.config import Config
 from server.metrics.drift import Drift, alarm_share
 from server.metrics.registry import Metrics, RunSeries
-from server.models.bounded import OverdueError, UnwantedError, bounded
 from server.models.self_test import Parts, check_invariance, replay, replay_sample
-from server.models.signing import SignatureCheck
+from server.models.signing import SigningVerifier
 from server.models.table import ServedModel
+from server.models.watchdog import CancelledError, TimedOutError, run_with_timeout
 from server.runtime.session import CPU, DEFAULT_BUCKETS, DeviceError, Interrupt, Provider, Session
 
 _LOGGER = logging.getLogger(__name__)
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 
-class LoadStoppedError(Exception):
-    """The server is closing, or the version is not expected any more."""
-
-
 class _Progress:
-    """How far a load has come, and whether it is still expected."""
+    """How far a load has come, and whether it is cancelled."""
 
-    def __init__(self, stopping: Callable[[], bool]) -> None:
+    def __init__(self, cancelled: Callable[[], bool]) -> None:
         self.interrupt = Interrupt()
         self.result = "invalid"
-        """What it has come to if it ends now."""
-        self._stopping = stopping
+        """Result to count if the load ends now."""
+        self._cancelled = cancelled
         self._abandoned = False
 
-    def stopping(self) -> bool:
-        """Whether nobody waits for it any more."""
-        return self._abandoned or self._stopping()
+    def cancelled(self) -> bool:
+        """Whether the outcome is not needed any more."""
+        return self._abandoned or self._cancelled()
 
     def abandon(self) -> None:
-        """End it at its next step, and the graph that runs."""
+        """End the load at its next step, and interrupt the graph that runs."""
         self._abandoned = True
         self.interrupt.set()
 
 
 class Loader:
-    """Makes served models."""
+    """Makes served models of bundles."""
 
     def __init__(
         self,
         config: Config,
         provider: Provider,
-        signatures: SignatureCheck,
+        signing: SigningVerifier,
         dispatcher: Dispatcher,
         metrics: Metrics,
         tracer: Tracer | None,
     ) -> None:
         self._config = config
-        self._signatures = signatures
+        self._signing = signing
         self._provider: Provider = provider
         self._dispatcher = dispatcher
         self._metrics = metrics
@@ -79,35 +75,34 @@ class Loader:
 
     def load(
         self,
-        repository: Path,
+        folder: Path,
         name: str,
         version: int,
-        failed: Doctor,
-        stopping: Callable[[], bool],
+        on_run_failed: Doctor,
+        cancelled: Callable[[], bool],
     ) -> ServedModel:
-        """Load, check and warm up one version; `failed` is told when a run of one of its sessions has failed.
+        """Load, check and warm up one version; `on_run_failed` is called when a run of one of its sessions fails.
 
         Raises:
-            LoadStoppedError: `stopping` has become true.
-            BundleError: it is not what it claims to be, does not give its golden outputs, or takes too long.
-            DeviceError: the provider cannot be had.
+            CancelledError: `cancelled` has become true.
+            BundleError: the bundle is invalid, does not reproduce its golden outputs, or takes too long to load.
+            DeviceError: the provider is unavailable.
         """
         started = time.monotonic()
-        progress = _Progress(stopping)
-        folder = layout.version_folder(repository, name, version)
+        progress = _Progress(cancelled)
         limit_seconds = self._config.load_timeout_seconds
         result = None
         try:
-            load = partial(self._load, folder, name, version, failed, progress)
-            return bounded(load, limit_seconds, "load", stopping)
-        except (LoadStoppedError, UnwantedError) as error:
+            load = partial(self._load, folder, name, version, on_run_failed, progress)
+            return run_with_timeout(load, limit_seconds, "load", cancelled)
+        except CancelledError:
             result = "stopped"
             progress.abandon()
-            raise LoadStoppedError from error
+            raise
         except DeviceError:
             result = "device_failed"
             raise
-        except OverdueError as error:
+        except TimedOutError as error:
             result = "timed_out"
             progress.abandon()
             raise BundleError(f"its load has taken longer than {limit_seconds:g} s") from error
@@ -115,12 +110,12 @@ class Loader:
             self._metrics.models.loads.labels(name, result or progress.result).inc()
             self._metrics.models.load_seconds.labels(name).observe(time.monotonic() - started)
 
-    def _load(self, folder: Path, name: str, version: int, failed: Doctor, progress: _Progress) -> ServedModel:
+    def _load(self, folder: Path, name: str, version: int, on_run_failed: Doctor, progress: _Progress) -> ServedModel:
         parts = self._read(folder, name, version, progress)
         progress.result = "self_test_failed"
-        self._self_test(parts, progress.stopping)
+        self._self_test(parts, progress.cancelled)
         progress.result = "warm_up_failed"
-        served = self._serve(parts, failed, progress)
+        served = self._serve(parts, on_run_failed, progress)
         progress.result = "ok"
         return served
 
@@ -129,10 +124,10 @@ class Loader:
         if (model.name, model.version) != (name, str(version)):
             raise BundleError(
                 f"{folder}: expected model {name} version {version}, got {model.name} {model.version}: "
-                "a bundle lies in <name>/<version> as its model.json says, move it there or export it under this name"
+                "move the bundle to the <name>/<version> that its model.json states, or export it under this name"
             )
         self._check_size(folder, model)
-        self._signatures.check(folder, model)
+        self._signing.verify(folder, model)
         check_model(model)
         files = layout.read_files(folder, model)
         statistics = None
@@ -144,7 +139,7 @@ class Loader:
             signature.name: Session.open(
                 signature, files[signature.file], self._provider, self._config, progress.interrupt
             )
-            for signature in _unless(progress.stopping, model)
+            for signature in _until_cancelled(progress.cancelled, model)
         }
         return Parts(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, sessions, max(opsets))
 
@@ -152,13 +147,13 @@ class Loader:
         got, most = sum(file.size_bytes for file in model.files), self._config.max_model_bytes
         if got > most:
             raise BundleError(
-                f"{folder}: expected files of {most} bytes together at most, got {got}: raise --max-model-bytes where "
-                "there is memory for three times as much"
+                f"{folder}: expected files of at most {most} bytes together, got {got}: raise --max-model-bytes "
+                "if there is memory for three times as much"
             )
 
-    def _self_test(self, parts: Parts, stopping: Callable[[], bool], *, note: bool = True) -> None:
+    def _self_test(self, parts: Parts, cancelled: Callable[[], bool], *, note: bool = True) -> None:
         check_golden(parts.model, parts.golden)
-        for signature in _unless(stopping, parts.model):
+        for signature in _until_cancelled(cancelled, parts.model):
             error = replay(signature, parts.sessions[signature.name], parts.golden)
             if note:
                 labels = (parts.model.name, parts.model.version, signature.name)
@@ -168,20 +163,20 @@ class Loader:
         if parts.golden.sample_case is not None:
             replay_sample(parts, parts.golden.sample_case)
 
-    def _serve(self, parts: Parts, failed: Doctor, progress: _Progress) -> ServedModel:
+    def _serve(self, parts: Parts, on_run_failed: Doctor, progress: _Progress) -> ServedModel:
         model, statistics = parts.model, parts.statistics
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
         on_cpu = self._provider == CPU
-        for signature in _unless(progress.stopping, model):
+        for signature in _until_cancelled(progress.cancelled, model):
             session = parts.sessions[signature.name]
             seconds = measure(session, _buckets(signature), alone=on_cpu and self._config.intra_op_threads == 1)
             plan = choose(seconds, self._config, cores() if on_cpu else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
-            batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, failed, traced)
+            batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, on_run_failed, traced)
             _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, plan)
-        test = partial(self._self_test, parts, progress.stopping, note=False)
+        test = partial(self._self_test, parts, progress.cancelled, note=False)
         return ServedModel(
             model=model,
             batchers=batchers,
@@ -191,7 +186,7 @@ class Loader:
             provider=self._provider,
             opset=parts.opset,
             interrupt=progress.interrupt,
-            self_test=partial(bounded, test, self._config.load_timeout_seconds, "self-test"),
+            self_test=partial(run_with_timeout, test, self._config.load_timeout_seconds, "self-test"),
         )
 
     def _traced(self, model: Model, signature: str) -> Callable[[Iterable[Call], float, float], None] | None:
@@ -200,16 +195,16 @@ class Loader:
         return partial(self._tracer.ran, Graph(model.name, model.version, signature))
 
 
-def _unless(stopping: Callable[[], bool], model: Model) -> Iterator[Signature]:
-    """Signatures of a model, until the server closes."""
+def _until_cancelled(cancelled: Callable[[], bool], model: Model) -> Iterator[Signature]:
+    """Signatures of a model, until the load is cancelled."""
     for signature in model.signatures:
-        if stopping():
-            raise LoadStoppedError
+        if cancelled():
+            raise CancelledError
         yield signature
 
 
 def announce(metrics: Metrics, served: ServedModel) -> None:
-    """Set the gauges of a version that serves from now on."""
+    """Set the gauges of a version that begins to serve."""
     name, version = served.name, served.version
     labels = (name, version, served.model.family, served.provider, str(served.opset))
     metrics.models.info.labels(*labels).set(1)
@@ -224,7 +219,7 @@ def announce(metrics: Metrics, served: ServedModel) -> None:
 
 
 def _buckets(signature: Signature) -> Sequence[int]:
-    """Batch sizes to run; a loose graph whose rows depend on their company, as with dynamic int8, runs alone."""
+    """Batch sizes to run: 1 alone if outputs are tolerance-based and depend on the batch, as with dynamic int8."""
     if signature.golden_tolerance > 0 and not signature.batch_invariant:
         return (1,)
     return sorted(signature.batch_buckets) or DEFAULT_BUCKETS

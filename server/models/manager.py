@@ -1,299 +1,291 @@
-"""What is on disk, and keeping the table in step with it: versions, labels, reloads, refusals."""
+"""Model manager: a reconciler that keeps one lifecycle record per version in step with the files on disk."""
 
 import gc
 import logging
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 
-from bundle import layout
 from bundle.errors import BundleError
 from server.metrics.registry import Metrics
-from server.models.job_thread import Jobs
-from server.models.labels import LabelReader
+from server.models.job_thread import SerialExecutor, run_in_thread
+from server.models.lifecycle import Attempt, Fingerprint, Key, State, is_transient
 from server.models.loader import Loader, announce
-from server.models.loads import Loads, Token
-from server.models.refusals import Fingerprint, Key, Refusals, fingerprint_of, is_transient
-from server.models.suspects import Suspects
-from server.models.table import LOADING, ModelTable, ServedModel, Snapshot
+from server.models.records import Record, Records
+from server.models.repository import Repository
+from server.models.retest import Retests
+from server.models.table import ModelTable, ServedModel
 from server.runtime.malloc import hand_back
 from server.runtime.session import DeviceError
 
 _LOGGER = logging.getLogger(__name__)
 
+# A load that takes longer continues while others start. Most take less: one after the other they do not disturb the
+# times that are measured at warm-up.
+_LOAD_PATIENCE_SECONDS = 5.0
 
-class ModelRepository:
-    """Loads what the policy wants on a thread of its own, and switches the table when a version is ready.
 
-    `policy` is latest (the newest version that passes its checks), all, or version numbers with commas between.
+class ModelManager:
+    """Loads what the repository's policy wants and publishes what serves, on one thread.
+
+    Each load has a thread of its own, so that a slow one delays no other. Only the manager's thread touches the
+    records; the public methods may be called from any other thread. `on_change` is called after each new snapshot.
     """
 
     def __init__(
         self,
-        folder: Path,
-        policy: str,
+        repository: Repository,
         poll_seconds: float,
         loader: Loader,
         table: ModelTable,
         metrics: Metrics,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
-        self._folder = folder
-        self._policy = policy
+        self._repository = repository
         self._poll_seconds = poll_seconds
         self._loader = loader
         self._table = table
         self._metrics = metrics
-        self._changed = changed
-        self._models: dict[str, dict[int, ServedModel]] = {}
-        self._labels: dict[str, dict[str, int]] = {}
-        self._unready: dict[Key, str] = {}
-        self._refusals = Refusals()
-        self._label_files = LabelReader()
-        # Which load of a version is the one that serves.
-        self._tokens: dict[Key, object] = {}
-        # Versions that were withdrawn because a run does not end.
-        self._hung: dict[Key, ServedModel] = {}
-        self._withheld: set[str] = set()
-        self._lost = False
+        self._on_change = on_change
+        self._records = Records()
         self._scanned = threading.Event()
-        self._jobs = Jobs("repository", self._look_on, self._look, self._pause_seconds, self._guarded)
-        self._loads = Loads(self._jobs, self._look_on)
-        self._suspects = Suspects(self._jobs, self._find, self._condemn)
+        self._executor = SerialExecutor("models")
+        self._retests = Retests(self._executor, self._records, self._replace_session)
 
     def start(self) -> None:
         """Begin the first scan."""
-        self._jobs.start()
+        self._executor.submit(self._reconcile)
+        self._executor.start()
 
     def close(self) -> None:
-        """Load nothing more."""
-        self._jobs.close()
+        """Start no more loads, and end those under way."""
+        self._executor.close()
 
     def wait_scanned(self, seconds: float) -> bool:
         """Wait for the first scan to end; whether it has."""
         return self._scanned.wait(seconds)
 
-    @property
-    def withheld(self) -> frozenset[str]:
-        """Models that were unloaded on request."""
-        return frozenset(self._withheld)
-
     def names(self) -> list[str]:
         """Models on disk, whether they serve or not."""
-        return layout.model_names(self._folder)
+        return self._repository.names()
 
     def rescan(self) -> None:
-        """Look for changes soon, and at refused versions again."""
-        self._jobs.put(self._look_again)
+        """Look for changes soon, and retry every version that has failed to load."""
+        self._executor.submit(self._retry_all)
 
     def load(self, name: str) -> str | None:
-        """Load a model, refused versions included; nothing when it serves, else why not."""
-        self._jobs.wait_for(partial(self._release, name))
-        while loads := self._loads.under_way(name):
-            self._jobs.await_end(loads[0])
-            self._jobs.wait_for(self._reconcile)
+        """Load a model, versions that have failed included; None when it serves, else the reason.
+
+        Raises:
+            UnavailableError: the server is stopping.
+        """
+        pending = self._executor.run(partial(self._load_model, name))
+        while pending:
+            self._executor.wait(pending[0])
+            pending = self._executor.run(partial(self._reconcile_and_list_pending, name))
         snapshot = self._table.snapshot
         if name in snapshot.models:
             return None
-        reasons = [why for (model, _), why in sorted(snapshot.unready.items()) if model == name]
+        reasons = [each.reason for (model, _), each in sorted(snapshot.unavailable.items()) if model == name]
         return "; ".join(reasons) or f"the repository has no version of {name!r} to serve"
 
     def unload(self, name: str) -> None:
-        """Serve a model no more until it is loaded again; requests under way are answered."""
-        self._jobs.wait_for(partial(self._withhold, name))
+        """Stop serving a model until it is loaded again; requests under way are answered.
 
-    def _look_on(self) -> None:
-        """Look for the first time, or when a load has ended that took long."""
-        self._guarded(self._reconcile)
-        if self._table.scanned or self._loads.under_way():
-            return
-        # What has been made until now lives for ever: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        hand_back()
-        self._table.note_scanned()
-        self._changed()
-        self._scanned.set()
+        Raises:
+            UnavailableError: the server is stopping.
+        """
+        self._executor.run(partial(self._unload_model, name))
 
-    def _pause_seconds(self) -> float | None:
-        """How long to wait for a job before looking again."""
-        pauses = (self._poll_seconds or None, self._refusals.seconds_to_next(), 1.0 if self._hung else None)
-        return min((pause for pause in pauses if pause is not None), default=None)
+    def on_hang(self, served: ServedModel, reason: str) -> None:
+        """Stop serving a version at once in which a run does not end; it is reloaded when the run has ended."""
+        self._table.withdraw(served, reason)
+        self._on_change()
+        self._executor.submit(partial(self._withdraw_hung, served, reason))
 
-    def _guarded(self, job: Callable[[], None]) -> None:
-        try:
-            job()
-        except Exception:
-            # A disk that comes and goes must not end the thread; what serves goes on serving.
-            _LOGGER.exception("looking through %s failed", self._folder)
+    def _reconcile(self) -> None:
+        """Load what is wanted and missing, and drop what is loaded and not wanted."""
+        self._guard(self._reconcile_models)
+        if not self._table.scanned and not any(record.state is State.LOADING for record in self._records.values()):
+            # What has been created so far lives as long as the process: the collector need not visit it again.
+            gc.collect()
+            gc.freeze()
+            hand_back()
+            self._table.note_scanned()
+            self._on_change()
+            self._scanned.set()
+        self._executor.schedule(self._idle_seconds(), self._poll)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self._reconcile()
-        # What a flood has taken goes back when nobody waits for the milliseconds that this may take.
+        # The memory that a flood has taken is returned when no request has to wait while that happens.
         if not self._metrics.requests_in_flight():
             hand_back()
 
-    def _look_again(self) -> None:
-        self._refusals.clear()
-        self._reconcile()
+    def _idle_seconds(self) -> float | None:
+        """How long to wait for an event before looking again."""
+        pauses = (self._poll_seconds or None, self._records.seconds_to_next(time.monotonic()))
+        return min((pause for pause in pauses if pause is not None), default=None)
 
-    def _release(self, name: str) -> None:
-        self._withheld.discard(name)
-        self._refusals.keep(name, ())
-        self._reconcile()
+    def _guard(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception:
+            # A disk that fails for a while must not end the thread; loaded models keep serving.
+            _LOGGER.exception("reconciling the models with the repository failed")
 
-    def _withhold(self, name: str) -> None:
-        self._withheld.add(name)
-        self._reconcile()
-
-    def _reconcile(self) -> None:
-        """Load what is wanted and not there, drop what is there and not wanted."""
-        lost = not self._folder.is_dir()
-        if lost and not self._lost:
-            _LOGGER.error("%s is no folder: nothing can be loaded, what serves goes on", self._folder)
-        self._lost = lost
-        if lost:
+    def _reconcile_models(self) -> None:
+        if not self._repository.exists():
             return
-        self._hung = {key: served for key, served in self._hung.items() if served.busy}
-        names = set(layout.model_names(self._folder)) - self._withheld
-        for name in sorted(names | set(self._models) | {name for name, _ in self._unready}):
-            if self._jobs.closed:
+        on_disk = set(self._repository.names())
+        for name in sorted(on_disk | {name for name, _ in self._records}):
+            if self._executor.closed:
                 return
-            # One model's trouble must not keep the others from being looked at.
-            self._guarded(partial(self._reconcile_model, name, on_disk=name in names))
+            # A failure in one model must not keep the others from being reconciled.
+            self._guard(partial(self._reconcile_model, name, on_disk=name in on_disk))
 
     def _reconcile_model(self, name: str, *, on_disk: bool) -> None:
-        available = layout.versions(self._folder, name) if on_disk else []
-        loaded = self._models.get(name, {})
-        self._forget_reasons(name, available)
-        chosen, wanted = self._choose(name, available, loaded)
-        self._refusals.keep(name, wanted)
-        self._loads.keep(name, wanted)
-        labels = self._label_files.read(self._folder / name, chosen, self._labels.get(name, {}))
-        if chosen != loaded or labels != self._labels.get(name, {}):
-            self._switch(name, chosen, labels)
-        else:
-            self._publish()
-
-    def _choose(
-        self, name: str, available: list[int], loaded: dict[int, ServedModel]
-    ) -> tuple[dict[int, ServedModel], set[int]]:
-        """Versions that serve from now on, and those of which it matters whether they can."""
-        chosen: dict[int, ServedModel] = {}
-        wanted: set[int] = set()
-        for version in self._candidates(available):
-            wanted.add(version)
-            served = loaded.get(version) or self._try(name, version)
-            if served is not None:
-                chosen[version] = served
-            elif self._policy == "latest" and (name, version) in self._loads:
-                # Until it is known what becomes of it, the older one serves.
-                return {number: served for number, served in loaded.items() if number in available}, set(available)
-            if chosen and self._policy == "latest":
-                break
-        return chosen, wanted
-
-    def _candidates(self, available: list[int]) -> list[int]:
-        """Versions to serve, the newest first."""
-        if self._policy not in {"latest", "all"}:
-            wanted = {int(number) for number in self._policy.split(",")}
-            return sorted(wanted & set(available), reverse=True)
-        return sorted(available, reverse=True)
-
-    def _forget_reasons(self, name: str, available: list[int]) -> None:
-        gone = [key for key in self._unready if key[0] == name and key[1] not in available]
-        for key in gone:
-            del self._unready[key]
-
-    def _try(self, name: str, version: int) -> ServedModel | None:
-        """Load a version, unless it has been refused as it is."""
-        key = (name, version)
-        fingerprint = fingerprint_of(layout.version_folder(self._folder, name, version))
-        if self._jobs.closed or key in self._hung or self._refusals.stands(key, fingerprint):
-            return None
-        self._unready.setdefault(key, LOADING)
-        self._publish()
-        load = self._loads.take(key, fingerprint, partial(self._load, key))
-        if load is None:
-            return None
-        try:
-            served = load.outcome.result()
-        except Exception as error:  # noqa: BLE001 (checks run what strangers have written)
-            self._refuse(key, load.fingerprint, error)
-            return None
-        self._refusals.drop(key)
-        self._unready.pop(key, None)
-        self._tokens[key] = load.token
-        return served
-
-    def _load(self, key: Key, token: Token) -> ServedModel:
-        report = partial(self._suspects.report, key, token)
-        return self._loader.load(self._folder, *key, report, lambda: self._jobs.closed or not token.wanted)
-
-    def _refuse(self, key: Key, fingerprint: Fingerprint, error: Exception) -> None:
-        """Note and tell why a version does not serve."""
-        if self._jobs.closed:
+        if self._records.is_unloaded(name):
             return
-        name, version = key
-        later = ", and tried again soon" if is_transient(error) else ""
+        before = self._records.serving(name)
+        available = self._repository.versions(name) if on_disk else []
+        wanted = self._load_wanted(name, available)
+        for record in self._records.of(name):
+            if record.key[1] not in wanted:
+                self._drop(record, on_disk=record.key[1] in available)
+        self._repository.read_labels(name, self._records.serving(name))
+        self._publish()
+        if self._records.serving(name) != before:
+            hand_back()
+
+    def _load_wanted(self, name: str, available: list[int]) -> set[int]:
+        """Load what the policy wants, the newest version first; the versions to keep."""
+        wanted: set[int] = set()
+        for version in self._repository.candidates(available):
+            wanted.add(version)
+            record = self._records.find_or_add((name, version))
+            self._advance(record)
+            if self._repository.newest_only:
+                if record.serving is not None:
+                    return wanted
+                if record.state is State.LOADING:
+                    # Until its outcome is known, whatever serves now stays.
+                    return set(available)
+        return wanted
+
+    def _advance(self, record: Record) -> None:
+        """Start a load if one is due, and take its outcome if it is there."""
+        if record.serving is not None or self._executor.closed:
+            return
+        if record.state is not State.LOADING:
+            fingerprint = self._repository.fingerprint(record.key)
+            if record.should_load(fingerprint, time.monotonic()):
+                self._launch(record, fingerprint)
+        if record.outcome is not None and record.outcome.done():
+            self._take(record, record.outcome)
+
+    def _launch(self, record: Record, fingerprint: Fingerprint) -> None:
+        attempt = Attempt(fingerprint)
+        outcome = run_in_thread("load", partial(self._load, record.key, attempt))
+        record.start_load(attempt, outcome)
+        self._publish()
+        if not self._executor.ends(outcome, _LOAD_PATIENCE_SECONDS):
+            outcome.add_done_callback(lambda _: self._executor.submit(self._reconcile))
+
+    def _load(self, key: Key, attempt: Attempt) -> ServedModel:
+        on_run_failed = partial(self._retests.on_run_failed, key, attempt)
+        folder = self._repository.folder(key)
+        return self._loader.load(folder, *key, on_run_failed, lambda: self._executor.closed or attempt.cancelled)
+
+    def _take(self, record: Record, outcome: Future[ServedModel]) -> None:
+        try:
+            served = outcome.result()
+        except Exception as error:  # noqa: BLE001 (a bundle from elsewhere can raise anything)
+            if not self._executor.closed:
+                self._refuse(record, error)
+            return
+        record.become_ready(served)
+        announce(self._metrics, served)
+        _LOGGER.info("%s version %d serves on %s", *record.key, served.provider)
+
+    def _refuse(self, record: Record, error: Exception) -> None:
+        """Note and log why a version does not serve."""
+        name, version = record.key
+        transient = is_transient(error)
+        later = ", and will be retried" if transient else ""
         if isinstance(error, (BundleError, DeviceError, OSError)):
             _LOGGER.error("%s version %d is refused%s: %s", name, version, later, error)
-            self._unready[key] = str(error).replace(f"{self._folder}/", "")
+            reason = self._repository.shorten(str(error))
         else:
             _LOGGER.error("%s version %d is refused%s", name, version, later, exc_info=error)
-            self._unready[key] = f"its load has failed with {type(error).__name__}; the server's log has the reason"
-        self._refusals.add(key, fingerprint, error)
+            reason = f"its load failed with {type(error).__name__}; see the server's log"
+        record.fail(reason, time.monotonic(), transient=transient)
         self._metrics.forget(name, str(version))
-        self._publish()
 
-    def _switch(self, name: str, chosen: dict[int, ServedModel], labels: dict[str, int]) -> None:
-        """Serve another set of versions of a model."""
-        before = self._models.pop(name, {})
-        if chosen:
-            self._models[name] = chosen
-        self._labels[name] = labels
-        for version, served in before.items():
-            if chosen.get(version) is not served:
-                served.drift.flush()
-                self._metrics.forget(name, str(version))
-                _LOGGER.info("%s version %d is unloaded", name, version)
-        for version, served in chosen.items():
-            if before.get(version) is not served:
-                announce(self._metrics, served)
-                _LOGGER.info("%s version %d serves on %s", name, version, served.provider)
-        self._publish()
-        hand_back()
+    def _drop(self, record: Record, *, on_disk: bool) -> None:
+        """Retire a version that is not wanted; one that has failed keeps its reason while its files are there."""
+        if not on_disk or record.serving is not None or record.state is State.LOADING:
+            self._retire(record)
+            record.cancel()
+            del self._records[record.key]
+        elif record.state is not State.PENDING and not record.busy:
+            record.retry()
+
+    def _retire(self, record: Record) -> None:
+        """End the metrics of a version that is about to leave service."""
+        if record.serving is not None:
+            record.serving.drift.flush()
+            self._metrics.forget(record.key[0], str(record.key[1]))
+            _LOGGER.info("%s version %d is unloaded", *record.key)
 
     def _publish(self) -> None:
         """Show requests, readiness and health the present state."""
-        models = {name: dict(versions) for name, versions in self._models.items()}
-        self._table.replace(Snapshot(models, {name: dict(v) for name, v in self._labels.items()}, dict(self._unready)))
-        self._changed()
+        self._table.replace(self._records.snapshot(self._repository.labels))
+        self._on_change()
 
-    def hung(self, served: ServedModel, why: str) -> None:
-        """Serve a version no more in which a run does not end, from any thread; it is made anew when the run has."""
-        self._table.withdraw(served, why)
-        self._changed()
-        self._jobs.put(partial(self._replace_hung, served, why))
-
-    def _replace_hung(self, served: ServedModel, why: str) -> None:
-        key = (served.name, int(served.version))
-        if self._models.get(served.name, {}).get(key[1]) is served:
-            self._hung[key] = served
-            self._withdraw(key, why)
-
-    def _find(self, key: Key, token: object) -> ServedModel | None:
-        """A version that serves, if it comes from that load."""
-        return self._models.get(key[0], {}).get(key[1]) if self._tokens.get(key) is token else None
-
-    def _condemn(self, key: Key) -> None:
-        self._withdraw(key, "its session has failed and is being made anew")
-
-    def _withdraw(self, key: Key, why: str) -> None:
-        """Serve a version no more, and look whether it can be made anew."""
-        name, version = key
-        self._unready[key] = why
-        rest = {number: served for number, served in self._models[name].items() if number != version}
-        self._switch(name, rest, {label: number for label, number in self._labels[name].items() if number != version})
+    def _retry_all(self) -> None:
+        for record in self._records.values():
+            if record.has_failed:
+                record.retry()
         self._reconcile()
+
+    def _load_model(self, name: str) -> list[Future[ServedModel]]:
+        """Retry what has failed and load what was unloaded; the loads that have not ended yet."""
+        for record in self._records.of(name):
+            if record.has_failed:
+                record.retry()
+            elif record.state is State.UNLOADED and record.busy:
+                record.hang(record.reason)
+            elif record.state is State.UNLOADED:
+                del self._records[record.key]
+        return self._reconcile_and_list_pending(name)
+
+    def _reconcile_and_list_pending(self, name: str) -> list[Future[ServedModel]]:
+        self._reconcile()
+        return self._records.pending(name)
+
+    def _unload_model(self, name: str) -> None:
+        for version in self._repository.versions(name):
+            self._records.find_or_add((name, version))
+        for record in self._records.of(name):
+            self._retire(record)
+            record.unload()
+        self._publish()
+        hand_back()
+
+    def _replace_session(self, record: Record, error: BaseException) -> None:
+        _LOGGER.error("%s version %d is reloaded, because a run has failed: %s", *record.key, error)
+        self._retire(record)
+        record.fail_session("its session has failed and is being replaced")
+        self._publish()
+        self._reconcile()
+
+    def _withdraw_hung(self, served: ServedModel, reason: str) -> None:
+        record = self._records.get((served.name, int(served.version)))
+        if record is not None and record.serving is served:
+            self._retire(record)
+            record.hang(reason)
+            self._publish()
+            self._reconcile()

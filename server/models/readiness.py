@@ -1,4 +1,4 @@
-"""Whether this server should get traffic, and why not."""
+"""Readiness: whether this server should get traffic, and why not."""
 
 from dataclasses import dataclass
 from threading import Lock
@@ -8,17 +8,17 @@ from server.models.table import ModelTable, Snapshot
 
 @dataclass(frozen=True)
 class Readiness:
-    """One answer."""
+    """Result of one check."""
 
     ready: bool
     reason: str
 
 
 class ReadinessCheck:
-    """Ready: the first scan has ended and a model serves.
+    """Ready when the first scan has ended and a model serves.
 
-    Strictly, all of them must serve at the start, and those that have served must go on: a model that comes later and
-    does not load is a reason to keep new servers out, and none to take out those that serve.
+    `strict` also requires every model at the start, and from then on every model that has served: a new model that
+    does not load must keep new servers out of traffic, but not take out those that serve.
     """
 
     def __init__(self, table: ModelTable, *, strict: bool) -> None:
@@ -30,21 +30,21 @@ class ReadinessCheck:
         self._have_served: set[str] = set()
 
     def stop(self) -> None:
-        """Not ready from now on."""
+        """Never be ready again."""
         self._stopping = True
 
     def check(self) -> Readiness:
-        """Ready or not, now."""
+        """Check now."""
         snapshot = self._table.snapshot
         failed = "; ".join(
-            f"{name} version {number}: {why}" for (name, number), why in sorted(snapshot.unready.items())
+            f"{name} version {number}: {each.reason}" for (name, number), each in sorted(snapshot.unavailable.items())
         )
         if self._stopping:
             return Readiness(ready=False, reason="stopping")
         if not self._table.scanned:
             return Readiness(ready=False, reason="starting: models are being loaded")
         if self._table.blocked:
-            return Readiness(ready=False, reason=f"a graph run that does not end holds the transport: {failed}")
+            return Readiness(ready=False, reason=f"a graph run that does not end blocks the transport: {failed}")
         if not snapshot.models:
             return Readiness(
                 ready=False,
@@ -58,19 +58,19 @@ class ReadinessCheck:
         return Readiness(ready=True, reason=reason)
 
     def serving(self, services: tuple[str, ...]) -> dict[str, bool]:
-        """Status per name for grpc.health.v1."""
+        """Whether the server, each model and each service serve, by name for grpc.health.v1."""
         snapshot = self._table.snapshot
         ready = self.check().ready
-        names = {name for name, _ in snapshot.unready} | set(snapshot.models)
+        names = {name for name, _ in snapshot.unavailable} | set(snapshot.models)
         models = {name: name in snapshot.models and not self._stopping for name in names}
         return {"": ready, **models, **dict.fromkeys(services, ready)}
 
     def _misses_models(self, snapshot: Snapshot) -> bool:
-        # A version that another one of its model stands in for is missed by nobody.
-        known = {name for name, _ in snapshot.unready}
+        # A version that does not serve is not missed while another version of its model does.
+        known = {name for name, _ in snapshot.unavailable}
         missing = known - set(snapshot.models)
         with self._lock:
-            # A model that has been deleted is forgotten.
+            # A deleted model is not missed.
             self._have_served = self._have_served & known | set(snapshot.models)
             if self._started:
                 missing &= self._have_served

@@ -1,4 +1,4 @@
-"""Only bundles that a key has signed are served, where the settings ask for it."""
+"""Model signing: serve only bundles signed by a given key, if the settings require it."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from bundle.signing import PublicKey, check_signature
 _MAX_SIGNATURE_BYTES = 1024 * 1024
 
 
-class SignatureCheck:
-    """Refuses versions that a key has not signed; without a key it refuses nothing."""
+class SigningVerifier:
+    """Rejects versions that are not signed by the key; accepts all when no key is given."""
 
     def __init__(self, key_file: Path | None) -> None:
         self._file = key_file
@@ -22,22 +22,22 @@ class SignatureCheck:
         """Read the key.
 
         Raises:
-            KeyFileError: no package to check with, or no such key in the file.
+            KeyFileError: the package for checking is missing, or the file does not hold such a key.
         """
         if self._file is not None:
             self._key = PublicKey.read(self._file)
 
-    def check(self, folder: Path, model: Model) -> None:
-        """Compare the version's model.sig with the description that has been read from model.json.
+    def verify(self, folder: Path, model: Model) -> None:
+        """Check the signature in a version's model.sig against the description read from model.json.
 
         Raises:
-            BundleError: not signed, or signed by another key, or changed since.
+            BundleError: it is not signed, is signed by another key, or has changed since.
         """
         if self._key is None:
             return
         try:
             signature = layout.read_file(folder / layout.SIGNATURE_FILE, _MAX_SIGNATURE_BYTES)
         except BundleError as error:
-            raise BundleError(f"expected a signature, as --require-signature says: {error}") from error
-        # What was parsed, written as export writes it: what is checked is what is used, hashes of all files included.
+            raise BundleError(f"expected a signature, because --require-signature is set: {error}") from error
+        # Serialise what was parsed, as export does: what is checked is what is used, including the hashes of all files.
         check_signature(signature, {layout.MODEL_FILE: layout.encode_model(model)}, self._key)

@@ -1,7 +1,7 @@
 """What is loaded: models that serve, and the table that finds one by name and version or label."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -12,10 +12,8 @@ from bundle.latents import LatentStatistics
 from server.batching.batcher import Batcher
 from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError, WrongMethodError
 from server.metrics.drift import Drift
+from server.models.lifecycle import Key, State, Unavailable
 from server.runtime.session import Interrupt
-
-# Why a version does not serve yet, in `Snapshot.unready`.
-LOADING = "it is being loaded"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -95,8 +93,10 @@ class Snapshot:
 
     models: Mapping[str, Mapping[int, ServedModel]]
     labels: Mapping[str, Mapping[str, int]]
-    unready: Mapping[tuple[str, int], str]
+    unavailable: Mapping[Key, Unavailable]
     """Versions that are known and do not serve, with the reason."""
+    unloaded: frozenset[str] = frozenset()
+    """Models that an operator has unloaded."""
 
     def usable(self) -> "Snapshot":
         """The same without versions that have been given up."""
@@ -111,7 +111,7 @@ class Snapshot:
             name: {label: number for label, number in found.items() if number in models.get(name, {})}
             for name, found in self.labels.items()
         }
-        return Snapshot(models, labels, self.unready)
+        return Snapshot(models, labels, self.unavailable, self.unloaded)
 
 
 class ModelTable:
@@ -151,8 +151,11 @@ class ModelTable:
             self._withdrawn = [served, *(each for each in self._withdrawn if each.busy)]
             snapshot = self._snapshot
             if served in snapshot.models.get(served.name, {}).values():
-                unready = {**snapshot.unready, (served.name, int(served.version)): why}
-                self._snapshot = Snapshot(snapshot.models, snapshot.labels, unready).usable()
+                unavailable = {
+                    **snapshot.unavailable,
+                    (served.name, int(served.version)): Unavailable(State.HUNG, why),
+                }
+                self._snapshot = replace(snapshot, unavailable=unavailable).usable()
                 self._routes = _routes(self._snapshot)
 
     def note_scanned(self) -> None:
@@ -184,7 +187,7 @@ class ModelTable:
     def _missing(self, name: str, version: str) -> ServingError:
         snapshot = self._snapshot
         loaded = _listing(snapshot)
-        reasons = {key: why for key, why in snapshot.unready.items() if not name or key[0] == name}
+        reasons = {key: each.reason for key, each in snapshot.unavailable.items() if not name or key[0] == name}
         if version.isdecimal() and name:
             reasons = {key: why for key, why in reasons.items() if str(key[1]) == version}
         if not name and len(snapshot.models) > 1:

@@ -21,4 +21,4 @@ def test_the_labels_of_the_page_are_some(tmp_path: Path) -> None:
     assert len(examples) > 1
     for example in examples:
         (tmp_path / LABELS_FILE).write_text(example)
-        assert LabelReader().read(tmp_path, {3, 4}, {}).keys() == {"stable", "canary"}
+        assert LabelReader(tmp_path.parent).read(tmp_path.name, {3, 4}).keys() == {"stable", "canary"}

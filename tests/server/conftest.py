@@ -45,7 +45,7 @@ def serving(repository: Path, *, scanned: bool = True, **settings: object) -> It
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     try:
         # It listens after five seconds whatever its models do, which a busy machine may take to load them.
-        assert not scanned or app.repository.wait_scanned(120)
+        assert not scanned or app.manager.wait_scanned(120)
         with grpc.insecure_channel(address, options=options) as channel:
             stub = autoencoder_pb2_grpc.AutoencoderServiceStub(channel)
             yield Served(app, address, metrics_part.removeprefix("metrics="), channel, stub)

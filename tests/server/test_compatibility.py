@@ -88,7 +88,7 @@ def refusal(repository: Path, name: str, result: str) -> str:
     with serving(repository, poll_seconds=0) as served:
         loads = served.app.metrics.models.loads.labels(name, result)
         assert next(iter(loads.collect())).samples[0].value == 1
-        return served.app.table.snapshot.unready[name, 1]
+        return served.app.table.snapshot.unavailable[name, 1].reason
 
 
 def replace_file(folder: Path, path: str, data: bytes) -> None:
@@ -226,4 +226,4 @@ def test_weights_outside_the_file(repository: Path, place: str, reason: str) -> 
 
 def test_every_golden_model_is_welcome() -> None:
     with serving(GOLDEN, poll_seconds=0, strict_readiness=True) as served:
-        assert not served.app.table.snapshot.unready
+        assert not served.app.table.snapshot.unavailable

@@ -44,12 +44,12 @@ def test_a_load_under_way_does_not_hold_up_the_end(repository: Path, *, late: bo
 
         def load() -> None:
             try:
-                answer.append(served.app.repository.load("slow"))
+                answer.append(served.app.manager.load("slow"))
             except Exception as error:  # noqa: BLE001 (the test looks at it)
                 answer.append(error)
 
         gate = threading.Event()
-        served.app.repository._jobs.put(lambda: gate.wait(8))
+        served.app.manager._executor.submit(lambda: gate.wait(8))
         thread = threading.Thread(target=load)
         if not late:
             thread.start()

@@ -9,8 +9,9 @@ from inference import open_inference_pb2 as pb
 from server.batching.executor import Dispatcher
 from server.calls.call import Call
 from server.errors import InvalidArgumentError, NotFoundError, UnavailableError
-from server.models.manager import ModelRepository
-from server.models.table import LOADING, ModelTable
+from server.models.lifecycle import State
+from server.models.manager import ModelManager
+from server.models.table import ModelTable
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -18,9 +19,9 @@ _LOGGER = logging.getLogger(__name__)
 class RepositoryControl:
     """RepositoryIndex, RepositoryModelLoad and RepositoryModelUnload; who may call them is the endpoint's affair."""
 
-    def __init__(self, table: ModelTable, repository: ModelRepository, dispatcher: Dispatcher) -> None:
+    def __init__(self, table: ModelTable, manager: ModelManager, dispatcher: Dispatcher) -> None:
         self._table = table
-        self._repository = repository
+        self._manager = manager
         self._dispatcher = dispatcher
 
     def index(self, call: Call, request: pb.RepositoryIndexRequest) -> None:
@@ -30,10 +31,10 @@ class RepositoryControl:
         for served in self._table.all():
             response.models.add(name=served.name, version=served.version, state="READY")
         if not request.ready:
-            for (name, version), why in sorted(snapshot.unready.items()):
-                state = "LOADING" if why == LOADING else "UNAVAILABLE"
-                response.models.add(name=name, version=str(version), state=state, reason=why)
-            for name in sorted(self._repository.withheld):
+            for (name, version), each in sorted(snapshot.unavailable.items()):
+                state = "LOADING" if each.state is State.LOADING else "UNAVAILABLE"
+                response.models.add(name=name, version=str(version), state=state, reason=each.reason)
+            for name in sorted(snapshot.unloaded):
                 response.models.add(name=name, state="UNAVAILABLE", reason="unloaded")
         call.answer(response.SerializeToString())
 
@@ -50,7 +51,7 @@ class RepositoryControl:
 
     def _load(self, call: Call, name: str) -> None:
         self._check_known(name)
-        why = self._repository.load(name)
+        why = self._manager.load(name)
         if why is not None:
             raise UnavailableError(f"Model {name!r} cannot be loaded: {why}.")
         _LOGGER.info("%s is loaded on request", name)
@@ -58,12 +59,12 @@ class RepositoryControl:
 
     def _unload(self, call: Call, name: str) -> None:
         self._check_known(name)
-        self._repository.unload(name)
+        self._manager.unload(name)
         _LOGGER.info("%s is unloaded on request", name)
         call.answer(pb.RepositoryModelUnloadResponse().SerializeToString())
 
     def _check_known(self, name: str) -> None:
-        if name not in self._repository.names():
+        if name not in self._manager.names():
             raise NotFoundError(f"The repository has no model {name[:60]!r}.")
 
     def _later(self, call: Call, job: Callable[[], None]) -> None:

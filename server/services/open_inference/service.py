@@ -15,7 +15,7 @@ from server.config import Config
 from server.endpoint import Method
 from server.errors import ServingError
 from server.metrics.registry import Metrics
-from server.models.manager import ModelRepository
+from server.models.manager import ModelManager
 from server.models.readiness import ReadinessCheck
 from server.parse_cache import Layouts
 from server.services.graph_calls import GraphCalls
@@ -43,7 +43,7 @@ class Parts:
 
     calls: GraphCalls
     readiness: ReadinessCheck
-    repository: ModelRepository
+    manager: ModelManager
     dispatcher: Dispatcher
     metrics: Metrics
     config: Config
@@ -55,7 +55,7 @@ def methods(parts: Parts) -> list[Method | StreamMethod]:
     metadata = Metadata(graphs, parts.readiness, parts.config)
     inference = Inference(graphs, parts.calls)
     statistics = Statistics(graphs, parts.metrics)
-    control = RepositoryControl(parts.calls.table, parts.repository, parts.dispatcher)
+    control = RepositoryControl(parts.calls.table, parts.manager, parts.dispatcher)
     health: list[tuple[str, _Serve]] = [
         ("ServerLive", metadata.server_live),
         ("ServerReady", metadata.server_ready),

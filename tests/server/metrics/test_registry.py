@@ -125,7 +125,7 @@ def test_gauges_of_an_unloaded_version_go_and_counters_stay(repository: Path) ->
     copy_version(repository, "vae", 1)
     with serving(repository, poll_seconds=0) as served:
         served.stub.Encode(pb.EncodeRequest(images=images(pixels(1))))
-        served.app.repository.unload("vae")
+        served.app.manager.unload("vae")
         left = {
             line.split("{")[0] for line in page(served).splitlines() if 'model="vae"' in line and 'version="1"' in line
         }

@@ -37,24 +37,24 @@ def test_wrong_labels_are_logged_once_until_they_change(repository: Path, caplog
     labels = repository / "fc-ae" / "labels.json"
     labels.write_text("{stable")
 
-    def told() -> list[str]:
+    def logged() -> list[str]:
         return [
             record.getMessage().partition(": ")[2] for record in caplog.records if "labels.json" in record.getMessage()
         ]
 
     def look(served: Served) -> None:
-        # Each load has the repository looked through, however often it has been.
+        # Each load reads the repository again.
         for _ in range(5):
-            assert served.app.repository.load("fc-ae") is None
+            assert served.app.manager.load("fc-ae") is None
 
     with serving(repository, poll_seconds=0) as served:
         look(served)
-        assert len(told()) == 1
+        assert len(logged()) == 1
         labels.write_text('{"stable": 7, "canary": 8}')
         look(served)
         advice = "serve it too, as --versions all does, or drop the label"
-        assert told()[1:] == [
-            f"label {label} wants version {v}, which is not loaded: {advice}"
+        assert logged()[1:] == [
+            f"label {label} points at version {v}, which is not loaded: {advice}"
             for label, v in (("stable", 7), ("canary", 8))
         ]
         labels.write_text('{"stable": 1}')
@@ -62,4 +62,4 @@ def test_wrong_labels_are_logged_once_until_they_change(repository: Path, caplog
         assert version(served, "stable") == "1"
         labels.write_text("{stable")
         look(served)
-        assert len(told()) == 4
+        assert len(logged()) == 4

@@ -1,91 +1,189 @@
-"""Models that do not load, and what their trouble may and may not touch."""
+"""The state machine of a version: each event in each state, what is due when, and backoff."""
 
-import shutil
-import urllib.request
-import weakref
-from pathlib import Path
+import re
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 
-import grpc
-import numpy as np
 import pytest
-from autoencoder.v1 import autoencoder_pb2 as pb
-from inference import open_inference_pb2, open_inference_pb2_grpc
-from onnx import helper, numpy_helper
 
-from server.models.refusals import Refusals, fingerprint_of, is_transient
+from server.models import lifecycle
+from server.models.lifecycle import (
+    LOADING,
+    TRANSITIONS,
+    Attempt,
+    Event,
+    IllegalTransitionError,
+    State,
+    VersionRecord,
+    is_transient,
+)
 from server.runtime.session import DeviceError
-from tests.server.conftest import Served, copy_version, metric, serving, write_graph
-from tests.server.models.test_manager import FAST_POLL, readyz, until, version
 
-LOADS = "autoencoder_model_loads_total"
-EMPTY: frozenset = frozenset()
+S = State
+BEFORE, AFTER = frozenset({("model.json", 1, 1)}), frozenset({("model.json", 1, 2)})
 
 
-def write_graph_that_fails_on_zeros(repository: Path, name: str) -> None:
-    """Passes its self-test, whose pixels are not all 0; fails at its warm-up with an error of onnxruntime's own."""
-    nodes = [
-        helper.make_node("ReduceMax", ["images"], ["highest"], keepdims=0),
-        helper.make_node("Ceil", ["highest"], ["whole"]),
-        helper.make_node("Sub", ["one", "whole"], ["rest"]),
-        helper.make_node("Cast", ["rest"], ["index"], to=7),
-        helper.make_node("Gather", ["zero", "index"], ["nothing"]),
-        helper.make_node("Add", ["images", "nothing"], ["denoised"]),
-    ]
-    constants = [
-        numpy_helper.from_array(np.float32(1), "one"),
-        numpy_helper.from_array(np.zeros(1, np.float32), "zero"),
-    ]
-    write_graph(repository, name, 1, nodes, constants)
+@dataclass(eq=False)
+class Version:
+    """A loaded version."""
+
+    busy: bool = False
 
 
-def code(served: Served, name: str) -> grpc.StatusCode | None:
-    failure = served.stub.GetModel.future(pb.GetModelRequest(model_name=name), timeout=10).exception()
-    return None if failure is None else failure.code()
+Record = VersionRecord[Version]
 
 
-def test_a_version_too_large_for_the_memory_is_refused_unread(repository: Path) -> None:
-    """A file of holes costs its writer nothing, and read it would take the memory of all models that serve."""
-    size = 64 * 1024**3
-
-    def promise(description: dict) -> None:
-        description["files"].append({"path": "holes", "size_bytes": str(size), "sha256": "0" * 64})
-
-    copy_version(repository, "fc-ae", 1)
-    with (copy_version(repository, "fc-ae", 2, promise) / "holes").open("wb") as holes:
-        holes.truncate(size)
-    with serving(repository, **FAST_POLL) as served:
-        assert version(served) == "1"
-        assert f"expected files of {2 * 1024**3} bytes together at most" in readyz(served)[1]
-        assert metric(served, LOADS, model="fc-ae", result="invalid") == 1
-    with serving(repository, versions="1", max_model_bytes=1000) as served:
-        assert code(served, "fc-ae") is grpc.StatusCode.UNAVAILABLE
+def reject(record: Record, now: float = 0.0) -> None:
+    record.fail("the bundle is wrong", now, transient=False)
 
 
-def test_no_bundle_stops_those_after_it(repository: Path) -> None:
-    write_graph_that_fails_on_zeros(repository, "a-broken")
-    copy_version(repository, "fc-ae", 1)
-    (copy_version(repository, "denoiser", 1) / "notes.txt").symlink_to("nowhere")
-    with serving(repository, **FAST_POLL) as served:
-        assert version(served) == "1"
-        assert code(served, "a-broken") is grpc.StatusCode.UNAVAILABLE
-        assert "onnxruntime" not in readyz(served)[1]
-        copy_version(repository, "fc-ae", 2)
-        until(lambda: version(served) == "2")
-        assert metric(served, LOADS, model="a-broken") == 1
-        assert metric(served, LOADS, model="a-broken", result="warm_up_failed") == 1
+def back_off(record: Record, now: float = 0.0) -> None:
+    record.fail("out of memory", now, transient=True)
 
 
-def test_trouble_with_the_disk_is_no_verdict_on_the_bundle(repository: Path) -> None:
-    file = copy_version(repository, "fc-ae", 1) / "decode.onnx"
-    whole = file.read_bytes()
-    file.unlink()
-    file.symlink_to(file.name)
-    with serving(repository, poll_seconds=0) as served:
-        assert readyz(served)[0] == 503
-        until(lambda: metric(served, LOADS, model="fc-ae", result="invalid") == 2)
-        file.unlink()
-        file.write_bytes(whole)
-        until(lambda: readyz(served)[0] == 200)
+APPLY: dict[Event, Callable[[Record], None]] = {
+    Event.START_LOAD: lambda record: record.start_load(Attempt(BEFORE), Future()),
+    Event.BECOME_READY: lambda record: record.become_ready(Version()),
+    Event.REJECT: reject,
+    Event.BACK_OFF: back_off,
+    Event.RETEST: VersionRecord.retest,
+    Event.PASS_RETEST: VersionRecord.pass_retest,
+    Event.FAIL_SESSION: lambda record: record.fail_session("its session has failed"),
+    Event.HANG: lambda record: record.hang("a run does not end"),
+    Event.RETRY: VersionRecord.retry,
+    Event.UNLOAD: VersionRecord.unload,
+}
+# What follows each event, in the order of the columns; None where it is illegal.
+STATES = (S.PENDING, S.LOADING, S.READY, S.RETESTING, S.HUNG, S.REJECTED, S.BACKING_OFF, S.UNLOADED)
+TABLE = {
+    Event.START_LOAD: (S.LOADING, None, None, None, S.LOADING, S.LOADING, S.LOADING, None),
+    Event.BECOME_READY: (None, S.READY, None, None, None, None, None, None),
+    Event.REJECT: (None, S.REJECTED, None, None, None, None, None, None),
+    Event.BACK_OFF: (None, S.BACKING_OFF, None, None, None, None, None, None),
+    Event.RETEST: (None, None, S.RETESTING, None, None, None, None, None),
+    Event.PASS_RETEST: (None, None, None, S.READY, None, None, None, None),
+    Event.FAIL_SESSION: (None, None, S.PENDING, S.PENDING, None, None, None, None),
+    Event.HANG: (None, None, S.HUNG, S.HUNG, None, None, None, S.HUNG),
+    Event.RETRY: (None, None, None, None, S.PENDING, S.PENDING, S.PENDING, None),
+    Event.UNLOAD: (S.UNLOADED,) * 8,
+}
+PATHS = {
+    S.PENDING: (),
+    S.LOADING: (Event.START_LOAD,),
+    S.READY: (Event.START_LOAD, Event.BECOME_READY),
+    S.RETESTING: (Event.START_LOAD, Event.BECOME_READY, Event.RETEST),
+    S.HUNG: (Event.START_LOAD, Event.BECOME_READY, Event.HANG),
+    S.REJECTED: (Event.START_LOAD, Event.REJECT),
+    S.BACKING_OFF: (Event.START_LOAD, Event.BACK_OFF),
+    S.UNLOADED: (Event.UNLOAD,),
+}
+
+
+def record_in(state: State) -> Record:
+    record: Record = VersionRecord(("vae", 3))
+    for event in PATHS[state]:
+        APPLY[event](record)
+    assert record.state is state
+    return record
+
+
+@pytest.mark.parametrize(("event", "column"), [(event, column) for event in Event for column in range(8)])
+def test_an_event_leads_to_a_state_or_is_illegal_and_changes_nothing(event: Event, column: int) -> None:
+    state, after = STATES[column], TABLE[event][column]
+    record = record_in(state)
+    if after is not None:
+        APPLY[event](record)
+        assert record.state is after
+        return
+    with pytest.raises(IllegalTransitionError, match=f"vae version 3 cannot {event.value} while {state.value}"):
+        APPLY[event](record)
+    assert record.state is state
+
+
+def test_the_page_draws_the_table() -> None:
+    drawn, source = set(), ""
+    for line in (lifecycle.__doc__ or "").splitlines():
+        if arrow := re.match(r"    (\w*) +-> (\w+)", line):
+            source = arrow[1] or source
+            drawn |= {(before, S[arrow[2]]) for before in (S if source == "any" else (S[source],))}
+    assert drawn == {(before, after) for legal, after in TRANSITIONS.values() for before in legal}
+
+
+@pytest.mark.parametrize("state", State)
+def test_what_serves(state: State) -> None:
+    record = record_in(state)
+    assert (record.serving is not None) == (state in {S.READY, S.RETESTING})
+    # Nothing else holds the memory of what was loaded, but that the end of a run must be noticed.
+    assert (record.served is not None) == (state in {S.READY, S.RETESTING, S.HUNG})
+    assert (record.outcome is not None) == (state is S.LOADING)
+    assert record.has_failed == (state in {S.REJECTED, S.BACKING_OFF})
+
+
+@pytest.mark.parametrize(
+    ("state", "same", "changed"),
+    [
+        (S.PENDING, True, True),
+        (S.LOADING, False, False),
+        (S.READY, False, False),
+        (S.RETESTING, False, False),
+        (S.HUNG, True, True),
+        (S.REJECTED, False, True),
+        (S.BACKING_OFF, False, False),
+        (S.UNLOADED, False, False),
+    ],
+)
+def test_when_a_load_is_due(state: State, *, same: bool, changed: bool) -> None:
+    record = record_in(state)
+    assert record.should_load(BEFORE, 0.5) == same
+    assert record.should_load(AFTER, 0.5) == changed
+    # The backoff ends after a second, whatever the files are.
+    assert record.should_load(BEFORE, 1.0) == (same or state is S.BACKING_OFF)
+
+
+def test_reasons() -> None:
+    record = record_in(S.LOADING)
+    assert record.reason == LOADING
+    back_off(record)
+    assert record.reason == "out of memory"
+    # The reason of a failure is shown until another outcome is known.
+    record.start_load(Attempt(BEFORE), Future())
+    assert (record.state, record.reason) == (S.LOADING, "out of memory")
+    reject(record)
+    record.retry()
+    assert (record.state, record.reason) == (S.PENDING, "the bundle is wrong")
+
+
+def test_a_hung_version_waits_for_its_run() -> None:
+    record = record_in(S.READY)
+    assert record.served is not None
+    record.served.busy = True
+    record.hang("a run does not end")
+    assert record.busy
+    assert not record.should_load(AFTER, 1e9)
+    assert record.seconds_to_next(0) == 1
+    # Unloading it and loading it again does not make a second session while the first one runs.
+    record.unload()
+    assert record.busy
+    record.hang(record.reason)
+    assert not record.should_load(BEFORE, 1e9)
+    record.served.busy = False
+    assert record.should_load(BEFORE, 0)
+    assert record.reason == "a run does not end"
+
+
+def test_unloading_and_dropping_cancel_a_load() -> None:
+    for end in (VersionRecord.unload, VersionRecord.cancel):
+        record = record_in(S.LOADING)
+        attempt = record.attempt
+        assert attempt is not None
+        assert not attempt.cancelled
+        end(record)
+        assert attempt.cancelled
+    served = record_in(S.READY)
+    served.cancel()
+    assert served.attempt is not None
+    assert not served.attempt.cancelled
 
 
 def test_causes_of_a_failed_load() -> None:
@@ -95,55 +193,34 @@ def test_causes_of_a_failed_load() -> None:
     assert not any(map(is_transient, (FileNotFoundError(2, "none"), ValueError("shape"), RuntimeError("bad node"))))
 
 
-def test_retries_come_ever_less_often(tmp_path: Path) -> None:
-    refusals, key = Refusals(), ("a", 1)
-    waits = []
-    for _ in range(9):
-        refusals.add(key, EMPTY, MemoryError())
-        waits.append(refusals.seconds_to_next())
-    assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60], abs=0.1)
-    assert refusals.stands(key, fingerprint_of(tmp_path))
-    refusals.keep("a", {2})
-    assert refusals.seconds_to_next() is None
+def waits(record: Record, count: int) -> list[float | None]:
+    """Seconds to the next retry after each of several failures."""
+    found = []
+    for _ in range(count):
+        record.start_load(Attempt(BEFORE), Future())
+        back_off(record, now=100.0)
+        found.append(record.seconds_to_next(100.0))
+    return found
 
 
-def test_a_broken_model_deleted_from_disk_is_not_found(repository: Path) -> None:
-    copy_version(repository, "fc-ae", 1)
-    broken = copy_version(repository, "vae", 1)
-    (broken / "golden.npz").write_bytes(b"")
-    with serving(repository, **FAST_POLL) as served:
-        assert code(served, "vae") is grpc.StatusCode.UNAVAILABLE
-        shutil.rmtree(repository / "vae")
-        until(lambda: code(served, "vae") is grpc.StatusCode.NOT_FOUND)
-        assert "vae" not in readyz(served)[1]
+def test_retries_come_ever_less_often() -> None:
+    record = record_in(S.PENDING)
+    assert waits(record, 9) == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert not record.should_load(AFTER, 159.9)
+    # Never a busy loop, however late it is.
+    assert record.seconds_to_next(1e9) == 1
 
 
-def test_a_version_of_too_many_digits_is_not_found(repository: Path) -> None:
-    copy_version(repository, "fc-ae", 1)
-    (copy_version(repository, "vae", 1) / "golden.npz").write_bytes(b"")
-    with serving(repository, poll_seconds=0) as served:
-        for name in ("fc-ae", "vae"):
-            request = pb.GetModelRequest(model_name=name, model_version="1" * 5000)
-            failure = served.stub.GetModel.future(request, timeout=10).exception()
-            assert failure.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE}
-
-
-def test_an_unloaded_version_goes_whole(repository: Path) -> None:
-    copy_version(repository, "fc-ae", 1)
-    with serving(repository, **FAST_POLL) as served:
-        stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(served.channel)
-        stub.ModelMetadata(open_inference_pb2.ModelMetadataRequest(name="fc-ae.encode"), timeout=10)
-        assert version(served) == "1"
-        first = weakref.ref(served.app.table.get("fc-ae", "1"))
-        copy_version(repository, "fc-ae", 2)
-        until(lambda: version(served) == "2")
-        # Frames and calls that end a moment later.
-        until(lambda: first() is None)
-
-
-def test_metrics_say_nothing_of_when_series_began(repository: Path) -> None:
-    copy_version(repository, "fc-ae", 1)
-    with serving(repository, poll_seconds=0) as served:
-        page = urllib.request.urlopen(f"http://{served.metrics_address}/metrics", timeout=10).read().decode()
-        assert "autoencoder_model_loads_total" in page
-        assert "_created" not in page
+@pytest.mark.parametrize("end", [Event.BECOME_READY, Event.REJECT, Event.RETRY])
+def test_backoff_starts_again(end: Event) -> None:
+    record = record_in(S.PENDING)
+    waits(record, 3)
+    if end is Event.RETRY:
+        record.retry()
+    else:
+        record.start_load(Attempt(BEFORE), Future())
+        APPLY[end](record)
+    assert record.seconds_to_next(100.0) is None
+    if end is Event.BECOME_READY:
+        record.fail_session("its session has failed")
+    assert waits(record, 2) == [1, 2]

@@ -1,4 +1,4 @@
-"""Versions that come, go, are wrong or break while the server runs."""
+"""Versions that appear, disappear, are invalid or break while the server runs."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def until(reached: Callable[[], bool], seconds: float = 20) -> None:
     """Wait for something that another thread does."""
     deadline = time.monotonic() + seconds
     while not reached():
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.01)
 
 
@@ -65,7 +65,7 @@ def corrupt(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_the_newest_version_serves_and_the_old_one_goes(repository: Path) -> None:
+def test_the_newest_version_serves_and_the_old_one_is_unloaded(repository: Path) -> None:
     copy_version(repository, "fc-ae", 1)
     with serving(repository, **FAST_POLL) as served:
         assert version(served) == "1"
@@ -78,7 +78,7 @@ def test_the_newest_version_serves_and_the_old_one_goes(repository: Path) -> Non
         assert metric(served, "autoencoder_rows_total", version="1") > 0
 
 
-def test_a_corrupt_version_is_refused_and_tried_again_when_it_changes(repository: Path) -> None:
+def test_a_corrupt_version_is_refused_and_retried_when_it_changes(repository: Path) -> None:
     copy_version(repository, "fc-ae", 1)
     bad = copy_version(repository, "fc-ae", 2)
     corrupt(bad / "encode.onnx")
@@ -99,14 +99,14 @@ def test_a_corrupt_version_is_refused_and_tried_again_when_it_changes(repository
         assert readyz(served) == (200, "1 versions serve on CPUExecutionProvider\n")
 
 
-def test_strict_readiness_wants_every_model(repository: Path) -> None:
+def test_strict_readiness_requires_every_model(repository: Path) -> None:
     copy_version(repository, "fc-ae", 1)
     corrupt(copy_version(repository, "vae", 1) / "decode.onnx")
     corrupt(copy_version(repository, "fc-ae", 2) / "decode.onnx")
     with serving(repository, strict_readiness=True, **FAST_POLL) as served:
         assert readyz(served)[0] == 503
         assert version(served) == "1"
-        # The newest version of a model that another version serves is missed by nobody.
+        # The newest version is not missed while another version of its model serves.
         copy_version(repository, "vae", 2)
         until(lambda: readyz(served)[0] == 200)
 
@@ -148,7 +148,7 @@ def test_policies(repository: Path, policy: str, expected: list[str]) -> None:
         assert version(served, expected[0]) == expected[0]
 
 
-def test_half_copied_versions_are_no_versions(repository: Path) -> None:
+def test_half_copied_versions_are_ignored(repository: Path) -> None:
     copy_version(repository, "fc-ae", 1)
     half = copy_version(repository, "fc-ae", 2)
     description = (half / "model.json").read_bytes()
@@ -163,7 +163,7 @@ def test_half_copied_versions_are_no_versions(repository: Path) -> None:
         assert loads(served, "invalid") == 0
 
 
-def test_a_deleted_version_goes_and_a_lost_disk_changes_nothing(repository: Path) -> None:
+def test_a_deleted_version_is_unloaded_and_a_lost_disk_changes_nothing(repository: Path) -> None:
     copy_version(repository, "fc-ae", 1)
     copy_version(repository, "fc-ae", 2)
     with serving(repository, **FAST_POLL) as served:
@@ -180,16 +180,16 @@ def test_a_deleted_version_goes_and_a_lost_disk_changes_nothing(repository: Path
 def test_explicit_load_and_unload(repository: Path) -> None:
     copy_version(repository, "fc-ae", 1)
     with serving(repository, poll_seconds=0) as served:
-        served.app.repository.unload("fc-ae")
+        served.app.manager.unload("fc-ae")
         with pytest.raises(grpc.RpcError) as failed:
             version(served)
         assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert served.app.repository.load("fc-ae") is None
+        assert served.app.manager.load("fc-ae") is None
         assert version(served) == "1"
         copy_version(repository, "fc-ae", 2)
-        assert served.app.repository.load("fc-ae") is None
+        assert served.app.manager.load("fc-ae") is None
         assert version(served) == "2"
-        assert "no version of 'nobody'" in (served.app.repository.load("nobody") or "")
+        assert "no version of 'nobody'" in (served.app.manager.load("nobody") or "")
 
 
 def test_hot_reload_under_load_fails_nothing(repository: Path, transport: str) -> None:
@@ -229,7 +229,7 @@ def test_hot_reload_under_load_fails_nothing(repository: Path, transport: str) -
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge"])
 @pytest.mark.parametrize("place", ["vae/1/model.json", "vae/1/encode.onnx", "fc-ae/labels.json"])
-def test_what_is_no_file_holds_up_nobody(repository: Path, place: str, kind: str) -> None:
+def test_a_path_that_is_not_a_regular_file_delays_no_other_model(repository: Path, place: str, kind: str) -> None:
     """Reading a pipe never ends, nor does reading a device."""
     for name in ("fc-ae", "vae"):
         copy_version(repository, name, 1)

@@ -1,4 +1,4 @@
-"""What /readyz, gRPC health and ModelReady say while a version is bad, is being loaded, or is gone."""
+"""What /readyz, gRPC health and ModelReady say while a version is bad, is loading, or is gone."""
 
 import shutil
 from pathlib import Path
@@ -9,8 +9,9 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from inference import open_inference_pb2, open_inference_pb2_grpc
 
+from server.models.lifecycle import LOADING, State
 from server.models.readiness import ReadinessCheck
-from server.models.table import LOADING, ModelTable
+from server.models.table import ModelTable
 from tests.server.conftest import Served, copy_version, serving, write_slow_denoiser
 from tests.server.models.test_manager import FAST_POLL, corrupt, readyz, until, version
 
@@ -43,12 +44,12 @@ def answers(served: Served) -> set[bool]:
 
 
 def expect(served: Served, *, ready: bool) -> None:
-    """All of them say the same, when all have heard of it."""
+    """All of them agree in the end."""
     until(lambda: answers(served) == {ready})
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_bad_new_version_takes_nobody_out(repository: Path, transport: str, strict: bool) -> None:
+def test_a_bad_new_version_does_not_make_a_server_unready(repository: Path, transport: str, strict: bool) -> None:
     copy_version(repository, "fc-ae", 1)
     settings = {"transport": transport, "strict_readiness": strict}
     with serving(repository, **settings, **FAST_POLL) as served:
@@ -63,7 +64,7 @@ def test_a_bad_new_version_takes_nobody_out(repository: Path, transport: str, st
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_who_serves_no_model_is_not_ready(repository: Path, transport: str, strict: bool) -> None:
+def test_a_server_without_a_serving_model_is_not_ready(repository: Path, transport: str, strict: bool) -> None:
     corrupt(copy_version(repository, "fc-ae", 1) / "encode.onnx")
     settings = {"transport": transport, "strict_readiness": strict}
     with serving(repository, **settings, **FAST_POLL) as served:
@@ -79,7 +80,7 @@ def test_who_serves_no_model_is_not_ready(repository: Path, transport: str, stri
         assert readyz(served) == (503, "no model serves: the repository holds no <name>/<version>/model.json\n")
 
 
-def test_strictly_a_bad_model_keeps_a_start_from_being_ready(repository: Path) -> None:
+def test_strictly_a_bad_model_keeps_a_new_server_unready(repository: Path) -> None:
     copy_version(repository, "fc-ae", 1)
     corrupt(copy_version(repository, "vae", 1) / "decode.onnx")
     with serving(repository, **FAST_POLL) as served:
@@ -94,7 +95,7 @@ def test_strictly_a_bad_model_keeps_a_start_from_being_ready(repository: Path) -
         expect(served, ready=True)
 
 
-def test_strictly_a_bad_model_that_comes_later_takes_nobody_out(repository: Path) -> None:
+def test_strictly_a_bad_model_that_comes_later_does_not_make_a_server_unready(repository: Path) -> None:
     copy_version(repository, "fc-ae", 1)
     with serving(repository, strict_readiness=True, **FAST_POLL) as served:
         expect(served, ready=True)
@@ -110,10 +111,10 @@ def test_strictly_a_bad_model_that_comes_later_takes_nobody_out(repository: Path
 
 
 def loading(served: Served, number: int) -> bool:
-    return served.app.table.snapshot.unready.get(("slow", number)) == LOADING
+    return served.app.table.snapshot.unavailable.get(("slow", number)) == (State.LOADING, LOADING)
 
 
-def test_who_loads_another_version_serves_on(repository: Path) -> None:
+def test_a_server_that_loads_another_version_keeps_serving(repository: Path) -> None:
     write_slow_denoiser(repository, "slow", 1, layers=1)
     with serving(repository, **FAST_POLL) as served:
         for number in range(2, 12):
@@ -121,7 +122,7 @@ def test_who_loads_another_version_serves_on(repository: Path) -> None:
             until(lambda number=number: loading(served, number) or model_ready(served, "slow", str(number)))
             listed = served.stub.ListModels(pb.ListModelsRequest()).models
             seen = readyz(served), health(served, "slow"), answers(served), [each.version for each in listed]
-            # Whoever is quicker than we are gets another version.
+            # A load that ends before we look is tried again with another version.
             if loading(served, number):
                 break
             until(lambda number=number: model_ready(served, "slow", str(number)))
@@ -131,7 +132,7 @@ def test_who_loads_another_version_serves_on(repository: Path) -> None:
         assert versions == [str(number - 1)]
 
 
-def test_nobody_is_ready_before_the_first_look() -> None:
+def test_no_server_is_ready_before_the_first_scan() -> None:
     table = ModelTable()
     check = ReadinessCheck(table, strict=False)
     assert (check.check().ready, check.check().reason) == (False, "starting: models are being loaded")

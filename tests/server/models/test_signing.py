@@ -48,13 +48,13 @@ def test_signed_versions_alone_serve(repository: Path, key: Path) -> None:
     with serving(repository, require_signature=key.with_name("public.pem"), poll_seconds=0) as served:
         snapshot = served.app.table.snapshot
     assert set(snapshot.models) == {"vae"}
-    reasons = {name: why for (name, _), why in snapshot.unready.items()}
+    reasons = {name: each.reason for (name, _), each in snapshot.unavailable.items()}
     assert "expected a signature" in reasons["fc-ae"]
     assert "is not the file that was signed" in reasons["denoiser"]
     assert "the key given has not signed it" in reasons["multitask"]
 
 
-def test_a_useless_key_is_told_at_start(repository: Path, tmp_path: Path) -> None:
+def test_an_unusable_key_fails_the_start(repository: Path, tmp_path: Path) -> None:
     file = tmp_path / "public.pem"
     file.write_text("nothing of the kind")
     app = App(Config(repository=repository, port=0, metrics_port=0, require_signature=file))

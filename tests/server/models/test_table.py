@@ -1,4 +1,4 @@
-"""Which model a request reaches, and what it hears when it reaches none."""
+"""Which model a request reaches, and the error when it reaches none."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 
 from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError, WrongMethodError
+from server.models.lifecycle import State, Unavailable
 from server.models.table import ModelTable, ServedModel, Snapshot
 from tests.server.conftest import GOLDEN, serving
 
@@ -42,7 +43,7 @@ def test_names_versions_and_labels(golden: dict[str, ServedModel]) -> None:
     assert "loaded are m (9, 10, stable)" in error.message
 
 
-def test_several_models_want_a_name(golden: dict[str, ServedModel]) -> None:
+def test_a_name_is_required_when_several_models_are_loaded(golden: dict[str, ServedModel]) -> None:
     made = table(Snapshot({"a": {1: golden["vae"]}, "b": {1: golden["fc-ae"]}}, {}, {}))
     error = refusal(made, "", "")
     assert isinstance(error, InvalidArgumentError)
@@ -51,7 +52,11 @@ def test_several_models_want_a_name(golden: dict[str, ServedModel]) -> None:
 
 
 def test_what_is_known_and_does_not_serve_is_unavailable(golden: dict[str, ServedModel]) -> None:
-    made = table(Snapshot({"a": {1: golden["vae"]}}, {}, {("a", 2): "it is broken", ("b", 1): "it is being loaded"}))
+    unavailable = {
+        ("a", 2): Unavailable(State.REJECTED, "it is broken"),
+        ("b", 1): Unavailable(State.LOADING, "it is being loaded"),
+    }
+    made = table(Snapshot({"a": {1: golden["vae"]}}, {}, unavailable))
     assert made.get("a", "") is golden["vae"]
     for name, version, why in (("a", "2", "it is broken"), ("b", "", "being loaded"), ("b", "1", "being loaded")):
         error = refusal(made, name, version)

@@ -1,4 +1,4 @@
-"""Versions that answer differently, under labels that move and loads that end: each answer is its version's own."""
+"""Versions with different outputs, while labels move and versions are replaced: each answer is its version's own."""
 
 import json
 import random
@@ -29,7 +29,7 @@ def factor(version: str | int) -> np.float32:
 
 
 def publish(repository: Path, version: int) -> None:
-    """Put a version in place whole."""
+    """Put a complete version in place."""
     aside = repository.with_name("aside")
     nodes = [helper.make_node("Mul", ["images", "factor"], ["denoised"])]
     write_graph(aside, MODEL, version, nodes, [numpy_helper.from_array(factor(version), "factor")])
@@ -38,7 +38,7 @@ def publish(repository: Path, version: int) -> None:
 
 
 def point(repository: Path, **labels: int) -> None:
-    """Let labels point at versions, from one moment to the next."""
+    """Point labels at versions, atomically."""
     new = repository / MODEL / "labels.new"
     new.write_text(json.dumps(labels))
     new.rename(repository / MODEL / "labels.json")

@@ -1,4 +1,4 @@
-"""Graphs that do not end: at load, in a run, when the server stops."""
+"""The watchdog: graphs that do not end at load, in a run, and when the server stops."""
 
 import shutil
 import signal
@@ -22,7 +22,7 @@ LOADS = "autoencoder_model_loads_total"
 WHITE = pb.DenoiseRequest(model_name="hanging", images=images(np.full((1, 32, 32, 1), 255, np.uint8)))
 GREY = pb.DenoiseRequest(model_name="hanging", images=images(np.full((1, 32, 32, 1), 128, np.uint8)))
 OTHER = pb.EncodeRequest(model_name="fc-ae", images=images(pixels(1)))
-# Of waiting for anything here; a hang takes longer.
+# Limit of any wait here; a hang takes longer.
 PATIENCE_SECONDS = 60
 
 
@@ -35,7 +35,7 @@ def stuck(repository: Path) -> Path:
     return repository
 
 
-def test_a_self_test_that_does_not_end_holds_up_nobody_for_long(stuck: Path, transport: str) -> None:
+def test_a_self_test_that_does_not_end_is_abandoned(stuck: Path, transport: str) -> None:
     with serving(stuck, transport=transport, poll_seconds=0.1, load_timeout_seconds=3) as served:
         until(lambda: metric(served, LOADS, model="a-hanging", result="timed_out") == 1, PATIENCE_SECONDS)
         until(lambda: metric(served, LOADS, model="fc-ae", result="ok") == 1, PATIENCE_SECONDS)
@@ -46,21 +46,21 @@ def test_a_self_test_that_does_not_end_holds_up_nobody_for_long(stuck: Path, tra
         assert metric(served, LOADS, model="a-hanging") == 1
 
 
-def test_other_models_load_and_change_beside_a_load_that_does_not_end(stuck: Path, transport: str) -> None:
+def test_other_models_load_and_change_during_a_load_that_does_not_end(stuck: Path, transport: str) -> None:
     with serving(stuck, scanned=False, transport=transport, poll_seconds=0.1, load_timeout_seconds=3600) as served:
         until(lambda: metric(served, LOADS, model="fc-ae", result="ok") == 1, PATIENCE_SECONDS)
         assert version(served) == "1"
         copy_version(stuck, "fc-ae", 2)
         until(lambda: version(served) == "2", PATIENCE_SECONDS)
         assert metric(served, LOADS, model="a-hanging") == 0
-        # Nobody is to wait for what is not there any more.
+        # A load is cancelled when its files are deleted.
         shutil.rmtree(stuck / "a-hanging")
         until(lambda: metric(served, LOADS, model="a-hanging", result="stopped") == 1, PATIENCE_SECONDS)
         until(lambda: readyz(served) == (200, "1 versions serve on CPUExecutionProvider\n"), PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("inline", [False, True], ids=["worker", "inline"])
-def test_a_run_that_does_not_end_is_given_up(repository: Path, transport: str, *, inline: bool) -> None:
+def test_a_run_that_does_not_end_is_abandoned(repository: Path, transport: str, *, inline: bool) -> None:
     write_hanging_denoiser(repository)
     copy_version(repository, "fc-ae", 1)
     settings = {"run_timeout_seconds": 3, "inline_run_microseconds": 1e6 * inline, "concurrent_runs": 1}
@@ -69,14 +69,14 @@ def test_a_run_that_does_not_end_is_given_up(repository: Path, transport: str, *
         until(lambda: served.app.table.get("hanging", "").busy, PATIENCE_SECONDS)
         waits = [served.stub.Denoise.future(GREY, timeout=PATIENCE_SECONDS) for _ in range(3)]
         if not inline:
-            # Long enough for the server to hear of it, and shorter than a run may take.
+            # Long enough to reach the server, and shorter than the time limit of a run.
             waits.append(served.stub.Denoise.future(GREY, timeout=2))
             for _ in range(20):
                 assert served.stub.Encode(OTHER, timeout=PATIENCE_SECONDS).latents.data
             assert waits[-1].exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert hangs.exception().code() is grpc.StatusCode.UNAVAILABLE
         assert "longer than 3 s" in hangs.exception().details()
-        # On the transport's own thread they come in only now, and may find the version gone or made anew.
+        # On the transport's own thread they come in only now, and may find the version gone or reloaded.
         assert {call.code().name for call in waits[:3]} <= {"UNAVAILABLE"} | ({"OK"} if inline else set())
         until(lambda: metric(served, LOADS, model="hanging", result="ok") == 2, PATIENCE_SECONDS)
         until(lambda: metric(served, "autoencoder_model_ready", model="hanging") == 1, PATIENCE_SECONDS)
@@ -87,7 +87,7 @@ def test_a_run_that_does_not_end_is_given_up(repository: Path, transport: str, *
 
 def counts_agree(served: Served, calls: list[grpc.Future], answered: int) -> None:
     """Each call is counted once, with the code that its caller has seen; others were `answered`."""
-    # Whose deadline passes first at its caller gives up, and is one who has gone to the server.
+    # A caller whose deadline passes first cancels the call as the server sees it.
     seen = Counter(call.code().name.replace("DEADLINE_EXCEEDED", "CANCELLED") for call in calls)
     seen["OK"] += answered
     until(lambda: metric(served, "autoencoder_requests_in_flight") == 0)
@@ -99,8 +99,8 @@ def counts_agree(served: Served, calls: list[grpc.Future], answered: int) -> Non
 
 
 @pytest.mark.parametrize("inline", [False, True], ids=["worker", "inline"])
-def test_a_single_step_that_does_not_end_is_waited_for(repository: Path, *, inline: bool) -> None:
-    """onnxruntime does not leave it: until it has ended no other session of the version is made."""
+def test_a_version_whose_run_cannot_be_interrupted_is_reloaded_after_it(repository: Path, *, inline: bool) -> None:
+    """onnxruntime cannot interrupt a single step: no other session of the version is made until it has ended."""
     write_hanging_denoiser(repository, steps=False)
     copy_version(repository, "fc-ae", 1)
     settings = {"run_timeout_seconds": 1, "inline_run_microseconds": 1e6 * inline, "concurrent_runs": 1}
@@ -111,7 +111,7 @@ def test_a_single_step_that_does_not_end_is_waited_for(repository: Path, *, inli
         until(lambda: "hanging version 1: a run has taken longer than 1 s" in readyz(served)[1])
         assert metric(served, LOADS, model="hanging") == 1
         if inline:
-            # Other models serve, but nobody can reach them.
+            # Other models serve, but cannot be reached.
             assert readyz(served)[0] == 503
         else:
             refused = served.stub.Denoise.future(GREY, timeout=PATIENCE_SECONDS).exception()
@@ -123,7 +123,7 @@ def test_a_single_step_that_does_not_end_is_waited_for(repository: Path, *, inli
 
 
 @pytest.mark.parametrize(("steps", "code"), [(True, 0), (False, 3)], ids=["many steps", "one step"])
-def test_a_run_that_does_not_end_does_not_hold_up_the_end(
+def test_a_run_that_does_not_end_does_not_delay_the_exit(
     repository: Path, transport: str, *, steps: bool, code: int
 ) -> None:
     write_hanging_denoiser(repository, steps=steps, scale=2)
@@ -138,7 +138,7 @@ def test_a_run_that_does_not_end_does_not_hold_up_the_end(
         assert hangs.exception().code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_who_asks_twice_does_not_wait(repository: Path, transport: str) -> None:
+def test_a_second_sigterm_ends_the_drain(repository: Path, transport: str) -> None:
     write_hanging_denoiser(repository)
     with (
         program("--repository", str(repository), "--transport", transport) as (process, address, metrics),
@@ -148,7 +148,7 @@ def test_who_asks_twice_does_not_wait(repository: Path, transport: str) -> None:
         process.send_signal(signal.SIGTERM)
         until(lambda: "stopping" in probe(metrics, "/readyz")[1], PATIENCE_SECONDS)
         started = time.monotonic()
-        # Right after the first one it would be taken for the same.
+        # Sent right after the first one it would be merged with it.
         time.sleep(1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_SECONDS) == 3

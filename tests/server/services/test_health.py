@@ -23,11 +23,11 @@ def test_watchers_see_a_model_come_and_go(repository: Path, transport: str) -> N
         # One who leaves takes nobody along.
         gone.cancel()
         copy_version(repository, "fc-ae", 1)
-        assert served.app.repository.load("fc-ae") is None
+        assert served.app.manager.load("fc-ae") is None
         # Whoever looks in time sees that it is being loaded.
         statuses = [next(status.status for status in watch if status.status != NOT_SERVING) for watch in watches]
         assert statuses == [SERVING] * 2
-        served.app.repository.unload("fc-ae")
+        served.app.manager.unload("fc-ae")
         assert [next(watch).status for watch in watches] == [UNKNOWN] * 2
 
 

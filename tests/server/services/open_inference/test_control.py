@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 import pytest
 from inference import open_inference_pb2 as pb
 from inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
+from server.models.lifecycle import State, Unavailable
+from server.models.table import ModelTable, Snapshot
+from server.services.open_inference.repository import RepositoryControl
 from tests.server.conftest import Served, copy_version, pixels, serving
 from tests.server.services.open_inference.conftest import failure, request
 
@@ -75,3 +80,22 @@ def test_overrides_and_no_name_are_refused(controlled: tuple[GRPCInferenceServic
         error = failure(stub.RepositoryModelLoad, bad)
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert words in error.details()
+
+
+def test_the_index_shows_the_state_and_the_reason_of_what_does_not_serve() -> None:
+    unavailable = {("vae", index): Unavailable(state, state.value) for index, state in enumerate(State)}
+    table = ModelTable()
+    table.replace(Snapshot({}, {}, unavailable, frozenset({"fc-ae"})))
+    answers: list[bytes] = []
+    none = cast("Any", None)
+    RepositoryControl(table, none, none).index(
+        cast("Any", SimpleNamespace(answer=answers.append)), pb.RepositoryIndexRequest()
+    )
+    shown = pb.RepositoryIndexResponse.FromString(answers[0]).models
+    assert [(each.name, each.version, each.state, each.reason) for each in shown] == [
+        *(
+            ("vae", str(index), "LOADING" if state is State.LOADING else "UNAVAILABLE", state.value)
+            for index, state in enumerate(State)
+        ),
+        ("fc-ae", "", "UNAVAILABLE", "unloaded"),
+    ]

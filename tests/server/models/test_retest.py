@@ -1,4 +1,4 @@
-"""Runs that fail: the request may be at fault, or the session."""
+"""Failed runs: the request may be at fault, or the session."""
 
 import threading
 from pathlib import Path
@@ -35,14 +35,14 @@ def fragile(repository: Path, name: str) -> None:
     write_graph(repository, name, 1, nodes, [numpy_helper.from_array(np.zeros(1, np.float32), "zero")])
 
 
-def await_verdict(served: Served) -> None:
-    """Wait until all has been done that failures have led to."""
-    served.app.repository.load("fragile")
-    until(lambda: all(thread.name != "suspect" for thread in threading.enumerate()))
-    served.app.repository.load("fragile")
+def wait_for_retests(served: Served) -> None:
+    """Wait until every retest has ended and its result has been acted on."""
+    served.app.manager.load("fragile")
+    until(lambda: all(thread.name != "retest" for thread in threading.enumerate()))
+    served.app.manager.load("fragile")
 
 
-def test_a_failing_request_harms_nobody_and_leaves_its_version_in_service(repository: Path, transport: str) -> None:
+def test_a_failing_request_fails_no_other_and_leaves_its_version_in_service(repository: Path, transport: str) -> None:
     fragile(repository, "fragile")
     copy_version(repository, "fc-ae", 1)
     good = np.full((1, 32, 32, 1), 0.5, np.float32)
@@ -59,13 +59,13 @@ def test_a_failing_request_harms_nobody_and_leaves_its_version_in_service(reposi
             failing = denoise(np.ones_like(good))
             assert denoise(good).exception() is None
             assert failing.exception().code() is grpc.StatusCode.INTERNAL
-        await_verdict(served)
+        wait_for_retests(served)
         assert metric(served, "autoencoder_model_loads_total", model="fragile") == 1
         assert metric(served, "autoencoder_model_ready", model="fragile") == 1
         assert version(served) == "1"
 
 
-def test_a_session_that_fails_its_self_test_is_made_anew(repository: Path, transport: str) -> None:
+def test_a_session_that_fails_its_self_test_is_replaced(repository: Path, transport: str) -> None:
     copy_version(repository, "fc-ae", 1)
     copy_version(repository, "vae", 1)
     with serving(repository, transport=transport, poll_seconds=0) as served:
@@ -81,18 +81,18 @@ def test_a_session_that_fails_its_self_test_is_made_anew(repository: Path, trans
         assert metric(served, "autoencoder_model_loads_total", model="fc-ae") == 1
 
 
-def test_a_dead_session_is_made_anew_once_however_many_requests_it_failed(repository: Path) -> None:
+def test_a_dead_session_is_replaced_once_however_many_requests_it_failed(repository: Path) -> None:
     write_slow_denoiser(repository, "fragile", layers=1)
     bad = np.ones((1, 32, 32, 1), np.float32)
     with serving(repository, transport="grpcio", poll_seconds=0, max_batch_rows=1) as served:
         served.app.table.get("fragile", "").interrupt.set()
         stop = threading.Event()
         # The thread that loads is busy while the failures come in.
-        served.app.repository._jobs.put(lambda: stop.wait(10))
+        served.app.manager._executor.submit(lambda: stop.wait(10))
         request = pb.DenoiseRequest(model_name="fragile", images=images(bad))
         calls = [served.stub.Denoise.future(request, timeout=20) for _ in range(10)]
         assert {call.exception().code() for call in calls} == {grpc.StatusCode.INTERNAL}
         stop.set()
         until(lambda: metric(served, LOADS, model="fragile", result="ok") == 2)
-        await_verdict(served)
+        wait_for_retests(served)
         assert metric(served, LOADS, model="fragile", result="ok") == 2

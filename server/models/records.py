@@ -1,0 +1,60 @@
+"""The version records of a server, one per version, and the snapshot of the model table that they make."""
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import TypeAlias
+
+from server.models.lifecycle import Key, State, Unavailable, VersionRecord
+from server.models.table import ServedModel, Snapshot
+
+Record: TypeAlias = VersionRecord[ServedModel]
+
+
+class Records(dict[Key, Record]):
+    """Records by name and version; not thread-safe."""
+
+    def find_or_add(self, key: Key) -> Record:
+        """Record of a version, created when there is none."""
+        if key not in self:
+            self[key] = VersionRecord(key)
+        return self[key]
+
+    def of(self, name: str) -> list[Record]:
+        """Records of one model, in a list of their own."""
+        return [record for key, record in self.items() if key[0] == name]
+
+    def serving(self, name: str) -> dict[int, ServedModel]:
+        """Versions of one model that serve."""
+        return {record.key[1]: record.serving for record in self.of(name) if record.serving is not None}
+
+    def pending(self, name: str) -> list[Future[ServedModel]]:
+        """Loads of one model that have not ended."""
+        outcomes = [record.outcome for record in self.of(name)]
+        return [outcome for outcome in outcomes if outcome is not None and not outcome.done()]
+
+    def is_unloaded(self, name: str) -> bool:
+        """Whether an operator has unloaded a model."""
+        return any(record.state is State.UNLOADED for record in self.of(name))
+
+    def seconds_to_next(self, now: float) -> float | None:
+        """Time until a version needs another look; None when none does."""
+        pauses = (record.seconds_to_next(now) for record in self.values())
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    def snapshot(self, labels: Mapping[str, Mapping[str, int]]) -> Snapshot:
+        """What serves, what does not and why; the labels of each model count where they point at what serves."""
+        models: dict[str, dict[int, ServedModel]] = {}
+        unavailable: dict[Key, Unavailable] = {}
+        unloaded: set[str] = set()
+        for (name, version), record in self.items():
+            if record.serving is not None:
+                models.setdefault(name, {})[version] = record.serving
+            elif record.state is State.UNLOADED:
+                unloaded.add(name)
+            else:
+                unavailable[name, version] = Unavailable(record.state, record.reason)
+        pointers = {
+            name: {label: number for label, number in labels.get(name, {}).items() if number in serving}
+            for name, serving in models.items()
+        }
+        return Snapshot(models, pointers, unavailable, frozenset(unloaded))
