@@ -7,7 +7,7 @@ PYTHON ?= python3
 DATA ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients reproduce demo serve test check wire proto clean
+.PHONY: help setup clients reproduce demo serve test test-slow check wire proto clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,8 +53,14 @@ demo: $(VENV)/run  ## train, export, serve and call three models; DATA=mnist DAT
 serve: $(VENV)/run  ## serve the demo's models until Ctrl-C
 	$(BIN)/python -m server --repository models
 
+# A process runs whole files; a third one uses the cores while others wait.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/dev  ## run the tests; TESTS=tests/server for some of them
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(PYTEST) -m 'not slow' $(TESTS)
+
+test-slow: $(VENV)/dev  ## run the long forms that `make test` leaves out
+	$(PYTEST) -m slow $(TESTS)
 
 check: $(VENV)/dev wire  ## lint, types, import contracts, stubs, wire compatibility
 	$(BIN)/ruff check .

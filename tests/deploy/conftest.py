@@ -1,4 +1,4 @@
-"""Real components beside the real server."""
+"""Real components (Prometheus, HAProxy) that run next to the real server."""
 
 import shutil
 import socket

@@ -1,4 +1,4 @@
-"""A trained model hears of data that it did not learn from: digits kept back, then noise, then photographs."""
+"""Drift detection on a trained model: held-out digits raise no alarm, noise and photographs do."""
 
 import itertools
 import time
@@ -159,6 +159,7 @@ def watched(watcher: Prometheus, server: LocalServer, images: np.ndarray, reache
     assert not problems
 
 
+@pytest.mark.slow
 def test_the_alert_tells_data_apart(repository: Path, sent: dict[str, np.ndarray], tmp_path: Path) -> None:
     with running(repository, tmp_path / "server.log") as server:
         targets = [{"targets": [server.metrics_address]}]

@@ -32,7 +32,7 @@ while True:
 """
 
 
-def honest(server: LocalServer) -> None:
+def check_healthy(server: LocalServer) -> None:
     # Everybody else comes from ::1, and is another caller.
     with grpc.insecure_channel(f"127.0.0.1:{server.address.rpartition(':')[2]}") as channel:
         autoencoder_pb2_grpc.AutoencoderServiceStub(channel).Encode(QUICK, timeout=30)

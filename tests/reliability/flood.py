@@ -130,7 +130,7 @@ def flood(address: str, token: str, rows: int, timeout_seconds: float | None, ra
 
 
 class Flood:
-    """A flood that comes from a program of its own, until it is told to end."""
+    """A flood from a separate process, until it is stopped."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.calls = 0

@@ -1,4 +1,4 @@
-"""What goes wrong in production, done on purpose; after each the books balance and nothing is left behind."""
+"""Production faults injected on purpose: after each, every call is counted once and no resource is left behind."""
 
 import os
 import random
@@ -20,7 +20,7 @@ from autoencoder.v1 import autoencoder_pb2_grpc
 from onnx import helper, numpy_helper
 
 from examples.local_server import LISTENING, LocalServer, running
-from tests.reliability.accounting import QUICK, SLOW, await_arrival, client, code_of, ended, honest, settle
+from tests.reliability.accounting import QUICK, SLOW, await_arrival, check_healthy, client, code_of, ended, settle
 from tests.reliability.resources import Holding, counted
 from tests.server.conftest import GOLDEN, copy_version, images, pixels, write_graph, write_slow_denoiser
 from tests.server.raw_http2 import DATA, RawConnection
@@ -66,12 +66,12 @@ def stub(server: LocalServer) -> Iterator[autoencoder_pb2_grpc.AutoencoderServic
 
 @pytest.fixture(autouse=True)
 def nothing_left(server: LocalServer) -> Iterator[None]:
-    """No request open, no row waiting, no thread more than the pools may have, and quick answers to honest callers."""
-    honest(server)
+    """No request open, no row waiting, no thread more than the pools may have, and quick answers to other callers."""
+    check_healthy(server)
     before = Holding.of(server.process.pid)
     yield
     settle(server)
-    honest(server)
+    check_healthy(server)
     after = Holding.of(server.process.pid)
     assert after.threads <= before.threads + 4
     assert after.rss_bytes <= before.rss_bytes * 2
@@ -120,7 +120,7 @@ def test_a_reader_that_stops_reading_holds_up_nobody(server: LocalServer) -> Non
                     await_arrival(server, got + 2 * number + 1)
                     # Two at a time would be more rows than may wait.
                     settle(server)
-                    honest(server)
+                    check_healthy(server)
                 settle(server)
                 received.append(sum(len(data) for kind, _, _, data in reader.frames(0.5) if kind == DATA))
 
@@ -194,7 +194,7 @@ def test_a_flood_is_refused_and_all_is_counted(
     def flood() -> None:
         calls = [stub.Denoise.future(batch) for _ in range(80)]
         for _ in range(20):
-            honest(server)
+            check_healthy(server)
         seen.update(code_of(call) for call in calls)
         seen["OK"] += 20
 
@@ -220,7 +220,7 @@ def test_a_failing_model_fails_alone(server: LocalServer, stub: autoencoder_pb2_
 
 
 def test_versions_come_and_go_under_load(server: LocalServer, repository: Path) -> None:
-    """Half-copied, damaged, whole, deleted: somebody is always served, and nobody hears of it."""
+    """Half-copied, damaged, whole, deleted: requests keep being answered, and no caller notices."""
     over = threading.Event()
 
     def call() -> Counter[str]:
@@ -273,7 +273,7 @@ def test_a_full_disk_under_the_log_stops_nobody() -> None:
     ):
         try:
             found = LISTENING.search(process.stdout.readline())
-            honest(LocalServer(found[1], found[2], process))
+            check_healthy(LocalServer(found[1], found[2], process))
             process.terminate()
             assert process.wait(30) == 0
         finally:
@@ -282,7 +282,7 @@ def test_a_full_disk_under_the_log_stops_nobody() -> None:
 
 def test_durations_and_deadlines_do_not_follow_the_wall_clock() -> None:
     """A clock that is set changes no deadline, because none is taken from it."""
-    told = {"run_record.py", "tracing.py"}
+    expected = {"run_statistics.py", "tracing.py"}
     sources = (Path(__file__).parents[2] / "server").rglob("*.py")
     users = {path.name for path in sources if "time.time(" in path.read_text() or "time.time_ns(" in path.read_text()}
-    assert users == told
+    assert users == expected

@@ -119,7 +119,7 @@ def wait_for_refusals(server: LocalServer) -> None:
 
 
 def flooded_round(server: LocalServer, flood_seconds: float | None) -> Round:
-    """Callers alone, and beside a flood whose calls have so much time."""
+    """Latency of callers alone, and during a flood whose calls have this deadline."""
     calm = round_of(server.address)
     rate = FLOOD * len(calm.seconds) / SECONDS
     before = Counter(counted(server))
@@ -138,7 +138,7 @@ def flooded_round(server: LocalServer, flood_seconds: float | None) -> Round:
 
 
 @pytest.mark.parametrize("transport", ["native", "grpcio"])
-def test_a_flood_hurts_those_who_flood(tmp_path: Path, transport: str) -> None:
+def test_a_flood_slows_the_flooder(tmp_path: Path, transport: str) -> None:
     write_slow_denoiser(tmp_path)
     tokens = tmp_path.parent / f"{tmp_path.name}.tokens"
     tokens.write_text(f"inference {GOOD}\ninference {BAD}\n")

@@ -41,7 +41,7 @@ def target(request: pytest.FixtureRequest) -> Iterator[Served]:
 
 
 class Counted:
-    """What has been sent to a method must be what the server has counted, and none may be left open."""
+    """Every request sent to a method is counted, and none stays open."""
 
     def __init__(self, served: Served, method: str) -> None:
         self._served = served
@@ -100,7 +100,7 @@ def send_damaged(
 
 @pytest.mark.parametrize("method", ["RepositoryModelLoad", "RepositoryModelUnload"])
 def test_damaged_model_control(target: Served, method: str) -> None:
-    """Whatever name comes out of it, no path leaves the repository and no other model goes."""
+    """No fuzzed name escapes the repository folder or unloads another model."""
     counted = Counted(target, method)
     valid: Any = getattr(oip, f"{method}Request")(model_name="multitask")
     valid.parameters["unload_dependents"].bool_param = False
@@ -205,7 +205,7 @@ def test_damaged_bytes_behind_documents(target: Served) -> None:
 
 
 def test_damaged_http(target: Served) -> None:
-    """Of what is no HTTP any more nobody can say what to count; the next caller is served."""
+    """Bytes that are not HTTP are not counted as calls; the next caller is served."""
     body = json.dumps(IN_JSON).encode()
     opening = f"POST /v2/models/vae.encode/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     seen: Counter[bytes] = Counter()

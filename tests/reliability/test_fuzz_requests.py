@@ -1,4 +1,4 @@
-"""Whatever bytes come: a clear status, never INTERNAL, never a crash, and the next honest request is answered."""
+"""Arbitrary bytes: the status is clear, never INTERNAL, never a crash, and the next request is answered."""
 
 import io
 from collections import Counter
