@@ -7,7 +7,7 @@ PYTHON ?= python3
 DATA ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients reproduce demo serve test check wire proto clean
+.PHONY: help setup clients reproduce demo serve test check wire proto unasync clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,12 +56,13 @@ serve: $(VENV)/run  ## serve the demo's models until Ctrl-C
 test: $(VENV)/dev  ## run the tests; TESTS=tests/server for some of them
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
-check: $(VENV)/dev wire  ## lint, types, import contracts, stubs, wire compatibility
+check: $(VENV)/dev wire  ## lint, types, import contracts, generated files, wire compatibility
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python proto/generate.py --check
+	$(BIN)/python client/unasync.py --check
 
 # buf comes from npm; a machine without npm is told so, CI fails.
 ifneq ($(shell command -v npm),)
@@ -75,6 +76,9 @@ endif
 
 proto: $(VENV)/dev  ## regenerate the stubs from the .proto files
 	$(BIN)/python proto/generate.py
+
+unasync: $(VENV)/dev  ## regenerate the blocking client from the asyncio client
+	$(BIN)/python client/unasync.py
 
 reproduce: $(VENV)/run  ## train every CPU recipe on MNIST, write docs/results.md; DATA_DIR=… is the folder of its files
 	$(BIN)/python -m training.reproduction --data-dir $(DATA_DIR)

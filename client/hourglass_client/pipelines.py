@@ -26,19 +26,29 @@ class Bar(Protocol):
         ...
 
 
-def in_order(
-    call: Callable[[Input], Answer], inputs: Iterable[Input], *, in_flight: int, progress: bool, total: int | None
+def ordered_map(
+    call: Callable[[Input], Answer],
+    inputs: Iterable[Input],
+    *,
+    in_flight: int = 16,
+    progress: bool = False,
+    total: int | None = None,
 ) -> Iterator[Answer]:
-    """Answers of `call` to each input, at most `in_flight` of them asked for and not yet taken.
+    """Answers to any number of inputs, in their order, `in_flight` calls at a time.
+
+    `client.map(lambda batch: client.encode(batch, model="vae"), batches)`: each call has its own deadline and
+    retries. An input is taken only when there is room for its call, so memory stays bounded, and by a thread of its
+    own, so that no answer waits for a slow input. The first failure ends it. `progress` shows a bar (tqdm), `total`
+    is its length.
 
     Raises:
         InvalidArgumentError: `in_flight` is less than one.
     """
     _check(in_flight)
-    return _in_order(call, iter(inputs), in_flight, _bar(progress=progress, total=total))
+    return _ordered(call, iter(inputs), in_flight, _bar(progress=progress, total=total))
 
 
-def _in_order(
+def _ordered(
     call: Callable[[Input], Answer], inputs: Iterator[Input], in_flight: int, shown: AbstractContextManager[Bar]
 ) -> Iterator[Answer]:
     with ThreadPoolExecutor(in_flight, "hourglass") as pool, shown as bar:
@@ -119,15 +129,21 @@ def _check(in_flight: int) -> None:
         raise invalid("in_flight", f"expected 1 call at a time or more, got {in_flight}")
 
 
-async def in_order_async(
+async def async_ordered_map(
     call: Callable[[Input], Awaitable[Answer]],
     inputs: Iterable[Input] | AsyncIterable[Input],
     *,
-    in_flight: int,
-    progress: bool,
-    total: int | None,
+    in_flight: int = 64,
+    progress: bool = False,
+    total: int | None = None,
 ) -> AsyncIterator[Answer]:
-    """The same for coroutines; raises with the first answer. Only an asynchronous iterator may be long in coming."""
+    """Answers to any number of inputs, in their order, `in_flight` calls at a time; see `Client.map`.
+
+    Slow inputs must come from an asynchronous iterator: any other blocks the event loop.
+
+    Raises:
+        InvalidArgumentError: `in_flight` is less than one; raised with the first answer.
+    """
     _check(in_flight)
     room = asyncio.Semaphore(in_flight)
     begun: asyncio.Queue[asyncio.Future[Answer] | None] = asyncio.Queue()
