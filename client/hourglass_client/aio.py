@@ -12,7 +12,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
 
 from hourglass_client import answers, requests, streams
-from hourglass_client.channels import Route, Tls, route
+from hourglass_client.channels import ChannelSettings, Tls, channel_settings
 from hourglass_client.errors import closed, from_call
 from hourglass_client.pipelines import async_ordered_map
 from hourglass_client.retries import Retry
@@ -33,11 +33,11 @@ Request = TypeVar("Request", bound="Message")
 Response = TypeVar("Response", bound="Message")
 
 
-def _open_channel(way: Route) -> grpc.aio.Channel:
+def _open_channel(settings: ChannelSettings) -> grpc.aio.Channel:
     """A channel; it connects with the first call."""
-    if way.tls is None:
-        return grpc.aio.insecure_channel(way.target, way.options)
-    return grpc.aio.secure_channel(way.target, way.tls.credentials(), way.options)
+    if settings.tls is None:
+        return grpc.aio.insecure_channel(settings.target, settings.options)
+    return grpc.aio.secure_channel(settings.target, settings.tls.credentials(), settings.options)
 
 
 class AsyncClient:
@@ -60,10 +60,10 @@ class AsyncClient:
         retry: Retry | None = None,
     ) -> None:
         """Prepares to call `address`: HOST:PORT, or several IP:PORT that share the load."""
-        way = route(address, tls, token)
-        self._channel = _open_channel(way)
+        settings = channel_settings(address, tls, token)
+        self._channel = _open_channel(settings)
         self._stub = AutoencoderServiceStub(self._channel)
-        self._metadata = way.metadata
+        self._metadata = settings.metadata
         self._timeout_seconds = timeout_seconds
         self._retry = retry or Retry()
         self._closed = False
@@ -77,7 +77,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the connection; calls under way and later ones fail as cancelled."""
+        """Close the connection; calls in flight and later ones fail as cancelled."""
         self._closed = True
         await self._channel.close()
 
@@ -152,7 +152,7 @@ class AsyncClient:
     ) -> answers.Sampled:
         """New images; image i of a seed is the same whatever `count` is.
 
-        With a seed, `first_index` goes on where another call ended: more images than a server gives at once.
+        With a seed, `first_index` continues where another call ended: more images than a server returns at once.
         """
         request = requests.sample(
             count,
@@ -261,7 +261,7 @@ class AsyncClient:
         request: Request,
         timeout_seconds: float | None,
     ) -> Response:
-        """Calls once, or more often as the retry policy allows, within one deadline."""
+        """Call, and retry as the policy allows, within one deadline."""
         if self._closed:
             raise closed()
         end = time.monotonic() + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)

@@ -1,4 +1,4 @@
-"""What the client's methods return: arrays, and what served them."""
+"""Results of the client's methods: arrays, and what served them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ServingInfo:
     queue_microseconds: int
     """Time spent waiting for a batch."""
     run_microseconds: int
-    """Time of the graph runs that the request travelled in."""
+    """Duration of the graph runs that the request was part of."""
     batch_size: int
     """Rows of the largest of these runs."""
 

@@ -1,4 +1,4 @@
-"""Items of Stream: requests and answers of other methods under ids of the caller's choice."""
+"""The bidirectional Stream RPC: requests and answers of other methods under ids that the caller chooses."""
 
 from __future__ import annotations
 
