@@ -14,7 +14,7 @@ HEADER = "# Generated from aio.py by client/unasync.py: edit aio.py and run `mak
 # Applied in this order. Where more than words differ, a module that both clients import holds a pair of names:
 # `async_ordered_map` and `ordered_map`, `AsyncOutgoing` and `Outgoing`.
 SUBSTITUTIONS = (
-    # What each docstring says of its own world.
+    # Docstrings.
     ("The client for asyncio.", "The client for blocking code."),
     ("Make it inside the event loop.", "Safe to share between threads."),
     ("A task of gRPC takes", "A thread of gRPC takes"),
