@@ -21,11 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     card = card_of_this_machine()
     if card is None and options.device == "cuda":
         notice = page.keep_or_begin(options.page or ROOT / "docs" / "gpu.md")
-        print(f"gpu-check: no CUDA card at hand (nvidia-smi does not answer): nothing was checked; {notice}")
+        print(f"gpu-check: no CUDA card found (nvidia-smi does not answer): nothing was checked; {notice}")
         return 0
     if options.device == "cuda" and not knows_cuda():
         print(
-            f"gpu-check: {card} is at hand, but the onnxruntime of {sys.executable} is built without CUDA: nothing was "
+            f"gpu-check: {card} found, but the onnxruntime of {sys.executable} is built without CUDA: nothing was "
             "checked or written; `make gpu-check` makes an environment that has it",
             file=sys.stderr,
         )

@@ -146,7 +146,7 @@ def _load_results(served: Served) -> set[str]:
 
 @contextmanager
 def filled(device: str, limit_mib: int | None) -> Iterator[str]:
-    """Another program holds the device's memory; yields how much, in words.
+    """Another program holds the device's memory; yields a sentence that says how much.
 
     Raises:
         Unavailable: it took nothing.

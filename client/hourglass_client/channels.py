@@ -123,7 +123,7 @@ def _bare(address: str) -> str:
     """The host of an address with or without scheme and port: dns:///localhost:80, ipv6:[::1]:80, ::1."""
     rest = _SCHEME.sub("", address)
     try:
-        # An IPv6 address without brackets has colons of its own.
+        # An IPv6 address without brackets contains colons itself.
         return str(ip_address(rest))
     except ValueError:
         return _PORT.sub("", rest).strip("[]")

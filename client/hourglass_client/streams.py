@@ -48,7 +48,7 @@ def failures(call: grpc.RpcContext | grpc.aio.RpcContext, sent: Outgoing | Async
     except grpc.RpcError as error:
         raise (sent.failure or from_call(error)) from error
     except asyncio.CancelledError:
-        # How grpc.aio reports that the items failed; a cancellation from outside goes on.
+        # How grpc.aio reports that the items failed; a cancellation from outside is raised again.
         if sent.failure is not None:
             raise sent.failure from None
         raise

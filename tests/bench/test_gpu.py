@@ -45,7 +45,7 @@ def test_without_a_card_the_target_says_so_and_installs_nothing(tmp_path: Path) 
     page_file = tmp_path / "gpu.md"
     ended = without_card(tmp_path, "--page", str(page_file))
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith("gpu-check: no CUDA card at hand")
+    assert ended.stdout.startswith("gpu-check: no CUDA card found")
     assert len(ended.stdout.splitlines()) == 1
     assert page_file.read_text() == page.empty()
     assert not (ROOT / "build" / "gpu").exists() or card_of_this_machine()
