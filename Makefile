@@ -1,4 +1,4 @@
-# Targets for people and for CI; plain `make` lists them.
+# Targets for developers and CI; `make` alone lists them.
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -7,7 +7,7 @@ PYTHON ?= python3
 DATA ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients reproduce demo serve test test-slow check wire proto clean
+.PHONY: help setup clients reproduce demo serve test test-slow check wire proto unasync clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ setup: $(VENV)/dev  ## install everything a developer needs into .venv
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# What the demo needs: every role, the CPU runtime.
+# For the demo: every role, the CPU runtime.
 $(VENV)/run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[export,server,cpu]'
 	@touch $@
@@ -29,12 +29,12 @@ $(VENV)/dev: $(VENV)/run
 $(BUF):
 	npm install --silent --no-save --prefix build/npm @bufbuild/buf@1.75.0
 
-# Foreign clients, each in an environment of its own: their stubs register the same names as ours.
+# Third-party clients, each in its own environment: their stubs register the same names as ours.
 build/clients/node/ready: examples/node/package.json
 	npm install --silent --no-save --prefix build/clients/node $$(node -p 'Object.entries(require("./$<").dependencies).map((p) => p.join("@")).join(" ")')
 	@touch $@
 
-# Ours as somebody else gets it: alone, with what it asks for and nothing else.
+# Our client as users install it: alone, with only its dependencies.
 build/clients/alone/ready: client/pyproject.toml $(wildcard client/hourglass_client/*.py client/hourglass_client/*/*.py proto/autoencoder/*/*.py)
 	$(PYTHON) -m venv --clear build/clients/alone
 	build/clients/alone/bin/python -m pip install --quiet --disable-pip-version-check ./client
@@ -45,7 +45,7 @@ build/clients/%/ready: tests/clients/requirements/%.txt
 	build/clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-clients: $(foreach name,triton kserve node alone,build/clients/$(name)/ready)  ## install the clients that the tests call with, each apart
+clients: $(foreach name,triton kserve node alone,build/clients/$(name)/ready)  ## install the clients of the tests, each in its own environment
 
 demo: $(VENV)/run  ## train, export, serve and call three models; DATA=mnist DATA_DIR=… for MNIST
 	$(BIN)/python -m examples.demo --data $(DATA) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
@@ -62,14 +62,15 @@ test: $(VENV)/dev  ## run the tests; TESTS=tests/server for some of them
 test-slow: $(VENV)/dev  ## run the long forms that `make test` leaves out
 	$(PYTEST) -m slow $(TESTS)
 
-check: $(VENV)/dev wire  ## lint, types, import contracts, stubs, wire compatibility
+check: $(VENV)/dev wire  ## lint, types, import contracts, generated files, wire compatibility
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python proto/generate.py --check
+	$(BIN)/python client/unasync.py --check
 
-# buf comes from npm; a machine without npm is told so, CI fails.
+# buf comes from npm; without npm the check is skipped with a message, and fails in CI.
 ifneq ($(shell command -v npm),)
 wire: $(BUF)
 	$(BUF) lint proto
@@ -82,11 +83,14 @@ endif
 proto: $(VENV)/dev  ## regenerate the stubs from the .proto files
 	$(BIN)/python proto/generate.py
 
+unasync: $(VENV)/dev  ## regenerate the blocking client from the asyncio client
+	$(BIN)/python client/unasync.py
+
 reproduce: $(VENV)/run  ## train every CPU recipe on MNIST, write docs/results.md; DATA_DIR=… is the folder of its files
 	$(BIN)/python -m training.reproduction --data-dir $(DATA_DIR)
 
 include bench/bench.mk
 include tests/reliability/reliability.mk
 
-clean:  ## remove what make has made
+clean:  ## remove everything that make created
 	rm -rf $(VENV) runs models build

@@ -1,14 +1,14 @@
-# Included by the Makefile. The load generator and the echo come from source; the peers live in environments of their own.
+# Included by the Makefile. The load generator and the echo server are built from source; each peer has its own environment.
 PEERS := triton mlserver mosec litserve bentoml
 
 .PHONY: bench bench-peers gpu-check
-bench: $(VENV)/run build/bench/loadgen build/bench/echo  ## measure this server beside its peers, write docs/benchmarks.md
+bench: $(VENV)/run build/bench/loadgen build/bench/echo  ## measure this server and its peers, write docs/benchmarks.md
 	$(BIN)/python -m bench $(BENCH)
 
-bench-peers: $(PEERS:%=build/peers/%/ready)  ## install the peers that `make bench` compares with
+bench-peers: $(PEERS:%=build/peers/%/ready)  ## install the peers of `make bench`
 
-# onnxruntime and onnxruntime-gpu fill the same package: the checks have an environment of their own, made where a card answers.
-gpu-check:  ## check this server on a CUDA card, write docs/gpu.md; says so where there is none
+# onnxruntime and onnxruntime-gpu install the same package, so the checks have their own environment, made if a card answers.
+gpu-check:  ## check this server on a CUDA card, write docs/gpu.md; without a card, say so
 	@if nvidia-smi >/dev/null 2>&1; then \
 		$(MAKE) build/gpu/ready build/bench/models/ready && \
 		build/gpu/bin/python -m bench.gpu --repository build/bench/models $(GPU); \

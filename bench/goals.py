@@ -1,4 +1,4 @@
-"""What is aimed at: our figure over a peer's, in the same run and for the same client."""
+"""Performance goals: our figure over a peer's, in the same run and with the same client."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ NAMES = {RATE: "requests a second", P50: "median latency", P99: "99th percentile
 
 @dataclass(frozen=True)
 class Goal:
-    """`ours` over `theirs` in one measure: speeds at least the aim, times at most; `floor` must not be missed."""
+    """`ours` over `theirs` in one measure: rates at least the aim, times at most; `floor` is the hard limit."""
 
     ours: str
     theirs: str
@@ -28,11 +28,11 @@ class Goal:
 
     @property
     def more_is_better(self) -> bool:
-        """Speeds grow, times shrink."""
+        """Whether a larger ratio is better: for rates, not for times."""
         return self.measure == RATE
 
     def ratio(self, results: Results, client: str) -> float | None:
-        """None when one of the two was not measured with this client."""
+        """None if one of the two was not measured with this client."""
         ours, theirs = (
             results.middle(name, self.work, self.load, client, self.measure) for name in (self.ours, self.theirs)
         )
@@ -73,24 +73,24 @@ START_SECONDS, IDLE_MIB = 1.0, 120.0
 
 
 def table(results: Results, clients: tuple[str, ...]) -> Iterator[str]:
-    """The goals as a Markdown table, and what each came to."""
+    """The goals and the outcome of each, as a Markdown table."""
     yield f"| ours over theirs | work | aim | {' | '.join(clients)} |"
     yield "| --- | --- | --- |" + " --- |" * len(clients)
     for goal in GOALS:
         aim = f"{'≥' if goal.more_is_better else '≤'} {goal.aim:g}" + (f" ({goal.floor:g})" if goal.floor else "")
-        came = [_came(goal, goal.ratio(results, client)) for client in clients]
+        outcomes = [_outcome(goal, goal.ratio(results, client)) for client in clients]
         work = f"{goal.work}, {goal.load.replace('1 callers', '1 caller')}: {NAMES[goal.measure]}"
-        yield f"| {goal.ours} / {goal.theirs} | {work} | {aim} | {' | '.join(came)} |"
+        yield f"| {goal.ours} / {goal.theirs} | {work} | {aim} | {' | '.join(outcomes)} |"
     if ours := results.server(NATIVE):
         yield from (
             f"| {NATIVE} | {what} | ≤ {bound:g} {unit} | {value:.2f} {unit}: "
             f"{'reached' if value <= bound else 'missed'} |" + " |" * (len(clients) - 1)
             for what, bound, unit, value in (
-                ("start to first answer, one model", START_SECONDS, "s", results.told["alone_seconds"]),
+                ("start to first answer, one model", START_SECONDS, "s", results.record["alone_seconds"]),
                 ("resident memory after one answer of each kind", IDLE_MIB, "MiB", ours["idle_mib"]),
             )
         )
 
 
-def _came(goal: Goal, ratio: float | None) -> str:
+def _outcome(goal: Goal, ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}: {goal.verdict(ratio)}"

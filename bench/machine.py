@@ -1,13 +1,17 @@
-"""What the machine does: CPU time of programs with all their children, memory, and the load that is not ours."""
+"""Measurements of the machine: CPU time and memory of process trees, load of other programs, calls per second."""
 
 import os
 import platform
+import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PROC = Path("/proc")
+WARM_UP_CALLS = 3
 
 
 def tree(root: int) -> set[int]:
@@ -23,7 +27,7 @@ def tree(root: int) -> set[int]:
 
 
 def cpu_seconds(root: int) -> float:
-    """CPU time of a process tree so far, its children that have ended included."""
+    """CPU time of a process tree so far, including children that have exited."""
     return sum(_process_seconds(pid) for pid in tree(root))
 
 
@@ -33,7 +37,7 @@ def memory_mib(root: int) -> tuple[float, float]:
     for pid in tree(root):
         try:
             lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
-        except OSError:  # ended meanwhile
+        except OSError:  # it has exited
             continue
         for line in lines:
             name, _, rest = line.partition(":")
@@ -44,28 +48,46 @@ def memory_mib(root: int) -> tuple[float, float]:
 
 @dataclass
 class Watch:
-    """How busy the machine was with others since `begin`."""
+    """CPU load of other programs since `begin`."""
 
     busy: float = 0
     began: float = 0
 
     def begin(self) -> None:
-        """Starts to watch."""
+        """Start measuring."""
         self.busy, self.began = _busy_seconds(), perf_counter()
 
     def foreign_cores(self, ours: float) -> float:
-        """Cores kept busy by others, `ours` being the CPU seconds that we used ourselves meanwhile."""
+        """Cores kept busy by other programs; `ours` is the CPU time of our own in the same period, in seconds."""
         spent = _busy_seconds() - self.busy
         return max(0.0, (spent - ours) / (perf_counter() - self.began))
 
 
 def description() -> str:
-    """The kind of machine: processor, cores, memory, system."""
+    """The machine in words: processor, cores, memory, system."""
     info = (PROC / "cpuinfo").read_text()
     model = next((line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")), "?")
     gibibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
     return f"{os.cpu_count()} cores ({model}), {gibibytes:.0f} GiB, {system}, Python {platform.python_version()}"
+
+
+def date_and_revision() -> dict[str, str]:
+    """When and at which revision of this repository a page is written."""
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    revision = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False).stdout
+    return {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "revision": revision.strip()}
+
+
+def calls_per_second(call: Callable[[], object], seconds: float) -> float:
+    """Rate of calls one after the other, after a warm-up of three."""
+    for _ in range(WARM_UP_CALLS):
+        call()
+    began, count = perf_counter(), 0
+    while perf_counter() - began < seconds:
+        call()
+        count += 1
+    return count / (perf_counter() - began)
 
 
 def _busy_seconds() -> float:
@@ -82,7 +104,7 @@ def _process_seconds(pid: int) -> float:
 
 
 def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat from the state on; empty when the process has ended."""
+    """Fields of /proc/PID/stat from the state on; empty when the process has exited."""
     try:
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:

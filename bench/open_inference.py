@@ -1,6 +1,6 @@
-"""The few messages of the Open Inference Protocol that a request needs, built at run time.
+"""The messages of the Open Inference Protocol that a request needs, built at run time.
 
-The peers' own stubs register the same names as ours; this pool is apart from both.
+The peers' stubs register the same names as ours; this descriptor pool is separate from both.
 """
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory

@@ -1,4 +1,4 @@
-"""The results of a run, to look up."""
+"""Lookup of the results of a run."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -8,13 +8,13 @@ Rounds = Sequence[Mapping[str, float]]
 
 
 class Results:
-    """What `results.json` holds."""
+    """Contents of `results.json`."""
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self.told = told
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.record = record
         self._rounds = {
             (each["server"], each["work"], each["load"], each["client"]): each["rounds"]
-            for each in told["results"]
+            for each in record["results"]
             if each["rounds"]
         }
 
@@ -38,8 +38,8 @@ class Results:
     def servers(self, work: str, client: str) -> list[str]:
         """Servers that did a work for a client, in the order of the page."""
         able = {key[0] for key in self._rounds if (key[1], key[3]) == (work, client)}
-        return [each["name"] for each in self.told["servers"] if each["name"] in able]
+        return [each["name"] for each in self.record["servers"] if each["name"] in able]
 
     def server(self, name: str) -> Mapping[str, Any] | None:
         """Facts about a server."""
-        return next((each for each in self.told["servers"] if each["name"] == name), None)
+        return next((each for each in self.record["servers"] if each["name"] == name), None)

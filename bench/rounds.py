@@ -1,4 +1,4 @@
-"""Rounds: every server in turn, over and over, so that a slow minute of the machine hits all of them."""
+"""Interleaved rounds: every server in turn, repeatedly, so that a slow minute of the machine affects all of them."""
 
 import resource
 from collections.abc import Iterator, Sequence
@@ -7,11 +7,11 @@ from statistics import median
 from time import sleep
 
 from bench import machine
-from bench.loads import Generator, Load, LoadError
+from bench.load_generators import Generator, Load, LoadError
 from bench.servers import Running
 from bench.targets import Work
 
-# A round is spoiled when others kept more than this many cores busy; it is then tried again, and again.
+# A round is disturbed if other programs kept more cores than this busy; it is then repeated.
 QUIET_CORES = 0.15
 PAUSE_SECONDS = 0.3
 WARM_UP_SECONDS = 0.5
@@ -24,7 +24,7 @@ class Pace:
     rounds: int
     seconds: float
     tries: int
-    """Of a round that others disturb."""
+    """Attempts at a round that other programs disturb."""
     pause_seconds: float = 0
     """After every round."""
 
@@ -41,7 +41,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Round:
-    """What one round of one server measured."""
+    """Measurements of one server in one round."""
 
     per_second: float
     p50_ms: float
@@ -49,15 +49,15 @@ class Round:
     server_microseconds: float
     """CPU time of the server per answer."""
     memory_mib: float
-    """Resident memory of all its processes, right after."""
+    """Resident memory of all its processes, right after the round."""
     foreign_cores: float
-    """Cores that others kept busy meanwhile."""
+    """Cores kept busy by other programs during the round."""
     unfinished: int
 
 
 @dataclass(frozen=True)
 class Result:
-    """All rounds of one server in one series, and the failures of those that came to nothing."""
+    """All rounds of one server in one series, and the errors of failed rounds."""
 
     server: str
     work: str
@@ -71,13 +71,13 @@ class Result:
         return median(getattr(each, name) for each in self.rounds)
 
     def spread(self, name: str) -> tuple[float, float]:
-        """Least and largest of a measure."""
+        """Minimum and maximum of a measure."""
         values = [getattr(each, name) for each in self.rounds]
         return min(values), max(values)
 
 
 def run(series: Series, running: Sequence[Running], pace: Pace) -> Iterator[Result]:
-    """Measures all servers that can do the work, in turn, as often as the pace says."""
+    """Measure all servers that can do the work, in turn, as often as the pace says."""
     able = [each for each in running if each.server.can(series.work, series.client, closed_loop=not series.load.rate)]
     results = {
         each.address: Result(each.server.name, series.work.name, str(series.load), series.client, [], [])
@@ -93,7 +93,7 @@ def run(series: Series, running: Sequence[Running], pace: Pace) -> Iterator[Resu
 
 
 def _quiet(series: Series, running: Running, pace: Pace, result: Result) -> Round | None:
-    """The first undisturbed round of a few, else the least disturbed one: chosen by disturbance, never by speed."""
+    """The first undisturbed round, or else the least disturbed attempt: chosen by disturbance, never by speed."""
     taken: list[Round] = []
     for _ in range(pace.tries):
         measured = _try(series, running, pace.seconds, result)
@@ -136,6 +136,6 @@ def _measure(series: Series, running: Running, seconds: float) -> Round:
 
 
 def _own_seconds() -> float:
-    """CPU time of this program and of the load generators that have ended."""
+    """CPU time of this program and of the load generators that have exited."""
     spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in spent)

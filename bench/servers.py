@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started, what it is asked, and when it is ready."""
+"""Servers of the comparison: start, wait for the first correct answer, stop."""
 
 import os
 import signal
@@ -18,18 +18,18 @@ from bench.targets import GRPC, Target, Work
 
 READY_SECONDS = 90.0
 STOP_SECONDS = 10.0
-# Of a right answer: the graph and the runtime are the same everywhere, their versions are not.
+# Tolerance of a correct answer: graph and runtime are the same everywhere, versions of the runtime are not.
 TOLERANCE = 1e-4
 H2LOAD = "h2load"
 
 
 class ServerError(Exception):
-    """A server that did not start, or answers wrongly."""
+    """A server did not start, or its answer is wrong."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A program that serves: its command line with {port}, and the target for each kind of work that it can do."""
+    """A server program: its command line with {port}, and the target for each workload that it supports."""
 
     name: str
     note: str
@@ -37,16 +37,16 @@ class Server:
     command: Sequence[str]
     target: Callable[[Work], Target | None]
     needs: Path
-    """A file that is there once the server is installed."""
+    """A file that exists once the server is installed."""
     environment: Mapping[str, str] = field(default_factory=dict)
     port_variables: Sequence[str] = ()
     """Environment variables that take the port."""
     spare_port_variables: Sequence[str] = ()
-    """Environment variables that take a free port each, for what is not measured."""
+    """Environment variables that take a free port each, for endpoints that are not measured."""
     folder: Path = Path()
 
     def can(self, work: Work, client: str, *, closed_loop: bool = True) -> bool:
-        """Whether it does this work for this client: the C++ one speaks gRPC alone, and streams in a closed loop."""
+        """Whether it does this work with this client: the C++ one speaks only gRPC, and streams in a closed loop."""
         target = self.target(work)
         if target is None:
             return False
@@ -57,18 +57,18 @@ class Server:
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers."""
+    """A running server."""
 
     server: Server
     address: str
     process: subprocess.Popen[bytes]
     start_seconds: float = 0
-    """From the start of the program to its first right answer."""
+    """From the start of the program to its first correct answer."""
     idle_mib: float = 0
-    """Resident memory once every kind of work was answered once."""
+    """Resident memory after one answer of every workload."""
 
     def stop(self) -> None:
-        """Ends the program and its children."""
+        """Terminate the program and its children."""
         for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, None)):
             try:
                 os.killpg(self.process.pid, number)
@@ -78,7 +78,7 @@ class Running:
 
 
 def start(server: Server, works: Sequence[Work], logs: Path) -> Running:
-    """Starts a server and waits until it answers every kind of work that it can do, rightly."""
+    """Start a server and wait until it answers every workload that it supports correctly."""
     port = free_port()
     began = perf_counter()
     log = logs / f"{server.name}.log"
@@ -133,7 +133,7 @@ def _await_answer(running: Running, work: Work, began: float, log: Path) -> None
 
 
 def ask(address: str, target: Target) -> bytes:
-    """One answer."""
+    """Call once and return the raw answer."""
     if target.content_type == GRPC:
         with grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
             if target.stream:

@@ -1,4 +1,4 @@
-"""What is asked of a server: one prepared message per kind of work, and how to read its answer."""
+"""Benchmark requests: one prepared message per workload and protocol, and how to read its answer."""
 
 import json
 from base64 import b64decode, b64encode
@@ -15,12 +15,12 @@ from bench import open_inference
 
 SERVICE = "/autoencoder.v1.AutoencoderService"
 ECHO = "/bench.Echo/Echo"
-FRAME_BYTES = 5  # gRPC's own in front of each message: a flag and the length
+FRAME_BYTES = 5  # gRPC's prefix of each message: a flag and the length
 
 
 @dataclass(frozen=True)
 class Work:
-    """A kind of work: a graph of a model, its input and the output that onnxruntime gives."""
+    """A workload: a graph of a model, its input and the output of onnxruntime."""
 
     name: str
     model: str
@@ -39,17 +39,17 @@ GRPC = "application/grpc"
 
 @dataclass(frozen=True)
 class Target:
-    """Where a kind of work is done by a server: a gRPC method or an HTTP path, the bytes sent, the answer's meaning."""
+    """A request for a workload: a gRPC method or an HTTP path, the bytes to send, and how to read the answer."""
 
     path: str
     body: bytes
     read: Callable[[bytes], NDArray[np.float32]]
     least_bytes: int
-    """Of a right answer: a smaller one is a failure."""
+    """Size of a correct answer: a smaller one is a failure."""
     content_type: str = GRPC
-    """Anything but gRPC travels by HTTP/1.1."""
+    """Anything but gRPC is sent over HTTP/1.1."""
     stream: bool = False
-    """Whether the messages travel on streams, of which each connection has one."""
+    """Whether the messages are sent on streams, one per connection."""
 
 
 def hourglass(work: Work) -> Target:
@@ -97,7 +97,7 @@ def model_infer(work: Work, model_name: str) -> Target:
 
 
 def echo(work: Work) -> Target:
-    """The request's bytes, back as they are."""
+    """The request's bytes, returned unchanged."""
     body = work.inputs.tobytes()
 
     def read(answer: bytes) -> NDArray[np.float32]:

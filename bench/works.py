@@ -1,19 +1,19 @@
-"""The kinds of work, on models made for the purpose: their speed does not depend on how long they learned.
+"""Workloads, on models trained for the purpose: their speed does not depend on how long they were trained.
 
-`python -m bench.works` makes the models alone.
+`python -m bench.works` only makes the models.
 """
 
 import os
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
+from bench.machine import calls_per_second
 from bench.targets import Work
 
 RECIPES = {"fc-ae": "2", "denoiser": "1"}
@@ -23,7 +23,7 @@ LIMIT_REPEATS = 5
 
 
 def make_models(runs: Path, models: Path) -> None:
-    """Trains and exports what is not there yet."""
+    """Train and export the models that do not exist yet."""
     for recipe, epochs in RECIPES.items():
         if not (models / recipe / "1" / "model.json").exists():
             _python(
@@ -33,7 +33,7 @@ def make_models(runs: Path, models: Path) -> None:
 
 
 def works(runs: Path, models: Path) -> dict[str, Work]:
-    """Work by name: one uint8 image, 64 of them, one noisy float32 image."""
+    """Workloads by name: one uint8 image, 64 of them, one noisy float32 image."""
     with np.load(runs / "fc-ae" / "best" / "reference.npz", allow_pickle=False) as arrays:
         images = arrays["images"][:BATCH]
     noise = np.random.default_rng(0).normal(0, 0.5, images[:1].shape)
@@ -46,9 +46,9 @@ def works(runs: Path, models: Path) -> dict[str, Work]:
     return {work.name: work for work in made}
 
 
-def limits(models: Path, wanted: dict[str, Work]) -> dict[str, float]:
-    """Runs a second of onnxruntime alone, in one thread, without any server: the limit of one core."""
-    return {work.name: _runs_per_second(_session(models, work), work) for work in wanted.values()}
+def limits(models: Path, workloads: dict[str, Work]) -> dict[str, float]:
+    """Runs per second of onnxruntime alone, in one thread, without a server: the limit of one core."""
+    return {work.name: _runs_per_second(_session(models, work), work) for work in workloads.values()}
 
 
 def _work(models: Path, name: str, model: str, signature: str, inputs: np.ndarray) -> Work:
@@ -64,14 +64,9 @@ def _session(models: Path, work: Work) -> ort.InferenceSession:
 
 
 def _runs_per_second(session: ort.InferenceSession, work: Work) -> float:
-    speeds = []
-    for _ in range(LIMIT_REPEATS):
-        began, runs = perf_counter(), 0
-        while perf_counter() - began < LIMIT_SECONDS:
-            session.run(None, {"images": work.inputs})
-            runs += 1
-        speeds.append(runs / (perf_counter() - began))
-    return float(np.median(speeds))
+    feeds = {"images": work.inputs}
+    rates = [calls_per_second(lambda: session.run(None, feeds), LIMIT_SECONDS) for _ in range(LIMIT_REPEATS)]
+    return float(np.median(rates))
 
 
 def _python(module: str, *arguments: str) -> None:
@@ -79,6 +74,6 @@ def _python(module: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    from bench.contestants import WORKSPACE
+    from bench.server_list import WORKSPACE
 
     make_models(WORKSPACE / "runs", WORKSPACE / "models")

@@ -1,8 +1,8 @@
-"""Lays out what the image holds: the server, the bundle format, the stubs, and the list of packages that they need.
+"""Layout of the image: the server, the bundle format, the stubs, and the list of packages that they need.
 
     python deploy/image.py FOLDER cpu|gpu
 
-Nothing else of the repository gets into the image. The standard library alone, because it runs in the image's build.
+Nothing else of the repository is copied into the image. Uses only the standard library, because it runs in the build.
 """
 
 import shutil
@@ -16,7 +16,7 @@ EXTRAS = ("server", "signatures", "rest", "tracing")
 
 
 def lay_out(folder: Path, runtime: str) -> None:
-    """Writes FOLDER/app, which goes on PYTHONPATH, and FOLDER/requirements.txt."""
+    """Write FOLDER/app, for PYTHONPATH, and FOLDER/requirements.txt."""
     app = folder / "app"
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__", "*.proto", "*.pyi")
@@ -31,7 +31,7 @@ def lay_out(folder: Path, runtime: str) -> None:
 
 
 def requirements(project: dict, runtime: str) -> list[str]:
-    """Packages of the server with every extra of its own, on the CPU or the CUDA runtime."""
+    """Packages of the server with all of its extras, for the CPU or the CUDA runtime."""
     optional = project["optional-dependencies"]
     return [*project["dependencies"], *(line for extra in (*EXTRAS, runtime) for line in optional[extra])]
 

@@ -1,9 +1,9 @@
-"""The whole journey: trains three models, exports them, serves them, calls them, draws what came back.
+"""The demo: trains three models, exports them, serves them, calls them and draws the answers.
 
     python -m examples.demo --data digits
     python -m examples.demo --data mnist --data-dir DIR
 
-Every step is the command line that a person would type; the calls go through the Python client.
+Every step runs the same command line as a user would; the calls go through the Python client.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from examples.demo_picture import draw
 from examples.local_server import ServerError, running
 
 RECIPES = ("fc-ae", "denoiser", "vae")
-# Fewer than the recipes say: enough to look right, few enough for minutes.
+# Fewer than in the recipes: enough for good pictures within minutes.
 EPOCHS = {"digits": {"denoiser": 12}, "mnist": {"fc-ae": 8, "denoiser": 1, "vae": 6}}
 COUNTED = re.compile(r"^autoencoder_requests_total\{(?P<labels>[^}]*)\} (?P<value>\S+)$", re.MULTILINE)
 
@@ -32,7 +32,7 @@ class DemoError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: 0 when all went well, 1 when a step failed."""
+    """Command line: 0 on success, 1 if a step failed."""
     options = parse(arguments)
     try:
         run(options)
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", choices=sorted(EPOCHS), default="digits", help="what to train on")
     parser.add_argument("--data-dir", type=Path, help="folder of the MNIST files")
-    parser.add_argument("--epochs", type=int, help="of every model; by default as many as suit each")
+    parser.add_argument("--epochs", type=int, help="epochs of every model; by default a number for each")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints and pictures go")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where exported models go")
     options = parser.parse_args(arguments)
@@ -57,7 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Trains, exports, serves, calls, draws, tells."""
+    """Train, export, serve, call, draw and print the table."""
     folder: Path = options.runs / "demo"
     folder.mkdir(parents=True, exist_ok=True)
     seconds = {recipe: train(recipe, options) + export(recipe, options) for recipe in RECIPES}
@@ -68,11 +68,11 @@ def run(options: argparse.Namespace) -> None:
     if counted != calls.made:
         raise DemoError(f"the metrics page counted {counted}, the client made {calls.made}")
     draw(calls.rows, folder / "demo.png")
-    tell(seconds, calls, options)
+    print_table(seconds, calls, options)
 
 
 def train(recipe: str, options: argparse.Namespace) -> float:
-    """Trains one recipe into its run's folder; seconds."""
+    """Train one recipe into its run folder; return the seconds it took."""
     epochs = options.epochs or EPOCHS[options.data].get(recipe)
     folder = ["--data-dir", str(options.data_dir)] if options.data_dir else []
     limit = ["--epochs", str(epochs)] if epochs else []
@@ -82,23 +82,23 @@ def train(recipe: str, options: argparse.Namespace) -> float:
 
 
 def export(recipe: str, options: argparse.Namespace) -> float:
-    """Exports the run's best checkpoint as the next version of the model of its name; seconds."""
+    """Export the run's best checkpoint as the next version of its model; return the seconds it took."""
     return step("export", str(options.runs / recipe), "--repository", str(options.models))
 
 
 def step(module: str, *arguments: str) -> float:
-    """Runs `python -m MODULE …` as a person would; seconds."""
+    """Run `python -m MODULE …`; return the seconds it took."""
     shown = f"python -m {module} {' '.join(arguments)}"
     print(f"\n$ {shown}", flush=True)
     began = perf_counter()
     code = subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode  # noqa: S603 (our own)
     if code != 0:
-        raise DemoError(f"`{shown}` failed with exit code {code}; its message stands above")
+        raise DemoError(f"`{shown}` failed with exit code {code}; see its message above")
     return perf_counter() - began
 
 
 def count(metrics_address: str) -> dict[str, int]:
-    """Requests by method, as the metrics page counts those that went well."""
+    """Successful requests by method, from the metrics page."""
     with urllib.request.urlopen(f"http://{metrics_address}/metrics", timeout=10) as page:
         text = page.read().decode()
     counts: dict[str, int] = {}
@@ -109,8 +109,8 @@ def count(metrics_address: str) -> dict[str, int]:
     return counts
 
 
-def tell(seconds: dict[str, float], calls: Calls, options: argparse.Namespace) -> None:
-    """The table: what ran, errors, latencies, where the picture is, how to go on."""
+def print_table(seconds: dict[str, float], calls: Calls, options: argparse.Namespace) -> None:
+    """Print the table: times, errors, latencies, the path of the picture, the next step."""
     models = "  ".join(f"{recipe} {spent:.0f} s" for recipe, spent in seconds.items())
     picture, port = options.runs / "demo" / "demo.png", 8001
     print(f"\ntrained and exported   {models}\n")

@@ -1,4 +1,4 @@
-"""The demo's calls: every method once for the picture, and some more for the clock."""
+"""The demo's calls: every method once for the picture, then repeatedly to measure latency."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from hourglass_client import Client
 from numpy.typing import NDArray
 
 from examples.demo_picture import Row
+from examples.lecture_numbers import psnr
 
 COLUMNS = 14
 NOISE = 0.5
@@ -31,7 +32,7 @@ class Timed:
 
 @dataclass
 class Calls:
-    """What the calls brought, and how many were made by method."""
+    """Results of the calls, and their number by method."""
 
     rows: list[Row] = field(default_factory=list)
     timed: list[Timed] = field(default_factory=list)
@@ -39,7 +40,7 @@ class Calls:
 
 
 def held_out(checkpoint: Path) -> NDArray[np.uint8]:
-    """(N, H, W, C): images that the model did not learn from, one of each class as far as there are labels."""
+    """(N, H, W, C): images held out from training, one of each class if there are labels."""
     with np.load(checkpoint / "reference.npz", allow_pickle=False) as arrays:
         images, labels = arrays["images"], arrays.get("labels")
     if labels is None:
@@ -53,7 +54,7 @@ def call_everything(client: Client, images: NDArray[np.uint8]) -> Calls:
     """Encodes, decodes, reconstructs, denoises and samples."""
     calls = Calls()
     calls.rows.append(Row("reconstruct", "held-out digits", "never seen in training", images.astype(np.float32) / 255))
-    _codes(client, images, calls)
+    _encode_decode(client, images, calls)
     for model in ("fc-ae", "vae"):
         _reconstruct(client, images, model, calls)
     _denoise(client, images, calls)
@@ -62,7 +63,7 @@ def call_everything(client: Client, images: NDArray[np.uint8]) -> Calls:
     return calls
 
 
-def _codes(client: Client, images: NDArray[np.uint8], calls: Calls) -> None:
+def _encode_decode(client: Client, images: NDArray[np.uint8], calls: Calls) -> None:
     encoded = client.encode(images, model="fc-ae")
     decoded = client.decode(encoded.latents, model="fc-ae", image_format="float32")
     size = encoded.latents.shape[1]
@@ -97,7 +98,7 @@ def _denoise(client: Client, images: NDArray[np.uint8], calls: Calls) -> None:
     noise = np.random.default_rng(SEED).normal(0, NOISE, clean.shape)
     noisy = np.clip(clean + noise, 0, 1).astype(np.float32)
     answer = client.denoise(noisy, model="denoiser", image_format="float32")
-    before, after = _decibels(noisy, clean), _decibels(answer.images, clean)
+    before, after = psnr(clean, noisy), psnr(clean, answer.images)
     calls.made["Denoise"] += 1
     calls.rows.append(Row("denoise", "noisy digits", f"noise {NOISE}: {before:.1f} dB", noisy))
     calls.rows.append(Row("denoise", "denoised", f"{after:.1f} dB", answer.images))
@@ -124,7 +125,7 @@ def _sample(client: Client, model: str, calls: Calls) -> None:
 
 
 def _clock(calls: Calls, method: str, model: str, result: str, call: Callable[[], object]) -> None:
-    """Times `call`, and notes it."""
+    """Measure the latency of `call` and record it."""
     seconds: list[float] = []
     for _ in range(TIMED_CALLS):
         began = perf_counter()
@@ -132,9 +133,3 @@ def _clock(calls: Calls, method: str, model: str, result: str, call: Callable[[]
         seconds.append(perf_counter() - began)
     calls.made[method] += TIMED_CALLS
     calls.timed.append(Timed(method, model, median(seconds) * 1e3, result))
-
-
-def _decibels(images: NDArray[np.float32], clean: NDArray[np.float32]) -> float:
-    """Peak signal-to-noise ratio, the mean over images."""
-    errors = np.mean((images - clean) ** 2, axis=(1, 2, 3))
-    return float(np.mean(-10 * np.log10(np.maximum(errors, 1e-10))))

@@ -1,4 +1,4 @@
-"""The demo's picture: what went in and what came back, row by row."""
+"""The demo's picture: inputs and answers, row by row."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ DOTS_PER_INCH = 160
 
 @dataclass(frozen=True)
 class Row:
-    """Images (N, H, W, C) in 0…1 with a label and a figure; rows of one group stand close together."""
+    """Images (N, H, W, C) in 0…1 with a label and a note; rows of one group are drawn close together."""
 
     group: str
     label: str
@@ -26,7 +26,7 @@ class Row:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draws the rows under a title into a PNG."""
+    """Draw the rows under a title into a PNG file."""
     columns = max(len(row.images) for row in rows)
     tops = list(_tops(rows))
     width = LABELS + columns * (TILE + GAP) + MARGIN
@@ -42,7 +42,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def _tops(rows: Sequence[Row]) -> Iterator[float]:
-    """Distance of each row from the upper edge."""
+    """Distance of each row from the top edge, in inches."""
     top = HEAD
     yield top
     for before, after in pairwise(rows):

@@ -1,4 +1,4 @@
-"""How the lecture's pictures look."""
+"""Drawing functions of the lecture's pictures."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,11 +26,11 @@ def strip(title: str, rows: dict[str, NDArray[np.float32]], notes: list[str] | N
     return figure
 
 
-def heading(figure: Figure, title: str, said: str) -> None:
-    """Title and a fainter line under it, at fixed distances from the upper edge."""
+def heading(figure: Figure, title: str, subtitle: str) -> None:
+    """Title and a fainter subtitle, at fixed distances from the top edge."""
     width, height = figure.get_size_inches()
     figure.text(0.2 / width, 1 - 0.3 / height, title, color=INK, fontsize=13, va="center")
-    figure.text(0.2 / width, 1 - 0.53 / height, said, color=FAINT, fontsize=9, va="center")
+    figure.text(0.2 / width, 1 - 0.53 / height, subtitle, color=FAINT, fontsize=9, va="center")
 
 
 def mosaic(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -40,7 +40,7 @@ def mosaic(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def show(axes: Axes, image: NDArray[np.float32]) -> None:
-    """An image without a frame; grey ones as ink on paper."""
+    """An image without a frame; grey images are drawn dark on white."""
     grey = image.shape[-1] == 1
     axes.imshow(image[..., 0] if grey else image, cmap="gray_r" if grey else None, vmin=0, vmax=1, aspect="auto")
     axes.spines[:].set_visible(False)

@@ -1,4 +1,4 @@
-"""What the lecture's pictures compute from arrays."""
+"""Computations for the pictures: principal axes, projection, peak signal-to-noise ratio."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +11,15 @@ def principal(latents: NDArray[np.float32], count: int = 2) -> tuple[NDArray[np.
 
 
 def project(latents: NDArray[np.float32]) -> tuple[NDArray[np.float64], str]:
-    """(N, 2), and what its axes are."""
+    """Latents (N, D) to (N, 2), and the kind of its axes."""
     if latents.shape[1] == 2:  # noqa: PLR2004 (a plane already)
         return latents.astype(np.float64), "latent"
     axes, middle = principal(latents)
     return (latents - middle) @ axes.T, "principal axis"
 
 
-def unlike(images: NDArray[np.uint8], count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Pairs of images that differ much."""
+def dissimilar_pairs(images: NDArray[np.uint8], count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Pairs of very different images."""
     flat = images.reshape(len(images), -1).astype(np.float32)
     return [
         (images[index], images[np.argmax(((flat - flat[index]) ** 2).sum(axis=1))])

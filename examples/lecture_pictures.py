@@ -4,8 +4,8 @@
 
 Draws what the loaded models allow: latent vectors as a scatter, the decoded plane, denoising, interpolation and a sweep
 along each attribute (`python -m training attributes` fits them), or along the leading axes of models without any. The
-images come from the server too, by Sample, unless `--images FILE.npy` brings some (uint8 (N, H, W, C) or (N, H, W));
-`--labels FILE.npy` (N,) colours the scatter, else a model with Classify does.
+server also provides the images, by Sample, unless `--images FILE.npy` does (uint8 (N, H, W, C) or (N, H, W));
+`--labels FILE.npy` (N,) colours the scatter, otherwise a model with Classify does.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from examples.lecture_drawing import FAINT, INK, heading, mosaic, show, strip
-from examples.lecture_numbers import principal, project, psnr, unlike
+from examples.lecture_numbers import dissimilar_pairs, principal, project, psnr
 
 POINTS = 2000
 BATCH = 500
@@ -38,7 +38,7 @@ SEED = 7
 
 
 class PictureError(Exception):
-    """What was asked for cannot be drawn."""
+    """The requested pictures cannot be drawn."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,20 @@ class Scene:
     labels: NDArray[np.int64] | None
 
     def first(self, method: str) -> Model | None:
-        """A model that serves a method; one with a plane of latents where there is one."""
+        """A model that serves a method, preferably with two latents."""
         return next((model for model in self.models if method in model.methods), None)
 
     def richest(self, method: str) -> Model | None:
-        """The model with most latents that serves a method, one with a prior before others."""
+        """The model with the most latents that serves a method, preferably with a prior."""
         able = [model for model in self.models if method in model.methods]
         return max(able, key=lambda model: (model.family != "ae", model.latent_size), default=None)
 
 
-# %% What is there
+# %% Models and images
 
 
 def survey(client: Client, images: Path | None, labels: Path | None) -> Scene:
-    """Chooses models of one image shape and gets images of that shape."""
+    """Choose models of one image shape, and images of that shape."""
     models = sorted(client.list_models(), key=lambda model: model.latent_size != 2)  # noqa: PLR2004 (a plane)
     drawn = _load(images) if images else _sample(client, models)
     fitting = [model for model in models if (model.height, model.width, model.channels) == drawn.shape[1:]]
@@ -82,7 +82,7 @@ def _load(path: Path) -> NDArray[np.uint8]:
 
 
 def _sample(client: Client, models: list[Model]) -> NDArray[np.uint8]:
-    """Images that the best suited model invents."""
+    """Samples of the most suitable model."""
     shapes = Counter((model.height, model.width, model.channels) for model in models)
     able = [model for model in models if "Sample" in model.methods]
     if not able:
@@ -105,12 +105,12 @@ def _classes(scene: Scene) -> NDArray[np.int64] | None:
 
 
 def batches(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Portions that a server takes at once."""
+    """Batches of a size that fits in one request."""
     for first in range(0, len(images), BATCH):
         yield images[first : first + BATCH]
 
 
-# %% Latent space: where images lie, and what lies between them
+# %% Latent space: encoded images, and the decoded plane between them
 
 
 def scatter(scene: Scene) -> Figure | None:
@@ -146,19 +146,19 @@ def plane(scene: Scene) -> Figure | None:
     latents = encode(scene, model)
     if model.latent_size == 2 and model.family != "ae":  # noqa: PLR2004 (a plane)
         steps = np.array([NormalDist().inv_cdf(share) for share in np.linspace(0.02, 0.98, PLANE)])
-        across, down, said = steps, steps, "quantiles of the normal prior"
+        across, down, subtitle = steps, steps, "quantiles of the normal prior"
         axes, middle = np.eye(2), np.zeros(2)
     else:
         axes, middle = principal(latents)
         flat = (latents - middle) @ axes.T
         across, down = (np.linspace(*np.percentile(flat[:, axis], (2, 98)), PLANE) for axis in range(2))
-        said = "the plane of the two leading axes"
+        subtitle = "the plane of the two leading axes"
     grid = np.array([(x, y) for y in down[::-1] for x in across]) @ axes + middle
     images = scene.client.decode(grid.astype(np.float32), model=model.name, image_format="float32").images
     figure = Figure(figsize=(7.2, 7.6), facecolor="white")
     picture = figure.add_axes((0.02, 0.02, 0.96, 0.9), xticks=[], yticks=[])
     show(picture, mosaic(images.reshape(PLANE, PLANE, *images.shape[1:])))
-    heading(figure, f"{model.name}: the plane, decoded", said)
+    heading(figure, f"{model.name}: the plane, decoded", subtitle)
     return figure
 
 
@@ -184,13 +184,13 @@ def denoising(scene: Scene) -> Figure | None:
 
 
 def interpolation(scene: Scene) -> Figure | None:
-    """Ways between pairs of images."""
+    """Interpolations between pairs of images."""
     model = scene.richest("Interpolate")
     if model is None:
         return None
     form = "linear" if model.family == "ae" else "spherical"
     rows = {}
-    for pair, (start, stop) in enumerate(unlike(scene.images[:50], 5)):
+    for pair, (start, stop) in enumerate(dissimilar_pairs(scene.images[:50], 5)):
         answer = scene.client.interpolate(
             from_images=start[np.newaxis],
             to_images=stop[np.newaxis],
@@ -204,7 +204,7 @@ def interpolation(scene: Scene) -> Figure | None:
 
 
 def attributes(scene: Scene) -> Figure | None:
-    """One image moved along each attribute; where none were fitted, along the leading axes."""
+    """One image moved along each attribute, or along the leading axes if none were fitted."""
     model = scene.richest("Edit")
     if model is None:
         return leading_axes(scene)
@@ -222,7 +222,7 @@ def attributes(scene: Scene) -> Figure | None:
 
 
 def leading_axes(scene: Scene) -> Figure | None:
-    """One image moved along the axes on which images differ most: what there is without attributes."""
+    """One image moved along the axes on which images differ most, for models without attributes."""
     model = scene.richest("Decode")
     if model is None:
         return None
@@ -237,13 +237,13 @@ def leading_axes(scene: Scene) -> Figure | None:
     return strip(f"{model.name}: leading axes from minus to plus {SWEEP:g} standard deviations", rows)
 
 
-# %% All of them
+# %% All pictures
 
 PICTURES: tuple[Callable[[Scene], Figure | None], ...] = (scatter, plane, denoising, interpolation, attributes)
 
 
 def draw(scene: Scene, out: Path) -> list[Path]:
-    """Writes every picture that the models allow."""
+    """Write every picture that the models allow."""
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for picture in PICTURES:
@@ -258,12 +258,12 @@ def draw(scene: Scene, out: Path) -> list[Path]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: 0 drawn, 1 the server failed, 2 nothing to draw."""
+    """Command line: 0 on success, 1 if the server failed, 2 if nothing can be drawn."""
     parser = argparse.ArgumentParser("python -m examples.lecture_pictures", description=__doc__.splitlines()[0])
     parser.add_argument("--address", default="127.0.0.1:8001", metavar="HOST:PORT", help="server (127.0.0.1:8001)")
     parser.add_argument("--out", type=Path, default=Path("pictures"), metavar="DIR", help="folder (pictures)")
     parser.add_argument("--images", type=Path, metavar="FILE.npy", help="images instead of samples")
-    parser.add_argument("--labels", type=Path, metavar="FILE.npy", help="their classes")
+    parser.add_argument("--labels", type=Path, metavar="FILE.npy", help="classes of the images")
     given = parser.parse_args(arguments)
     try:
         with Client(given.address) as client:

@@ -1,4 +1,4 @@
-"""Starts the real server as a program of its own, and stops it."""
+"""Run the real server as a subprocess."""
 
 import os
 import re
@@ -20,7 +20,7 @@ STOP_SECONDS = 30.0
 
 
 class ServerError(Exception):
-    """The server did not start, or did not stop as it should."""
+    """The server did not start, or did not stop cleanly."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def running(
 
 
 def _listening(process: subprocess.Popen[str], log: Path) -> LocalServer:
-    """Reads the server's output up to the line that tells its ports."""
+    """Read the server's output up to the line with its ports."""
     watchdog = threading.Timer(START_SECONDS, process.kill)
     watchdog.start()
     try:
@@ -67,12 +67,12 @@ def _listening(process: subprocess.Popen[str], log: Path) -> LocalServer:
                 return LocalServer(found[1], found[2], process)
     finally:
         watchdog.cancel()
-    raise ServerError(f"the server ended before it listened (exit code {process.wait()}); {_tail(log)}")
+    raise ServerError(f"the server exited before it listened (exit code {process.wait()}); {_tail(log)}")
 
 
 def _await_ready(server: LocalServer, log: Path) -> None:
-    """Waits until models serve: the server listens before they are loaded."""
-    end, reason = monotonic() + START_SECONDS, "it ended"
+    """Wait until models serve: the server listens before they are loaded."""
+    end, reason = monotonic() + START_SECONDS, "it exited"
     while monotonic() < end and server.process.poll() is None:
         try:
             with urllib.request.urlopen(f"http://{server.metrics_address}/readyz", timeout=5):
@@ -88,9 +88,9 @@ def _stop(process: subprocess.Popen[str], log: Path) -> None:
     try:
         code = process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired as late:
-        raise ServerError(f"the server still ran {STOP_SECONDS:.0f} s after SIGTERM; {_tail(log)}") from late
+        raise ServerError(f"the server did not exit within {STOP_SECONDS:.0f} s of SIGTERM; {_tail(log)}") from late
     if code != 0:
-        raise ServerError(f"the server ended with exit code {code} on SIGTERM; {_tail(log)}")
+        raise ServerError(f"the server exited with code {code} on SIGTERM; {_tail(log)}")
 
 
 def _tail(log: Path) -> str:

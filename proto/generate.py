@@ -1,4 +1,4 @@
-"""Generates the Python stubs of the wire beside their .proto files; `--check` compares instead."""
+"""Generates the Python stubs next to their .proto files; `--check` compares instead."""
 
 import argparse
 import sys
@@ -9,13 +9,13 @@ from pathlib import Path
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent
-# google/ is vendored for other languages and has stubs of its own on PyPI.
+# google/ is vendored for other languages; its Python stubs come from PyPI.
 PACKAGES = ("autoencoder", "inference")
 PROTOS = sorted(path for package in PACKAGES for path in ROOT.glob(f"{package}/**/*.proto"))
 
 
 def generate(out: Path) -> None:
-    """Writes messages, services and their types under `out`."""
+    """Write messages, services and their types under `out`."""
     plugin = Path(sys.executable).with_name("protoc-gen-mypy_grpc")
     arguments = [
         "protoc",
@@ -29,7 +29,7 @@ def generate(out: Path) -> None:
         *(str(path) for path in PROTOS),
     ]
     if protoc.main(arguments) != 0:
-        sys.exit("protoc failed; its message stands above")
+        sys.exit("protoc failed; see its message above")
     for path in PROTOS:
         if "service " not in path.read_text():
             for stub in out.glob(f"{path.relative_to(ROOT).with_suffix('')}_pb2_grpc.py*"):

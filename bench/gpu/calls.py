@@ -1,4 +1,4 @@
-"""What the server does on the device, asked over gRPC: provider, self-test, CUDA graphs, throughput, memory."""
+"""Checks of the server over gRPC: provider, self-test, CUDA graphs, throughput, memory plateau."""
 
 from collections import deque
 from time import perf_counter
@@ -11,31 +11,31 @@ from bench.gpu import graphs
 from bench.gpu.graphs import Bound, Graph
 from bench.gpu.outcome import Outcome, Setting, Unavailable, verdict
 from bench.gpu.served import Served, serving
-from bench.machine import memory_mib
+from bench.machine import calls_per_second, memory_mib
 from bench.targets import Target, Work
 from bundle import layout
 from bundle.golden import agrees, max_error
 
 ROWS = 256
 IN_FLIGHT = 8
-WANTED_SHARE = 0.85
+MINIMUM_SHARE = 0.85
 ROUNDS = 5
 PLATEAU_MIB = 8.0
-# Requests larger than the queue's share of a caller are a matter of limits, not of the device.
+# Requests above a caller's share of the queue would test limits, not the device.
 FLAGS = ("--max-request-rows", str(ROWS), "--max-batch-rows", str(ROWS), "--poll-seconds", "0")
 
 
 def provider(setting: Setting) -> list[Outcome]:
     """Whether every model of the repository serves on the device and has passed its golden vectors there."""
-    wanted = set(layout.model_names(setting.repository))
+    expected = set(layout.model_names(setting.repository))
     with serving(setting, "--strict-readiness") as served:
         serves = {dict(labels)["model"] for labels in served.values("autoencoder_model_info")}
         providers, errors = served.providers(), served.values("autoencoder_self_test_max_error")
     return [
         verdict(
             "provider in use",
-            f"{len(serves)} of {len(wanted)} models serve, on {', '.join(sorted(providers))}",
-            holds=serves == wanted and providers == {setting.provider},
+            f"{len(serves)} of {len(expected)} models serve, on {', '.join(sorted(providers))}",
+            holds=serves == expected and providers == {setting.provider},
         ),
         verdict(
             "self-test of the server",
@@ -68,7 +68,7 @@ def throughput(setting: Setting) -> list[Outcome]:
     outcomes = []
     for graph in graphs.heavy(setting.repository):
         bound, batch = Bound(graphs.session(graph, setting), graph, ROWS, setting), graph.inputs(ROWS)
-        offline = ROWS * graphs.runs_per_second(lambda: bound.run(batch), setting.seconds)  # noqa: B023 (run at once)
+        offline = ROWS * calls_per_second(lambda: bound.run(batch), setting.seconds)  # noqa: B023 (run at once)
         with serving(setting, *FLAGS) as served, _channel(served) as channel:
             target, _ = _target(graph, ROWS, setting)
             served_rate = ROWS * _answers_per_second(channel, target, setting.seconds)
@@ -77,8 +77,8 @@ def throughput(setting: Setting) -> list[Outcome]:
             verdict(
                 f"throughput: {graph.name}, {ROWS} rows",
                 f"{served_rate:,.0f} images/s through gRPC ({IN_FLIGHT} in flight, one Python client), {offline:,.0f} "
-                f"offline: {share:.2f}, wanted {WANTED_SHARE} at least",
-                holds=share >= WANTED_SHARE,
+                f"offline: {share:.2f}, expected at least {MINIMUM_SHARE}",
+                holds=share >= MINIMUM_SHARE,
             )
         )
     return outcomes
@@ -101,7 +101,7 @@ def _answers_per_second(channel: grpc.Channel, target: Target, seconds: float) -
 
 
 def plateau(setting: Setting) -> list[Outcome]:
-    """Memory after each of several rounds of changing batch sizes: it must not grow from the second on."""
+    """Memory after each of several rounds of changing batch sizes: it must not grow after the second."""
     sizes = np.random.default_rng(0).integers(1, ROWS + 1, 100)
     measured: list[dict[str, float]] = []
     with serving(setting, *FLAGS) as served, _channel(served) as channel:
@@ -112,12 +112,12 @@ def plateau(setting: Setting) -> list[Outcome]:
                     _call(channel, target)(target.body, timeout=60)
             measured.append(_memory(served, setting))
     grown = {kind: measured[-1][kind] - measured[1][kind] for kind in measured[0]}
-    told = "; ".join(f"{kind} {', '.join(f'{each[kind]:,.0f}' for each in measured)} MiB" for kind in grown)
+    memory = "; ".join(f"{kind} {', '.join(f'{each[kind]:,.0f}' for each in measured)} MiB" for kind in grown)
     return [
         verdict(
             "memory plateau",
-            f"{len(sizes)} batch sizes a graph and round: {told}; wanted at most {PLATEAU_MIB:.0f} MiB more on the "
-            "device from the second round to the last",
+            f"{len(sizes)} batch sizes a graph and round: {memory}; expected at most {PLATEAU_MIB:.0f} MiB more "
+            "on the device from the second round to the last",
             holds=grown["card" if setting.device == "cuda" else "process"] <= PLATEAU_MIB,
         )
     ]
@@ -128,7 +128,7 @@ def _memory(served: Served, setting: Setting) -> dict[str, float]:
     if setting.device == "cuda":
         cards = served.values("autoencoder_gpu_memory_used_bytes")
         if not cards:
-            raise Unavailable("the server tells nothing of the card's memory: install nvidia-ml-py")
+            raise Unavailable("the server reports no GPU memory: install nvidia-ml-py")
         used["card"] = sum(cards.values()) / 2**20
     return used
 
@@ -143,7 +143,7 @@ def _call(channel: grpc.Channel, target: Target) -> grpc.UnaryUnaryMultiCallable
 
 
 def _target(graph: Graph, rows: int, setting: Setting, *, expected: bool = True) -> tuple[Target, Work]:
-    """The request, and what the CPU answers where that is wanted."""
+    """The request, and the CPU's answer if `expected`."""
     batch = graph.inputs(rows)
     right = np.empty(0, np.float32)
     if expected:

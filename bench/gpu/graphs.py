@@ -1,10 +1,9 @@
-"""Graphs of a repository on onnxruntime alone, set up as the server sets them up."""
+"""Graphs of a repository on onnxruntime alone, with the server's session options."""
 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -40,7 +39,7 @@ class Graph:
         return f"{self.model} {self.signature.name}"
 
     def inputs(self, rows: int) -> NDArray[Any]:
-        """Golden rows over and over, (rows, …)."""
+        """Golden inputs, repeated to (rows, …)."""
         case = self.golden.cases[self.signature.name][0].inputs[self.signature.inputs[0].name]
         return np.ascontiguousarray(np.resize(case, (rows, *case.shape[1:])))
 
@@ -56,7 +55,7 @@ def graphs(repository: Path) -> Iterator[Graph]:
 
 
 def heavy(repository: Path) -> list[Graph]:
-    """The graphs whose speed is measured: those that take images and give latents or images.
+    """The graphs whose speed is measured: encoders and denoisers.
 
     Raises:
         Unavailable: there are none.
@@ -68,7 +67,7 @@ def heavy(repository: Path) -> list[Graph]:
 
 
 def session(graph: Graph, setting: Setting, **cuda: str) -> Any:  # noqa: ANN401 (onnxruntime ships no types)
-    """A session on the device or none; `cuda` changes what the server asks of the CUDA provider."""
+    """A session on the device, never on another; `cuda` overrides options of the CUDA provider."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
@@ -76,12 +75,12 @@ def session(graph: Graph, setting: Setting, **cuda: str) -> Any:  # noqa: ANN401
     provider: Any = setting.provider
     if setting.device == "cuda":
         ort.preload_dlls()
-        told = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
-        provider = (setting.provider, told | cuda)
+        defaults = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
+        provider = (setting.provider, defaults | cuda)
     made = ort.InferenceSession(graph.file, options, providers=[provider])
     made.disable_fallback()
     if made.get_providers()[0] != setting.provider:
-        raise RuntimeError(f"{graph.name}: wanted {setting.provider}, got {made.get_providers()[0]}")
+        raise RuntimeError(f"{graph.name}: expected {setting.provider}, got {made.get_providers()[0]}")
     return made
 
 
@@ -104,21 +103,10 @@ class Bound:
         self._options.add_run_config_entry("gpu_graph_id", str(rows))
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
-        """The batch to the device, the run, the outputs back."""
+        """Copy the batch to the device, run, copy the outputs back."""
         self._input.update_inplace(batch)
         self._session.run_with_iobinding(self._binding, self._options)
         return [value.numpy().copy() for value in self._outputs]
-
-
-def runs_per_second(run: Any, seconds: float) -> float:  # noqa: ANN401 (any callable)
-    """Calls a second, after three that do not count."""
-    for _ in range(3):
-        run()
-    began, count = perf_counter(), 0
-    while perf_counter() - began < seconds:
-        run()
-        count += 1
-    return count / (perf_counter() - began)
 
 
 def plain(made: Any, graph: Graph, batch: NDArray[Any]) -> list[NDArray[Any]]:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""What a check comes to, and what all checks are told."""
+"""Outcome of a check, and the settings of all checks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Setting:
     scratch: Path
     """A folder for logs and for repositories that a check makes."""
     device: Device = "cuda"
-    """`cpu` runs the same code without a card, which proves the code and says nothing of CUDA."""
+    """`cpu` runs the same code without a card, which tests the code but says nothing about CUDA."""
     seconds: float = 3.0
-    """Of each timed stretch."""
+    """Length of each timed run."""
 
     @property
     def provider(self) -> str:
@@ -42,7 +42,7 @@ Check: TypeAlias = Callable[[Setting], list[Outcome]]
 
 
 class Unavailable(Exception):  # noqa: N818 (nothing is wrong)
-    """What a check needs is not here; the text says what."""
+    """A requirement of a check is missing; the text says which."""
 
 
 def verdict(check: str, sentence: str, *, holds: bool) -> Outcome:

@@ -1,4 +1,4 @@
-"""docs/gpu.md: what came of the checks, or that they have not run."""
+"""docs/gpu.md: the outcomes of the checks, or a note that they have not run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def results(facts: Mapping[str, str], outcomes: Sequence[Outcome]) -> str:
 
 
 def keep_or_begin(page: Path) -> str:
-    """Writes the empty page unless one with results is there; says which."""
+    """Write the empty page unless one with results exists; say which."""
     if page.exists() and NOT_YET_RUN not in page.read_text():
         return f"{page} keeps the results of an earlier run"
     page.write_text(empty())

@@ -1,4 +1,4 @@
-"""The real server as a process of its own, and what it tells."""
+"""The real server as a subprocess, and its metrics."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ START_SECONDS = 120.0
 
 
 class StartError(Exception):
-    """The server has ended, or is not ready in time; the text is the end of its log."""
+    """The server exited, or was not ready in time; the text is the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Served:
         return {tuple(sorted(sample.labels.items())): sample.value for sample in samples if sample.name == metric}
 
     def providers(self) -> set[str]:
-        """Of all that serves."""
+        """Execution providers of all served models."""
         return {dict(labels)["provider"] for labels in self.values("autoencoder_model_info")}
 
 
 def command(python: Path | str, repository: Path, device: str, *flags: str) -> list[str]:
-    """The server's command line, on ports of its own unless the flags name them."""
+    """The server's command line."""
     return [str(python), "-m", "server", "--repository", str(repository), "--device", device, *flags]
 
 

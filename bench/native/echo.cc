@@ -1,4 +1,4 @@
-// A gRPC server that answers every unary call with the bytes that it was sent: what the library alone can do.
+// A gRPC server that answers every unary call with the bytes that it received: the limit of the library alone.
 // One thread, one completion queue, no parsing. Usage: echo PORT; prints "listening HOST:PORT".
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
@@ -63,7 +63,7 @@ int main(int argc, char** argv) {
   }
   std::printf("listening 127.0.0.1:%d\n", port);
   std::fflush(stdout);
-  // Enough open doors that a burst of callers never waits for one.
+  // Enough pending accepts that a burst of callers never waits for one.
   for (int i = 0; i < 128; ++i) new Call(&service, queue.get());
   void* tag;
   bool ok;

@@ -1,12 +1,12 @@
-// Sends one prepared gRPC message over and over and measures what comes back.
+// Load generator: sends one prepared gRPC message repeatedly and measures the answers.
 //
-// Closed loop (--callers N): N callers, each sends its next request when its answer is there.
-// Open loop (--rate R): R requests a second whatever the server does; latency counts from the moment at which a
-// request was meant to leave, so a stalled server is not flattered.
+// Closed loop (--callers N): N callers, each sends its next request when it has an answer.
+// Open loop (--rate R): R requests a second whatever the server does; latency counts from the scheduled send time,
+// so a stalled server is charged for its stall (no coordinated omission).
 // Streams (--stream 1, closed loop): the callers of a connection share one stream; an answer belongs to the oldest
-// request there that has none.
+// request on it without one.
 //
-// One thread. Every status is checked, and that no answer is smaller than the right one. Prints one line of JSON.
+// One thread. Checks every status, and that no answer is smaller than the correct one. Prints one line of JSON.
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <sys/resource.h>
@@ -39,7 +39,7 @@ struct Options {
 struct Result {
   std::vector<float> latencies_ms;
   std::map<std::string, long> errors;
-  long all = 0;  // answers with those of the warm-up, for CPU time per request
+  long all = 0;  // answers including the warm-up, for CPU time per request
   long unfinished = 0;
 };
 
@@ -90,14 +90,14 @@ struct Call {
   Clock::time_point intended;
 };
 
-// One stream with some requests under way. Of each direction gRPC takes one message at a time.
+// One stream with requests in flight. gRPC allows one pending message per direction.
 struct Stream {
   grpc::ClientContext context;
   grpc::ByteBuffer reply;
   grpc::Status status;
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call;
   std::deque<Clock::time_point> sent;
-  int waiting = 0;  // requests that may leave
+  int waiting = 0;  // requests ready to be sent
   bool writing = false, closed = false;
 };
 
@@ -113,7 +113,7 @@ class Generator {
   explicit Generator(const Options& options) : options_(options), payload_(ReadPayload(options.payload)) {
     for (int i = 0; i < options.connections; ++i) {
       grpc::ChannelArguments arguments;
-      arguments.SetInt("grpc.use_local_subchannel_pool", 1);  // a connection of its own for each channel
+      arguments.SetInt("grpc.use_local_subchannel_pool", 1);  // each channel gets its own connection
       arguments.SetMaxReceiveMessageSize(-1);
       auto channel = grpc::CreateCustomChannel(options.target, grpc::InsecureChannelCredentials(), arguments);
       if (!channel->WaitForConnected(Clock_deadline(10))) {
@@ -158,7 +158,7 @@ class Generator {
   void Count(Clock::time_point intended, const grpc::Status& status, const grpc::ByteBuffer& reply) {
     ++result_.all;
     auto now = Clock::now();
-    // Closed loop: what ends in the window counts. Open loop: what was meant to leave in it, however late it ends.
+    // Closed loop: calls that end in the window count. Open loop: calls scheduled in it, however late they end.
     bool counts = options_.rate > 0 ? intended >= begin_ && intended < end_ : now >= begin_ && now < end_;
     if (!counts) return;
     if (!status.ok()) {
@@ -250,7 +250,7 @@ class Generator {
       auto wait = std::chrono::system_clock::now() + std::chrono::duration_cast<std::chrono::microseconds>(due - Clock::now());
       if (queue_.AsyncNext(&tag, &ok, wait) == grpc::CompletionQueue::GOT_EVENT) Receive(tag);
     }
-    // Answers that are still owed get two seconds; what then is missing is told.
+    // Outstanding answers get two more seconds; those still missing then are reported.
     auto patience = std::chrono::system_clock::now() + std::chrono::seconds(2);
     while (outstanding_ > 0 && queue_.AsyncNext(&tag, &ok, patience) == grpc::CompletionQueue::GOT_EVENT) Receive(tag);
     result_.unfinished = outstanding_;
@@ -313,6 +313,6 @@ int main(int argc, char** argv) {
   Result result = generator->Run();
   Print(result, options, CpuSeconds());
   std::fflush(stdout);
-  // Calls that a stalled server still owes must not hold up the exit.
+  // Calls still outstanding on a stalled server must not delay the exit.
   std::_Exit(0);
 }

@@ -1,4 +1,4 @@
-"""A bare grpc.aio server that answers every unary call with the bytes that it was sent."""
+"""A bare grpc.aio server that answers every unary call with the bytes that it received."""
 
 import asyncio
 import sys
@@ -22,7 +22,7 @@ async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
 
 
 async def main() -> None:
-    """Serves until it is ended."""
+    """Serve until terminated."""
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((Echo(),))
     port = server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")

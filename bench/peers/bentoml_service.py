@@ -4,7 +4,6 @@ import os
 from base64 import b64decode, b64encode
 
 import bentoml
-import numpy as np
 from graph import Graph
 
 
@@ -28,6 +27,4 @@ class Inference:
     def _run(self, name: str, bodies: list[str]) -> list[str]:
         graph = self.graphs[name]
         inputs = [graph.parse(b64decode(body)) for body in bodies]
-        outputs = graph.run(np.concatenate(inputs))
-        parts = np.split(outputs, np.cumsum([len(each) for each in inputs])[:-1])
-        return [b64encode(part.tobytes()).decode() for part in parts]
+        return [b64encode(part.tobytes()).decode() for part in graph.run_batch(inputs)]

@@ -25,11 +25,11 @@ class Inference(litserve.LitAPI):
         return self.graph.parse(b64decode(request["body"]))
 
     def batch(self, inputs):  # noqa: ANN001, ANN201 (likewise)
-        """Images of all requests, and how many are whose."""
+        """Images of all requests, and the number of each request."""
         return np.concatenate(inputs), [len(each) for each in inputs]
 
     def predict(self, x):  # noqa: ANN001, ANN201 (likewise)
-        """Outputs, and how many are whose; a batch of one comes unbatched."""
+        """Outputs, and the number of each request."""
         images, counts = x
         return self.graph.run(images), counts
 

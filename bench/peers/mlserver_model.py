@@ -13,7 +13,7 @@ class Inference(MLModel):
     """Runs a graph."""
 
     async def load(self) -> bool:
-        """Opens the graph that bears the model's name."""
+        """Opens the graph of the model's name."""
         self.graph = Graph(os.environ[f"BENCH_{self.name.upper()}"])
         return True
 

@@ -27,8 +27,7 @@ class Inference(Worker):
 
     def forward(self, data: list[np.ndarray]) -> list[np.ndarray]:
         """Outputs of a batch of requests."""
-        outputs = self.graph.run(np.concatenate(data))
-        return np.split(outputs, np.cumsum([len(each) for each in data])[:-1])
+        return self.graph.run_batch(data)
 
 
 class Encode(Inference):

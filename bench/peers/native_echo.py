@@ -1,4 +1,4 @@
-"""A bare pygrpc-native server that answers every call with the bytes that it was sent."""
+"""A bare pygrpc-native server that answers every call with the bytes that it received."""
 
 import sys
 
@@ -8,7 +8,7 @@ MAX_EVENTS = 256
 
 
 def main() -> None:
-    """Serves until it is ended."""
+    """Serve until terminated."""
     front = NativeGrpcFront(f"127.0.0.1:{sys.argv[1]}", [(sys.argv[2], False)], io_threads=1)
     front.start()
     print(f"listening 127.0.0.1:{front.bound_port}", flush=True)

@@ -3,7 +3,7 @@
 import os
 import sys
 
-# The backend's interpreter does not heed PYTHONPATH.
+# The backend's interpreter ignores PYTHONPATH.
 sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
 
 import numpy as np  # noqa: E402 (the path comes first)
@@ -15,15 +15,13 @@ class TritonPythonModel:
     """Runs a graph."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Opens the graph that bears the model's name."""
+        """Opens the graph of the model's name."""
         self.graph = Graph(os.environ[f"BENCH_{args['model_name'].upper()}"])
 
     def execute(self, requests: list) -> list:
         """Outputs of a batch of requests."""
         inputs = [pb_utils.get_input_tensor_by_name(request, "images").as_numpy() for request in requests]
-        outputs = self.graph.run(np.concatenate(inputs))
-        parts = np.split(outputs, np.cumsum([len(each) for each in inputs])[:-1])
         return [
             pb_utils.InferenceResponse([pb_utils.Tensor(self.graph.output, np.ascontiguousarray(part))])
-            for part in parts
+            for part in self.graph.run_batch(inputs)
         ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count as count_from
-from time import monotonic
+import time
+from itertools import count
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
@@ -12,13 +12,13 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
 
 from hourglass_client import answers, requests, streams
-from hourglass_client.channels import Route, Tls, route
+from hourglass_client.channels import ChannelSettings, Tls, channel_settings
 from hourglass_client.errors import closed, from_call
-from hourglass_client.pipelines import Answer, Input, in_order_async
+from hourglass_client.pipelines import async_ordered_map
 from hourglass_client.retries import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
     from types import TracebackType
 
     from autoencoder.v1.model_pb2 import Model
@@ -33,15 +33,22 @@ Request = TypeVar("Request", bound="Message")
 Response = TypeVar("Response", bound="Message")
 
 
-def open_channel(way: Route) -> grpc.aio.Channel:
+def _open_channel(settings: ChannelSettings) -> grpc.aio.Channel:
     """A channel; it connects with the first call."""
-    if way.tls is None:
-        return grpc.aio.insecure_channel(way.target, way.options)
-    return grpc.aio.secure_channel(way.target, way.tls.credentials(), way.options)
+    if settings.tls is None:
+        return grpc.aio.insecure_channel(settings.target, settings.options)
+    return grpc.aio.secure_channel(settings.target, settings.tls.credentials(), settings.options)
 
 
 class AsyncClient:
-    """`Client` for asyncio: the same methods, arguments, answers and errors, awaited. Make it inside the event loop."""
+    """Calls a server: arrays, PIL images or files in, arrays out. Make it inside the event loop.
+
+    `model` may be empty when the server holds exactly one, `version` for the newest that works; `version` takes a
+    number or a label. Images are (N, H, W), (N, H, W, C), or one grey image (H, W): uint8 in 0…255 or floating point
+    in 0…1. Every method takes its own `timeout_seconds` and raises `HourglassError`s.
+    """
+
+    map = staticmethod(async_ordered_map)
 
     def __init__(
         self,
@@ -53,10 +60,10 @@ class AsyncClient:
         retry: Retry | None = None,
     ) -> None:
         """Prepares to call `address`: HOST:PORT, or several IP:PORT that share the load."""
-        way = route(address, tls, token)
-        self._channel = open_channel(way)
+        settings = channel_settings(address, tls, token)
+        self._channel = _open_channel(settings)
         self._stub = AutoencoderServiceStub(self._channel)
-        self._metadata = way.metadata
+        self._metadata = settings.metadata
         self._timeout_seconds = timeout_seconds
         self._retry = retry or Retry()
         self._closed = False
@@ -70,7 +77,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the connection; calls under way and later ones fail as cancelled."""
+        """Close the connection; calls in flight and later ones fail as cancelled."""
         self._closed = True
         await self._channel.close()
 
@@ -145,7 +152,7 @@ class AsyncClient:
     ) -> answers.Sampled:
         """New images; image i of a seed is the same whatever `count` is.
 
-        With a seed, `first_index` goes on where another call ended: more images than a server gives at once.
+        With a seed, `first_index` continues where another call ended: more images than a server returns at once.
         """
         request = requests.sample(
             count,
@@ -228,43 +235,25 @@ class AsyncClient:
     async def get_model(self, model: str = "", version: str = "", *, timeout_seconds: float | None = None) -> Model:
         """The version that calls with the same `model` and `version` reach."""
         request = pb.GetModelRequest(model_name=model, model_version=version)
-        return (await self._call(self._stub.GetModel, request, timeout_seconds)).model
-
-    @staticmethod
-    def map(
-        call: Callable[[Input], Awaitable[Answer]],
-        inputs: Iterable[Input] | AsyncIterable[Input],
-        *,
-        in_flight: int = 64,
-        progress: bool = False,
-        total: int | None = None,
-    ) -> AsyncIterator[Answer]:
-        """Answers to any number of inputs, in their order, `in_flight` calls at a time; see `Client.map`.
-
-        Inputs that are long in coming must be an asynchronous iterator: any other holds up the event loop.
-        """
-        return in_order_async(call, inputs, in_flight=in_flight, progress=progress, total=total)
+        response = await self._call(self._stub.GetModel, request, timeout_seconds)
+        return response.model
 
     async def stream(
         self, items: AsyncIterable[tuple[str, requests.Request]], *, timeout_seconds: float | None = None
-    ) -> AsyncIterator[tuple[str, streams.Answer | HourglassError]]:
-        """Many requests on one stream; see `Client.stream`."""
+    ) -> AsyncIterator[tuple[str, answers.Answer | HourglassError]]:
+        """Many requests on one stream: the fastest way, with `hourglass_client.requests` to make them.
+
+        A task of gRPC takes the `items` as fast as the server accepts them. Each answer comes as soon as it is ready,
+        in any order, under the id of its request; a request that fails gets an error as its answer. A stream has no
+        deadline unless `timeout_seconds` sets one, and is not retried.
+        """
         if self._closed:
             raise closed()
         sent = streams.AsyncOutgoing(items)
         call = self._stub.Stream(aiter(sent), timeout=timeout_seconds, metadata=self._metadata)
-        try:
+        with streams.failures(call, sent):
             async for message in call:
                 yield streams.from_message(message)
-        except grpc.RpcError as error:
-            raise (sent.failure or from_call(error)) from error
-        except asyncio.CancelledError:
-            # How gRPC tells that the items failed; a cancel from outside goes on.
-            if sent.failure is not None:
-                raise sent.failure from None
-            raise
-        finally:
-            call.cancel()
 
     async def _call(
         self,
@@ -272,17 +261,17 @@ class AsyncClient:
         request: Request,
         timeout_seconds: float | None,
     ) -> Response:
-        """Calls once, or more often as the retry policy allows, within one deadline."""
+        """Call, and retry as the policy allows, within one deadline."""
         if self._closed:
             raise closed()
-        end = monotonic() + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
-        for attempt in count_from(1):
+        end = time.monotonic() + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
+        for attempt in count(1):
             try:
-                return await method(request, timeout=end - monotonic(), metadata=self._metadata)
+                return await method(request, timeout=end - time.monotonic(), metadata=self._metadata)
             except grpc.RpcError as error:
                 failure = from_call(error)
                 delay = self._retry.delay_seconds(failure, attempt)
-                if delay is None or monotonic() + delay >= end:
+                if delay is None or time.monotonic() + delay >= end:
                     raise failure from error
             await asyncio.sleep(delay)
         raise AssertionError("unreachable")

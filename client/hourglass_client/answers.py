@@ -1,14 +1,16 @@
-"""What the client's methods return: arrays, and what served them."""
+"""Results of the client's methods: arrays, and what served them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hourglass_client.images import Pictures, from_message
 from hourglass_client.tensors import FloatArray, to_array
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from autoencoder.v1 import autoencoder_pb2 as pb
 
 
@@ -21,7 +23,7 @@ class ServingInfo:
     queue_microseconds: int
     """Time spent waiting for a batch."""
     run_microseconds: int
-    """Time of the graph runs that the request travelled in."""
+    """Duration of the graph runs that the request was part of."""
     batch_size: int
     """Rows of the largest of these runs."""
 
@@ -166,3 +168,18 @@ class Classified:
     def from_message(cls, message: pb.ClassifyResponse) -> Classified:
         """From the wire."""
         return cls(to_array(message.probabilities), tuple(message.labels), ServingInfo.from_message(message.info))
+
+
+Answer = Encoded | Decoded | Reconstructed | Denoised | Sampled | Interpolated | Edited | Classified
+
+# By the field of StreamResponse that carries the answer.
+FROM_STREAM: dict[str, Callable[[Any], Answer]] = {
+    "encode": Encoded.from_message,
+    "decode": Decoded.from_message,
+    "reconstruct": Reconstructed.from_message,
+    "denoise": Denoised.from_message,
+    "sample": Sampled.from_message,
+    "interpolate": Interpolated.from_message,
+    "edit": Edited.from_message,
+    "classify": Classified.from_message,
+}

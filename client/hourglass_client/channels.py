@@ -1,4 +1,4 @@
-"""How to reach a server: addresses, TLS, token."""
+"""Channel settings: addresses, load balancing, TLS, bearer token."""
 
 import json
 import re
@@ -12,25 +12,25 @@ from hourglass_client.errors import invalid
 
 # All addresses of a name share the load.
 _SHARE: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
-# Of several servers, one that says that it is not serving gets none. A lone server is asked all the same: its own
-# sentence says more than "unhealthy".
+# Among several servers, one whose health service says NOT_SERVING gets no calls. A single server is called anyway:
+# its own error says more than "unhealthy".
 _SHARE_AMONG_HEALTHY = _SHARE | {"healthCheckConfig": {"serviceName": ""}}
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
-    # The server's limit holds, not gRPC's 4 MiB.
+    # The server's limit applies, not gRPC's 4 MiB.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     # A dead peer is noticed within 40 s; servers tolerate a ping every 10 s.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
-# gRPC's ways to write an address; of dns, the name server between the slashes does not matter here.
+# Prefixes of gRPC's address syntax; the name server between the slashes of dns does not matter here.
 _SCHEME = re.compile(r"^(dns:(//[^/]*/)?|ipv[46]:)")
 _PORT = re.compile(r":\d+$")
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What the connection trusts, and who it is. Contents of PEM files, not their paths."""
+    """TLS certificates: which to trust, and the caller's own. Contents of PEM files, not their paths."""
 
     root_certificates: bytes | None = None
     """Certificates to trust; the system's own when None."""
@@ -39,7 +39,7 @@ class Tls:
     certificate_chain: bytes | None = None
     """Certificate of the caller, with `private_key`."""
     server_name: str | None = None
-    """Name in the server's certificate, where it is not the address."""
+    """Name in the server's certificate, if it is not the address."""
 
     def credentials(self) -> grpc.ChannelCredentials:
         """The form that gRPC takes."""
@@ -51,12 +51,12 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ChannelSettings:
     """Everything needed to open a channel."""
 
     target: str
     authority: str | None
-    """What servers are called by where that is not the target: gRPC would send a list that is none to HTTP/2."""
+    """HTTP/2's :authority, if not the target: gRPC would send a whole list of addresses, which is not valid there."""
     service_config: str
     tls: Tls | None
     metadata: tuple[tuple[str, str], ...]
@@ -73,17 +73,17 @@ class Route:
         ]
 
 
-def route(address: str | Sequence[str], tls: Tls | None, token: str | None) -> Route:
-    """Checks and joins where to connect and with what."""
+def channel_settings(address: str | Sequence[str], tls: Tls | None, token: str | None) -> ChannelSettings:
+    """Check addresses and credentials, and combine them."""
     addresses = [address] if isinstance(address, str) else list(address)
     if token is not None and tls is None and not all(_is_local(each) for each in addresses):
-        raise invalid("token", "a token travels beyond this machine only under TLS; give tls=Tls(…) too")
+        raise invalid("token", "a token is sent to another machine only over TLS; pass tls=Tls(…) too")
     metadata = () if token is None else (("authorization", f"Bearer {token}"),)
     target = _target(addresses)
     if len(addresses) == 1:
-        return Route(target, None, json.dumps(_SHARE), tls, metadata)
+        return ChannelSettings(target, None, json.dumps(_SHARE), tls, metadata)
     authority = (tls.server_name if tls else None) or addresses[0]
-    return Route(target, authority, json.dumps(_SHARE_AMONG_HEALTHY), tls, metadata)
+    return ChannelSettings(target, authority, json.dumps(_SHARE_AMONG_HEALTHY), tls, metadata)
 
 
 def _target(addresses: list[str]) -> str:
@@ -97,7 +97,7 @@ def _target(addresses: list[str]) -> str:
         raise invalid(
             "address",
             f"several addresses must be IPv4 or IPv6 ones with ports, got {', '.join(addresses)}; "
-            "a host name goes alone, all addresses that it resolves to are used",
+            "a host name must be given alone: all addresses that it resolves to are used",
         )
     return f"ipv{versions.pop()}:{','.join(addresses)}"
 
@@ -123,7 +123,7 @@ def _bare(address: str) -> str:
     """The host of an address with or without scheme and port: dns:///localhost:80, ipv6:[::1]:80, ::1."""
     rest = _SCHEME.sub("", address)
     try:
-        # An IPv6 address without brackets has colons of its own.
+        # An IPv6 address without brackets contains colons itself.
         return str(ip_address(rest))
     except ValueError:
         return _PORT.sub("", rest).strip("[]")

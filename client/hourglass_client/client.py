@@ -1,9 +1,10 @@
-"""The client for ordinary, blocking code."""
+# Generated from aio.py by client/unasync.py: edit aio.py and run `make unasync`.
+"""The client for blocking code."""
 
 from __future__ import annotations
 
-from itertools import count as count_from
-from time import monotonic, sleep
+import time
+from itertools import count
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
@@ -11,13 +12,13 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
 
 from hourglass_client import answers, requests, streams
-from hourglass_client.channels import Route, Tls, route
+from hourglass_client.channels import ChannelSettings, Tls, channel_settings
 from hourglass_client.errors import closed, from_call
-from hourglass_client.pipelines import Answer, Input, in_order
+from hourglass_client.pipelines import ordered_map
 from hourglass_client.retries import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from autoencoder.v1.model_pb2 import Model
@@ -32,11 +33,11 @@ Request = TypeVar("Request", bound="Message")
 Response = TypeVar("Response", bound="Message")
 
 
-def open_channel(way: Route) -> grpc.Channel:
+def _open_channel(settings: ChannelSettings) -> grpc.Channel:
     """A channel; it connects with the first call."""
-    if way.tls is None:
-        return grpc.insecure_channel(way.target, way.options)
-    return grpc.secure_channel(way.target, way.tls.credentials(), way.options)
+    if settings.tls is None:
+        return grpc.insecure_channel(settings.target, settings.options)
+    return grpc.secure_channel(settings.target, settings.tls.credentials(), settings.options)
 
 
 class Client:
@@ -44,8 +45,10 @@ class Client:
 
     `model` may be empty when the server holds exactly one, `version` for the newest that works; `version` takes a
     number or a label. Images are (N, H, W), (N, H, W, C), or one grey image (H, W): uint8 in 0…255 or floating point
-    in 0…1. Every method takes a `timeout_seconds` of its own and raises `HourglassError`s.
+    in 0…1. Every method takes its own `timeout_seconds` and raises `HourglassError`s.
     """
+
+    map = staticmethod(ordered_map)
 
     def __init__(
         self,
@@ -57,10 +60,10 @@ class Client:
         retry: Retry | None = None,
     ) -> None:
         """Prepares to call `address`: HOST:PORT, or several IP:PORT that share the load."""
-        way = route(address, tls, token)
-        self._channel = open_channel(way)
+        settings = channel_settings(address, tls, token)
+        self._channel = _open_channel(settings)
         self._stub = AutoencoderServiceStub(self._channel)
-        self._metadata = way.metadata
+        self._metadata = settings.metadata
         self._timeout_seconds = timeout_seconds
         self._retry = retry or Retry()
         self._closed = False
@@ -74,7 +77,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection; calls under way and later ones fail as cancelled."""
+        """Close the connection; calls in flight and later ones fail as cancelled."""
         self._closed = True
         self._channel.close()
 
@@ -149,7 +152,7 @@ class Client:
     ) -> answers.Sampled:
         """New images; image i of a seed is the same whatever `count` is.
 
-        With a seed, `first_index` goes on where another call ended: more images than a server gives at once.
+        With a seed, `first_index` continues where another call ended: more images than a server returns at once.
         """
         request = requests.sample(
             count,
@@ -226,65 +229,49 @@ class Client:
 
     def list_models(self, *, timeout_seconds: float | None = None) -> tuple[Model, ...]:
         """Every loaded version of every model."""
-        return tuple(self._call(self._stub.ListModels, pb.ListModelsRequest(), timeout_seconds).models)
+        response = self._call(self._stub.ListModels, pb.ListModelsRequest(), timeout_seconds)
+        return tuple(response.models)
 
     def get_model(self, model: str = "", version: str = "", *, timeout_seconds: float | None = None) -> Model:
         """The version that calls with the same `model` and `version` reach."""
         request = pb.GetModelRequest(model_name=model, model_version=version)
-        return self._call(self._stub.GetModel, request, timeout_seconds).model
-
-    @staticmethod
-    def map(
-        call: Callable[[Input], Answer],
-        inputs: Iterable[Input],
-        *,
-        in_flight: int = 16,
-        progress: bool = False,
-        total: int | None = None,
-    ) -> Iterator[Answer]:
-        """Answers to any number of inputs, in their order, `in_flight` calls at a time.
-
-        `client.map(lambda batch: client.encode(batch, model="vae"), batches)`: each call has its own deadline and
-        retries; inputs are taken as answers are, so memory stays bounded, and in a thread of their own, so that no
-        answer waits for an input that is long in coming. The first failure ends it. `progress` shows a bar (tqdm),
-        `total` is its length.
-        """
-        return in_order(call, inputs, in_flight=in_flight, progress=progress, total=total)
+        response = self._call(self._stub.GetModel, request, timeout_seconds)
+        return response.model
 
     def stream(
         self, items: Iterable[tuple[str, requests.Request]], *, timeout_seconds: float | None = None
-    ) -> Iterator[tuple[str, streams.Answer | HourglassError]]:
+    ) -> Iterator[tuple[str, answers.Answer | HourglassError]]:
         """Many requests on one stream: the fastest way, with `hourglass_client.requests` to make them.
 
-        `items` are taken in a thread of gRPC's as the server keeps up. Each answer comes as soon as it is ready, in
-        any order, under the id that its request came with; a request that fails brings an error as its answer. A
-        stream has no deadline unless it is given one, and is not tried again.
+        A thread of gRPC takes the `items` as fast as the server accepts them. Each answer comes as soon as it is ready,
+        in any order, under the id of its request; a request that fails gets an error as its answer. A stream has no
+        deadline unless `timeout_seconds` sets one, and is not retried.
         """
         if self._closed:
             raise closed()
         sent = streams.Outgoing(items)
         call = self._stub.Stream(iter(sent), timeout=timeout_seconds, metadata=self._metadata)
-        try:
-            yield from (streams.from_message(message) for message in call)
-        except grpc.RpcError as error:
-            raise (sent.failure or from_call(error)) from error
-        finally:
-            call.cancel()
+        with streams.failures(call, sent):
+            for message in call:
+                yield streams.from_message(message)
 
     def _call(
-        self, method: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, timeout_seconds: float | None
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout_seconds: float | None,
     ) -> Response:
-        """Calls once, or more often as the retry policy allows, within one deadline."""
+        """Call, and retry as the policy allows, within one deadline."""
         if self._closed:
             raise closed()
-        end = monotonic() + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
-        for attempt in count_from(1):
+        end = time.monotonic() + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
+        for attempt in count(1):
             try:
-                return method(request, timeout=end - monotonic(), metadata=self._metadata)
+                return method(request, timeout=end - time.monotonic(), metadata=self._metadata)
             except grpc.RpcError as error:
                 failure = from_call(error)
                 delay = self._retry.delay_seconds(failure, attempt)
-                if delay is None or monotonic() + delay >= end:
+                if delay is None or time.monotonic() + delay >= end:
                     raise failure from error
-            sleep(delay)
+            time.sleep(delay)
         raise AssertionError("unreachable")

@@ -1,16 +1,16 @@
-"""What a call can fail with.
+"""Exceptions of the client, one for each gRPC status.
 
 HourglassError
-├── InvalidArgumentError     (ValueError)   the request is wrong; `violations` name the fields
+├── InvalidArgumentError     (ValueError)   the request is invalid; `violations` name the fields
 ├── NotFoundError            (LookupError)  no such model or version
 ├── FailedPreconditionError                 the model lacks this method
 ├── UnimplementedError                      the server lacks this method
 ├── ResourceExhaustedError                  too large, or, with `retry_after_seconds`, too busy
 ├── UnavailableError                        not reachable, starting or draining
 ├── DeadlineExceededError    (TimeoutError) no answer in time
-├── CancelledError                          given up here, or the client was closed meanwhile
-├── UnauthenticatedError                    no credentials, or wrong ones
-├── PermissionDeniedError                   credentials without the right
+├── CancelledError                          cancelled here, or the client was closed
+├── UnauthenticatedError                    no credentials, or invalid ones
+├── PermissionDeniedError                   the credentials do not grant access
 └── InternalError                           anything else
 """
 
@@ -43,14 +43,14 @@ _DETAILS = {
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A field of the request that the server refused, and why."""
+    """A field of the request that was rejected, and why."""
 
     field: str
     description: str
 
 
 class HourglassError(Exception):
-    """A call that failed: gRPC status, the server's sentence, and its google.rpc details."""
+    """A failed call: gRPC status, the server's message, and its google.rpc details."""
 
     def __init__(self, code: grpc.StatusCode, message: str, details: tuple[Message, ...] = ()) -> None:
         super().__init__(f"{code.name}: {message}")
@@ -59,18 +59,18 @@ class HourglassError(Exception):
         self.details = details
 
     def __reduce__(self) -> tuple[type[Self], tuple[grpc.StatusCode, str, tuple[Message, ...]]]:
-        """How it crosses to another process: by default an exception is made again from its text alone."""
+        """Pickled with code and details; by default an exception keeps its text alone."""
         return type(self), (self.code, self.message, self.details)
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """Fields that the server refused."""
-        refused = (detail for detail in self.details if isinstance(detail, error_details_pb2.BadRequest))
-        return tuple(Violation(each.field, each.description) for one in refused for each in one.field_violations)
+        """Fields that were rejected."""
+        rejected = (detail for detail in self.details if isinstance(detail, error_details_pb2.BadRequest))
+        return tuple(Violation(each.field, each.description) for one in rejected for each in one.field_violations)
 
     @property
     def retry_after_seconds(self) -> float | None:
-        """How long the server asks to wait before another try; None if it names no time."""
+        """How long the server asks to wait before a retry; None if it does not say."""
         for detail in self.details:
             if isinstance(detail, error_details_pb2.RetryInfo):
                 return detail.retry_delay.ToNanoseconds() / 1e9
@@ -78,7 +78,7 @@ class HourglassError(Exception):
 
 
 class InvalidArgumentError(HourglassError, ValueError):
-    """The request is wrong, here or in the server's eyes."""
+    """The request is invalid: the client or the server rejected it."""
 
 
 class NotFoundError(HourglassError, LookupError):
@@ -94,7 +94,7 @@ class UnimplementedError(HourglassError):
 
 
 class ResourceExhaustedError(HourglassError):
-    """Message too large, or server too busy: the latter names a time to wait."""
+    """Message too large, or server too busy; the latter comes with `retry_after_seconds`."""
 
 
 class UnavailableError(HourglassError):
@@ -106,15 +106,15 @@ class DeadlineExceededError(HourglassError, TimeoutError):
 
 
 class CancelledError(HourglassError):
-    """Given up here, or the client was closed meanwhile."""
+    """Cancelled here, or the client was closed."""
 
 
 class UnauthenticatedError(HourglassError):
-    """No credentials, or wrong ones."""
+    """No credentials, or invalid ones."""
 
 
 class PermissionDeniedError(HourglassError):
-    """Credentials without the right."""
+    """The credentials do not grant access."""
 
 
 class InternalError(HourglassError):
@@ -133,21 +133,21 @@ _KINDS: dict[grpc.StatusCode, type[HourglassError]] = {
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
 }
-# gRPC's own words when the deadline passes here.
+# gRPC's message when the deadline passes on the client's side.
 _NO_ANSWER = "Deadline Exceeded"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def invalid(field: str, description: str) -> InvalidArgumentError:
-    """The error for a request that needs no server to be seen as wrong."""
+    """The error for a request that the client rejects without asking the server."""
     bad = error_details_pb2.BadRequest()
     bad.field_violations.add(field=field, description=description)
     return InvalidArgumentError(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {description}", (bad,))
 
 
 def closed() -> CancelledError:
-    """The error for a call of a client that was closed before."""
-    return CancelledError(grpc.StatusCode.CANCELLED, "this client is closed: make another one")
+    """The error for a call on a closed client."""
+    return CancelledError(grpc.StatusCode.CANCELLED, "this client is closed: create a new one")
 
 
 def from_call(call: grpc.RpcError) -> HourglassError:
@@ -156,7 +156,7 @@ def from_call(call: grpc.RpcError) -> HourglassError:
     status = _status(call)
     message = call.details() or code.value[1]
     if message == _NO_ANSWER:
-        message = "no answer within the timeout: give more time, or ask less"
+        message = "no answer within the timeout: allow more time or ask for less"
     return _KINDS.get(code, InternalError)(code, message, _unpacked(status.details))
 
 
@@ -167,7 +167,7 @@ def from_status(status: status_pb2.Status) -> HourglassError:
 
 
 def _status(call: grpc.RpcError) -> status_pb2.Status:
-    # The types of the two flavours of gRPC disagree; both give pairs.
+    # The types of grpc and grpc.aio disagree; both give pairs.
     for key, value in cast("Iterable[tuple[str, str | bytes]]", call.trailing_metadata() or ()):
         if key == _STATUS_KEY and isinstance(value, bytes):
             try:
@@ -178,7 +178,7 @@ def _status(call: grpc.RpcError) -> status_pb2.Status:
 
 
 def _unpacked(details: Sequence[Any]) -> tuple[Message, ...]:
-    """Details of the types that google.rpc defines, opened; others as they came."""
+    """Details unpacked where google.rpc defines their type, others unchanged."""
     return tuple(_open(packed) for packed in details)
 
 

@@ -1,4 +1,4 @@
-"""What people hold (arrays, PIL images, files) to `Images` messages, and back."""
+"""Arrays, PIL images and files to `Images` messages, and back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Savable(Protocol):
     """A PIL image, without importing Pillow to know it."""
 
     def save(self, fp: Any, format: str | None = None) -> None:  # noqa: A002, ANN401 (Pillow's own names)
-        """Writes the image as a file."""
+        """Write the image to a file."""
         ...
 
 
@@ -56,27 +56,27 @@ class Pictures:
     def to_pil(self) -> list[Image]:
         """The images as PIL images; needs Pillow (`pip install 'hourglass-client[images]'`)."""
         try:
-            from PIL import Image as pillow  # noqa: N813, PLC0415 (an extra: most callers live without it)
+            from PIL import Image as pillow  # noqa: N813, PLC0415 (an optional extra)
         except ImportError as missing:
             raise ImportError("to_pil needs Pillow: pip install 'hourglass-client[images]'") from missing
         if self.files:
             return [pillow.open(BytesIO(file)) for file in self.files]
         pixels = self.images
         if pixels.dtype != np.uint8:
-            # Rounding may leave a sigmoid a hair outside, which a cast would wrap around.
+            # Rounding may leave a sigmoid slightly outside 0…1, which a cast would wrap around.
             pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
         return [pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in pixels]
 
 
 def image_format(name: ImageFormat) -> pb.ImageFormat:
-    """The wire's number of an image format."""
+    """The protobuf enum value of an image format."""
     if name not in _FORMATS:
         raise invalid("image_format", f"expected one of {', '.join(_FORMATS)}, got {name!r}")
     return _FORMATS[name]
 
 
 def to_message(field: str, images: ImageInput, *, resize: bool = False) -> pb.Images:
-    """Images of any accepted form to the message; files and PIL images travel as files, the server decodes them."""
+    """Images of any accepted form to the message; files and PIL images are sent as files, which the server decodes."""
     if _is_file(images):
         return pb.Images(encoded=pb.EncodedImages(files=[_contents(images)], resize=resize))
     if _are_files(images):

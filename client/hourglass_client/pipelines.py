@@ -1,4 +1,4 @@
-"""Many calls at a time over inputs of any number: answers in the order of the inputs, memory bounded."""
+"""Ordered parallel map over any number of inputs, with bounded memory (backpressure); threads and asyncio."""
 
 from __future__ import annotations
 
@@ -22,23 +22,33 @@ class Bar(Protocol):
     """A progress bar."""
 
     def update(self, n: float = 1) -> object:
-        """Moves on."""
+        """Advance by `n`."""
         ...
 
 
-def in_order(
-    call: Callable[[Input], Answer], inputs: Iterable[Input], *, in_flight: int, progress: bool, total: int | None
+def ordered_map(
+    call: Callable[[Input], Answer],
+    inputs: Iterable[Input],
+    *,
+    in_flight: int = 16,
+    progress: bool = False,
+    total: int | None = None,
 ) -> Iterator[Answer]:
-    """Answers of `call` to each input, at most `in_flight` of them asked for and not yet taken.
+    """Answers to any number of inputs, in their order, `in_flight` calls at a time.
+
+    `client.map(lambda batch: client.encode(batch, model="vae"), batches)`: each call has its own deadline and
+    retries. An input is taken only when there is room for its call, so memory stays bounded, and by a thread of its
+    own, so that no answer waits for a slow input. The first failure ends it. `progress` shows a bar (tqdm), `total`
+    is its length.
 
     Raises:
         InvalidArgumentError: `in_flight` is less than one.
     """
     _check(in_flight)
-    return _in_order(call, iter(inputs), in_flight, _bar(progress=progress, total=total))
+    return _ordered(call, iter(inputs), in_flight, _bar(progress=progress, total=total))
 
 
-def _in_order(
+def _ordered(
     call: Callable[[Input], Answer], inputs: Iterator[Input], in_flight: int, shown: AbstractContextManager[Bar]
 ) -> Iterator[Answer]:
     with ThreadPoolExecutor(in_flight, "hourglass") as pool, shown as bar:
@@ -55,7 +65,7 @@ def _in_order(
 
 
 class _Feeder(Generic[Input, Answer]):
-    """Takes inputs on a thread of its own: an answer that is there waits for no input that is long in coming."""
+    """Takes inputs on its own thread, so that no ready answer waits for a slow input."""
 
     def __init__(self, submit: Callable[[Input], Future[Answer]], inputs: Iterator[Input], in_flight: int) -> None:
         self._submit = submit
@@ -64,23 +74,23 @@ class _Feeder(Generic[Input, Answer]):
         self._begun: SimpleQueue[Future[Answer] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._stopped = False
-        # An input that never comes keeps no program from its end.
+        # A daemon: an input that never arrives must not keep the program from exiting.
         self._thread = threading.Thread(target=self._run, name="hourglass-inputs", daemon=True)
 
     def start(self) -> None:
-        """Begin to take inputs."""
+        """Start taking inputs."""
         self._thread.start()
 
     def next(self) -> Future[Answer] | None:
-        """The next call; None after the last. A failure of the inputs comes as that of a call."""
+        """The next call; None after the last. A failure of the inputs is returned as a failed call."""
         return self._begun.get()
 
     def make_room(self) -> None:
-        """Let another input be taken."""
+        """Allow one more input to be taken."""
         self._room.release()
 
     def stop(self) -> None:
-        """Take nothing more, and give up what has not begun."""
+        """Take no more inputs, and cancel calls that have not begun."""
         with self._lock:
             self._stopped = True
         self.make_room()
@@ -94,7 +104,7 @@ class _Feeder(Generic[Input, Answer]):
             pass
 
     def _take(self) -> bool:
-        """Begin the next call; false when it was the last."""
+        """Submit the next call; False after the last."""
         self._room.acquire()
         if self._stopped:
             return False
@@ -116,18 +126,24 @@ class _Feeder(Generic[Input, Answer]):
 
 def _check(in_flight: int) -> None:
     if in_flight < 1:
-        raise invalid("in_flight", f"expected 1 call at a time or more, got {in_flight}")
+        raise invalid("in_flight", f"expected at least 1 call at a time, got {in_flight}")
 
 
-async def in_order_async(
+async def async_ordered_map(
     call: Callable[[Input], Awaitable[Answer]],
     inputs: Iterable[Input] | AsyncIterable[Input],
     *,
-    in_flight: int,
-    progress: bool,
-    total: int | None,
+    in_flight: int = 64,
+    progress: bool = False,
+    total: int | None = None,
 ) -> AsyncIterator[Answer]:
-    """The same for coroutines; raises with the first answer. Only an asynchronous iterator may be long in coming."""
+    """Answers to any number of inputs, in their order, `in_flight` calls at a time; see `Client.map`.
+
+    Slow inputs must come from an asynchronous iterator: any other blocks the event loop.
+
+    Raises:
+        InvalidArgumentError: `in_flight` is less than one; raised with the first answer.
+    """
     _check(in_flight)
     room = asyncio.Semaphore(in_flight)
     begun: asyncio.Queue[asyncio.Future[Answer] | None] = asyncio.Queue()
@@ -154,13 +170,13 @@ async def _feed(
     room: asyncio.Semaphore,
     begun: asyncio.Queue[asyncio.Future[Answer] | None],
 ) -> None:
-    """Begins a call for each input, as there is room; None after the last."""
+    """Start a call for each input when there is room; put None after the last."""
     while True:
         await room.acquire()
         try:
             each = await anext(inputs)
             begun.put_nowait(asyncio.ensure_future(call(each)))
-            # Lets the calls begin, and end where they can, before the next input.
+            # Let calls start, and end if they can, before the next input is taken.
             await asyncio.sleep(0)
         except StopAsyncIteration:
             begun.put_nowait(None)
@@ -188,14 +204,14 @@ async def _async(inputs: Iterable[Input] | AsyncIterable[Input]) -> AsyncIterato
 
 class _NoBar:
     def update(self, n: float = 1) -> None:
-        """Shows nothing."""
+        """Show nothing."""
 
 
 def _bar(*, progress: bool, total: int | None) -> AbstractContextManager[Bar]:
     if not progress:
         return nullcontext(_NoBar())
     try:
-        from tqdm import tqdm  # noqa: PLC0415 (an extra: most callers live without it)
+        from tqdm import tqdm  # noqa: PLC0415 (an optional extra)
     except ImportError as missing:
         raise ImportError("progress=True needs tqdm: pip install 'hourglass-client[progress]'") from missing
     return cast("AbstractContextManager[Bar]", tqdm(total=total, unit="call"))

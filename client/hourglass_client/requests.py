@@ -1,4 +1,4 @@
-"""Arguments of the client's methods to request messages; shared by the sync and the asyncio client."""
+"""Arguments of the client's methods to request messages; shared by both clients and by streams."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -13,7 +13,7 @@ from hourglass_client.tensors import latents_tensor
 Posterior = Literal["mean", "sample"]
 Interpolation = Literal["linear", "spherical"]
 
-# What a stream takes.
+# What a stream sends.
 Request = (
     pb.EncodeRequest
     | pb.DecodeRequest
@@ -171,7 +171,7 @@ def classify(images: ImageInput, *, model: str = "", version: str = "", resize: 
 def _exactly_one(**choices: object) -> None:
     if sum(choice is not None for choice in choices.values()) != 1:
         names = " and ".join(choices)
-        raise invalid(next(iter(choices)), f"expected exactly one of {names}; give one and leave the other out")
+        raise invalid(next(iter(choices)), f"expected exactly one of {names}")
 
 
 def _uint64(field: str, value: int | None) -> int | None:

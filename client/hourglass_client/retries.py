@@ -1,4 +1,4 @@
-"""When to try a failed call again, and after how long."""
+"""Retry policy: exponential backoff with jitter."""
 
 import random
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from hourglass_client.errors import HourglassError, ResourceExhaustedError, Unav
 class Retry:
     """Exponential backoff with full jitter, always within the call's deadline.
 
-    Tried again are UNAVAILABLE, and RESOURCE_EXHAUSTED where the server names a time to wait (without one the message
-    is too large, and would be again). A call whose connection breaks under way is UNAVAILABLE too and may have run:
-    running twice changes nothing on the server, but a Sample without a seed then draws another one.
+    Retried are UNAVAILABLE, and RESOURCE_EXHAUSTED when the server names a time to wait (without one the message is
+    too large, and a retry would fail again). A call whose connection breaks in flight is UNAVAILABLE too and may have
+    run: running twice changes nothing on the server, but a Sample without a seed then draws another one.
     """
 
     attempts: int = 4
-    """Tries in all; 1 turns retries off."""
+    """Attempts in total; 1 turns retries off."""
     first_delay_seconds: float = 0.05
     max_delay_seconds: float = 2.0
 
@@ -24,7 +24,7 @@ class Retry:
         """How long to wait after failed attempt number `attempt` (from 1); None: give up."""
         if attempt >= self.attempts:
             return None
-        backoff = random.uniform(0, self._ceiling_seconds(attempt))  # noqa: S311 (spreads load, hides nothing)
+        backoff = random.uniform(0, self._ceiling_seconds(attempt))  # noqa: S311 (jitter needs no cryptography)
         if isinstance(error, UnavailableError):
             return backoff
         if isinstance(error, ResourceExhaustedError) and error.retry_after_seconds is not None:

@@ -1,70 +1,63 @@
-"""Items of Stream: requests and answers of other methods under ids of the caller's choice."""
+"""The bidirectional Stream RPC: requests and answers of other methods under ids that the caller chooses."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 
-from hourglass_client import answers
-from hourglass_client.errors import HourglassError, from_status
+from hourglass_client.answers import FROM_STREAM, Answer
+from hourglass_client.errors import HourglassError, from_call, from_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 
     from hourglass_client.requests import Request
 
-Answer = (
-    answers.Encoded
-    | answers.Decoded
-    | answers.Reconstructed
-    | answers.Denoised
-    | answers.Sampled
-    | answers.Interpolated
-    | answers.Edited
-    | answers.Classified
-)
-
-
-_FIELDS: dict[type[Request], str] = {
-    pb.EncodeRequest: "encode",
-    pb.DecodeRequest: "decode",
-    pb.ReconstructRequest: "reconstruct",
-    pb.DenoiseRequest: "denoise",
-    pb.SampleRequest: "sample",
-    pb.InterpolateRequest: "interpolate",
-    pb.EditRequest: "edit",
-    pb.ClassifyRequest: "classify",
-}
-_ANSWERS: dict[str, Callable[[Any], Answer]] = {
-    "encode": answers.Encoded.from_message,
-    "decode": answers.Decoded.from_message,
-    "reconstruct": answers.Reconstructed.from_message,
-    "denoise": answers.Denoised.from_message,
-    "sample": answers.Sampled.from_message,
-    "interpolate": answers.Interpolated.from_message,
-    "edit": answers.Edited.from_message,
-    "classify": answers.Classified.from_message,
+# The field of StreamRequest for each kind of request; the .proto file is the list.
+_FIELDS = {
+    kind.full_name: field.name
+    for field in pb.StreamRequest.DESCRIPTOR.fields
+    if (kind := field.message_type) is not None
 }
 
 
 def to_message(name: str, request: Request) -> pb.StreamRequest:
     """A request under its id."""
     message = pb.StreamRequest(id=name)
-    getattr(message, _FIELDS[type(request)]).CopyFrom(request)
+    getattr(message, _FIELDS[request.DESCRIPTOR.full_name]).CopyFrom(request)
     return message
 
 
 def from_message(message: pb.StreamResponse) -> tuple[str, Answer | HourglassError]:
     """An answer, or the failure of this one request, under its id."""
     kind: str | None = message.WhichOneof("response")
-    if kind in _ANSWERS:
-        return message.id, _ANSWERS[kind](getattr(message, kind))
+    if kind in FROM_STREAM:
+        return message.id, FROM_STREAM[kind](getattr(message, kind))
     return message.id, from_status(message.error)
 
 
+@contextmanager
+def failures(call: grpc.RpcContext | grpc.aio.RpcContext, sent: Outgoing | AsyncOutgoing) -> Generator[None]:
+    """Raise what the items raised, or the error of the call; cancel the call at the end."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise (sent.failure or from_call(error)) from error
+    except asyncio.CancelledError:
+        # How grpc.aio reports that the items failed; a cancellation from outside is raised again.
+        if sent.failure is not None:
+            raise sent.failure from None
+        raise
+    finally:
+        call.cancel()
+
+
 class Outgoing:
-    """The requests of a stream, taken by a thread of gRPC's; what their iterator raises is kept for the caller."""
+    """The requests of a stream, taken by a thread of gRPC; what their iterator raises is kept for the caller."""
 
     def __init__(self, items: Iterable[tuple[str, Request]]) -> None:
         self._items = items
@@ -80,7 +73,7 @@ class Outgoing:
 
 
 class AsyncOutgoing:
-    """The same for asyncio, where a task of gRPC's takes them."""
+    """The same for asyncio, where a task of gRPC takes them."""
 
     def __init__(self, items: AsyncIterable[tuple[str, Request]]) -> None:
         self._items = items

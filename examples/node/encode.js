@@ -1,9 +1,9 @@
-// Calls an Hourglass server with nothing but the .proto files, loaded at run time.
+// Calls an Hourglass server with only the .proto files, loaded at run time.
 //
 //   npm install && node encode.js 127.0.0.1:8001 vae
 //
-// Prints one line of JSON: the model, the latent vectors of three images that it draws, their reconstruction errors,
-// and how many answers came back on a stream.
+// Prints one line of JSON: the model, the latent vectors of three generated images, their reconstruction errors,
+// and the kind of each answer of a stream.
 "use strict";
 
 const path = require("node:path");

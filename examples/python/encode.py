@@ -1,4 +1,4 @@
-"""Encodes, decodes and samples with the Python client.
+"""Encode, decode and sample with the Python client.
 
 pip install ./client && python examples/python/encode.py 127.0.0.1:8001 vae
 """
@@ -10,7 +10,7 @@ from hourglass_client import Client, HourglassError
 
 
 def main(address: str = "127.0.0.1:8001", model: str = "vae") -> None:
-    """Calls a server that has a generative model."""
+    """Call a server that has a generative model."""
     with Client(address) as client:
         about = client.get_model(model)
         images = np.random.default_rng(0).integers(0, 256, (4, about.height, about.width, about.channels), np.uint8)

@@ -1,4 +1,4 @@
-"""The same server through NVIDIA's client of the Open Inference Protocol: nothing of ours is needed.
+"""Call the server with NVIDIA's client of the Open Inference Protocol, without any code of this project.
 
 pip install 'tritonclient[grpc]' && python examples/python/open_inference.py 127.0.0.1:8001 vae.encode
 """

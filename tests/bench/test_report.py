@@ -26,7 +26,7 @@ def result(server: str, load: str, client: str = "h2load", failures: tuple[str, 
     }
 
 
-TOLD = {
+RECORD = {
     "date": "2026-01-01 00:00 UTC",
     "machine": "2 cores",
     "revision": "abc",
@@ -56,7 +56,7 @@ def test_goals_say_reached_above_the_floor_or_missed() -> None:
     got = {
         (goal.theirs, goal.measure): goal.verdict(ratio)
         for goal in goals.GOALS
-        if goal.load == "64 callers" and (ratio := goal.ratio(Results(TOLD), "h2load")) is not None
+        if goal.load == "64 callers" and (ratio := goal.ratio(Results(RECORD), "h2load")) is not None
     }
     assert got == {
         ("Triton", goals.RATE): "above the floor",
@@ -66,8 +66,8 @@ def test_goals_say_reached_above_the_floor_or_missed() -> None:
     }
 
 
-def test_page_tells_medians_spread_company_debts_failures_and_absence() -> None:
-    page = report.page(TOLD)
+def test_page_shows_medians_spread_disturbance_owed_answers_failures_and_absence() -> None:
+    page = report.page(RECORD)
     assert "| Triton | 64 callers | 4,000 (3,600 to 4,800) † | 1.00 | 2.00 | 240 | 90 |" in page
     assert f"| {goals.NATIVE} | 500/s | 1,000 (900 to 1,200), 3 owed |" in page
     assert "- mosec, encode 1 image, 64 callers, h2load: no answers" in page

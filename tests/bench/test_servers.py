@@ -1,4 +1,4 @@
-"""Starting, asking, measuring: with servers of this machine and a load generator made of the same calls."""
+"""Start, call and measure servers of this environment, with a load generator in Python."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +7,8 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from bench import contestants, loads, rounds, servers, targets
-from bench.loads import Answers, Load, LoadError
+from bench import load_generators, rounds, server_list, servers, targets
+from bench.load_generators import Answers, Load, LoadError
 from bench.servers import Running, Server, ServerError
 from bench.targets import Target, Work
 from tests.server.conftest import GOLDEN, graph_run, pixels
@@ -18,7 +18,7 @@ ENCODE = Work("encode 1 image", "vae", "encode", IMAGE, graph_run("encode", "vae
 
 
 def one(name: str) -> Server:
-    return next(each for each in contestants.everyone(GOLDEN) if each.name == name)
+    return next(each for each in server_list.all_servers(GOLDEN) if each.name == name)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def by_hand(address: str, target: Target, load: Load, seconds: float) -> Answers
         "pygrpc-native echo",
     ],
 )
-def test_servers_of_this_environment_are_asked_rightly(name: str, tmp_path: Path) -> None:
+def test_servers_of_this_environment_answer_correctly(name: str, tmp_path: Path) -> None:
     running = servers.start(one(name), [ENCODE], tmp_path)
     try:
         assert 0 < running.start_seconds < 60
@@ -78,19 +78,19 @@ def test_failed_rounds_are_kept_as_failures(echo: Running) -> None:
     assert (result.rounds, result.failures) == ([], ["no answers"] * (1 + 4))
 
 
-def test_wrong_answer_is_refused(tmp_path: Path) -> None:
+def test_wrong_answer_is_an_error(tmp_path: Path) -> None:
     wrong = replace(ENCODE, expected=ENCODE.expected + 1)
     with pytest.raises(ServerError, match="answers encode 1 image with an error of 1"):
         servers.start(one("hourglass native"), [wrong], tmp_path)
 
 
-def test_server_that_ends_is_told(tmp_path: Path) -> None:
+def test_server_that_exits_is_an_error(tmp_path: Path) -> None:
     broken = replace(one("grpc.aio echo"), command=["false"])
     with pytest.raises(ServerError, match="does not answer"):
         servers.start(broken, [ENCODE], tmp_path)
 
 
-def test_c_plus_plus_client_is_for_grpc_alone() -> None:
+def test_cpp_client_is_for_grpc_only() -> None:
     mosec, native = one("mosec"), one("hourglass native")
     assert [mosec.can(ENCODE, client) for client in ("C++ client", "h2load")] == [False, True]
     assert [native.can(ENCODE, client) for client in ("C++ client", "h2load")] == [True, True]
@@ -100,7 +100,7 @@ def test_c_plus_plus_client_is_for_grpc_alone() -> None:
 
 
 def test_frame_is_grpcs() -> None:
-    assert loads.framed(b"abc") == b"\0\0\0\0\3abc"
+    assert load_generators.framed(b"abc") == b"\0\0\0\0\3abc"
 
 
 def test_http_bodies_carry_the_image() -> None:

@@ -1,4 +1,4 @@
-"""The server with nothing counted, compared or logged of a request: `make bench` shows what that costs."""
+"""The server without metrics, drift and logs of requests: `make bench` shows what those cost."""
 
 import sys
 
@@ -9,7 +9,7 @@ from server.metrics.registry import RunSeries
 
 
 def nothing(*_: object) -> None:
-    """What is told to this is forgotten."""
+    """A no-op observer."""
 
 
 if __name__ == "__main__":

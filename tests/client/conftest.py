@@ -1,4 +1,4 @@
-"""A server that answers as a test tells it to, over a real connection."""
+"""A scripted server: it returns the answers that a test lists, over a real connection."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ Answer = pb.GetModelResponse | status_pb2.Status
 
 @dataclass
 class ScriptedServer(AutoencoderServiceServicer):
-    """Answers GetModel with what stands in `script`, one entry a call; the last entry again and again."""
+    """Answers GetModel from `script`, one entry per call, then the last entry repeatedly."""
 
     script: list[Answer] = field(default_factory=lambda: [pb.GetModelResponse()])
     calls: int = 0

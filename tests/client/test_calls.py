@@ -1,4 +1,4 @@
-"""Both clients against a real server: every method, many calls, streams."""
+"""Both clients against a real server: every method, concurrent calls, streams."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -51,7 +51,7 @@ def client(server: Served) -> Iterator[Client]:
 
 
 def awaited(server: Served, use: Callable[[AsyncClient], Coroutine[Any, Any, Any]], **settings: Any) -> Any:
-    """What `use` makes of an asynchronous client."""
+    """The result of `use` on an asynchronous client."""
 
     async def inside() -> Any:
         async with AsyncClient(server.address, **settings) as client:
@@ -82,12 +82,12 @@ def test_both_clients_describe_the_models(client: Client, server: Served) -> Non
 
 def test_async_failure_is_the_same_error(server: Served) -> None:
     with pytest.raises(NotFoundError, match="vae"):
-        awaited(server, lambda later: later.encode(GREY, model="nobody"))
+        awaited(server, lambda later: later.encode(GREY, model="absent"))
 
 
 def test_no_answer_in_time_says_what_to_do(client: Client) -> None:
-    # Seldom the server is as quick to say that it is too late.
-    with pytest.raises(TimeoutError, match=r"no answer within the timeout: give more time|The deadline has passed"):
+    # Occasionally the server reports the deadline first.
+    with pytest.raises(TimeoutError, match=r"no answer within the timeout: allow more time|The deadline has passed"):
         client.sample(1024, model="vae", image_format="png", timeout_seconds=0.001)
 
 
@@ -163,7 +163,7 @@ def test_async_stream_raises_what_its_inputs_raise(server: Served) -> None:
         awaited(server, collect)
 
 
-def test_stream_that_is_left_ends(client: Client) -> None:
+def test_a_closed_stream_ends(client: Client) -> None:
     answers = client.stream((str(number), requests.sample(1, model="vae")) for number in range(10**9))
     assert len([next(answers) for _ in range(5)]) == 5
     answers.close()
@@ -175,16 +175,16 @@ def test_stream_keeps_its_deadline(client: Client) -> None:
         list(client.stream(endless, timeout_seconds=0.3))
 
 
-def test_unreachable_stream_is_told() -> None:
-    with Client("127.0.0.1:1") as nobody, pytest.raises(UnavailableError):
-        list(nobody.stream(streamed(1)))
+def test_stream_to_an_unreachable_server_is_unavailable() -> None:
+    with Client("127.0.0.1:1") as unreachable, pytest.raises(UnavailableError):
+        list(unreachable.stream(streamed(1)))
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_several_servers_share_the_load_until_one_has_gone(transport: str) -> None:
+def test_several_servers_share_the_load_until_one_stops(transport: str) -> None:
     servers = (serving(GOLDEN, transport=transport, poll_seconds=0) for _ in range(2))
     with next(servers) as first, next(servers) as second, Client([first.address, second.address]) as client:
-        # One connection may be there before the other.
+        # One connection may be ready before the other.
         until(lambda: client.encode(GREY, model="vae") and encoded(first) > 0 < encoded(second))
         second.app.stop()
         for _ in range(20):

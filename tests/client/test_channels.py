@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from hourglass_client import Client, InvalidArgumentError, Tls, UnavailableError
-from hourglass_client.channels import route
+from hourglass_client.channels import channel_settings
 
 from tests.client.conftest import Start
 
@@ -23,7 +23,7 @@ from tests.client.conftest import Start
     ],
 )
 def test_target(address: str | list[str], target: str) -> None:
-    assert route(address, None, None).target == target
+    assert channel_settings(address, None, None).target == target
 
 
 @pytest.mark.parametrize("addresses", [[], ["a:1", "b:2"], ["10.0.0.1:1", "[::1]:1"]])
@@ -42,16 +42,16 @@ HERE = [
     "address",
     ["10.0.0.1", "fe80::1", "dns:///models.example:80", "dns://127.0.0.1/models.example", "localhost.example"],
 )
-def test_token_does_not_travel_elsewhere_in_the_clear(address: str) -> None:
+def test_token_is_not_sent_elsewhere_without_tls(address: str) -> None:
     with pytest.raises(InvalidArgumentError, match="TLS"):
-        route(address, None, "secret")
+        channel_settings(address, None, "secret")
 
 
 @pytest.mark.parametrize("address", HERE)
-def test_token_travels_in_the_clear_on_this_machine_only(address: str) -> None:
-    assert route(address, None, "secret").metadata == (("authorization", "Bearer secret"),)
+def test_token_is_sent_without_tls_on_this_machine_only(address: str) -> None:
+    assert channel_settings(address, None, "secret").metadata == (("authorization", "Bearer secret"),)
     with pytest.raises(InvalidArgumentError, match="TLS"):
-        route([address, "10.0.0.1:1"], None, "secret")
+        channel_settings([address, "10.0.0.1:1"], None, "secret")
 
 
 def test_token_reaches_the_server(start: Start) -> None:
@@ -67,16 +67,16 @@ def with_health(server: grpc.Server, status: health_pb2.HealthCheckResponse.Serv
     add_HealthServicer_to_server(health, server)
 
 
-def test_several_servers_share_the_load_and_the_unhealthy_gets_none(start: Start) -> None:
+def test_several_servers_share_the_load_and_an_unhealthy_one_gets_none(start: Start) -> None:
     states = health_pb2.HealthCheckResponse
     first, second = (start(also=partial(with_health, status=states.SERVING)) for _ in range(2))
-    sick = start(also=partial(with_health, status=states.NOT_SERVING))
-    with Client([first.address, sick.address, second.address]) as client:
+    unhealthy = start(also=partial(with_health, status=states.NOT_SERVING))
+    with Client([first.address, unhealthy.address, second.address]) as client:
         for _ in range(40):
             client.get_model()
     assert first.calls + second.calls == 40
     assert min(first.calls, second.calls) >= 10
-    assert sick.calls == 0
+    assert unhealthy.calls == 0
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_tls_with_a_name_of_its_own(start: Start, certificate: tuple[bytes, byte
     assert server.metadata["authorization"] == "Bearer secret"
 
 
-def test_tls_refuses_a_stranger(start: Start, certificate: tuple[bytes, bytes]) -> None:
+def test_tls_rejects_another_server_name(start: Start, certificate: tuple[bytes, bytes]) -> None:
     server = start(credentials=grpc.ssl_server_credentials([certificate]))
     with (
         Client(server.address, tls=Tls(root_certificates=certificate[1]), timeout_seconds=5) as client,

@@ -71,13 +71,13 @@ def test_damaged_details_do_not_hide_the_error(start: Start) -> None:
     assert (error.code, error.violations, error.details) == (grpc.StatusCode.NOT_FOUND, (), (broken,))
 
 
-def test_item_of_a_stream_fails_in_the_same_way() -> None:
+def test_error_of_a_stream_item_has_the_same_kind() -> None:
     error = errors.from_status(status(grpc.StatusCode.NOT_FOUND, "gone"))
     assert isinstance(error, LookupError)
     assert error.message == "gone"
 
 
-def test_errors_cross_to_another_process() -> None:
+def test_errors_can_be_pickled() -> None:
     error = errors.invalid("images", "expected some, got none")
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
     assert (type(copy), str(copy), copy.code, copy.message) == (type(error), str(error), error.code, error.message)

@@ -41,7 +41,7 @@ def test_arrays(array: np.ndarray, data_type: DataType | None, shape: tuple[int,
     np.testing.assert_array_equal(np.frombuffer(tensor.data, wire), array.astype(wire[-2:]).ravel())
 
 
-def test_files_travel_as_they_are(tmp_path: Path) -> None:
+def test_files_are_sent_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "digit.png"
     Image.fromarray(PIXELS[0]).save(path)
     contents = path.read_bytes()
@@ -51,19 +51,19 @@ def test_files_travel_as_they_are(tmp_path: Path) -> None:
         assert message.encoded.resize
 
 
-def test_pil_images_travel_without_loss() -> None:
+def test_pil_images_are_sent_losslessly() -> None:
     pictures = [Image.fromarray(PIXELS[0]), Image.new("P", (4, 3), 1)]
     files = to_message("images", pictures).encoded.files
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(files[0]))), PIXELS[0])
     assert Image.open(io.BytesIO(files[1])).mode == "P"
 
 
-def test_missing_file_is_told(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="absent"):
         to_message("images", tmp_path / "absent.png")
 
 
-def test_unknown_format_is_refused() -> None:
+def test_unknown_format_is_rejected() -> None:
     with pytest.raises(InvalidArgumentError, match="uint8, float32, png, none"):
         image_format("jpeg")
 
@@ -84,7 +84,7 @@ def test_answer_without_images_is_empty() -> None:
     assert (len(images), files) == (0, ())
 
 
-def test_pixels_a_hair_outside_do_not_wrap_around() -> None:
+def test_pixels_slightly_out_of_range_do_not_wrap_around() -> None:
     picture = Pictures(np.array([[[[-0.01], [1.01]]]], np.float32), ())
     assert np.asarray(picture.to_pil()[0]).tolist() == [[0, 255]]
 

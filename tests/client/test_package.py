@@ -1,4 +1,4 @@
-"""The client stands alone."""
+"""The client needs nothing but its declared dependencies."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import hourglass_client
 
 FOLDER = Path(hourglass_client.__file__).parents[1]
 DEPENDENCIES = ("grpc", "numpy", "google.protobuf", "google.rpc.status_pb2", "google.rpc.error_details_pb2")
-TELL = """
+LIST_MODULES = """
 import json, sys
 specs = {name: str(vars(module).get("__spec__")) for name, module in sys.modules.items()}
 print(json.dumps([name for name, spec in specs.items() if "site-packages" in spec]))
@@ -19,9 +19,9 @@ print(json.dumps([name for name, spec in specs.items() if "site-packages" in spe
 
 def packages(*imports: str) -> set[str]:
     """Installed packages that are loaded once these are imported."""
-    program = f"import {', '.join(imports)}\n{TELL}"
-    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    return {name.partition(".")[0] for name in json.loads(told)}
+    program = f"import {', '.join(imports)}\n{LIST_MODULES}"
+    listed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    return {name.partition(".")[0] for name in json.loads(listed)}
 
 
 def test_imports_nothing_but_its_dependencies() -> None:

@@ -1,4 +1,4 @@
-"""Many calls at a time: order, bounded memory, failure, early end; the same for threads and coroutines."""
+"""Ordered parallel map: order, bounded memory, failure, early end; the same for threads and coroutines."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ from hourglass_client import AsyncClient, Client, InvalidArgumentError
 
 
 class Work:
-    """Answers late inputs first, and remembers how many it had at a time."""
+    """Answers later inputs sooner, and records the largest number of concurrent calls."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -39,7 +39,7 @@ def counted(taken: list[int], end: int) -> Iterator[int]:
         yield number
 
 
-def test_answers_come_in_order_and_at_most_so_many_at_a_time() -> None:
+def test_answers_are_in_order_and_concurrency_is_bounded() -> None:
     work = Work()
     assert list(Client.map(work, range(50), in_flight=4)) == [number**2 for number in range(50)]
     assert 2 <= work.most <= 4
@@ -70,7 +70,7 @@ def test_progress_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "7/7" in capsys.readouterr().err
 
 
-def test_coroutines_come_in_order_and_at_most_so_many_at_a_time() -> None:
+def test_coroutines_are_in_order_and_concurrency_is_bounded() -> None:
     async def collect() -> list[int]:
         return [answer async for answer in AsyncClient.map(work.later, range(50), in_flight=4)]
 
@@ -79,7 +79,7 @@ def test_coroutines_come_in_order_and_at_most_so_many_at_a_time() -> None:
     assert 2 <= work.most <= 4
 
 
-def test_coroutines_over_an_asynchronous_iterator_end_early_without_a_trace() -> None:
+def test_coroutines_over_an_asynchronous_iterator_leave_no_task_when_closed() -> None:
     async def numbers() -> AsyncIterator[int]:
         number = 0
         while True:
@@ -97,8 +97,7 @@ def test_coroutines_over_an_asynchronous_iterator_end_early_without_a_trace() ->
     assert asyncio.run(three()) == [0, 1, 4]
 
 
-def test_an_answer_comes_while_the_next_input_does_not() -> None:
-    """Inputs may be long in coming: what is ready waits for none of them."""
+def test_an_answer_does_not_wait_for_the_next_input() -> None:
     answered = threading.Event()
 
     def inputs() -> Iterator[int]:
@@ -112,7 +111,7 @@ def test_an_answer_comes_while_the_next_input_does_not() -> None:
     assert list(answers) == [9]
 
 
-def test_coroutines_answer_while_the_next_input_does_not_come() -> None:
+def test_coroutines_do_not_wait_for_the_next_input() -> None:
     async def square(number: int) -> int:
         return number * number
 
@@ -132,7 +131,7 @@ def test_coroutines_answer_while_the_next_input_does_not_come() -> None:
     assert asyncio.run(found()) == [4, 9]
 
 
-def test_an_early_end_waits_for_no_input() -> None:
+def test_closing_early_waits_for_no_input() -> None:
     never = threading.Event()
 
     def inputs() -> Iterator[int]:
@@ -145,7 +144,7 @@ def test_an_early_end_waits_for_no_input() -> None:
     never.set()
 
 
-def test_inputs_that_fail_do_so_after_the_answers_before() -> None:
+def test_a_failing_input_raises_after_the_answers_before_it() -> None:
     def inputs() -> Iterator[int]:
         yield 1
         yield 2
@@ -157,7 +156,7 @@ def test_inputs_that_fail_do_so_after_the_answers_before() -> None:
     assert found == [1, 2]
 
 
-def test_asynchronous_inputs_that_fail_do_so_after_the_answers_before() -> None:
+def test_a_failing_asynchronous_input_raises_after_the_answers_before_it() -> None:
     found: list[int] = []
 
     async def inputs() -> AsyncIterator[int]:
@@ -167,7 +166,7 @@ def test_asynchronous_inputs_that_fail_do_so_after_the_answers_before() -> None:
 
     async def collect() -> None:
         async for answer in AsyncClient.map(Work().later, inputs(), in_flight=4):
-            found.append(answer)  # noqa: PERF401 (what came before the failure counts)
+            found.append(answer)  # noqa: PERF401 (keeps the answers before the failure)
 
     with pytest.raises(OSError, match="no more disk"):
         asyncio.run(collect())
@@ -191,7 +190,7 @@ def test_coroutines_answer_before_later_inputs_are_taken() -> None:
 
 
 @pytest.mark.parametrize("in_flight", [0, -1])
-def test_no_calls_at_a_time_are_refused(in_flight: int) -> None:
+def test_in_flight_below_one_is_rejected(in_flight: int) -> None:
     async def first() -> None:
         await anext(AsyncClient.map(Work().later, [1], in_flight=in_flight))
 

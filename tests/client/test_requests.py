@@ -48,7 +48,7 @@ def test_shifts() -> None:
         (lambda: requests.interpolate(from_latents=[1.0], to_latents=[1.0], interpolation="cubic"), "interpolation"),
     ],
 )
-def test_what_cannot_be_said_is_refused_here(make, field: str) -> None:  # noqa: ANN001 (a lambda)
-    with pytest.raises(InvalidArgumentError) as refused:
+def test_an_invalid_argument_is_rejected_without_a_call(make, field: str) -> None:  # noqa: ANN001 (a lambda)
+    with pytest.raises(InvalidArgumentError) as rejected:
         make()
-    assert [violation.field for violation in refused.value.violations] == [field]
+    assert [violation.field for violation in rejected.value.violations] == [field]

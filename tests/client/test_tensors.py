@@ -8,14 +8,14 @@ from hourglass_client.tensors import byte_tensor, float_tensor, latents_tensor, 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 @pytest.mark.parametrize("shape", [(2, 3), (0, 3), (2, 3, 4)])
-def test_there_and_back(kind: type[np.floating], shape: tuple[int, ...]) -> None:
+def test_round_trip(kind: type[np.floating], shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).normal(size=shape).astype(kind)
     back = to_array(float_tensor(array))
     np.testing.assert_array_equal(back, array, strict=True)
     assert back.flags.writeable
 
 
-def test_bytes_there_and_back() -> None:
+def test_round_trip_of_bytes() -> None:
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
     np.testing.assert_array_equal(to_array(byte_tensor(array)), array, strict=True)
 
@@ -26,7 +26,7 @@ def test_one_latent_is_a_batch_of_one() -> None:
 
 
 @pytest.mark.parametrize("latents", [np.zeros((1, 2, 3)), np.zeros((2, 3), np.int64), 1.0])
-def test_what_is_no_latent_is_refused(latents: np.ndarray) -> None:
+def test_invalid_latents_are_rejected(latents: np.ndarray) -> None:
     with pytest.raises(InvalidArgumentError, match=r"latents: expected floating-point latents \(N, D\)"):
         latents_tensor("latents", latents)
 
@@ -39,6 +39,6 @@ def test_what_is_no_latent_is_refused(latents: np.ndarray) -> None:
         Tensor(data_type=DataType.DATA_TYPE_UINT8, shape=[-1, -1], data=b"0"),
     ],
 )
-def test_what_does_not_fit_together_is_told(tensor: Tensor) -> None:
+def test_an_inconsistent_tensor_is_an_error(tensor: Tensor) -> None:
     with pytest.raises(InternalError, match="do not fit together"):
         to_array(tensor)

@@ -1,4 +1,4 @@
-"""Our own client, installed alone by pip: `python alone_calls.py HOST:PORT`; prints JSON."""
+"""Our own client, installed by pip without the rest: `python alone_calls.py HOST:PORT`; prints JSON."""
 
 import json
 import subprocess

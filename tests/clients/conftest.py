@@ -1,4 +1,4 @@
-"""A server of the golden models on each transport, and what its graphs answer to the clients' images."""
+"""A server of the golden models on each transport, and the outputs of its graphs for the clients' images."""
 
 from collections.abc import Iterator
 

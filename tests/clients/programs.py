@@ -1,4 +1,4 @@
-"""Runs foreign clients, each a program in an environment of its own: `make clients` installs them."""
+"""Runs third-party clients, each a program in its own environment: `make clients` installs them."""
 
 import json
 import os
@@ -15,7 +15,7 @@ NODE_MODULES = BUILD / "node/node_modules"
 
 
 def run_python(environment: str, program: str, *arguments: str) -> Any:
-    """What a program of this folder prints, from the JSON of its last line."""
+    """Output of a program of this folder: the JSON of its last line."""
     python = BUILD / environment / "bin/python"
     if not python.exists():
         pytest.skip(f"the client {environment} is absent: run `make clients`")
@@ -23,7 +23,7 @@ def run_python(environment: str, program: str, *arguments: str) -> Any:
 
 
 def run_node(program: Path, *arguments: str) -> Any:
-    """What a program for Node prints."""
+    """Output of a program for Node."""
     node = shutil.which("node")
     if node is None or not (NODE_MODULES / "@grpc/grpc-js").exists():
         pytest.skip("Node or @grpc/grpc-js is absent: run `make clients`")
@@ -31,7 +31,7 @@ def run_node(program: Path, *arguments: str) -> Any:
 
 
 def _run(command: list[str], **environment: str) -> Any:
-    # Neither our stubs nor our packages are on the path of a foreign client.
+    # Neither our stubs nor our packages are on the path of a third-party client.
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=120, cwd="/", env={**clean, **environment}

@@ -1,4 +1,4 @@
-"""A client that knows no .proto file and no stub: it asks the server. `python reflection_calls.py HOST:PORT`."""
+"""A client by server reflection, without .proto files or stubs: `python reflection_calls.py HOST:PORT`."""
 
 import base64
 import json

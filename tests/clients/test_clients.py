@@ -1,4 +1,4 @@
-"""Clients that others have written, in environments of their own, against this server; numbers against onnxruntime."""
+"""Third-party clients, each in its own environment, against this server; numbers against onnxruntime."""
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def test_triton_stream(server: Served, latents: np.ndarray) -> None:
     assert error.startswith("NOT_FOUND: There is no model 'nope'")
 
 
-def test_triton_loads_and_unloads_where_it_may(latents: np.ndarray) -> None:
+def test_triton_loads_and_unloads_when_allowed(latents: np.ndarray) -> None:
     with serving(GOLDEN, model_control=True, poll_seconds=0) as served:
         answer = run_python("triton", "triton_calls.py", "control", served.address)
     assert (answer["unloaded"], answer["state"], answer["loaded"]) == (False, "UNAVAILABLE", True)
@@ -95,10 +95,10 @@ def test_kserve_http(server: Served, latents: np.ndarray) -> None:
 
 def test_own_client_installed_alone(server: Served, latents: np.ndarray) -> None:
     answer = run_python("alone", "alone_calls.py", server.address)
-    asked_for = {"grpcio", "protobuf", "numpy", "googleapis-common-protos"}
-    # What grpcio asks for in turn, and what a new environment has.
-    besides = {"hourglass-client", "typing-extensions", "pip", "setuptools"}
-    assert asked_for <= set(answer["installed"]) <= asked_for | besides
+    declared = {"grpcio", "protobuf", "numpy", "googleapis-common-protos"}
+    # Dependencies of grpcio, and what a new environment has.
+    others = {"hourglass-client", "typing-extensions", "pip", "setuptools"}
+    assert declared <= set(answer["installed"]) <= declared | others
     assert answer["models"] == ["denoiser", "fc-ae", "multitask", "vae"]
     for form in ("latents", "mapped"):
         np.testing.assert_array_equal(np.float32(answer[form]), latents)

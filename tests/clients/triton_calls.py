@@ -1,4 +1,4 @@
-"""tritonclient: every call of its sync, asyncio, streaming and HTTP clients that this server speaks.
+"""tritonclient: every call of its sync, asyncio, streaming and HTTP clients that this server supports.
 
 Run by its own environment: `python triton_calls.py sync|aio|stream|http|control HOST:PORT`; prints JSON.
 """
@@ -107,7 +107,7 @@ def run_stream(address: str) -> dict:
 
 
 def run_control(address: str) -> dict:
-    """Unload and load with the right to."""
+    """Unload and load with model control enabled."""
     with sync_client.InferenceServerClient(address) as client:
         client.unload_model("vae")
         unloaded = client.is_model_ready("vae")
@@ -123,7 +123,7 @@ def run_control(address: str) -> dict:
 
 
 def run_http(address: str) -> dict:
-    import tritonclient.http as http_client  # noqa: PLC0415 (gevent changes how the others run)
+    import tritonclient.http as http_client  # noqa: PLC0415 (importing gevent affects the others)
 
     with http_client.InferenceServerClient(address) as client:
         answers = {}

@@ -1,4 +1,4 @@
-"""Real components (Prometheus, HAProxy) that run next to the real server."""
+"""Third-party components (Prometheus, HAProxy) next to the real server."""
 
 import shutil
 import socket
@@ -12,7 +12,7 @@ GOLDEN = ROOT / "tests" / "golden"
 
 
 def component(name: str) -> str:
-    """Path of a program; without it the test is skipped, loudly (TEST_REQUIRE_ALL=1 makes that a failure)."""
+    """Path of a program; without it the test is skipped (TEST_REQUIRE_ALL=1 makes that a failure)."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin")
     if path is None:
         pytest.skip(f"{name} is absent: apt-get install prometheus haproxy gcc libc6-dev")

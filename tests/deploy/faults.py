@@ -1,4 +1,4 @@
-"""What befalls real servers while a real Prometheus watches them, and how each of it ends."""
+"""Fault injection: what fails on real servers while a real Prometheus scrapes them, and how it is repaired."""
 
 import shutil
 import threading
@@ -19,9 +19,9 @@ from tests.deploy.monitoring import NAMESPACE, Prometheus, prometheus, until, wr
 from tests.server.conftest import copy_version, images, pixels, write_graph, write_slow_denoiser
 
 FLOOD_THREADS = 10
-# So many that twenty are answered in the window of the alarm, however slow the machine.
+# Enough that twenty are answered in the window of the alert, however slow the machine.
 WAITING_THREADS = 32
-# A module like NVIDIA's, for machines without a card.
+# A fake of NVIDIA's module, for machines without a card.
 CARD = Path(__file__).with_name("card")
 
 
@@ -46,19 +46,19 @@ def write_large_denoiser(repository: Path) -> None:
 
 
 class Faults:
-    """What is done to the servers, and undone."""
+    """Injects faults into the servers and repairs them."""
 
     def __init__(
-        self, folder: Path, watcher: Prometheus, busy: LocalServer, mortal: LocalServer, fallen: "Replaceable"
+        self, folder: Path, watcher: Prometheus, busy: LocalServer, killable: LocalServer, fallback: "Replaceable"
     ) -> None:
         self._folder = folder
         self._watcher = watcher
-        # Of the server that is not flooded: what it says of its models is heard at every scrape.
-        self._repository = fallen.repository
+        # Of the server that is not flooded, so that no scrape of its model metrics is missed.
+        self._repository = fallback.repository
         self._busy = busy
-        self._mortal = mortal
-        self._fallen = fallen
-        self._targets = [busy.metrics_address, mortal.metrics_address, fallen.server.metrics_address]
+        self._killable = killable
+        self._fallback = fallback
+        self._targets = [busy.metrics_address, killable.metrics_address, fallback.server.metrics_address]
         self._over = threading.Event()
         self._channels: list[grpc.Channel] = []
         works = (
@@ -69,7 +69,7 @@ class Faults:
             self._fail,
         )
         self._threads = [threading.Thread(target=work) for work in works]
-        self._revived = ExitStack()
+        self._restarted = ExitStack()
 
     def inject(self) -> None:
         """Overload, drift, failing runs, a damaged version, a deleted model, a killed server."""
@@ -80,40 +80,42 @@ class Faults:
         with (damaged / "encode.onnx").open("ab") as file:
             file.write(b"!")
         write_large_denoiser(self._repository)
-        self._mortal.process.kill()
+        self._killable.process.kill()
 
     def repair(self) -> None:
-        """Undo all that."""
+        """Undo all faults."""
         self._stop_calls()
         shutil.move(self._repository.parent / "vae", self._repository / "vae")
         shutil.rmtree(self._repository / "fc-ae" / "2")
         shutil.rmtree(self._repository / "large")
-        port = self._mortal.metrics_address.rpartition(":")[2]
-        self._revived.enter_context(running(GOLDEN, self._folder / "revived.log", "--metrics-port", port))
-        # The machine has no GPU to use after all.
-        self._fallen.replace("--device", "cpu")
+        port = self._killable.metrics_address.rpartition(":")[2]
+        self._restarted.enter_context(running(GOLDEN, self._folder / "restarted.log", "--metrics-port", port))
+        # Repaired by configuration: no GPU is expected any more.
+        self._fallback.replace("--device", "cpu")
 
     @contextmanager
     def old_server(self) -> Iterator[LocalServer]:
-        """One more server, which is scraped no more at the end and then stops, as a pod in a rollout."""
+        """One more server, which at the end is no longer scraped and then stops, like a pod in a rollout."""
         with running(GOLDEN, self._folder / "old.log") as old:
             self.scrape(old.metrics_address)
             yield old
             self.scrape()
-            until(lambda: not self._watcher.query(f'up{{instance="{old.metrics_address}"}}'), 30, "it is forgotten")
+            until(
+                lambda: not self._watcher.query(f'up{{instance="{old.metrics_address}"}}'), 30, "its series are stale"
+            )
 
     def scrape(self, *more: str) -> None:
-        """Have all servers scraped, and more addresses."""
+        """Scrape all servers, and more addresses."""
         write_targets(self._folder, pods(*self._targets, *more))
 
-    def scrape_nobody(self) -> None:
-        """Take all targets away, as a wrong selector does."""
+    def scrape_nothing(self) -> None:
+        """Remove all targets, as a wrong selector does."""
         write_targets(self._folder, [])
 
     def close(self) -> None:
-        """Stop what was started."""
+        """Stop calls and servers."""
         self._stop_calls()
-        self._revived.close()
+        self._restarted.close()
 
     def _stop_calls(self) -> None:
         self._over.set()
@@ -152,7 +154,7 @@ class Faults:
 
 
 def pods(*addresses: str) -> list[dict]:
-    """Targets with the labels that prometheus-operator gives them, pod-0 for the first one and so on."""
+    """Targets with the labels of prometheus-operator: pod-0 for the first one, and so on."""
     labels = [{"namespace": NAMESPACE, "pod": f"pod-{number}"} for number in range(len(addresses))]
     return [{"targets": [address], "labels": each} for address, each in zip(addresses, labels, strict=True)]
 
@@ -164,50 +166,50 @@ def denoising(model: str, rows: int) -> pb.DenoiseRequest:
 
 @contextmanager
 def faulty(folder: Path) -> Iterator[tuple[Faults, Prometheus]]:
-    """Three servers, a Prometheus that watches them, and what can befall them."""
+    """Three servers, a Prometheus that scrapes them, and faults to inject."""
     repository = folder / "models"
-    for copy in (repository, folder / "fallen"):
+    for copy in (repository, folder / "fallback"):
         shutil.copytree(GOLDEN, copy, ignore=shutil.ignore_patterns("*.py"))
     write_slow_denoiser(repository, layers=30)
     write_slow_denoiser(repository, "late")
     write_fragile_denoiser(repository)
-    mortal_port = str(free_port())
+    killable_port = str(free_port())
     with ExitStack() as stack:
-        # All of the flood is one caller, which in fairness may not fill the queue far enough for an alarm.
+        # The flood is a single caller, which a fair queue would keep from filling it enough for an alert.
         busy = stack.enter_context(
             running(repository, folder / "busy.log", "--poll-seconds", "0", "--concurrent-runs", "1", "--no-fair-queue")
         )
-        mortal = stack.enter_context(mortal_server(folder / "mortal.log", "--metrics-port", mortal_port))
-        fallen = Replaceable(folder)
-        stack.callback(fallen.close)
-        fallen.replace("--device", "auto")
-        addresses = [each.metrics_address for each in (busy, mortal, fallen.server)]
+        killable = stack.enter_context(killable_server(folder / "killable.log", "--metrics-port", killable_port))
+        fallback = Replaceable(folder)
+        stack.callback(fallback.close)
+        fallback.replace("--device", "auto")
+        addresses = [each.metrics_address for each in (busy, killable, fallback.server)]
         watcher = stack.enter_context(prometheus(folder, pods(*addresses)))
-        faults = Faults(folder, watcher, busy, mortal, fallen)
+        faults = Faults(folder, watcher, busy, killable, fallback)
         stack.callback(faults.close)
         yield faults, watcher
 
 
 @contextmanager
-def mortal_server(log: Path, *flags: str) -> Iterator[LocalServer]:
-    """A server that may be killed."""
+def killable_server(log: Path, *flags: str) -> Iterator[LocalServer]:
+    """A server that a fault may kill."""
     with ExitStack() as stack:
         server = stack.enter_context(running(GOLDEN, log, *flags))
         yield server
-        # Nobody minds that it does not stop in an orderly way.
+        # It need not stop cleanly.
         stack.pop_all()
         server.process.kill()
         server.process.wait()
 
 
 class Replaceable:
-    """A server that finds cards on its machine, of which onnxruntime can use none; it can be started anew."""
+    """A server on a machine whose GPUs onnxruntime cannot use; it can be restarted with other flags."""
 
     server: LocalServer
 
     def __init__(self, folder: Path) -> None:
-        self.repository = folder / "fallen"
-        self._log = folder / "fallen.log"
+        self.repository = folder / "fallback"
+        self._log = folder / "fallback.log"
         self._port = str(free_port())
         self._stack = ExitStack()
 

@@ -17,10 +17,10 @@ from tests.deploy.conftest import DEPLOY, component, free_port
 
 RULES = [DEPLOY / "prometheus" / "recording.yml", DEPLOY / "prometheus" / "alerts.yml"]
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "hourglass.json"
-# Windows become as many seconds as they have minutes, each so that it holds a few scrapes still.
-HURRY = 60
-LEAST_SECONDS = 2.5
-# Those that would be too long. 8h stays longer than 6h and 30m together; 6h than 30m and a `for` of 5m.
+# Windows become as many seconds as they have minutes, but long enough for a few scrapes.
+SPEEDUP = 60
+MINIMUM_SECONDS = 2.5
+# Windows that would be too long. 8h stays longer than 6h and 30m together; 6h than 30m and a `for` of 5m.
 LONG_SECONDS = {"1m": 5, "15m": 12, "30m": 6, "1h": 20, "6h": 45, "8h": 52}
 SCRAPE_SECONDS = 1.0
 TARGETS = "targets.json"
@@ -28,12 +28,12 @@ NAMESPACE = "models"
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-def hurried(rules: str) -> str:
+def accelerated(rules: str) -> str:
     """The same rules with every window, offset and `for` divided."""
 
     def shorter(match: re.Match[str]) -> str:
         window = match[2] + match[3]
-        seconds = LONG_SECONDS.get(window) or max(int(match[2]) * _UNITS[match[3]] / HURRY, LEAST_SECONDS)
+        seconds = LONG_SECONDS.get(window) or max(int(match[2]) * _UNITS[match[3]] / SPEEDUP, MINIMUM_SECONDS)
         return f"{match[1]}{round(seconds * 1000)}ms"
 
     return re.sub(r"(\[|offset |for: )(\d+)([smh])\b", shorter, rules)
@@ -57,7 +57,7 @@ def dashboard_queries() -> dict[str, str]:
 
 
 def autoscaler_queries(pods: Sequence[str]) -> tuple[str, str]:
-    """What prometheus-adapter asks: which series there are, and the autoscaler's metric of some pods."""
+    """Queries of prometheus-adapter: the series, and the autoscaler's metric of some pods."""
     config = yaml.safe_load((DEPLOY / "kubernetes" / "adapter.yaml").read_text())["data"]["config.yaml"]
     (rule,) = yaml.safe_load(config)["rules"]
     filled = {
@@ -68,19 +68,19 @@ def autoscaler_queries(pods: Sequence[str]) -> tuple[str, str]:
     query = rule["metricsQuery"]
     for template, value in filled.items():
         query = query.replace(template, value)
-    return rule["seriesQuery"], hurried(query)
+    return rule["seriesQuery"], accelerated(query)
 
 
 class Prometheus:
-    """Its HTTP API."""
+    """Client of the HTTP API."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str, **parameters: str) -> dict:
-        """Data of an answer; an error raises."""
+        """Data of an answer; raises on an error."""
         query = urllib.parse.urlencode(parameters)
-        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=10) as answer:  # noqa: S310 (http alone)
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=10) as answer:  # noqa: S310 (http only)
             return json.load(answer)["data"]
 
     def query(self, expression: str) -> list[dict]:
@@ -88,15 +88,15 @@ class Prometheus:
         return self.get("query", query=expression)["result"]
 
     def firing(self) -> set[str]:
-        """Names of the alerts that fire."""
+        """Names of the firing alerts."""
         return {alert["labels"]["alertname"] for alert in self.get("alerts")["alerts"] if alert["state"] == "firing"}
 
     def pending(self) -> set[str]:
-        """Names of the alerts that fire or are about to."""
+        """Names of the firing and pending alerts."""
         return {alert["labels"]["alertname"] for alert in self.get("alerts")["alerts"]}
 
     def fired(self, seconds: float) -> set[tuple[str, str]]:
-        """Names and instances of alerts that have fired lately, however briefly; no instance where one has none."""
+        """Names and instances (empty if none) of the alerts that fired in the last `seconds`, however briefly."""
         found = self.query(f'max_over_time(ALERTS{{alertstate="firing"}}[{max(1, int(seconds))}s])')
         return {(series["metric"]["alertname"], series["metric"].get("instance", "")) for series in found}
 
@@ -122,17 +122,17 @@ def until(condition: object, seconds: float, what: str) -> None:
 
 
 def write_targets(folder: Path, targets: Sequence[Mapping[str, object]]) -> None:
-    """Say what is scraped, from now on: {"targets": […], "labels": {…}} each."""
+    """Set the scrape targets: {"targets": […], "labels": {…}} each."""
     (folder / "next").write_text(json.dumps(targets))
     (folder / "next").replace(folder / TARGETS)
 
 
 @contextmanager
 def prometheus(folder: Path, targets: Sequence[Mapping[str, object]]) -> Iterator[Prometheus]:
-    """Scrapes the targets with the project's rules."""
+    """A Prometheus that scrapes the targets and evaluates the project's rules."""
     program = component("prometheus")
     for path in RULES:
-        (folder / path.name).write_text(hurried(path.read_text()))
+        (folder / path.name).write_text(accelerated(path.read_text()))
     interval = f"{int(SCRAPE_SECONDS * 1000)}ms"
     config = {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},

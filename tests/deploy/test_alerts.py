@@ -1,4 +1,4 @@
-"""Every alert fires once by a real fault and clears again: a real Prometheus scrapes real servers."""
+"""Every alert fires for a real fault and clears again: a real Prometheus scrapes real servers."""
 
 import subprocess
 import time
@@ -22,13 +22,13 @@ QUIET_SECONDS = 4
 # All of them share one history, which takes three minutes on a busy machine.
 pytestmark = pytest.mark.timeout(900)
 UNIT_TESTS = sorted((ROOT / "tests" / "deploy" / "rules").glob("*.yml"))
-# A process as old as AutoencoderMemoryGrowth wants it, on every target.
+# Every target has a process old enough for AutoencoderMemoryGrowth.
 SETTLED = f"process_start_time_seconds == (process_start_time_seconds offset {LONG_SECONDS['8h']}s)"
 
 
 @dataclass
 class History:
-    """Alerts that fired before, during and after the faults; what rules and dashboard said meanwhile."""
+    """Alerts that fired before, during and after the faults; results of rules and dashboard queries."""
 
     before: set[tuple[str, str]] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
@@ -42,9 +42,9 @@ class History:
 
 
 def settle(faults: Faults, watcher: Prometheus, history: History) -> None:
-    """A start, a rollout, and a while of nothing."""
+    """A start, a rollout, and a quiet period."""
     until(lambda: len(watcher.query("up == 1")) == 3, 30, "all servers are scraped")
-    # Until then there was nobody to scrape, for longer than the shortened rule waits.
+    # Until then there was no target, for longer than the shortened rule waits.
     until(lambda: "AutoencoderDown" not in watcher.pending(), 30, "all servers are found")
     started = time.monotonic()
     with faults.old_server() as old:
@@ -56,12 +56,12 @@ def settle(faults: Faults, watcher: Prometheus, history: History) -> None:
     history.before = watcher.fired(time.monotonic() - started)
 
 
-def suffer(watcher: Prometheus, history: History) -> None:
-    """Look on until everything has been seen."""
+def observe(watcher: Prometheus, history: History) -> None:
+    """Poll until every alert has fired and every query has found series."""
     found, metric = autoscaler_queries(("pod-0", "pod-2"))
     history.series = dict.fromkeys(dashboard_queries(), 0)
     started = time.monotonic()
-    # It ends as soon as all has been seen; a busy machine misses scrapes, and each rule waits for some in a row.
+    # A busy machine misses scrapes, and each rule waits for some in a row.
     end = started + 300
     while not (history.seen == set(ALERTS) and all(history.series.values())) and time.monotonic() < end:
         history.seen = {name for name, _ in watcher.fired(time.monotonic() - started)}
@@ -77,7 +77,7 @@ def suffer(watcher: Prometheus, history: History) -> None:
 
 
 def quiet(watcher: Prometheus) -> set[str]:
-    """Wait until no alert fires or is about to, for a few evaluations; those that do."""
+    """Wait until no alert is firing or pending for a few evaluations; return those that still are."""
     end = time.monotonic() + 90
     calm = time.monotonic()
     while time.monotonic() - calm < QUIET_SECONDS and time.monotonic() < end:
@@ -90,21 +90,21 @@ def quiet(watcher: Prometheus) -> set[str]:
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     component("prometheus")
-    told = History()
+    record = History()
     with faulty(tmp_path_factory.mktemp("alerts")) as (faults, watcher):
-        settle(faults, watcher, told)
+        settle(faults, watcher, record)
         faults.inject()
-        suffer(watcher, told)
+        observe(watcher, record)
         faults.repair()
-        told.after = quiet(watcher)
-        faults.scrape_nobody()
+        record.after = quiet(watcher)
+        faults.scrape_nothing()
         started = time.monotonic()
-        until(watcher.firing, 30, "somebody notices that there is nobody")
+        until(watcher.firing, 30, "the loss of all targets is noticed")
         time.sleep(QUIET_SECONDS)
-        told.gone = watcher.fired(time.monotonic() - started)
+        record.gone = watcher.fired(time.monotonic() - started)
         faults.scrape()
-        told.back = quiet(watcher)
-    return told
+        record.back = quiet(watcher)
+    return record
 
 
 def test_a_healthy_service_a_start_and_a_rollout_raise_no_alarm(history: History) -> None:
@@ -113,7 +113,7 @@ def test_a_healthy_service_a_start_and_a_rollout_raise_no_alarm(history: History
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_alert_fires_by_a_fault_and_clears(history: History, alert: str) -> None:
+def test_alert_fires_for_a_fault_and_clears(history: History, alert: str) -> None:
     assert alert in history.seen
     assert alert not in history.after
 
@@ -133,7 +133,7 @@ def test_the_dashboards_query_finds_series(history: History, query: str) -> None
     assert history.series[query]
 
 
-def test_the_autoscaler_hears_of_the_queue_of_each_pod(history: History) -> None:
+def test_the_autoscaler_sees_the_queue_of_each_pod(history: History) -> None:
     assert {"pod-0", "pod-2"} <= history.pods
     assert set(history.queues) == {"pod-0", "pod-2"}
     # The first one was flooded, the other one had no calls.

@@ -1,4 +1,4 @@
-"""The image without an engine: the same layout in a folder, the same packages and no others, and the server runs."""
+"""The image without a container engine: the same layout in a folder, only its packages, and a running server."""
 
 import importlib.metadata
 import os
@@ -22,7 +22,7 @@ MIB = 2**20
 
 
 def closure(lines: list[str]) -> set[str]:
-    """Names of the installed distributions that requirements lead to."""
+    """Names of the installed distributions that the requirements pull in."""
     found: set[str] = set()
     waiting = [Requirement(line) for line in lines]
     while waiting:
@@ -46,7 +46,7 @@ def closure(lines: list[str]) -> set[str]:
 
 
 def link_packages(folder: Path, names: set[str]) -> int:
-    """What pip would put into a folder, as links; its size in bytes."""
+    """Links to the files that pip would install into a folder; their size in bytes."""
     size = 0
     for name in names:
         for file in importlib.metadata.distribution(name).files or []:
@@ -77,7 +77,7 @@ def packages(image: Path) -> tuple[Path, int]:
 
 @pytest.fixture
 def address(image: Path, packages: tuple[Path, int]) -> Iterator[str]:
-    """A server as the image would run it: nothing on the path but its two folders."""
+    """A server as the image would run it: only its two folders are on the path."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": f"{image / 'app'}:{packages[0]}",
@@ -114,7 +114,7 @@ def test_serves_from_its_own_files_alone(address: str) -> None:
         assert np.isfinite(encoded.latents).all()
 
 
-def test_needs_no_training_code_and_little_room(packages: tuple[Path, int]) -> None:
+def test_has_no_training_packages_and_is_small(packages: tuple[Path, int]) -> None:
     folder, size = packages
     names = {path.name for path in folder.iterdir()}
     assert "onnxruntime" in names
@@ -129,7 +129,7 @@ def test_the_cuda_image_differs_by_the_runtime_alone(image: Path, tmp_path: Path
     assert (cpu - gpu, gpu - cpu) == (set(optional["cpu"]), set(optional["gpu"]))
 
 
-def test_the_dockerfile_is_sound() -> None:
+def test_the_dockerfile_passes_its_linter() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     subprocess.run([str(hadolint), str(DEPLOY / "Dockerfile")], check=True)
 
@@ -142,6 +142,6 @@ def test_the_build_sees_what_it_copies() -> None:
     assert all((ROOT / source).exists() for source in sources)
 
 
-def test_runs_as_nobody_in_particular() -> None:
+def test_does_not_run_as_root() -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     assert re.search(r"^USER (\d+):\d+$", dockerfile, re.MULTILINE)[1] != "0"

@@ -128,7 +128,7 @@ def test_the_servers_arguments_are_settings() -> None:
         assert parsed(arguments)
 
 
-def test_containers_have_no_power() -> None:
+def test_containers_have_no_privileges() -> None:
     for spec in pod_specs():
         context = spec["containers"][0]["securityContext"]
         assert context["readOnlyRootFilesystem"]
@@ -141,7 +141,7 @@ def test_containers_have_no_power() -> None:
 
 
 def seconds_to_stop(config: Config) -> float:
-    """When the server ends itself at the latest: no platform should have to."""
+    """The longest time a server takes to stop; no platform may kill it earlier."""
     return config.lame_duck_seconds + config.drain_seconds + LAST_SECONDS
 
 
@@ -150,7 +150,7 @@ def test_there_is_time_to_stop() -> None:
     for spec, owner in zip(pod_specs(), (pod_specs()[0], predictor), strict=True):
         arguments = parsed(spec["containers"][0]["args"])
         assert owner["terminationGracePeriodSeconds"] > seconds_to_stop(arguments)
-        # The balancer must have noticed before calls are refused.
+        # The load balancer must have noticed before calls are rejected.
         probe = spec["containers"][0]["readinessProbe"]
         assert arguments.lame_duck_seconds > 2 * probe["periodSeconds"] * probe["failureThreshold"]
     server = COMPOSE["services"]["server"]
@@ -159,7 +159,7 @@ def test_there_is_time_to_stop() -> None:
     assert float(grace[:-1]) > seconds_to_stop(parsed([], server["environment"]))
 
 
-def test_one_lost_probe_takes_no_pod_out() -> None:
+def test_one_lost_probe_removes_no_pod() -> None:
     for spec in pod_specs():
         for name in ("readinessProbe", "livenessProbe"):
             assert spec["containers"][0][name]["failureThreshold"] >= 2

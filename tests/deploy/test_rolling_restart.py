@@ -25,7 +25,7 @@ FLAGS = ("--lame-duck-seconds", "1.5", "--poll-seconds", "0")
 
 @dataclass
 class Load:
-    """Callers that go on until told to stop; every call's code is counted, nothing is tried again."""
+    """Callers in a loop until `stop`; counts the status of every call, without retries."""
 
     address: str
     codes: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""The examples of clients run as they say."""
+"""The client examples run as documented."""
 
 import json
 import shutil
@@ -27,25 +27,25 @@ def run(*command: str) -> str:
 
 
 def test_python(server: Served) -> None:
-    told = run(sys.executable, "examples/python/encode.py", server.address, "vae")
-    assert "vae version 1: latents (4, 3)" in told
-    assert "the same again: True" in told
-    assert "refused: images.tensor.shape: expected (N, 8, 8) or (N, 8, 8, 1), got (4, 7, 8, 1)" in told
+    output = run(sys.executable, "examples/python/encode.py", server.address, "vae")
+    assert "vae version 1: latents (4, 3)" in output
+    assert "the same again: True" in output
+    assert "refused: images.tensor.shape: expected (N, 8, 8) or (N, 8, 8, 1), got (4, 7, 8, 1)" in output
 
 
 def test_open_inference(server: Served) -> None:
     python = BUILD / "triton/bin/python"
     if not python.exists():
         pytest.skip("tritonclient is absent: run `make clients`")
-    told = run(str(python), "examples/python/open_inference.py", server.address, "vae.encode")
-    assert told.splitlines() == ["vae.encode latents: (4, 3)", "vae.encode log_variances: (4, 3)"]
+    output = run(str(python), "examples/python/open_inference.py", server.address, "vae.encode")
+    assert output.splitlines() == ["vae.encode latents: (4, 3)", "vae.encode log_variances: (4, 3)"]
 
 
 def test_curl(server: Served) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is absent")
-    told = run("bash", "examples/rest/infer.sh", f"127.0.0.1:{server.app.rest_port}", "vae.encode")
-    answers = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    output = run("bash", "examples/rest/infer.sh", f"127.0.0.1:{server.app.rest_port}", "vae.encode")
+    answers = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     assert [answer.get("ready", answer.get("name")) for answer in answers[:2]] == [True, "vae.encode"]
     black = graph_run("encode", "vae", np.zeros((1, 8, 8, 1), np.uint8))[0].ravel()
     for answer in answers[2:]:
@@ -53,7 +53,7 @@ def test_curl(server: Served) -> None:
     assert len(answers) == 4
 
 
-def test_lecture_pictures_need_a_server_alone(server: Served, tmp_path: Path) -> None:
+def test_lecture_pictures_need_only_a_server(server: Served, tmp_path: Path) -> None:
     from PIL import Image  # noqa: PLC0415
 
     assert lecture_pictures.main(["--address", server.address, "--out", str(tmp_path / "pictures")]) == 0
@@ -82,9 +82,7 @@ def test_lecture_pictures_of_own_images(server: Served, tmp_path: Path) -> None:
     assert (tmp_path / "out/scatter.png").exists()
 
 
-def test_lecture_pictures_tell_what_is_wrong(
-    server: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_lecture_pictures_report_errors(server: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "large.npy", np.zeros((4, 99, 99), np.uint8))
     wrong = ["--images", str(tmp_path / "large.npy"), "--out", str(tmp_path / "out")]
     assert lecture_pictures.main(["--address", server.address, *wrong]) == 2

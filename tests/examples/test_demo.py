@@ -1,4 +1,4 @@
-"""What the demo leaves and tells; that it ran to its end is what the fixture `demo` asserts."""
+"""Files and output of the demo; the fixture `demo` asserts that it finishes."""
 
 import re
 from pathlib import Path
@@ -43,12 +43,12 @@ def test_table_names_every_method_with_its_latency(demo: Demo) -> None:
     assert str(demo.runs / "demo" / "demo.png") in demo.output
 
 
-def test_failed_step_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_failed_step_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folders = ["--runs", str(tmp_path / "runs"), "--models", str(tmp_path / "models")]
     assert program.main(["--data", "mnist", "--data-dir", str(tmp_path / "nowhere"), *folders]) == 1
     errors = capfd.readouterr().err
     assert "nowhere" in errors
-    assert re.search(r"demo: `python -m training fc-ae .*` failed with exit code 2; its message stands above", errors)
+    assert re.search(r"demo: `python -m training fc-ae .*` failed with exit code 2; see its message above", errors)
     assert not (tmp_path / "models").exists()
 
 

@@ -1,4 +1,4 @@
-"""What each command does with a client: one function each, arguments in, result out."""
+"""Subcommands of the command line: one function each, a client and arguments in, a result out."""
 
 import re
 from argparse import Namespace
@@ -101,12 +101,12 @@ def sample(client: Client, arguments: Namespace) -> Result:
     paths = _numbered(arguments.out, "sample", arguments.count)
     files: list[bytes] = []
     facts: dict[str, object] = {"seed": arguments.seed}
-    # Once at least: what is wrong with a count the server says.
+    # At least one request: the server says what is wrong with the count.
     for first in range(0, max(1, arguments.count), BATCH_ITEMS):
         answer = client.sample(
             min(arguments.count - first, BATCH_ITEMS),
             **_model(arguments),
-            # That of the first part, where none was given.
+            # Without --seed, the one that the server drew for the first batch.
             seed=cast("int | None", facts["seed"]),
             temperature=arguments.temperature,
             first_index=first,
@@ -118,7 +118,7 @@ def sample(client: Client, arguments: Namespace) -> Result:
 
 
 def interpolate(client: Client, arguments: Namespace) -> Result:
-    """Images on the way from one image or latent vector to another."""
+    """Images along the path from one image or latent vector to another."""
     ends = {"from": read_end(arguments.start), "to": read_end(arguments.stop)}
     answer = client.interpolate(
         **{f"{word}_{kind}": end for word, (kind, end) in ends.items()},
@@ -136,7 +136,7 @@ def edit(client: Client, arguments: Namespace) -> Result:
     files: dict[Path, bytes] = {}
     facts: dict[str, object] = {}
     if bool(arguments.images) == bool(arguments.latents):
-        raise UsageError("expected images or --latents, one of the two")
+        raise UsageError("expected either images or --latents")
     if arguments.latents:
         return _drawn(client.edit, arguments, shifts=dict(arguments.shift))
     for batch, answer in _answers(client.edit, arguments, shifts=dict(arguments.shift), image_format="png"):
@@ -175,7 +175,7 @@ def _drawn(call: Callable[..., answers.Decoded | answers.Edited], arguments: Nam
 
 
 def _batches(arguments: Namespace) -> Iterator[ImageBatch]:
-    """Images of the command line; the files to come must not be there before the first request."""
+    """Images of the command line; no output file may exist before the first request."""
     every = list(image_batches(arguments.images))
     if arguments.command in {"reconstruct", "denoise", "edit"} and arguments.out:
         check_new([arguments.out / f"{name}.png" for batch in every for name in batch.names])
@@ -188,11 +188,11 @@ def _answers(call: Callable[..., Answer], arguments: Namespace, **more: object) 
         try:
             yield batch, call(images=batch.images, **_target(arguments), **more)
         except InvalidArgumentError as error:
-            raise _telling_file(error, batch) from error
+            raise _naming_file(error, batch) from error
 
 
-def _telling_file(error: InvalidArgumentError, batch: ImageBatch) -> Exception:
-    """The same error under the name of the file at fault, which the server knows by its number."""
+def _naming_file(error: InvalidArgumentError, batch: ImageBatch) -> Exception:
+    """The same error with the name of the file at fault; the server knows only its index."""
     for violation in error.violations:
         number = re.search(r"files\[(\d+)\]", violation.field)
         if number and not isinstance(batch.images, np.ndarray):
@@ -217,7 +217,7 @@ def _placed(folder: Path, names: Sequence[str], files: Sequence[bytes]) -> dict[
 
 
 def _numbered(folder: Path, word: str, count: int) -> list[Path]:
-    """Where `count` files go, in an order that sorting keeps; none of them may be there."""
+    """Paths of `count` files, numbered so that they sort; none of them may exist."""
     digits = max(4, len(str(count - 1)))
     paths = [folder / f"{word}-{index:0{digits}}.png" for index in range(count)]
     check_new(paths)

@@ -1,4 +1,4 @@
-"""What people name on a command line (files, folders, arrays) to what the client takes."""
+"""Inputs of the command line (files, folders, arrays) to arguments of the client."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Items = TypeVar("Items", list[Path], NDArray[Any])
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done; the text says what to give instead."""
+    """Wrong usage; the text says what is expected."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def image_batches(paths: Sequence[Path]) -> Iterator[ImageBatch]:
     """Images of files, of folders (sorted, not their subfolders) and of .npy arrays, in batches and in this order.
 
     Raises:
-        UsageError: nothing there, no image, or an array that holds no images.
+        UsageError: no such file, not an image, or an array that holds no images.
     """
     taken: dict[str, int] = {}
     for arrays, group in groupby(paths, lambda path: path.suffix == ".npy"):
@@ -47,7 +47,7 @@ def image_batches(paths: Sequence[Path]) -> Iterator[ImageBatch]:
 
 
 def batches(items: Items) -> Iterator[Items]:
-    """Portions that a server takes at once."""
+    """Batches of a size that fits in one request."""
     for first in range(0, len(items), BATCH_ITEMS):
         yield items[first : first + BATCH_ITEMS]
 
@@ -62,7 +62,7 @@ def read_latents(path: Path) -> NDArray[Any]:
         try:
             return np.loadtxt(path, np.float32, delimiter=",", ndmin=2)
         except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: expected rows of numbers with commas between: {error}") from error
+            raise UsageError(f"{path}: expected rows of comma-separated numbers: {error}") from error
     latents = _load(path)
     if latents.dtype.kind != "f" or latents.ndim not in {1, 2}:
         raise UsageError(f"{path}: expected floats (N, D) or (D,), got {latents.dtype} {latents.shape}")
@@ -70,10 +70,10 @@ def read_latents(path: Path) -> NDArray[Any]:
 
 
 def read_end(path: Path) -> tuple[Literal["images", "latents"], ImageInput]:
-    """An end of a path of images: an image file, an array of one image, or one latent vector of a .npy or .csv file.
+    """One end of an interpolation: an image file, an array of one image, or one latent vector of a .npy or .csv file.
 
     Raises:
-        UsageError: nothing there, or more than one latent vector.
+        UsageError: no such file, or more than one latent vector.
     """
     if path.suffix not in {".npy", ".csv"}:
         return "images", _image_files(path)
@@ -91,7 +91,7 @@ def shift(text: str) -> tuple[str, float]:
     """NAME=AMOUNT of `--shift`.
 
     Raises:
-        ValueError: anything else; argparse makes a sentence of it.
+        ValueError: anything else; argparse turns it into an error message.
     """
     name, equals, amount = text.partition("=")
     if not (name and equals):
@@ -105,9 +105,9 @@ def _image_files(path: Path) -> list[Path]:
         if not found:
             raise UsageError(f"{path}: expected a folder of PNG, JPEG or WebP files, got one without any")
         return found
-    # Not only a regular file: a pipe of the shell's will do.
+    # Not only a regular file: a shell's pipe is fine.
     if not path.exists():
-        raise UsageError(f"{path}: expected an image file, a folder of them or a .npy array, found nothing there")
+        raise UsageError(f"{path}: expected an image file, a folder of them or a .npy array, but nothing exists there")
     return [path]
 
 
@@ -132,6 +132,6 @@ def _load(path: Path) -> NDArray[Any]:
 
 
 def _unique(stem: str, taken: dict[str, int]) -> str:
-    """The stem, with a number where another input has it already."""
+    """The stem, with a number appended if another input already has it."""
     taken[stem] = taken.get(stem, 0) + 1
     return stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"

@@ -1,4 +1,4 @@
-"""`hourglass bench`: a quick look at a server's speed from here, through the Python client."""
+"""`hourglass bench`: a quick load test of a server through the Python client."""
 
 import threading
 import time
@@ -23,14 +23,14 @@ _WARM_UP_CALLS = 3
 
 @dataclass
 class Tally:
-    """What one caller saw: seconds of each answered call, and failures by status."""
+    """Measurements of one caller: seconds of each answered call, and failures by status."""
 
     seconds: list[float] = field(default_factory=list[float])
     failures: Counter[str] = field(default_factory=Counter[str])
 
 
 def bench(client: Client, arguments: Namespace) -> Result:
-    """Closed loop: each caller asks again as soon as it is answered."""
+    """Closed loop: each caller sends its next request as soon as it has an answer."""
     call = _call(client, arguments)
     for _ in range(_WARM_UP_CALLS):
         call()
@@ -82,7 +82,7 @@ def _report(tallies: list[Tally], seconds: float, arguments: Namespace) -> Resul
 
 
 def _call(client: Client, arguments: Namespace) -> Callable[[], object]:
-    """The call to repeat, on noise of the model's own shape."""
+    """The call to repeat, on noise of the model's input shape."""
     model = client.get_model(arguments.model, arguments.version)
     target: dict[str, Any] = {"model": arguments.model, "version": arguments.version}
     noise = np.random.default_rng(0)

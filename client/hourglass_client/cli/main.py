@@ -1,4 +1,4 @@
-"""`hourglass COMMAND …`: exit code 0 done, 1 the server failed, 2 what was asked for cannot be done."""
+"""`hourglass COMMAND …`: exit code 0 for success, 1 if the server failed, 2 for wrong usage."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ from hourglass_client.errors import (
 Command: TypeAlias = Callable[[Client, argparse.Namespace], Result]
 _AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
 
-_ASKED_WRONGLY = (InvalidArgumentError, NotFoundError, FailedPreconditionError, UnimplementedError)
+_USAGE_ERRORS = (InvalidArgumentError, NotFoundError, FailedPreconditionError, UnimplementedError)
 _INTERRUPTED = 130
 
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         result = _run(given)
-    except (UsageError, *_ASKED_WRONGLY) as error:
+    except (UsageError, *_USAGE_ERRORS) as error:
         return _fail(error, 2)
     except (HourglassError, OSError) as error:
         return _fail(error, 1)
@@ -76,7 +76,7 @@ def _read(path: Path) -> bytes:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("hourglass", description="Calls an autoencoder server.")
     every = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser
-    _add(every, "models", commands.models, "list what is loaded")
+    _add(every, "models", commands.models, "list loaded models")
     encode = _add(every, "encode", commands.encode, "images to latent vectors", images="+")
     encode.add_argument("--sample", action="store_true", help="draw from the posterior instead of taking its mean")
     encode.add_argument("--seed", type=int, help="seed of the draw")
@@ -101,26 +101,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_drawing(every: _AddParser) -> None:
     sample = _add(every, "sample", commands.sample, "new images")
-    sample.add_argument("--count", type=int, default=16, help="how many (16)")
+    sample.add_argument("--count", type=int, default=16, help="number of images (16)")
     sample.add_argument("--seed", type=int, help="the same seed gives the same images")
     sample.add_argument("--temperature", type=float, help="factor on the standard deviation (1)")
     _add_folder(sample)
-    path = _add(every, "interpolate", commands.interpolate, "images on the way from one to another")
+    path = _add(every, "interpolate", commands.interpolate, "images along the path from one to another")
     path.add_argument("start", type=Path, metavar="FROM", help="image file, or .npy or .csv of one latent vector")
-    path.add_argument("stop", type=Path, metavar="TO", help="likewise")
-    path.add_argument("--steps", type=int, default=10, help="images, both ends included (10)")
+    path.add_argument("stop", type=Path, metavar="TO", help="like FROM")
+    path.add_argument("--steps", type=int, default=10, help="number of images, both ends included (10)")
     path.add_argument("--resize", action="store_true", help="resize images of another size")
-    path.add_argument("--spherical", action="store_true", help="on a great circle instead of a straight line")
+    path.add_argument("--spherical", action="store_true", help="along a great circle instead of a straight line")
     _add_folder(path)
 
 
 def _add_bench(every: _AddParser) -> None:
-    load = _add(every, "bench", bench, "quick load test with percentiles; Python callers are its limit, not the server")
+    load = _add(every, "bench", bench, "quick load test with percentiles; bound by its Python callers, not the server")
     methods = ("encode", "decode", "reconstruct", "denoise", "sample", "classify")
     load.add_argument("--method", choices=methods, default="encode", help="(encode)")
-    load.add_argument("--callers", type=_positive, default=8, help="callers at a time (8)")
+    load.add_argument("--callers", type=_positive, default=8, help="concurrent callers (8)")
     load.add_argument("--rows", type=_positive, default=1, help="images or latents per request (1)")
-    load.add_argument("--seconds", type=float, default=5.0, help="how long (5)")
+    load.add_argument("--seconds", type=float, default=5.0, help="duration of the test (5)")
 
 
 def _add(
@@ -135,8 +135,8 @@ def _add(
     parser.set_defaults(run=run)
     server = os.environ.get("HOURGLASS_ADDRESS", "127.0.0.1:8001")
     parser.add_argument("--address", default=server, metavar="HOST:PORT", help=f"server ({server}; HOURGLASS_ADDRESS)")
-    parser.add_argument("--model", default="", help="model; may stay away where one is loaded")
-    parser.add_argument("--version", default="", help="number or label; the newest that works")
+    parser.add_argument("--model", default="", help="model; optional when only one is loaded")
+    parser.add_argument("--version", default="", help="number or label; by default the newest that works")
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="per request (30)")
     parser.add_argument("--tls", action="store_true", help="TLS with the system's certificates")

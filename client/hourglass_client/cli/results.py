@@ -1,4 +1,4 @@
-"""What a command has to say: a table for people or JSON for scripts, and files, all written or none."""
+"""Output of a command: a table for people or JSON for scripts, and files, written all or none."""
 
 import json
 import os
@@ -44,11 +44,11 @@ def check_new(paths: Sequence[Path]) -> None:
     """Refuse to overwrite.
 
     Raises:
-        UsageError: a file is there already.
+        UsageError: a file already exists.
     """
     for path in paths:
         if path.exists():
-            raise UsageError(f"{path} is there already: name another place with --out")
+            raise UsageError(f"{path} already exists: choose another --out")
 
 
 def write_files(files: Mapping[Path, bytes]) -> None:

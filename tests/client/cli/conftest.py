@@ -22,7 +22,7 @@ def server() -> Iterator[Served]:
 
 @pytest.fixture
 def hourglass(server: Served, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command with --json and gives what it printed."""
+    """Runs a command with --json and returns what it printed."""
 
     def run(*arguments: object) -> dict:
         assert main([*map(str, arguments), "--address", server.address, "--json"]) == 0

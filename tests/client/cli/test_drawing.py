@@ -23,7 +23,7 @@ def test_decode(hourglass: Command, tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(read(Path(answer["files"][1]))[0], expected[1])
 
 
-def test_decode_takes_more_than_a_request_may_bring(hourglass: Command, tmp_path: Path) -> None:
+def test_decode_takes_more_than_fits_in_a_request(hourglass: Command, tmp_path: Path) -> None:
     latents = np.random.default_rng(0).normal(size=(1100, 3)).astype(np.float32)
     np.save(tmp_path / "many.npy", latents)
     answer = hourglass("decode", tmp_path / "many.npy", "--model", "vae", "--out", tmp_path / "out")
@@ -32,7 +32,7 @@ def test_decode_takes_more_than_a_request_may_bring(hourglass: Command, tmp_path
     np.testing.assert_array_equal(read(Path(answer["files"][1099]))[0], expected[1099])
 
 
-def test_sample_takes_more_than_a_request_may_bring(hourglass: Command, tmp_path: Path) -> None:
+def test_sample_takes_more_than_fits_in_a_request(hourglass: Command, tmp_path: Path) -> None:
     answer = hourglass("sample", "--model", "vae", "--count", 1100, "--out", tmp_path)
     assert len(answer["files"]) == 1100
     drawn = normals(answer["seed"], Purpose.SAMPLE, 0, 1100, 3)
@@ -47,16 +47,16 @@ def test_ends_of_a_path_are_latents_or_images(hourglass: Command, pictures: Path
     np.savetxt(tmp_path / "stop.csv", latents[1:], delimiter=",", fmt="%.9g")
     np.save(tmp_path / "image.npy", pixels(3)[1, ..., 0])
 
-    def walk(start: Path, stop: Path) -> np.ndarray:
+    def path(start: Path, stop: Path) -> np.ndarray:
         out = tmp_path / f"{start.stem}-{stop.stem}"
         answer = hourglass("interpolate", start, stop, "--model", "vae", "--steps", 2, "--out", out)
         return np.concatenate([read(Path(name)) for name in answer["files"]])
 
     expected = np.rint(graph_run("decode", "vae", latents)[0] * 255)
-    np.testing.assert_array_equal(walk(tmp_path / "start.npy", tmp_path / "stop.csv"), expected)
+    np.testing.assert_array_equal(path(tmp_path / "start.npy", tmp_path / "stop.csv"), expected)
     # The second of the images that `pictures` has as files.
     np.testing.assert_array_equal(
-        walk(tmp_path / "image.npy", tmp_path / "stop.csv"), walk(pictures / "a.png", tmp_path / "stop.csv")
+        path(tmp_path / "image.npy", tmp_path / "stop.csv"), path(pictures / "a.png", tmp_path / "stop.csv")
     )
 
 
@@ -67,17 +67,17 @@ def test_edit_latents(hourglass: Command, tmp_path: Path) -> None:
     assert [Path(name).name for name in answer["files"]] == [f"latent-{index:04}.png" for index in range(70)]
 
 
-def test_what_is_there_already_is_told_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_output_is_reported_before_any_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No server is asked."""
     (tmp_path / "sample-0001.png").touch()
     np.save(tmp_path / "latents.npy", np.zeros((2, 3), np.float32))
     (tmp_path / "latent-0001.png").touch()
     for command in (["sample", "--count", "2"], ["decode", str(tmp_path / "latents.npy")]):
         assert main([*command, "--out", str(tmp_path), "--address", "127.0.0.1:1"]) == 2
-        assert "0001.png is there already" in capsys.readouterr().err
+        assert "0001.png already exists" in capsys.readouterr().err
 
 
-def test_numbers_of_files_sort_as_they_count(tmp_path: Path) -> None:
+def test_file_names_sort_by_number(tmp_path: Path) -> None:
     names = [path.name for path in commands._numbered(tmp_path, "sample", 10_001)]
     assert (names[0], names[-1]) == ("sample-00000.png", "sample-10000.png")
     assert names == sorted(names)

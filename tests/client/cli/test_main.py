@@ -52,7 +52,7 @@ def test_answers_come_in_the_order_of_the_command_line(hourglass: Command, pictu
     assert [item["image"] for item in answer["items"]] == names
 
 
-def test_pipe_is_as_good_as_a_file(hourglass: Command, pictures: Path, tmp_path: Path) -> None:
+def test_pipe_is_read_like_a_file(hourglass: Command, pictures: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_bytes((pictures / "a.png").read_bytes()))
@@ -68,13 +68,13 @@ def test_refused_file_is_named(server: Served, pictures: Path, capsys: pytest.Ca
     assert f"{pictures / 'bb.png'}: expected 8 x 8 pixels, got 9 x 8" in capsys.readouterr().err
 
 
-def test_sampled_encode_tells_its_seed(hourglass: Command, pictures: Path) -> None:
+def test_sampled_encode_reports_its_seed(hourglass: Command, pictures: Path) -> None:
     first, again = (hourglass("encode", pictures, "--model", "vae", "--sample", "--seed", 7) for _ in range(2))
     assert first == again
     assert first["seed"] == 7
 
 
-def test_reconstruct_tells_errors_and_writes_images(hourglass: Command, pictures: Path, tmp_path: Path) -> None:
+def test_reconstruct_reports_errors_and_writes_images(hourglass: Command, pictures: Path, tmp_path: Path) -> None:
     answer = hourglass("reconstruct", pictures / "a.png", "--model", "vae", "--out", tmp_path / "out")
     images, errors = graph_run("reconstruct", "vae", read(pictures / "a.png"))
     assert np.float32(answer["items"][0]["squared_error"]) == errors[0]
@@ -134,19 +134,19 @@ def test_table_for_people(server: Served, pictures: Path, capsys: pytest.Capture
 
 
 def arguments(folder: Path) -> dict[str, tuple[list[str], str]]:
-    """Wrong commands and words of their errors."""
+    """Wrong commands, each with a part of its error."""
     image, out = str(folder / "a.png"), str(folder / "out")
     return {
-        "nothing there": (["encode", str(folder / "x.png"), "--model", "vae"], "found nothing there"),
+        "no such file": (["encode", str(folder / "x.png"), "--model", "vae"], "nothing exists there"),
         "no image in the folder": (["encode", str(folder.parent), "--model", "vae"], "without any"),
         "no picture": (["encode", str(folder / "notes.txt"), "--model", "vae"], "PNG, JPEG or WebP"),
         "unknown model": (["encode", image, "--model", "nope"], "There is no model 'nope'"),
         "several models": (["encode", image], "loaded are"),
         "method it lacks": (["classify", image, "--model", "vae"], "it serves"),
         "wrong kind of output": (["encode", image, "--model", "vae", "--out", out], "ending in .npy"),
-        "there already": (["denoise", image, "--model", "denoiser", "--out", str(folder)], "is there already"),
+        "output exists": (["denoise", image, "--model", "denoiser", "--out", str(folder)], "already exists"),
         "no latents": (["decode", str(folder / "notes.txt"), "--model", "vae", "--out", out], "expected a .npy array"),
-        "no numbers": (["decode", str(folder / "bad.csv"), "--model", "vae", "--out", out], "rows of numbers"),
+        "no numbers": (["decode", str(folder / "bad.csv"), "--model", "vae", "--out", out], "comma-separated numbers"),
         "no token": (["models", "--token-file", str(folder / "none")], "none"),
         "many ends": (["interpolate", str(folder / "two.csv"), image, "--model", "vae", "--out", out], "got 2 of them"),
         "nothing to edit": (["edit", "--shift", "brightness=1", "--model", "vae", "--out", out], "images or --latents"),
@@ -163,10 +163,10 @@ def test_wrong_command_writes_nothing(
     before = sorted(pictures.rglob("*"))
     wrong, words = arguments(pictures)[case]
     assert main([*wrong, "--address", server.address]) == 2
-    told = capsys.readouterr()
-    assert words in told.err
-    assert told.err.startswith("hourglass: ")
-    assert told.out == ""
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.err.startswith("hourglass: ")
+    assert printed.out == ""
     assert sorted(pictures.rglob("*")) == before
 
 

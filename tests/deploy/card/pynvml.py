@@ -1,4 +1,4 @@
-"""Stands in for NVIDIA's management library where the tests have no card: two cards, one of them busy."""
+"""A fake of NVIDIA's management library for tests without a card: two cards, one of them busy."""
 
 from types import SimpleNamespace
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from bench.contestants import TCMALLOC
+from bench.server_list import TCMALLOC
 from examples.local_server import running
 from tests.server.conftest import GOLDEN
 

@@ -1,4 +1,4 @@
-"""What the server does where CUDA cannot be had: libraries missing, memory taken."""
+"""Checks of the server without CUDA: libraries missing, memory exhausted."""
 
 import os
 import re
@@ -21,16 +21,16 @@ from bundle import layout
 CPU_PYTHON = ROOT / ".venv" / "bin" / "python"
 WAIT_SECONDS = 90.0
 TRIAL_MIB = 64
-SENTENCE = 400
+MESSAGE_CHARACTERS = 400
 
 
 def missing_libraries(setting: Setting) -> list[Outcome]:
-    """With the card hidden, and with an onnxruntime that knows no CUDA: `cuda` refuses, `auto` takes the CPU."""
+    """With the card hidden, and with an onnxruntime without CUDA: `cuda` fails, `auto` falls back to the CPU."""
     outcomes = _without_cuda("card hidden from CUDA", setting, sys.executable, {"CUDA_VISIBLE_DEVICES": ""})
     if CPU_PYTHON.exists():
         return outcomes + _without_cuda("onnxruntime without CUDA", setting, CPU_PYTHON, {})
-    told = f"needs {CPU_PYTHON.relative_to(ROOT)}, which `make setup` makes"
-    return [*outcomes, Outcome("onnxruntime without CUDA", "skipped", told)]
+    missing = f"needs {CPU_PYTHON.relative_to(ROOT)}, created by `make setup`"
+    return [*outcomes, Outcome("onnxruntime without CUDA", "skipped", missing)]
 
 
 def _without_cuda(how: str, setting: Setting, python: Path | str, environment: Mapping[str, str]) -> list[Outcome]:
@@ -54,9 +54,9 @@ def _without_cuda(how: str, setting: Setting, python: Path | str, environment: M
 def _refusal(
     setting: Setting, python: Path | str, environment: Mapping[str, str], *flags: str
 ) -> tuple[int | None, str]:
-    """Exit code of a server that is to refuse `--device cuda` and its sentence, empty where it gives none.
+    """Exit code and error of a server that should fail with `--device cuda`; the error is empty if it prints none.
 
-    The code is None where it goes on.
+    The code is None if the server keeps running.
     """
     line = command(python, setting.repository, "cuda", "--port", "0", "--metrics-port", "0", *flags)
     try:
@@ -65,13 +65,13 @@ def _refusal(
         )
     except subprocess.TimeoutExpired:
         return None, "it serves"
-    # onnxruntime writes what it dislikes before, and its reasons have several lines.
+    # onnxruntime logs before it, and its reasons span several lines.
     _, _, sentence = ended.stderr.rpartition("python -m server: ")
-    return ended.returncode, " ".join(sentence.split())[:SENTENCE]
+    return ended.returncode, " ".join(sentence.split())[:MESSAGE_CHARACTERS]
 
 
 def no_memory_for_a_start(setting: Setting) -> list[Outcome]:
-    """One byte of the card's memory for a session: the start is refused with the reason."""
+    """One byte of GPU memory for a session: the server fails to start and gives the reason."""
     code, complaint = _refusal(setting, sys.executable, {}, "--cuda-memory-limit-bytes", "1")
     reason = "memory" if setting.device == "cuda" else "CUDA"
     return [
@@ -84,9 +84,9 @@ def no_memory_for_a_start(setting: Setting) -> list[Outcome]:
 
 
 def full_card(setting: Setting) -> list[Outcome]:
-    """A second version comes while the memory is taken: it is refused, and the first answers as before.
+    """A second version arrives while the memory is taken: it is rejected, and the first answers as before.
 
-    Without a card a damaged graph stands for the memory that is taken.
+    Without a card, a damaged graph replaces the lack of memory.
     """
     graph = graphs.heavy(setting.repository)[0]
     repository = setting.scratch / "full"
@@ -100,19 +100,19 @@ def full_card(setting: Setting) -> list[Outcome]:
         with filled(setting.device, TRIAL_MIB if setting.device == "cpu" else None) as taken:
             _publish(first, second, damaged=graph.file.name if setting.device == "cpu" else None)
             results = _load_results(served)
-            refused = re.findall(r"version 2 is refused.*", served.log.read_text())
+            rejected = re.findall(r"version 2 is (?:refused|rejected).*", served.log.read_text())
             same = bool((target.read(ask(served.address, target)) == before).all())
         serves = {dict(labels)["version"] for labels in served.values("autoencoder_model_info")}
     loaded, answers = ", ".join(results) or "no load", "as before" if same else "otherwise"
-    told = f"{taken}; version 2: {loaded}; version 1 answers {answers}"
-    told += "".join(f"; {line[:SENTENCE]}" for line in refused[-1:])
+    summary = f"{taken}; version 2: {loaded}; version 1 answers {answers}"
+    summary += "".join(f"; {line[:MESSAGE_CHARACTERS]}" for line in rejected[-1:])
     if results == {"ok"}:
-        return [Outcome("memory full", "skipped" if same else "failed", f"{told}: it had memory enough")]
+        return [Outcome("memory full", "skipped" if same else "failed", f"{summary}: there was enough memory")]
     return [
         verdict(
             "memory full",
-            f"{told}; serves: {', '.join(serves)}",
-            holds=bool(results and refused) and same and serves == {"1"},
+            f"{summary}; serves: {', '.join(serves)}",
+            holds=bool(results and rejected) and same and serves == {"1"},
         )
     ]
 
@@ -132,7 +132,7 @@ def _rename(folder: Path, version: str) -> None:
 
 
 def _load_results(served: Served) -> set[str]:
-    """How the loads after the first have ended."""
+    """Results of the loads after the first."""
     end = monotonic() + WAIT_SECONDS
     while monotonic() < end:
         loads = {
@@ -146,13 +146,13 @@ def _load_results(served: Served) -> set[str]:
 
 @contextmanager
 def filled(device: str, limit_mib: int | None) -> Iterator[str]:
-    """Another program holds the device's memory meanwhile; what it took, in words.
+    """Another program holds the device's memory; yields a sentence that says how much.
 
     Raises:
         Unavailable: it took nothing.
     """
     limit = [] if limit_mib is None else [str(limit_mib)]
-    line = [sys.executable, "-m", "bench.gpu.fill", device, *limit]
+    line = [sys.executable, "-m", "bench.gpu.fill_memory", device, *limit]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             taken, _, reason = process.stdout.readline().strip().partition(" ")

@@ -14,18 +14,18 @@ from bench.targets import FRAME_BYTES, GRPC, Target
 
 BUILT = Path("build/bench")
 CONNECTIONS = {1: 1, 4: 4, 8: 4, 64: 8}
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 _TOTAL = re.compile(r"requests: (\d+) total, \d+ started, (\d+) done, (\d+) succeeded")
 _DATA = re.compile(r"\((\d+)\) data")
 
 
 class LoadError(Exception):
-    """A round that measured nothing usable."""
+    """A round without usable measurements."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """How hard a server is pressed: callers in a closed loop, or requests a second in an open one."""
+    """Offered load: callers in a closed loop, or requests per second in an open loop."""
 
     callers: int = 0
     rate: float = 0
@@ -36,13 +36,13 @@ class Load:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a load generator saw in one round."""
+    """Measurements of a load generator in one round."""
 
     per_second: float
     p50_ms: float
     p99_ms: float
     all: int
-    """Answers with those of the warm-up."""
+    """Answers including those of the warm-up."""
     unfinished: int = 0
 
 
@@ -50,7 +50,7 @@ Generator = Callable[[str, Target, Load, float], Answers]
 
 
 def cpp(address: str, target: Target, load: Load, seconds: float) -> Answers:
-    """One round with the C++ client; every status is checked, and that no answer is smaller than the right one."""
+    """One round with the C++ client; it checks every status, and that no answer is smaller than the correct one."""
     with tempfile.NamedTemporaryFile() as payload:
         payload.write(target.body)
         payload.flush()
@@ -65,10 +65,10 @@ def cpp(address: str, target: Target, load: Load, seconds: float) -> Answers:
             "seconds": seconds,
             "least-bytes": target.least_bytes,
         }
-        told = _run(
+        output = _run(
             [str(BUILT / "loadgen"), *(part for name, value in flags.items() for part in (f"--{name}", str(value)))]
         )
-    counts = json.loads(told)
+    counts = json.loads(output)
     if counts["errors"] or not counts["answers"]:
         raise LoadError(f"{target.path} at {load}: {counts['errors'] or 'no answers'}")
     return Answers(
@@ -79,12 +79,12 @@ def cpp(address: str, target: Target, load: Load, seconds: float) -> Answers:
 def h2load(address: str, target: Target, load: Load, seconds: float) -> Answers:
     """One round with h2load: gRPC frames over HTTP/2, or plain HTTP/1.1.
 
-    It checks the HTTP status alone, so the bytes that came back are counted: a gRPC error brings none.
+    It checks only the HTTP status, so the received bytes are counted: a gRPC error has none.
     """
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
         body.write_bytes(framed(target.body) if target.content_type == GRPC else target.body)
-        told = _run(
+        output = _run(
             [
                 "h2load",
                 *_shape(target, load),
@@ -93,18 +93,18 @@ def h2load(address: str, target: Target, load: Load, seconds: float) -> Answers:
             ]
         )
         microseconds = np.loadtxt(log, dtype=np.int64, usecols=2, ndmin=1)
-    total, done, succeeded = _numbers(_TOTAL, told)
-    (received,) = _numbers(_DATA, told)
+    total, done, succeeded = _numbers(_TOTAL, output)
+    (received,) = _numbers(_DATA, output)
     if succeeded == 0 or succeeded != total or received < done * target.least_bytes:
-        raise LoadError(f"{target.path} at {load}: {succeeded} of {total} succeeded, {received} bytes came\n{told}")
+        raise LoadError(f"{target.path} at {load}: {succeeded} of {total} succeeded, got {received} bytes\n{output}")
     p50, p99 = np.quantile(microseconds, (0.5, 0.99)) / 1e3
     return Answers(done / seconds, p50, p99, done)
 
 
-def _numbers(pattern: re.Pattern[str], told: str) -> list[int]:
-    found = pattern.search(told)
+def _numbers(pattern: re.Pattern[str], output: str) -> list[int]:
+    found = pattern.search(output)
     if found is None:
-        raise LoadError(f"wanted {pattern.pattern!r} in what h2load says, got\n{told}")
+        raise LoadError(f"expected {pattern.pattern!r} in the output of h2load, got\n{output}")
     return [int(number) for number in found.groups()]
 
 
@@ -126,9 +126,9 @@ def framed(message: bytes) -> bytes:
 
 def _run(command: list[str]) -> str:
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired as late:
-        raise LoadError(f"{command[0]} did not end within {PATIENCE_SECONDS:.0f} s") from late
+        raise LoadError(f"{command[0]} did not finish within {TIMEOUT_SECONDS:.0f} s") from late
     if ended.returncode != 0:
-        raise LoadError(f"{' '.join(command)} ended with {ended.returncode}: {ended.stderr or ended.stdout}")
+        raise LoadError(f"{' '.join(command)} exited with {ended.returncode}: {ended.stderr or ended.stdout}")
     return ended.stdout

@@ -1,4 +1,4 @@
-"""`python -m bench.gpu.fill DEVICE [LIMIT_MIB]`: holds all memory of a device until its input ends."""
+"""`python -m bench.gpu.fill_memory DEVICE [LIMIT_MIB]`: holds all memory of a device until stdin closes."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Who takes part: our server with each transport, what limits it, and the peers, each set up as its manual says."""
+"""Servers of the comparison: ours on each transport, bare echo servers as limits, and peers set up by their manuals."""
 
 import shutil
 import sys
@@ -33,7 +33,7 @@ MLSERVER_MODEL = """\
 """
 
 
-def everyone(models: Path) -> list[Server]:
+def all_servers(models: Path) -> list[Server]:
     """All servers, in the order of the page; `models` is the repository that ours serves."""
     graphs = {
         "BENCH_ENCODE": str(models / "fc-ae" / "1" / "encode.onnx"),
@@ -61,7 +61,7 @@ def hourglass(transport: str, models: Path) -> Server:
     flags = ["--repository", str(models), "--port", "{port}", "--metrics-port", "0", "--transport", transport]
     return Server(
         f"hourglass {transport}",
-        f"this server, `--transport {transport}`, all else as it comes: metrics, health, drift and logging on",
+        f"this server, `--transport {transport}`, otherwise defaults: metrics, health, drift and logging on",
         [sys.executable, "-m", "server", *flags],
         targets.hourglass,
         ROOT / "server" / "__main__.py",
@@ -85,7 +85,7 @@ def _hourglass_uncounted(models: Path) -> Server:
     return replace(
         native,
         name=f"{native.name}, uncounted",
-        note="the first with nothing counted, compared or logged of a request",
+        note="the first without metrics, drift and logs of requests",
         command=[sys.executable, "-m", "tests.bench.uncounted", *native.command[3:]],
         needs=program,
     )
@@ -96,7 +96,7 @@ def _hourglass_stream(models: Path) -> Server:
         return targets.stream(work) if work.name == "encode 1 image" else None
 
     unary = hourglass("grpcio", models)
-    note = "the same, asked by Stream: the callers of a connection share one"
+    note = "the same, called by Stream: the callers of a connection share one"
     return replace(unary, name=f"{unary.name}, Stream", note=note, target=encode_one)
 
 
@@ -105,7 +105,7 @@ def _hourglass_open_inference(models: Path) -> Server:
         return targets.model_infer(work, f"{work.model}.{work.signature}") if work.name == "encode 1 image" else None
 
     typed = hourglass("native", models)
-    note = "as the first, asked by ModelInfer of the Open Inference Protocol"
+    note = "as the first, called by ModelInfer of the Open Inference Protocol"
     return replace(typed, name=f"{typed.name}, ModelInfer", note=note, target=encode_one)
 
 
@@ -116,18 +116,18 @@ def _echoes() -> list[Server]:
     cpp, native, aio = WORKSPACE / "echo", PROGRAMS / "native_echo.py", PROGRAMS / "aio_echo.py"
     return [
         Server(
-            "C++ echo", "gRPC's C++ library, one thread, sends back what came", [str(cpp), "{port}"], encode_only, cpp
+            "C++ echo", "gRPC's C++ library, one thread, echoes the request", [str(cpp), "{port}"], encode_only, cpp
         ),
         Server(
             "pygrpc-native echo",
-            "what carries our native transport, one network thread, sends back what came",
+            "the library under our native transport, one network thread, echoes the request",
             [sys.executable, str(native), "{port}", targets.ECHO],
             encode_only,
             native,
         ),
         Server(
             "grpc.aio echo",
-            "gRPC's Python library, sends back what came",
+            "gRPC's Python library, echoes the request",
             [sys.executable, str(aio), "{port}"],
             encode_only,
             aio,
@@ -167,7 +167,7 @@ def _triton(graphs: Mapping[str, str]) -> Server:
 
 
 def _prepare_triton(server: Path, folder: Path) -> None:
-    """The stub of this Python beside the backend, and the model repository."""
+    """Install the stub for this Python in the backend, and write the model repository."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     stub = server / "backends" / "python" / "triton_python_backend_stub"
     if not stub.exists():
