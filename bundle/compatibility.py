@@ -14,6 +14,7 @@ from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase
 from bundle.latents import LatentStatistics
 from bundle.noise import MAX_SEED
+from bundle.tensor_types import DTYPES
 
 # Graph -> its input and outputs; what stands in brackets may be missing.
 _TENSORS = {
@@ -37,7 +38,6 @@ _GRAPHS = {
 }
 # Far above any batch worth warming up, far below what would fill the memory with zeros.
 _LARGEST_BATCH = 4096
-_KINDS = {model_pb2.DATA_TYPE_UINT8: np.dtype(np.uint8), model_pb2.DATA_TYPE_FLOAT32: np.dtype(np.float32)}
 
 
 def check_model(model: Model) -> None:
@@ -140,7 +140,7 @@ def _check_case(where: str, signature: Signature, case: Case) -> None:
 
 
 def _check_arrays(where: str, specs: Sequence[TensorSpec], arrays: Mapping[str, NDArray[Any]], rows: int) -> None:
-    expected = {spec.name: (_KINDS[spec.data_type], (rows, *spec.shape[1:])) for spec in specs}
+    expected = {spec.name: (DTYPES[spec.data_type], (rows, *spec.shape[1:])) for spec in specs}
     got = {name: (array.dtype, array.shape) for name, array in arrays.items()}
     if expected != got:
         raise BundleError(f"{where}: expected {_forms(expected)}, got {_forms(got)}")

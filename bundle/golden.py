@@ -13,6 +13,10 @@ from bundle.errors import BundleError
 
 ABSOLUTE_TOLERANCE = 1e-5
 RELATIVE_TOLERANCE = 1e-4
+# Of the cases and the sample that export makes; a bundle carries its own.
+ROWS = 4
+SEED = 20260117
+TEMPERATURE = 1.0
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -38,6 +42,11 @@ class SampleCase:
     latents: NDArray[np.float32]
     images: NDArray[np.float32]
 
+    @property
+    def decoded(self) -> Case:
+        """What the decoder must give for the latents."""
+        return Case({"latents": self.latents}, {"images": self.images})
+
 
 @dataclass(frozen=True)
 class Golden:
@@ -49,8 +58,7 @@ class Golden:
     def of(self, signature: str) -> tuple[Case, ...]:
         """Cases of a graph; what `Sample` draws is one more of the decoder."""
         drawn = self.sample_case if signature == "decode" else None
-        more = () if drawn is None else (Case({"latents": drawn.latents}, {"images": drawn.images}),)
-        return (*self.cases.get(signature, ()), *more)
+        return (*self.cases.get(signature, ()), *(() if drawn is None else (drawn.decoded,)))
 
     def to_bytes(self) -> bytes:
         """Make golden.npz: equal content, equal bytes."""

@@ -10,20 +10,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from autoencoder.v1.model_pb2 import (
-    DATA_TYPE_FLOAT16,
-    DATA_TYPE_FLOAT32,
-    DATA_TYPE_INT64,
-    DATA_TYPE_UINT8,
-    DATA_TYPE_UNSPECIFIED,
-    DataType,
-    Signature,
-    TensorSpec,
-)
+from autoencoder.v1.model_pb2 import DATA_TYPE_UNSPECIFIED, DataType, Signature, TensorSpec
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from bundle.errors import BundleError
+from bundle.tensor_types import FROM_ONNX
 
 BATCH = "batch"
 # What export writes. A graph made elsewhere may use any opset that the runtime knows well.
@@ -127,13 +119,13 @@ def _problems(graph: Graph, signature: Signature, opsets: Collection[int]) -> It
 
 def _port_problems(kind: str, ports: Iterable[Port], specs: Iterable[TensorSpec]) -> Iterator[str]:
     expected = [Port(spec.name, spec.data_type, (BATCH, *spec.shape[1:])) for spec in specs]
-    came = list(ports)
-    if [port.name for port in came] != [port.name for port in expected]:
-        yield f"expected {kind}s {[port.name for port in expected]}, got {[port.name for port in came]}"
+    actual = list(ports)
+    if [port.name for port in actual] != [port.name for port in expected]:
+        yield f"expected {kind}s {[port.name for port in expected]}, got {[port.name for port in actual]}"
         return
-    for want, got in zip(expected, came, strict=True):
-        if want != got:
-            yield f"{kind} {want.name}: expected {want.form}, got {got.form}"
+    for one, other in zip(expected, actual, strict=True):
+        if one != other:
+            yield f"{kind} {one.name}: expected {one.form}, got {other.form}"
 
 
 def _foreign(model: Any) -> Iterator[str]:  # noqa: ANN401 (made from a descriptor at run time)
@@ -159,7 +151,7 @@ def _foreign(model: Any) -> Iterator[str]:  # noqa: ANN401 (made from a descript
 def _port(value: Any) -> Port:  # noqa: ANN401 (likewise)
     tensor = value.type.tensor_type
     shape = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
-    return Port(value.name, _DATA_TYPES.get(tensor.elem_type, DATA_TYPE_UNSPECIFIED), shape)
+    return Port(value.name, FROM_ONNX.get(tensor.elem_type, DATA_TYPE_UNSPECIFIED), shape)
 
 
 def _is_default(domain: str) -> bool:
@@ -170,9 +162,6 @@ def _either(opsets: Collection[int]) -> str:
     numbers = sorted(opsets)
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
-
-# TensorProto.DataType of onnx.proto.
-_DATA_TYPES = {1: DATA_TYPE_FLOAT32, 2: DATA_TYPE_UINT8, 7: DATA_TYPE_INT64, 10: DATA_TYPE_FLOAT16}
 
 # Message: field, number, type; * marks a repeated field. Of what must be absent nothing is read: it has no fields here.
 _SCHEMA = {

@@ -16,7 +16,7 @@ from bundle.latents import LatentStatistics
 from bundle.signing import KeyFileError, PublicKey, check_signature
 from server.calls.auth import TokenFileError, read_tokens
 from server.config import SessionConfig
-from server.runtime.session import CPU, Session
+from server.runtime.providers import CPU
 from tests.reliability.mutation import FUZZED, damaged
 from tests.server.conftest import GOLDEN
 from training import checkpoint, config
@@ -75,7 +75,7 @@ def test_graphs(data: bytes) -> None:
     signature = next(each for each in layout.read_model(VERSION).signatures if each.name == "encode")
     try:
         check_graph(data, signature, imported=False)
-        Session.open(signature, data, CPU, SessionConfig())
+        CPU.open(signature, data, SessionConfig())
     except BundleError:
         return
 
