@@ -1,11 +1,15 @@
-"""ONNX Runtime settings of the server and the export gate: session options and CUDA provider options.
+"""ONNX Runtime settings of the server and the export gate: devices, session options, CUDA provider options.
 
-They are set on an options object that the caller makes, so that nothing here imports onnxruntime. Numbers that the gate
-has measured hold in the server because both run graphs with these.
+Session options are set on an object that the caller makes, so that nothing here imports onnxruntime. Both run graphs
+with these settings, so that what the gate has measured holds in the server.
 """
 
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
+Device: TypeAlias = Literal["cpu", "cuda"]
+
+PROVIDER_NAMES: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+"""ONNX Runtime's execution provider for each device."""
 _ERRORS_ONLY = 3
 
 

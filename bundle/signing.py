@@ -61,14 +61,14 @@ class PublicKey:
         return True
 
 
-def check_signature(signature: bytes, contents: Mapping[str, bytes], key: PublicKey) -> None:
+def check_signing(signing: bytes, contents: Mapping[str, bytes], key: PublicKey) -> None:
     """Check the bytes of model.sig against files by name; model.json is enough, for it lists the hashes of the others.
 
     Raises:
         BundleError: no such signature, another key's, or of other files.
     """
     try:
-        envelope = json.loads(signature)["dsseEnvelope"]
+        envelope = json.loads(signing)["dsseEnvelope"]
         payload = base64.b64decode(envelope["payload"], validate=True)
         signed = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
         kind = str(envelope["payloadType"])

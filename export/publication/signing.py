@@ -9,7 +9,7 @@ from export.errors import InputError
 
 
 def signer(key: Path) -> Callable[[Path], None]:
-    """What writes model.sig into a version's folder; `key` is a PEM file with an unencrypted elliptic-curve key.
+    """Function that writes model.sig into a version's folder; `key`: PEM file, unencrypted, elliptic curve.
 
     Raises:
         InputError: no such key, or the extra is missing.
@@ -27,7 +27,7 @@ def signer(key: Path) -> Callable[[Path], None]:
         ) from error
 
     def sign(folder: Path) -> None:
-        # The report is no part of what is served.
+        # The report is not served.
         ignored = [folder / REPORT_FILE, folder / SIGNATURE_FILE]
         hashes = cast("Any", hashing.Config()).set_ignored_paths(paths=ignored, ignore_git_paths=False)
         config.set_hashing_config(hashes).sign(folder, folder / SIGNATURE_FILE)

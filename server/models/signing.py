@@ -6,7 +6,7 @@ from autoencoder.v1.model_pb2 import Model
 
 from bundle import layout
 from bundle.errors import BundleError
-from bundle.signing import PublicKey, check_signature
+from bundle.signing import PublicKey, check_signing
 
 _MAX_SIGNATURE_BYTES = 1024 * 1024
 
@@ -40,4 +40,4 @@ class SignatureCheck:
         except BundleError as error:
             raise BundleError(f"expected a signature, as --require-signature says: {error}") from error
         # What was parsed, written as export writes it: what is checked is what is used, hashes of all files included.
-        check_signature(signature, {layout.MODEL_FILE: layout.encode_model(model)}, self._key)
+        check_signing(signature, {layout.MODEL_FILE: layout.encode_model(model)}, self._key)

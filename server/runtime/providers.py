@@ -1,6 +1,7 @@
 """Execution providers of ONNX Runtime: one row each, and the choice of one for `--device`.
 
-A new provider is a row here, a value of `server.config.Device`, and an extra in pyproject.toml.
+A new provider is a row here, its name in `bundle.runtime_options`, a value of `server.config.Device`, and an extra in
+pyproject.toml.
 """
 
 import logging
@@ -10,7 +11,7 @@ from typing import Literal
 
 from autoencoder.v1.model_pb2 import Signature
 
-from bundle.runtime_options import cuda_options
+from bundle.runtime_options import PROVIDER_NAMES, cuda_options
 from server.config import Device, SessionConfig
 from server.runtime import session
 from server.runtime.session import BoundSession, DeviceError, Interrupt, Session
@@ -70,7 +71,7 @@ def _cuda_options(config: SessionConfig) -> dict[str, str]:
 
 
 CUDA = ExecutionProvider(
-    name="CUDAExecutionProvider",
+    name=PROVIDER_NAMES["cuda"],
     device="cuda",
     options=_cuda_options,
     session=BoundSession,
@@ -80,7 +81,7 @@ CUDA = ExecutionProvider(
     install="onnxruntime-gpu[cuda,cudnn]",
 )
 CPU = ExecutionProvider(
-    name="CPUExecutionProvider",
+    name=PROVIDER_NAMES["cpu"],
     device="cpu",
     options=_no_options,
     session=Session,

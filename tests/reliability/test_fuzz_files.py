@@ -13,7 +13,7 @@ from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.graph import check_graph
 from bundle.latents import LatentStatistics
-from bundle.signing import KeyFileError, PublicKey, check_signature
+from bundle.signing import KeyFileError, PublicKey, check_signing
 from server.calls.auth import TokenFileError, read_tokens
 from server.config import SessionConfig
 from server.runtime.providers import CPU
@@ -92,7 +92,7 @@ def test_signatures(data: bytes) -> None:
             return False
 
     with pytest.raises(BundleError):
-        check_signature(data, {}, NoKey())
+        check_signing(data, {}, NoKey())
 
 
 @FUZZED
