@@ -1,4 +1,4 @@
-"""Golden vectors: inputs with the outputs that every graph of a model must give, wherever it runs."""
+"""Golden vectors: inputs with the outputs that each graph of a model must give on any machine."""
 
 import re
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ class Golden:
     sample_case: SampleCase | None = None
 
     def of(self, signature: str) -> tuple[Case, ...]:
-        """Cases of a graph; what `Sample` draws is one more of the decoder."""
+        """Cases of a graph; for the decoder, the golden sample is one more."""
         drawn = self.sample_case if signature == "decode" else None
         return (*self.cases.get(signature, ()), *(() if drawn is None else (drawn.decoded,)))
 
@@ -91,12 +91,12 @@ def max_error(actual: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def agrees(actual: NDArray[Any], expected: NDArray[Any], tolerance: float = 0.0) -> bool:
-    """Whether |actual - expected| <= tolerance everywhere; tolerance 0 stands for 1e-5 + 1e-4 |expected|."""
+    """Whether |actual - expected| <= tolerance everywhere; tolerance 0 means 1e-5 + 1e-4 |expected|."""
     return excess(actual, expected, tolerance) <= 1.0
 
 
 def excess(actual: NDArray[Any], expected: NDArray[Any], tolerance: float = 0.0) -> float:
-    """Largest |actual - expected| as a multiple of what is allowed; infinite as in `max_error`."""
+    """Largest |actual - expected| as a multiple of the tolerance; infinite as in `max_error`."""
     if tolerance > 0:
         return _largest(actual, expected, np.asarray(tolerance))
     return _largest(actual, expected, ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(expected.astype(np.float64)))

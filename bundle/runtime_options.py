@@ -20,7 +20,7 @@ def set_session_options(options: Any, *, intra_op_threads: int = 1) -> None:  # 
     # The default is of the enumeration's type: no need to import the package for it.
     options.execution_mode = cast("Any", type(options.execution_mode)).ORT_SEQUENTIAL
     options.use_deterministic_compute = True
-    # The arena keeps the memory of the largest batch for ever and saves nothing here.
+    # The arena would keep the memory of the largest batch, and saves nothing here.
     options.enable_cpu_mem_arena = False
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -30,7 +30,7 @@ def cuda_options(*, device: int = 0, graphs: bool = False, memory_limit_bytes: i
     """Options of the CUDA provider: `device` by number, `graphs` captures CUDA graphs; no memory limit at 0."""
     options = {
         "device_id": str(device),
-        # The exhaustive search takes half a second for every new batch size and wins nothing.
+        # The exhaustive search takes half a second for every new batch size and gains nothing.
         "cudnn_conv_algo_search": "HEURISTIC",
         "arena_extend_strategy": "kSameAsRequested",
         # TF32 costs three digits.

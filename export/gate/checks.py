@@ -1,7 +1,7 @@
 """Checks of the gate: a check has a name and says what it found; here are those that need neither torch nor onnx.
 
 Each road to a bundle selects its checks: `gate` for a checkpoint, `quantized` for its variants, `importer` for graphs
-made elsewhere, `verify` for a version that lies in a repository.
+made elsewhere, `verify` for a version in a repository.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from export.gate.sandbox import CrashError, Sandbox
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check saw of one subject, a graph or the whole version, and whether that passes."""
+    """Result of a check for one subject, a graph or the whole version."""
 
     subject: str
     seen: str
@@ -69,7 +69,7 @@ class CheckedBundle:
 
         Raises:
             BundleError: the runtime fails in the graph.
-            CrashError: it dies of it.
+            CrashError: the runtime crashes in the graph.
         """
         if signature.name not in self._row_differences:
             cases, rows = self.golden.of(signature.name), max(signature.batch_buckets, default=1)
@@ -85,7 +85,7 @@ def run(checks: Sequence[Check[Checked_contra]], checked: Checked_contra) -> tup
     """Run checks in order; the names of those that ran.
 
     Raises:
-        GateError: one refused; those after it did not run.
+        GateError: a check refused; those after it did not run.
     """
     for check in checks:
         failed = [each for each in check.findings(checked) if not each.passed]

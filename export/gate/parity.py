@@ -1,6 +1,6 @@
 """Numerical parity: how far a graph is from the float64 network, from its golden vectors, and rows alone from batches.
 
-Runs in the sandbox, needs neither torch nor onnx, and only measures; the checks decide.
+Runs in the sandbox, needs neither torch nor onnx, and only measures: the checks decide.
 """
 
 import math

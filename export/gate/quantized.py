@@ -38,7 +38,7 @@ _TOLERANCE_FACTOR = 2
 
 @dataclass(kw_only=True)
 class VariantRun(GateRun):
-    """A variant on its way through the gate, beside the float32 graphs that it was made from."""
+    """A variant on its way through the gate, with the float32 graphs that it was made from."""
 
     baseline_graphs: Mapping[str, bytes]
 

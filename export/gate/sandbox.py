@@ -170,7 +170,7 @@ def _await_end(lifeline: Connection) -> None:
 
 @contextmanager
 def _another_hash_seed() -> Generator[None]:
-    """For a process that starts meanwhile: the seed of hashes cannot be changed in a running process."""
+    """For a process started in this context: the seed of hashes cannot be changed in a running process."""
     name, random = "PYTHONHASHSEED", "random"
     before = os.environ.get(name)
     os.environ[name] = "1" if before in {None, random, "0"} else "0"

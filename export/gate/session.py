@@ -63,7 +63,7 @@ def open_session(graph: bytes, device: Device = "cpu") -> Session:
     try:
         inner = onnxruntime.InferenceSession(graph, options, providers=_PROVIDERS[device], enable_fallback=0)
     except Exception as error:
-        # The exceptions of onnxruntime share no base of their own.
+        # The exceptions of onnxruntime have no common base class.
         raise BundleError(f"onnxruntime refuses the graph on {device}: {error}") from error
     # A CUDA session that cannot start is silently a CPU session.
     if device == "cuda" and inner.get_providers()[0] != _CUDA:

@@ -1,4 +1,4 @@
-"""The form of a graph as onnx judges it, before anything runs it; needs onnx."""
+"""Structure of a graph, checked with onnx before anything runs it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, cast

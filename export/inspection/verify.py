@@ -142,6 +142,6 @@ def _sample(version: _Version) -> Iterator[Finding]:
 SIGNING = Check("signing", _signing)
 """The given key has signed model.json and the files that it lists."""
 DESCRIPTION = Check("description", _description)
-"""model.json fits the folder that it lies in and what a server knows."""
+"""model.json fits its folder and what a server knows."""
 SAMPLE = Check("golden vectors", _sample)
 """The golden seed draws the golden latents, to the bit."""

@@ -17,7 +17,7 @@ from server.models.loads import Loads, Token
 from server.models.refusals import Fingerprint, Key, Refusals, fingerprint_of, is_transient
 from server.models.suspects import Suspects
 from server.models.table import LOADING, ModelTable, ServedModel, Snapshot
-from server.runtime.malloc import hand_back
+from server.runtime.malloc import trim
 from server.runtime.session import DeviceError
 
 _LOGGER = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class ModelRepository:
         # What has been made until now lives for ever: the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        hand_back()
+        trim()
         self._table.note_scanned()
         self._changed()
         self._scanned.set()
@@ -132,7 +132,7 @@ class ModelRepository:
         self._reconcile()
         # What a flood has taken goes back when nobody waits for the milliseconds that this may take.
         if not self._metrics.requests_in_flight():
-            hand_back()
+            trim()
 
     def _look_again(self) -> None:
         self._refusals.clear()
@@ -263,7 +263,7 @@ class ModelRepository:
                 announce(self._metrics, served)
                 _LOGGER.info("%s version %d serves on %s", name, version, served.provider)
         self._publish()
-        hand_back()
+        trim()
 
     def _publish(self) -> None:
         """Show requests, readiness and health the present state."""

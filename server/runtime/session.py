@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: one per signature, on the execution provider asked for or not at all."""
+"""ONNX Runtime sessions: one per signature, on the requested execution provider or not at all."""
 
 import os
 import threading
@@ -29,9 +29,9 @@ ProviderChain: TypeAlias = Sequence[tuple[str, Mapping[str, str]]]
 
 RUNTIME_VERSION: str = ort.__version__
 
-# For signatures that name none.
+# For signatures without their own.
 DEFAULT_BUCKETS = (1, 8, 64, 256)
-# The smallest ONNX model, y = Identity(x), opset 17: whether a provider can run anything at all.
+# The smallest ONNX model, y = Identity(x), opset 17: whether a provider can run anything.
 _PROBE = (
     b'\x08\x08\x12\x00:;\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x05probeZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02'
     b"\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
@@ -39,7 +39,7 @@ _PROBE = (
 
 
 class DeviceError(Exception):
-    """The device asked for cannot be used; the text says why."""
+    """The requested device is unusable; the text says why."""
 
 
 def available() -> frozenset[str]:
@@ -52,7 +52,7 @@ def probe(provider: str, provider_options: Mapping[str, str], config: SessionCon
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     options = _options(config)
-    # With this a session that cannot start on the provider is an error and no CPU session.
+    # Without this, a session that cannot start on the provider silently runs on the CPU.
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = ort.InferenceSession(_PROBE, options, providers=[(provider, dict(provider_options))])
@@ -63,20 +63,20 @@ def probe(provider: str, provider_options: Mapping[str, str], config: SessionCon
 
 
 class Interrupt:
-    """Ends runs from another thread: onnxruntime looks between two nodes of a graph. Once set it stays so."""
+    """Cancels runs from another thread: onnxruntime checks between two nodes of a graph. Once set it stays set."""
 
     def __init__(self) -> None:
         self._options: list[OrtRunOptions] = []
         self._set = False
 
     def set(self) -> None:
-        """End what runs, and whatever begins to."""
+        """Cancel running and future runs."""
         self._set = True
         for options in self._options:
             options.terminate = True
 
     def options(self) -> OrtRunOptions:
-        """What a run must be given to be interrupted."""
+        """Run options that make a run cancellable."""
         options = ort.RunOptions()
         self._options.append(options)
         options.terminate = self._set
@@ -134,7 +134,7 @@ class BoundSession(Session):
         self._buckets = sorted(signature.batch_buckets) or DEFAULT_BUCKETS
         self._bound: dict[int, _BoundBatch] = {}
         self._device = device
-        # The buffers of a bucket serve one run at a time; a captured CUDA graph needs that anyway.
+        # The buffers of a bucket serve one run at a time, which a captured CUDA graph requires anyway.
         self._lock = threading.Lock()
 
     @classmethod
@@ -163,7 +163,7 @@ class BoundSession(Session):
         if bound is None:
             padded = np.zeros((rows, *self.row_shape), self.dtype)
             options = self._interrupt.options()
-            # Each batch size has a CUDA graph of its own, where they are captured.
+            # Where CUDA graphs are captured, each batch size has its own.
             options.add_run_config_entry("gpu_graph_id", str(rows))
             bound = _BoundBatch(self._session, self._input, padded, self._specs, self._device, options)
             self._bound[rows] = bound
@@ -199,7 +199,7 @@ class _BoundBatch:
         self._padded[: len(batch)] = batch
         self._input.update_inplace(self._padded)
         self._session.run_with_iobinding(self._binding, self._options)
-        # A value on the CPU shows its buffer, which the next run writes to.
+        # A value on the CPU is a view of its buffer, which the next run overwrites.
         return [value.numpy()[: len(batch)].copy() for value in self._outputs]
 
 
@@ -222,7 +222,7 @@ def _options(config: SessionConfig) -> OrtOptions:
 
 
 def _clearer(complaint: str, provider: str) -> str:
-    """What onnxruntime means where a provider does not start: it names the cause on stderr alone."""
+    """A clearer error where a provider does not start: onnxruntime names the cause on stderr only."""
     if "fallback to CPU EP has been explicitly disabled" in complaint:
         return (
             f"{provider} does not start; the lines above name the cause: a library, the driver, a full or absent device"

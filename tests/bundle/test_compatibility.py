@@ -40,9 +40,9 @@ def set_tolerance(value: float) -> Callable[[Model], None]:
 
 EDITS: dict[str, tuple[Callable[[Model], object], str]] = {
     "a batch that fills the memory": (set_buckets, "expected batch buckets of 1 to 4096 rows"),
-    "a tolerance without end": (set_tolerance(float("inf")), "expected a golden tolerance"),
-    "no tolerance at all": (set_tolerance(float("nan")), "expected a golden tolerance"),
-    "a negative tolerance": (set_tolerance(-1.0), "expected a golden tolerance"),
+    "a tolerance without end": (set_tolerance(float("inf")), "expected a finite golden tolerance"),
+    "no tolerance at all": (set_tolerance(float("nan")), "expected a finite golden tolerance"),
+    "a negative tolerance": (set_tolerance(-1.0), "expected a finite golden tolerance"),
     "images of nothing": (lambda model: setattr(model, "height", 0), "at least one pixel"),
     "a graph twice": (lambda model: model.signatures.append(model.signatures[0]), "expected one graph a signature"),
 }

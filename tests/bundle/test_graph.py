@@ -107,7 +107,7 @@ def test_opsets(opset: int, ours: bool, foreign: bool) -> None:
 def test_ir_versions() -> None:
     model = onnx.load_model_from_string(graph())
     model.ir_version = 11
-    assert refusal(model.SerializeToString()).endswith("expected IR version 10 at most, got 11")
+    assert refusal(model.SerializeToString()).endswith("expected at most IR version 10, got 11")
 
 
 def outside() -> TensorProto:
@@ -117,7 +117,7 @@ def outside() -> TensorProto:
 
 
 def hide_graph(model: ModelProto) -> None:
-    """ONNX joins the two values of a field that is given twice; whoever takes the last sees an empty graph."""
+    """ONNX joins the two values of a field that is given twice; reading the last one alone shows an empty graph."""
     inner = helper.make_graph([helper.make_node("Loop", [], [])], "inner", [], [])
     attribute = helper.make_attribute("body", inner).SerializeToString() + b"\x32\x00"
     model.graph.node[0].attribute.append(AttributeProto.FromString(attribute))

@@ -92,7 +92,7 @@ def test_a_file_that_is_not_the_one_described(tmp_path: Path, damage: Callable[[
         ({"files": layout.describe_files(CONTENTS | {"../x": b""})}, "leads out"),
         ({"files": layout.describe_files(CONTENTS | {"/etc/passwd": b""})}, "leads out"),
         ({"files": [*layout.describe_files(CONTENTS), *layout.describe_files(CONTENTS)]}, "twice"),
-        ({"files": [*layout.describe_files(CONTENTS), File(path="x", size_bytes=-1)]}, "less than no bytes"),
+        ({"files": [*layout.describe_files(CONTENTS), File(path="x", size_bytes=-1)]}, "negative size"),
     ],
 )
 def test_a_model_at_odds_with_itself(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

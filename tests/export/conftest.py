@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# `networks` lies beside the tests; with importlib's import mode pytest adds no folder to the path.
+# `networks` is in the folder of the tests; with importlib's import mode pytest adds no folder to the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
 import networks

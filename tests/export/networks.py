@@ -126,7 +126,7 @@ def weighted(network: Network, seed: int = 0) -> Network:
                 drawn = drawn / np.sqrt(tensor[0].numel())
             tensor.copy_(drawn)
     if isinstance(network, Autoencoder):
-        # Unit 0 is dead: what lies behind it shows in no reconstruction.
+        # Unit 0 is dead: weights behind it show in no reconstruction.
         network.encoder[1].bias.data[0] = -1e3
     return network.eval()
 

@@ -32,7 +32,7 @@ def draft(loaded: Checkpoint) -> Draft:
     return assemble(loaded, "ab" * 32)
 
 
-def test_a_candidate_holds_all_that_is_hashed(draft: Draft) -> None:
+def test_a_draft_holds_all_that_is_hashed(draft: Draft) -> None:
     assert sorted(draft.contents) == ["decode.onnx", "encode.onnx", "golden.npz", "reconstruct.onnx"]
     assert list(draft.model.files) == describe_files(draft.contents)
     assert list(draft.model.methods) == ["Encode", "Decode", "Reconstruct", "Sample", "Interpolate"]

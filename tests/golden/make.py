@@ -2,8 +2,8 @@
 
     python tests/golden/make.py [DIR]
 
-Written beside this file unless DIR is given. Same tools, same bytes. report.json, which holds times and the machine,
-is left out.
+Written to the folder of this file unless DIR is given. Same tools, same bytes. report.json, which holds times and the
+machine, is left out.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ MODELS = {
 
 
 def make(repository: Path) -> None:
-    """Writes version 1 of every model; a repository that is there is replaced."""
+    """Writes version 1 of every model; existing versions are replaced."""
     for name, network in MODELS.items():
         shutil.rmtree(repository / name, ignore_errors=True)
         checkpoint = untrained(name, networks.weighted(network()))

@@ -87,7 +87,7 @@ def test_the_golden_tolerance_is_what_the_variant_needs(
         cases = goldens["multitask"].cases[name]
         assert sandbox.run(golden_problems, graph, cases) != []
         assert sandbox.run(golden_problems, graph, cases, tolerances[name]) == []
-        # That of the decoder also covers the golden sample, which is no case.
+        # That of the decoder also covers the golden sample, which is not a case.
         if name != "decode":
             assert sandbox.run(golden_problems, graph, cases, tolerances[name] / 4) != []
 

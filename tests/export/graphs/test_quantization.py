@@ -64,6 +64,6 @@ def test_half_precision(sandbox: Sandbox) -> None:
     images = networks.blobs(9, (8, 8, 1))
     got = sandbox.run(outputs, graphs["reconstruct"], [{"images": images}])[0]
     assert got["reconstructions"].dtype == got["squared_errors"].dtype == np.float32
-    wanted = next(each for each in gate.exact_methods(network) if each[0].name == "reconstruct")
-    expected = answer(wanted[0], images, wanted[1])
+    method, signature = next(each for each in gate.exact_methods(network) if each[0].name == "reconstruct")
+    expected = answer(method, images, signature)
     np.testing.assert_allclose(got["reconstructions"], expected["reconstructions"], atol=5e-3)

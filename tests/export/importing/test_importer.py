@@ -83,8 +83,8 @@ def test_an_encoder_and_a_decoder_become_an_autoencoder(element: str, opset: int
     pictures = answer(folder, "decode", {"latents": got})["images"]
     assert pictures.shape == (7, 4, 6, 3)
     original = onnx.load(tmp_path / "decoder.onnx").SerializeToString()
-    wanted = session.open_session(original).run({"images": got})["y"].transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(pictures, wanted, atol=1e-6)
+    expected = session.open_session(original).run({"images": got})["y"].transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(pictures, expected, atol=1e-6)
 
 
 def test_the_reconstruction_is_made_of_both(tmp_path: Path) -> None:

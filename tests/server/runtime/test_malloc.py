@@ -26,14 +26,14 @@ def memory_of(process_id: int | str = "self", kind: str = "VmRSS") -> int:
 # Blocks below the threshold at which the C library gives memory back by itself.
 FREED = """
 import numpy
-from server.runtime.malloc import hand_back, settle
+from server.runtime.malloc import trim, tune
 from tests.server.runtime.test_malloc import memory_of
-settle()
+tune()
 blocks = [numpy.ones(8_000) for _ in range(1000)]
 keeper = numpy.ones(8_000)
 held = memory_of()
 del blocks
-hand_back()
+trim()
 print(held - memory_of(), "tcmalloc" in open("/proc/self/maps").read(), keeper.all())
 """
 
@@ -54,7 +54,7 @@ def test_freed_memory_goes_back(allocator: str) -> None:
 ARENAS = """
 import ctypes, sys, threading
 from server.runtime.malloc import settle
-settle()
+tune()
 library = ctypes.CDLL(None)
 library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 gate = threading.Barrier(32)
