@@ -21,14 +21,14 @@ _SECTIONS = (("config", "run"), ("data",), ("metrics",), ("tools",))
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceCheckpoint:
     """A checkpoint, and the SHA-256 of its weights file."""
 
     checkpoint: Checkpoint
     weights_sha256: str
 
 
-def load(folder: Path) -> Source:
+def load(folder: Path) -> SourceCheckpoint:
     """Read a checkpoint, or the best one of a run's folder, where training may be in progress.
 
     Raises:
@@ -57,7 +57,7 @@ def _identity(folder: Path) -> FileIdentity | None:
         return None
 
 
-def _load(folder: Path) -> Source:
+def _load(folder: Path) -> SourceCheckpoint:
     try:
         loaded = checkpoint.load(folder)
         weights = (checkpoint.find(folder) / checkpoint.WEIGHTS).read_bytes()
@@ -67,7 +67,7 @@ def _load(folder: Path) -> Source:
         raise InputError(f"{folder}: expected finite weights, got NaN or infinity in {', '.join(unfit)}: train again")
     if misfit := _misfit(loaded):
         raise InputError(f"{folder}: {misfit}: train again")
-    return Source(loaded, hashlib.sha256(weights).hexdigest())
+    return SourceCheckpoint(loaded, hashlib.sha256(weights).hexdigest())
 
 
 def _misfit(loaded: Checkpoint) -> str | None:

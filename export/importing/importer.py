@@ -49,7 +49,7 @@ _NO_GOLDEN = Golden({})
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file made elsewhere, for one signature."""
 
     signature: str
@@ -57,7 +57,7 @@ class Source:
     model: ModelProto
 
     @classmethod
-    def read(cls, argument: str) -> "Source":
+    def read(cls, argument: str) -> "SourceFile":
         """Read FILE, which is named after its signature, or SIGNATURE=FILE.
 
         Raises:
@@ -91,7 +91,7 @@ def import_files(
         GateError: a check refused; nothing was written.
     """
     place.check()
-    sources = {source.signature: source for source in map(Source.read, arguments)}
+    sources = {source.signature: source for source in map(SourceFile.read, arguments)}
     if len(sources) != len(arguments):
         raise InputError(f"expected one file a signature, got {len(arguments)} for {', '.join(sorted(sources))}")
     facts = _facts({name: source.model for name, source in sources.items()}, labels, images)
@@ -219,7 +219,7 @@ def _with_claim(signature: Signature, bundle: CheckedBundle) -> Signature:
     return known
 
 
-def _provenance(sources: Iterable[Source]) -> dict[str, str]:
+def _provenance(sources: Iterable[SourceFile]) -> dict[str, str]:
     digests = {f"{each.signature}_source_sha256": hashlib.sha256(each.data).hexdigest() for each in sources}
     producers = {f"{each.model.producer_name} {each.model.producer_version}".strip() for each in sources}
     return digests | {"producer": ", ".join(sorted(producers - {""})), "onnxruntime": runtime_version()}

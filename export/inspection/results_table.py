@@ -19,7 +19,7 @@ _HEADER = (
     "graph",
     "KiB",
     "largest distance from float64",
-    "a row alone and in company",
+    "a row alone and in a batch",
     "ms for 1 / 8 / 64 rows",
     "export, s (CPU s)",
 )

@@ -53,7 +53,7 @@ def test_freed_memory_goes_back(allocator: str) -> None:
 
 ARENAS = """
 import ctypes, sys, threading
-from server.runtime.malloc import settle
+from server.runtime.malloc import tune
 tune()
 library = ctypes.CDLL(None)
 library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
@@ -105,7 +105,7 @@ def test_who_has_no_token_is_refused_before_the_message_is_read(tmp_path: Path) 
 
 
 def test_a_compressed_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    """The native transport cannot be told not to unpack: SECURITY.md says so."""
+    """The native transport cannot be configured not to unpack: SECURITY.md says so."""
     with running(GOLDEN, tmp_path / "log", "--transport", "grpcio") as server:
         before = memory_of(server.process.pid)
         with grpc.insecure_channel(server.address, [("grpc.max_send_message_length", -1)]) as channel:
