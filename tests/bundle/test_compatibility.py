@@ -1,4 +1,4 @@
-"""Parts of a bundle that do not fit each other; tests/server/test_compatibility.py shows them to a server."""
+"""Parts of a bundle that do not fit each other; tests/server/test_compatibility.py has a server load them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -95,7 +95,7 @@ CASES: dict[str, tuple[Callable[[Case], Case], str]] = {
 
 
 @pytest.mark.parametrize("change", CASES)
-def test_vectors_of_another_form(change: str) -> None:
+def test_vectors_of_another_shape_or_type(change: str) -> None:
     apply, message = CASES[change]
     with pytest.raises(BundleError, match=message) as refusal:
         check_golden(layout.read_model(FOLDER), with_case(apply))
@@ -114,7 +114,7 @@ def test_vectors_of_another_form(change: str) -> None:
         {"latents": np.zeros((0, 3), np.float32), "count": 0},
     ],
 )
-def test_samples_that_cannot_be(fields: dict[str, object]) -> None:
+def test_impossible_samples(fields: dict[str, object]) -> None:
     case = golden().sample_case
     assert case is not None
     # What a file may hold, whatever the types say.

@@ -154,6 +154,6 @@ def test_what_is_hidden_is_found(problem: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\xff" * 50, graph()[:-30], b"\x08\x0a"])
-def test_what_is_no_onnx_file(data: bytes) -> None:
+def test_what_is_not_an_onnx_file(data: bytes) -> None:
     with pytest.raises(BundleError, match="expected an ONNX file"):
         read_graph(data)

@@ -49,7 +49,7 @@ def test_rows_that_see_each_other_are_measured(tolerance: float, excess: float) 
     assert found == (0.5, excess)
 
 
-def test_rows_beyond_those_compared_only_keep_company() -> None:
+def test_rows_beyond_those_compared_are_only_run_in_batches() -> None:
     runs: list[int] = []
 
     def counted(rows: np.ndarray) -> dict[str, np.ndarray]:

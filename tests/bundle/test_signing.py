@@ -80,7 +80,7 @@ def test_a_changed_statement_is_refused(pair: tuple[Path, Path], signature: byte
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b"{}", b'{"dsseEnvelope": {"payload": "*"}}', b"x" * 64])
-def test_what_is_no_signature(data: bytes, pair: tuple[Path, Path]) -> None:
+def test_what_is_not_a_signing(data: bytes, pair: tuple[Path, Path]) -> None:
     with pytest.raises(BundleError, match="expected a Sigstore bundle"):
         check_signing(data, CONTENTS, PublicKey.read(pair[1]))
 

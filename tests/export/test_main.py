@@ -237,7 +237,7 @@ def test_a_damaged_checkpoint_is_one_sentence_and_exit_code_2(
         (["--version", "7"], "version 7 of tiny exists"),
     ],
 )
-def test_a_place_that_cannot_be_is_exit_code_2(
+def test_an_impossible_place_is_exit_code_2(
     arguments: list[str], message: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tiny/7").mkdir(parents=True)

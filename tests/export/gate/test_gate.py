@@ -1,4 +1,4 @@
-"""The gate is tested by mutation: each defect must be refused, by the check meant for it."""
+"""Mutation tests of the gate: each defect must be refused by the check meant for it."""
 
 import dataclasses
 import os
@@ -67,7 +67,7 @@ def test_a_refusal_says_which_graph_which_input_and_how_far(
     assert "off by 0.001" in text
 
 
-def test_bytes_that_are_no_graph_are_refused(
+def test_bytes_that_are_not_a_graph_are_refused(
     checked: dict[str, CheckedGraphs], goldens: dict[str, Golden], sandbox: Sandbox
 ) -> None:
     broken = dataclasses.replace(checked["ae"], graphs={**checked["ae"].graphs, "decode": b"\xff" * 100})

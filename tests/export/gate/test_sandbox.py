@@ -108,7 +108,7 @@ def test_errors_come_back_as_they_were_raised() -> None:
     assert (str(got), got.check, got.failures) == (str(sent), sent.check, sent.failures)
 
 
-def test_what_cannot_be_sent_is_an_error_and_no_end() -> None:
+def test_what_cannot_be_sent_is_an_error_and_the_sandbox_goes_on() -> None:
     with Sandbox() as sandbox:
         with pytest.raises(TypeError, match="pickle"):
             sandbox.run(threading.Lock)

@@ -33,7 +33,7 @@ def normed() -> networks.Network:
     return network.eval()
 
 
-def test_parametrisations_are_computed_once_and_for_all(normed: networks.Network, sandbox: Sandbox) -> None:
+def test_parametrisations_are_folded(normed: networks.Network, sandbox: Sandbox) -> None:
     folded = build.folded(normed)
     assert set(dict(folded.named_parameters())) == {
         "decoder.weight",

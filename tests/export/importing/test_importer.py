@@ -116,7 +116,7 @@ def test_two_outputs_make_a_vae_that_samples(tmp_path: Path) -> None:
     np.testing.assert_allclose(answer(folder, "decode", {"latents": case.latents})["images"], case.images, atol=1e-6)
 
 
-def test_a_classifier_beside(tmp_path: Path) -> None:
+def test_a_classifier_alone(tmp_path: Path) -> None:
     text = "g (uint8[b, 8, 8, 1] x) => (float[b, 2] p) <int64[2] s = {-1, 64}> "
     body = "{ c = Cast<to = 1>(x) f = Reshape(c, s) l = MatMul(f, w) p = Softmax(l) }"
     write(tmp_path / "classifier.onnx", text + body, w=floats(64, 2) / 255)

@@ -179,7 +179,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_bundle_fails_the_check_meant_for_it(
+def test_a_damaged_bundle_fails_the_check_for_that_damage(
     damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     apply, check, text = DAMAGES[damage]
@@ -192,7 +192,7 @@ def test_a_damaged_bundle_fails_the_check_meant_for_it(
     assert text in failed[0]
 
 
-def test_variation_that_is_not_denied_passes(tmp_path: Path) -> None:
+def test_variation_passes_where_no_invariance_is_claimed(tmp_path: Path) -> None:
     folder = bundles.copied("fc-ae", tmp_path)
     bundles.change_graph(folder, "decode.onnx", depend_on_batch)
     bundles.change_model(folder, lambda model: setattr(model.signatures[0], "batch_invariant", False))

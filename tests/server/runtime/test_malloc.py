@@ -91,7 +91,7 @@ def test_a_message_beyond_the_limit_leaves_nothing_behind(tmp_path: Path, transp
             time.sleep(0.1)
 
 
-def test_who_has_no_token_is_refused_before_the_message_is_read(tmp_path: Path) -> None:
+def test_a_call_without_a_token_is_refused_before_its_message_is_read(tmp_path: Path) -> None:
     """The native transport receives it first: SECURITY.md says so."""
     tokens = tmp_path / "tokens"
     tokens.write_text("inference a-token-of-sixteen\n")

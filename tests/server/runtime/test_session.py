@@ -97,7 +97,7 @@ def test_buffers_are_made_once_and_answers_are_not_overwritten() -> None:
     assert set(buffers) == {4}
 
 
-def test_bound_buffers_serve_threads_in_turn() -> None:
+def test_bound_buffers_serve_one_thread_at_a_time() -> None:
     opened = bound((8,))
     expected = [graph_run("encode", "vae", pixels(5, seed=seed))[0] for seed in range(8)]
     start = threading.Barrier(8)
@@ -110,6 +110,6 @@ def test_bound_buffers_serve_threads_in_turn() -> None:
         assert all(pool.map(run, range(8)))
 
 
-def test_reports_to_nobody() -> None:
+def test_telemetry_is_off() -> None:
     source = Path(session.__file__).read_text()
     assert source.index('"ORT_DISABLE_TELEMETRY", "1"') < source.index("import onnxruntime")
