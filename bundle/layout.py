@@ -18,7 +18,7 @@ MODEL_FILE = "model.json"
 REPORT_FILE = "report.json"
 GOLDEN_FILE = "golden.npz"
 LATENTS_FILE = "latents.npz"
-SIGNATURE_FILE = "model.sig"
+SIGNING_FILE = "model.sig"
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]*")
 _VERSION_PATTERN = re.compile(r"[1-9][0-9]*")

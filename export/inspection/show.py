@@ -8,7 +8,7 @@ from autoencoder.v1.model_pb2 import DataType, Model, Signature, TensorSpec
 from bundle import layout
 from bundle.errors import BundleError
 from bundle.graph import read_graph
-from bundle.layout import SIGNATURE_FILE
+from bundle.layout import SIGNING_FILE
 from export.errors import InputError
 from export.text_table import aligned
 
@@ -31,7 +31,7 @@ def describe(folder: Path) -> str:
         ]
     except BundleError as error:
         raise InputError(str(error)) from error
-    signed = "signed" if (folder / SIGNATURE_FILE).is_file() else "not signed"
+    signed = "signed" if (folder / SIGNING_FILE).is_file() else "not signed"
     return "\n".join([*_head(model, signed), *graphs, *_files(model)])
 
 

@@ -14,7 +14,7 @@ from bundle.compatibility import check_golden, check_model, check_statistics
 from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
-from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE, SIGNATURE_FILE
+from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE, SIGNING_FILE
 from bundle.replay import draws_golden_latents
 from bundle.runtime_options import Device
 from bundle.signing import KeyFileError, PublicKey, check_signing
@@ -102,7 +102,7 @@ def _signing(version: _Version) -> Iterator[Finding]:
         return
     name = version.folder.name
     try:
-        signing = (version.folder / SIGNATURE_FILE).read_bytes()
+        signing = (version.folder / SIGNING_FILE).read_bytes()
         check_signing(signing, {MODEL_FILE: layout.encode_model(version.model), **version.contents}, version.key)
     except OSError as error:
         yield Finding(name, f"not signed: {error.strerror}", passed=False)

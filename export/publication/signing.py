@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from bundle.layout import REPORT_FILE, SIGNATURE_FILE
+from bundle.layout import REPORT_FILE, SIGNING_FILE
 from export.errors import InputError
 
 
@@ -28,8 +28,8 @@ def signer(key: Path) -> Callable[[Path], None]:
 
     def sign(folder: Path) -> None:
         # The report is not served.
-        ignored = [folder / REPORT_FILE, folder / SIGNATURE_FILE]
+        ignored = [folder / REPORT_FILE, folder / SIGNING_FILE]
         hashes = cast("Any", hashing.Config()).set_ignored_paths(paths=ignored, ignore_git_paths=False)
-        config.set_hashing_config(hashes).sign(folder, folder / SIGNATURE_FILE)
+        config.set_hashing_config(hashes).sign(folder, folder / SIGNING_FILE)
 
     return sign

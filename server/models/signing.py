@@ -36,7 +36,7 @@ class SignatureCheck:
         if self._key is None:
             return
         try:
-            signature = layout.read_file(folder / layout.SIGNATURE_FILE, _MAX_SIGNATURE_BYTES)
+            signature = layout.read_file(folder / layout.SIGNING_FILE, _MAX_SIGNATURE_BYTES)
         except BundleError as error:
             raise BundleError(f"expected a signature, as --require-signature says: {error}") from error
         # What was parsed, written as export writes it: what is checked is what is used, hashes of all files included.
