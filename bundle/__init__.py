@@ -1,1 +1,1 @@
-"""The model bundle that export writes and the server reads: layout, hashes, golden vectors, noise."""
+"""The model bundle that export writes and the server reads: layout, hashes, golden vectors, replay, noise."""

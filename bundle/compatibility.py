@@ -1,4 +1,4 @@
-"""Whether the parts of a bundle fit each other, and are of a kind that a server knows."""
+"""Compatibility checks: the parts of a bundle fit each other and are of a kind that a server knows."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,9 @@ from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase
 from bundle.latents import LatentStatistics
 from bundle.noise import MAX_SEED
+from bundle.tensor_types import DTYPES
 
-# Graph -> its input and outputs; what stands in brackets may be missing.
+# Graph -> its input and outputs; those in brackets are optional.
 _TENSORS = {
     "encode": ("images", ("latents", "[log_variances]")),
     "decode": ("latents", ("images",)),
@@ -35,9 +36,8 @@ _GRAPHS = {
     "Interpolate": ("encode", "decode"),
     "Edit": ("encode", "decode"),
 }
-# Far above any batch worth warming up, far below what would fill the memory with zeros.
+# Far above any batch worth warming up, far below one whose warm-up would exhaust the memory.
 _LARGEST_BATCH = 4096
-_KINDS = {model_pb2.DATA_TYPE_UINT8: np.dtype(np.uint8), model_pb2.DATA_TYPE_FLOAT32: np.dtype(np.float32)}
 
 
 def check_model(model: Model) -> None:
@@ -47,7 +47,7 @@ def check_model(model: Model) -> None:
         BundleError: says which differs.
     """
     if model.channels not in _CHANNELS:
-        raise BundleError(f"expected images of 1 channel or 3, which files can hold, got {model.channels}")
+        raise BundleError(f"expected images of 1 or 3 channels, as image files have, got {model.channels}")
     if model.height < 1 or model.width < 1:
         raise BundleError(f"expected images of at least one pixel, got {model.height} x {model.width}")
     names = [signature.name for signature in model.signatures]
@@ -68,7 +68,7 @@ def _check_signature(model: Model, signature: Signature) -> None:
     if not all(1 <= rows <= _LARGEST_BATCH for rows in signature.batch_buckets):
         raise BundleError(f"signature {signature.name!r}: expected batch buckets of 1 to {_LARGEST_BATCH} rows")
     if not 0 <= signature.golden_tolerance < math.inf:
-        raise BundleError(f"signature {signature.name!r}: expected a golden tolerance from 0, not without end")
+        raise BundleError(f"signature {signature.name!r}: expected a finite golden tolerance from 0")
     shapes: dict[str, list[int]] = {
         "images": [-1, model.height, model.width, model.channels],
         "latents": [-1, model.latent_size],
@@ -79,18 +79,18 @@ def _check_signature(model: Model, signature: Signature) -> None:
     for spec in (*signature.inputs, *signature.outputs):
         if list(spec.shape) != shapes[spec.name] or spec.data_type not in _types(signature.name, spec.name):
             raise BundleError(
-                f"signature {signature.name!r}: {spec.name} wants shape {shapes[spec.name]} and a type that a server "
-                f"feeds, got {list(spec.shape)} of {model_pb2.DataType.Name(spec.data_type)}"
+                f"signature {signature.name!r}: {spec.name}: expected shape {shapes[spec.name]} and a type "
+                f"that a server feeds, got {list(spec.shape)} of {model_pb2.DataType.Name(spec.data_type)}"
             )
 
 
 def _check_names(signature: Signature) -> None:
-    wanted_input, outputs = _TENSORS[signature.name]
+    input_name, outputs = _TENSORS[signature.name]
     got = [spec.name for spec in signature.outputs]
     least = [name for name in outputs if not name.startswith("[")]
     most = [name.strip("[]") for name in outputs]
-    if [spec.name for spec in signature.inputs] != [wanted_input] or got not in (least, most):
-        raise BundleError(f"signature {signature.name!r}: expected {wanted_input} to {', '.join(outputs)}, got {got}")
+    if [spec.name for spec in signature.inputs] != [input_name] or got not in (least, most):
+        raise BundleError(f"signature {signature.name!r}: expected {input_name} to {', '.join(outputs)}, got {got}")
 
 
 def _types(signature: str, tensor: str) -> tuple[int, ...]:
@@ -112,14 +112,14 @@ def check_statistics(model: Model, statistics: LatentStatistics | None) -> None:
         raise BundleError(f"latents.npz: expected the attributes {list(model.attributes)}, got {names}")
     fitted = statistics is not None and len(statistics.mixture_weights) > 0
     if "Sample" in model.methods and latents.prior(model.family) == "mixture" and not fitted:
-        raise BundleError("latents.npz: Sample wants a mixture fitted to the latents of this family, got none")
+        raise BundleError("latents.npz: expected a fitted mixture, which Sample needs for this family, got none")
 
 
 def check_golden(model: Model, golden: Golden) -> None:
-    """Compare the tensors of golden.npz with those of the graphs; what is left out would not be tested.
+    """Compare the tensors of golden.npz with those of the graphs: a tensor left out would not be tested.
 
     Raises:
-        BundleError: says what is missing or of another form.
+        BundleError: says what is missing or has another form.
     """
     for signature in model.signatures:
         cases = golden.cases.get(signature.name, ())
@@ -140,7 +140,7 @@ def _check_case(where: str, signature: Signature, case: Case) -> None:
 
 
 def _check_arrays(where: str, specs: Sequence[TensorSpec], arrays: Mapping[str, NDArray[Any]], rows: int) -> None:
-    expected = {spec.name: (_KINDS[spec.data_type], (rows, *spec.shape[1:])) for spec in specs}
+    expected = {spec.name: (DTYPES[spec.data_type], (rows, *spec.shape[1:])) for spec in specs}
     got = {name: (array.dtype, array.shape) for name, array in arrays.items()}
     if expected != got:
         raise BundleError(f"{where}: expected {_forms(expected)}, got {_forms(got)}")

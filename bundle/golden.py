@@ -1,4 +1,4 @@
-"""Golden vectors: inputs with the outputs that every graph of a model must give, wherever it runs."""
+"""Golden vectors: inputs with the outputs that each graph of a model must give on any machine."""
 
 import re
 from collections.abc import Mapping
@@ -13,6 +13,10 @@ from bundle.errors import BundleError
 
 ABSOLUTE_TOLERANCE = 1e-5
 RELATIVE_TOLERANCE = 1e-4
+# Of the cases and the sample that export makes; a bundle carries its own.
+ROWS = 4
+SEED = 20260117
+TEMPERATURE = 1.0
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
@@ -38,6 +42,11 @@ class SampleCase:
     latents: NDArray[np.float32]
     images: NDArray[np.float32]
 
+    @property
+    def decoded(self) -> Case:
+        """What the decoder must give for the latents."""
+        return Case({"latents": self.latents}, {"images": self.images})
+
 
 @dataclass(frozen=True)
 class Golden:
@@ -47,10 +56,9 @@ class Golden:
     sample_case: SampleCase | None = None
 
     def of(self, signature: str) -> tuple[Case, ...]:
-        """Cases of a graph; what `Sample` draws is one more of the decoder."""
+        """Cases of a graph; for the decoder, the golden sample is one more."""
         drawn = self.sample_case if signature == "decode" else None
-        more = () if drawn is None else (Case({"latents": drawn.latents}, {"images": drawn.images}),)
-        return (*self.cases.get(signature, ()), *more)
+        return (*self.cases.get(signature, ()), *(() if drawn is None else (drawn.decoded,)))
 
     def to_bytes(self) -> bytes:
         """Make golden.npz: equal content, equal bytes."""
@@ -83,12 +91,12 @@ def max_error(actual: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def agrees(actual: NDArray[Any], expected: NDArray[Any], tolerance: float = 0.0) -> bool:
-    """Whether |actual - expected| <= tolerance everywhere; tolerance 0 stands for 1e-5 + 1e-4 |expected|."""
+    """Whether |actual - expected| <= tolerance everywhere; tolerance 0 means 1e-5 + 1e-4 |expected|."""
     return excess(actual, expected, tolerance) <= 1.0
 
 
 def excess(actual: NDArray[Any], expected: NDArray[Any], tolerance: float = 0.0) -> float:
-    """Largest |actual - expected| as a multiple of what is allowed; infinite as in `max_error`."""
+    """Largest |actual - expected| as a multiple of the tolerance; infinite as in `max_error`."""
     if tolerance > 0:
         return _largest(actual, expected, np.asarray(tolerance))
     return _largest(actual, expected, ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(expected.astype(np.float64)))

@@ -1,6 +1,6 @@
-"""What may stand in an ONNX graph that this project serves, checked on its bytes before a runtime sees them.
+"""Allow-list for ONNX graphs that this project serves, checked on their bytes before a runtime sees them.
 
-Reads the fields that matter of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) by their numbers,
+Reads the relevant fields of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) by their numbers,
 so that the server needs no onnx package.
 """
 
@@ -10,20 +10,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from autoencoder.v1.model_pb2 import (
-    DATA_TYPE_FLOAT16,
-    DATA_TYPE_FLOAT32,
-    DATA_TYPE_INT64,
-    DATA_TYPE_UINT8,
-    DATA_TYPE_UNSPECIFIED,
-    DataType,
-    Signature,
-    TensorSpec,
-)
+from autoencoder.v1.model_pb2 import DATA_TYPE_UNSPECIFIED, DataType, Signature, TensorSpec
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from bundle.errors import BundleError
+from bundle.tensor_types import FROM_ONNX
 
 BATCH = "batch"
 # What export writes. A graph made elsewhere may use any opset that the runtime knows well.
@@ -31,7 +23,7 @@ OPSET = 20
 IR_VERSION = 10
 FOREIGN_OPSETS = range(13, 24)
 
-# Without state, randomness, control flow, or outputs whose size the data decide.
+# No state, randomness, control flow, or outputs whose size depends on the data.
 _OPERATOR_NAMES = """
 Abs Add And AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv ConvTranspose DepthToSpace
 DequantizeLinear Div Elu Equal Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater
@@ -60,7 +52,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Graph:
-    """What a graph holds. `operators` counts (domain, type); `parameters` counts the numbers in all initialisers."""
+    """Summary of a graph. `operators` counts (domain, type); `parameters` counts the numbers in all initialisers."""
 
     ir_version: int
     opset: int
@@ -69,7 +61,7 @@ class Graph:
     outputs: tuple[Port, ...]
     parameters: int
     foreign: tuple[str, ...]
-    """What no graph of a bundle may hold: weights in other files or twice, functions, subgraphs, other domains."""
+    """What a bundle's graph must not have: weights in other files or twice, functions, subgraphs, other domains."""
 
 
 def read_graph(data: bytes) -> Graph:
@@ -82,9 +74,9 @@ def read_graph(data: bytes) -> Graph:
     try:
         model.ParseFromString(data)
     except DecodeError as error:
-        raise BundleError(f"expected an ONNX file, got {len(data)} bytes that are none: {error}") from error
+        raise BundleError(f"expected an ONNX file, got {len(data)} bytes that are not one: {error}") from error
     if not model.graph.node:
-        raise BundleError(f"expected an ONNX file, got {len(data)} bytes that hold no graph")
+        raise BundleError(f"expected an ONNX file, got {len(data)} bytes without a graph")
     return Graph(
         ir_version=model.ir_version,
         opset=max((each.version for each in model.opset_import if _is_default(each.domain)), default=0),
@@ -100,7 +92,7 @@ def check_graph(data: bytes, signature: Signature, *, imported: bool) -> Graph:
     """Read the bytes of a signature's ONNX file, made by export or, `imported`, elsewhere.
 
     Raises:
-        BundleError: the graph is unfit to serve the signature; says everything that is wrong.
+        BundleError: the graph does not fit the signature; lists everything that is wrong.
     """
     opsets = FOREIGN_OPSETS if imported else (OPSET,)
     try:
@@ -116,7 +108,7 @@ def _problems(graph: Graph, signature: Signature, opsets: Collection[int]) -> It
     if graph.opset not in opsets:
         yield f"expected opset {_either(opsets)}, got {graph.opset}"
     if graph.ir_version > IR_VERSION:
-        yield f"expected IR version {IR_VERSION} at most, got {graph.ir_version}"
+        yield f"expected at most IR version {IR_VERSION}, got {graph.ir_version}"
     yield from graph.foreign
     for domain, name in sorted(graph.operators):
         if _is_default(domain) and name not in OPERATORS:
@@ -127,13 +119,13 @@ def _problems(graph: Graph, signature: Signature, opsets: Collection[int]) -> It
 
 def _port_problems(kind: str, ports: Iterable[Port], specs: Iterable[TensorSpec]) -> Iterator[str]:
     expected = [Port(spec.name, spec.data_type, (BATCH, *spec.shape[1:])) for spec in specs]
-    came = list(ports)
-    if [port.name for port in came] != [port.name for port in expected]:
-        yield f"expected {kind}s {[port.name for port in expected]}, got {[port.name for port in came]}"
+    actual = list(ports)
+    if [port.name for port in actual] != [port.name for port in expected]:
+        yield f"expected {kind}s {[port.name for port in expected]}, got {[port.name for port in actual]}"
         return
-    for want, got in zip(expected, came, strict=True):
-        if want != got:
-            yield f"{kind} {want.name}: expected {want.form}, got {got.form}"
+    for one, other in zip(expected, actual, strict=True):
+        if one != other:
+            yield f"{kind} {one.name}: expected {one.form}, got {other.form}"
 
 
 def _foreign(model: Any) -> Iterator[str]:  # noqa: ANN401 (made from a descriptor at run time)
@@ -159,7 +151,7 @@ def _foreign(model: Any) -> Iterator[str]:  # noqa: ANN401 (made from a descript
 def _port(value: Any) -> Port:  # noqa: ANN401 (likewise)
     tensor = value.type.tensor_type
     shape = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
-    return Port(value.name, _DATA_TYPES.get(tensor.elem_type, DATA_TYPE_UNSPECIFIED), shape)
+    return Port(value.name, FROM_ONNX.get(tensor.elem_type, DATA_TYPE_UNSPECIFIED), shape)
 
 
 def _is_default(domain: str) -> bool:
@@ -171,10 +163,7 @@ def _either(opsets: Collection[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
-# TensorProto.DataType of onnx.proto.
-_DATA_TYPES = {1: DATA_TYPE_FLOAT32, 2: DATA_TYPE_UINT8, 7: DATA_TYPE_INT64, 10: DATA_TYPE_FLOAT16}
-
-# Message: field, number, type; * marks a repeated field. Of what must be absent nothing is read: it has no fields here.
+# Message: field, number, type; * marks a repeated field. Messages that must be absent have no fields here.
 _SCHEMA = {
     "Model": "ir_version 1 int64, graph 7 Graph, opset_import 8 *Opset, training_info 20 *Any, functions 25 *Any",
     "Opset": "domain 1 string, version 2 int64",
@@ -199,7 +188,7 @@ def _model_class() -> type[Any]:
         descriptor = file.message_type.add(name=message)
         for field in filter(None, fields.split(", ")):
             _add_field(descriptor, *field.split(" "))
-    # A pool of its own: the real onnx package may live in the same process.
+    # In its own pool: the real onnx package may be loaded in the same process.
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("bundle.onnx.Model"))

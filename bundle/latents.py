@@ -1,4 +1,4 @@
-"""What a model knows about its latent space: where training latents lie, how far a new one is, how to draw more."""
+"""Statistics of a model's latent space: distribution of the training latents, distance of a new one, sampling."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -17,12 +17,12 @@ Floats: TypeAlias = NDArray[np.float64]
 
 MAX_COMPONENTS = 64
 _RIDGE = 1e-4
-# Where all training latents are one point, anything else is far, but finitely so.
+# Where all training latents are one point, any other is far from it, but at a finite distance.
 _SMALLEST_VARIANCE = 1e-12
 
 
 def prior(family: str) -> Prior:
-    """Which density a family samples from: a VAE from N(0, I), a plain AE from the mixture fitted to its latents."""
+    """The density that a family samples from: a VAE from N(0, I), a plain AE from the mixture fitted to its latents."""
     return "mixture" if family == "ae" else "normal"
 
 
@@ -120,7 +120,7 @@ class LatentStatistics:
     def distance(self, latents: NDArray[Any]) -> Floats:
         """(N, D) to (N,): Mahalanobis distance to the training latents in the span of the components, over sqrt(k).
 
-        The variance of every axis is raised by 1e-4 of the mean variance, so that dead units are no division by zero.
+        The variance of every axis is raised by 1e-4 of the mean variance, so that dead units cause no division by zero.
         """
         coordinates = (latents - self.mean) @ self._whitening
         return np.sqrt(np.vecdot(coordinates, coordinates) / coordinates.shape[1])
@@ -140,11 +140,11 @@ class LatentStatistics:
         return (self.mean + _ordered_sum(coordinates, self.components)).astype(np.float32)
 
     def reconstruction_error_quantile(self, level: float) -> float:
-        """Squared error per pixel below which the share `level` of held-out images lies."""
+        """Quantile `level` of the squared error per pixel on held-out images."""
         return float(np.interp(level, self.quantile_levels, self.reconstruction_error_quantiles))
 
     def latent_distance_quantile(self, level: float) -> float:
-        """Latent distance below which the share `level` of held-out images lies."""
+        """Quantile `level` of the latent distance on held-out images."""
         return float(np.interp(level, self.quantile_levels, self.latent_distance_quantiles))
 
     def _choose(self, numbers: Floats) -> NDArray[np.intp]:
@@ -167,7 +167,7 @@ class LatentStatistics:
 def _ordered_sum(rows: NDArray[Any], terms: Iterable[Floats]) -> Floats:
     """(N, k) and k terms of (D,) or (N, D) to (N, D): their product, added from the first to the last.
 
-    BLAS picks its order by size and processor, and a sample must not depend on how many are drawn beside it.
+    BLAS picks its order by size and processor, and a sample must not depend on how many others are drawn.
     """
     return sum(
         (column[:, None] * term for column, term in zip(rows.T.astype(np.float64), terms, strict=True)),
@@ -178,7 +178,7 @@ def _ordered_sum(rows: NDArray[Any], terms: Iterable[Floats]) -> Floats:
 def _cholesky(covariances: Floats) -> Floats:
     """(K, k, k) positive semi-definite to lower triangular factors.
 
-    By elementwise operations alone, because the last bit of LAPACK's varies between processors.
+    With elementwise operations only, because the last bit of LAPACK's varies between processors.
     """
     rest = covariances.copy()
     factors = np.zeros_like(rest)
@@ -204,9 +204,9 @@ def _check_shapes(arrays: dict[str, NDArray[Any]]) -> None:
         if len(shape) != len(axes) or any(
             sizes.setdefault(axis, size) != size for axis, size in zip(axes, shape, strict=True)
         ):
-            raise BundleError(f"latents.npz: {name} wants shape ({', '.join(axes)}) with {sizes}, got {shape}")
+            raise BundleError(f"latents.npz: {name}: expected shape ({', '.join(axes)}) with {sizes}, got {shape}")
         if name != "attribute_names" and not (arrays[name].dtype == np.float64 and np.isfinite(arrays[name]).all()):
-            raise BundleError(f"latents.npz: {name} wants finite float64 numbers, got {arrays[name].dtype}")
+            raise BundleError(f"latents.npz: {name}: expected finite float64 numbers, got {arrays[name].dtype}")
     if sizes["k"] != min(sizes["D"], MAX_COMPONENTS):
         raise BundleError(f"latents.npz: expected {min(sizes['D'], MAX_COMPONENTS)} components, got {sizes['k']}")
 

@@ -1,4 +1,4 @@
-"""Where things lie in a model repository: <repository>/<name>/<version>/model.json and the files that it lists."""
+"""Layout of a model repository: <repository>/<name>/<version>/model.json and the files that it lists."""
 
 import hashlib
 import json
@@ -18,24 +18,23 @@ MODEL_FILE = "model.json"
 REPORT_FILE = "report.json"
 GOLDEN_FILE = "golden.npz"
 LATENTS_FILE = "latents.npz"
-SIGNATURE_FILE = "model.sig"
-UNLISTED_FILES = frozenset({MODEL_FILE, REPORT_FILE, SIGNATURE_FILE})
+SIGNING_FILE = "model.sig"
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]*")
 _VERSION_PATTERN = re.compile(r"[1-9][0-9]*")
-# Far above any real description, far below what would hurt to parse.
+# Far above any real description, far below what is expensive to parse.
 _MAX_MODEL_BYTES = 4 * 1024 * 1024
 
 
 def model_names(repository: Path) -> list[str]:
-    """Names of the folders that may hold versions, in alphabetical order; none where there is no repository."""
+    """Names of the folders that may hold versions, in alphabetical order; empty where there is no repository."""
     if not repository.is_dir():
         return []
     return sorted(path.name for path in repository.iterdir() if NAME_PATTERN.fullmatch(path.name) and path.is_dir())
 
 
 def versions(repository: Path, name: str) -> list[int]:
-    """Versions of a model, ascending. A folder without model.json is no version: it is still being written."""
+    """Versions of a model, ascending. A folder without model.json is not a version: it is still being written."""
     folder = repository / name
     if not folder.is_dir():
         return []
@@ -58,7 +57,7 @@ def read_model(folder: Path) -> Model:
     """Read and check model.json of a version's folder.
 
     Raises:
-        BundleError: missing, too large, no message `Model`, or at odds with itself.
+        BundleError: it is missing, too large, not a message `Model`, or contradicts itself.
     """
     path = folder / MODEL_FILE
     data = read_file(path, _MAX_MODEL_BYTES)
@@ -100,26 +99,26 @@ def describe_files(contents: Mapping[str, bytes]) -> list[File]:
 
 
 def read_file(path: Path, limit_bytes: int) -> bytes:
-    """Read a file of a repository, which strangers may have written.
+    """Read a file of a repository; its author is not trusted.
 
     Raises:
-        BundleError: it cannot be read, is larger, or is no file at all: a pipe or a device would never end.
+        BundleError: it cannot be read, is larger, or is not a regular file: reading a pipe or device may never end.
     """
     try:
-        # What it is and how large is asked of the file that is read: by then another one may have its name.
+        # Type and size are those of the open file: another file may have its name by now.
         with open(path, "rb", opener=_open) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BundleError(f"{path}: expected a readable file, got a pipe or device")
             if status.st_size > limit_bytes:
-                raise BundleError(f"{path}: expected {limit_bytes} bytes at most, got {status.st_size}")
+                raise BundleError(f"{path}: expected at most {limit_bytes} bytes, got {status.st_size}")
             return file.read(status.st_size)
     except OSError as error:
         raise BundleError(f"{path}: expected a readable file: {error.strerror}") from error
 
 
 def _open(path: str, flags: int) -> int:
-    # A pipe that nobody writes to would be waited for.
+    # Opening a pipe without a writer would block.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -127,9 +126,9 @@ def _check(model: Model, path: Path) -> None:
     listed = {file.path for file in model.files}
     problems = [
         *([] if NAME_PATTERN.fullmatch(model.name) else [f"name {model.name!r} does not match {NAME_PATTERN.pattern}"]),
-        *([] if _VERSION_PATTERN.fullmatch(model.version) else [f"version {model.version!r} is no number from 1"]),
+        *([] if _VERSION_PATTERN.fullmatch(model.version) else [f"version {model.version!r} is not a number from 1"]),
         *([] if len(listed) == len(model.files) else ["a file is listed twice"]),
-        *(["a file of less than no bytes"] if any(file.size_bytes < 0 for file in model.files) else []),
+        *(["a file has a negative size"] if any(file.size_bytes < 0 for file in model.files) else []),
         *([] if model.signatures else ["no signature"]),
         *(f"file {name!r} leads out of the version" for name in sorted(listed) if not _stays_inside(name)),
         *(

@@ -1,4 +1,4 @@
-"""Noise that depends on a seed and an index alone, never on batch, count, process or machine.
+"""Counter-based random numbers: they depend on a seed and an index only, not on batch, count, process or machine.
 
 Words come from Philox 4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), numbers from
 the words by arithmetic that IEEE 754 fixes to the bit. Row i of `size` numbers takes the words of counters
@@ -17,7 +17,7 @@ _WORDS_PER_BLOCK = 4
 
 
 class Purpose(IntEnum):
-    """What a stream of noise is for: streams of different purposes share nothing."""
+    """Use of a random stream; streams of different purposes are independent."""
 
     SAMPLE = 1
     ENCODE = 2
@@ -28,7 +28,7 @@ def uniforms(seed: int, purpose: Purpose, first: int, count: int, size: int) -> 
     """Draw (count, size) float64, uniform in the open interval (0, 1), for the rows first … first + count - 1.
 
     Raises:
-        ValueError: the seed is no unsigned 64-bit number, or an index or size is negative.
+        ValueError: the seed is not an unsigned 64-bit number, or an index or size is negative.
     """
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"expected a seed from 0 to 2^64 - 1, got {seed}")
@@ -72,8 +72,8 @@ def _tail_quantiles(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _log(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    # numpy's log takes another code path per processor and may differ in the last bit; this uses only operations
-    # that IEEE 754 rounds exactly: ln(m 2^e) = e ln 2 + 2 artanh((m - 1) / (m + 1)), m from sqrt(1/2) to sqrt(2).
+    # numpy's log takes a code path per processor and may differ in the last bit; this uses only operations that
+    # IEEE 754 rounds exactly: ln(m 2^e) = e ln 2 + 2 artanh((m - 1) / (m + 1)), m from sqrt(1/2) to sqrt(2).
     mantissas, exponents = np.frexp(values)
     low = mantissas < np.sqrt(0.5)
     mantissas = np.where(low, mantissas * 2.0, mantissas)

@@ -1,4 +1,4 @@
-"""Arrays as the bytes of an .npz file: the same arrays, the same bytes; no pickle, no compression."""
+"""Deterministic .npz files: the same arrays give the same bytes; no pickle, no compression."""
 
 import io
 import zipfile
@@ -26,7 +26,7 @@ def unpack(data: bytes, what: str) -> dict[str, NDArray[Any]]:
     """Bytes of `pack` or `numpy.savez` to the named arrays; `what` names them in errors.
 
     Raises:
-        BundleError: no .npz, compressed, truncated, or an array that is not what its header says.
+        BundleError: not an .npz file, compressed, truncated, or an array that is not what its header says.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -39,13 +39,13 @@ def unpack(data: bytes, what: str) -> dict[str, NDArray[Any]]:
 
 def _npy_bytes(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
-    # Strings of any width go in as they are; objects, which would need pickle, are refused.
+    # Strings of any width are stored as they are; objects, which would need pickle, are refused.
     npy.write_array(buffer, np.asarray(array, order="C"), version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
-    # Stored entries cannot be larger than the file, so that a small file cannot ask for much memory.
+    # Stored entries are no larger than the file, so that a small file cannot demand much memory.
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{info.filename} is compressed")
     buffer = io.BytesIO(archive.read(info))

@@ -1,8 +1,8 @@
-"""Signatures of bundles after OpenSSF Model Signing v1 (https://github.com/ossf/model-signing-spec).
+"""Signing of bundles after OpenSSF Model Signing v1 (https://github.com/ossf/model-signing-spec).
 
 `model.sig` is a Sigstore bundle: a DSSE envelope around an in-toto statement that lists the SHA-256 of every file,
 signed by an elliptic-curve key. The package model-signing makes it and checks folders; here the bytes that were read
-are checked, so that nothing can change between the check and the use.
+are checked, so that nothing can change between check and use.
 """
 
 import base64
@@ -19,7 +19,7 @@ _PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 
 
 class KeyFileError(Exception):
-    """A key cannot be used; the text says why and what to do."""
+    """A key is unusable; the text says why and what to do."""
 
 
 class PublicKey:
@@ -34,7 +34,7 @@ class PublicKey:
         """Read a PEM file with a public key on NIST P-256, P-384 or P-521.
 
         Raises:
-            KeyFileError: no such file, no such key, or the package is missing.
+            KeyFileError: there is no such file or key, or the package is missing.
         """
         try:
             from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 (an extra)
@@ -51,7 +51,7 @@ class PublicKey:
         return cls(key, ec.ECDSA(algorithms[key.curve.key_size]()))
 
     def has_signed(self, message: bytes, signature: bytes) -> bool:
-        """Whether the private half made this signature of the message."""
+        """Whether the private key made this signature of the message."""
         from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 (an extra)
 
         try:
@@ -61,21 +61,21 @@ class PublicKey:
         return True
 
 
-def check_signature(signature: bytes, contents: Mapping[str, bytes], key: PublicKey) -> None:
-    """Check the bytes of model.sig against files by name; model.json is enough, for it lists the hashes of the others.
+def check_signing(signing: bytes, contents: Mapping[str, bytes], key: PublicKey) -> None:
+    """Check the bytes of model.sig against files by name; model.json suffices, as it lists the hashes of the others.
 
     Raises:
-        BundleError: no such signature, another key's, or of other files.
+        BundleError: it is not a signature, was made by another key, or is of other files.
     """
     try:
-        envelope = json.loads(signature)["dsseEnvelope"]
+        envelope = json.loads(signing)["dsseEnvelope"]
         payload = base64.b64decode(envelope["payload"], validate=True)
         signed = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
         kind = str(envelope["payloadType"])
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise BundleError(f"model.sig: expected a Sigstore bundle in JSON: {error!r}") from error
     if kind != _PAYLOAD_TYPE or not key.has_signed(_pre_authentication(kind, payload), signed):
-        raise BundleError("model.sig: the key given has not signed it: have the version signed by its owner")
+        raise BundleError("model.sig: the given key did not sign it: have the version signed by its owner")
     digests = _digests(payload)
     for name, data in contents.items():
         if digests.get(name) != hashlib.sha256(data).hexdigest():

@@ -1,11 +1,11 @@
-"""Command line of export: flags only.
+"""Command line of export.
 
-python -m export CHECKPOINT --repository DIR     export a checkpoint through the gate
+python -m export CHECKPOINT --repository DIR     export a checkpoint as a new version, through the gate
 python -m export verify BUNDLE                   check a version again, on any machine
-python -m export inspect BUNDLE                  what is inside a version
-python -m export diff BUNDLE BUNDLE              what changed between two versions
-python -m export import FILE …                   wrap ONNX files made elsewhere
-python -m export table REPOSITORY                the published table of sizes, distances and times
+python -m export inspect BUNDLE                  show what is inside a version
+python -m export diff BUNDLE BUNDLE              show the differences between two versions
+python -m export import FILE …                   import ONNX files made elsewhere as a new version
+python -m export table REPOSITORY                print the table of results: sizes, errors, latencies
 """
 
 import argparse
@@ -15,20 +15,21 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bundle.runtime_options import PROVIDER_NAMES
 from export.errors import ExportError, InputError
 from export.publication.publish import Place
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did what was asked, 1 when a check refused, 2 when the input is unusable."""
+    """Run one command; the exit code is 0 on success, 1 when a check refused, 2 when the input is unusable."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # Imports stand in the commands, because torch takes seconds and most of them do without.
+    # Commands import what they need: torch takes seconds, and most commands do without it.
     command = _COMMANDS.get(given[0]) if given else None
     try:
         code = _export(given) if command is None else command(given[1:])
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has left, as `head` does; what is still buffered must not fail once more at exit.
+        # The reader closed the pipe, as `head` does; what is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -47,36 +48,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _export(given: list[str]) -> int:
     parser = _parser("", (__doc__ or "").split("\n", 1)[1])
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint's or a run's folder")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="folder of a checkpoint, or of a run (its best one)",
+    )
     _add_place(parser)
     parser.add_argument("--precision", choices=("float32", "float16", "int8"), default="float32", help=_PRECISION_HELP)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where a variant must pay")
+    parser.add_argument("--device", choices=PROVIDER_NAMES, default="cpu", help="where a variant must be faster")
     options = parser.parse_args(given)
     from export import exporter  # noqa: PLC0415
     from export.gate import report  # noqa: PLC0415
 
     place = Place(options.repository, options.name, options.version, options.sign_key)
     done = exporter.export(options.checkpoint, place, options.precision, options.device)
-    print(report.table(done.model, done.verdict))
+    print(report.table(done.model, done.result))
     print(f"{done.model.name} version {done.model.version} in {done.folder} after {done.seconds:.1f} s")
     return 0
 
 
 def _verify(given: list[str]) -> int:
     parser = _parser(
-        "verify", "Check a version again: hashes, structure, golden vectors, batch invariance; without torch."
+        "verify", "Check a version again: hashes, structure, golden vectors, batch invariance. Needs no torch."
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="<repository>/<name>/<version>")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to run the graphs")
-    parser.add_argument(
-        "--public-key", type=Path, metavar="PEM", help="also check that this key has signed the version"
-    )
+    parser.add_argument("--device", choices=PROVIDER_NAMES, default="cpu", help="device to run the graphs on")
+    parser.add_argument("--public-key", type=Path, metavar="PEM", help="also check that this key signed the version")
     options = parser.parse_args(given)
     from export import text_table  # noqa: PLC0415
     from export.inspection import verify  # noqa: PLC0415
 
     found = verify.verify(options.bundle, options.device, options.public_key)
-    rows = [("ok" if each.passed else "FAILED", each.check, each.subject, each.seen) for each in found]
+    rows = [("ok" if each.passed else "FAILED", each.check, each.subject, str(each)) for each in found]
     print("\n".join(text_table.aligned(rows)))
     return 0 if all(each.passed for each in found) else 1
 
@@ -92,14 +96,14 @@ def _inspect(given: list[str]) -> int:
 
 
 def _diff(given: list[str]) -> int:
-    parser = _parser("diff", "Print what changed from one version to another: facts, weights, golden outputs.")
+    parser = _parser("diff", "Print the differences between two versions: facts, weights, golden outputs.")
     parser.add_argument("first", type=Path, metavar="BUNDLE")
     parser.add_argument("second", type=Path, metavar="BUNDLE")
     options = parser.parse_args(given)
     from export.inspection.diff import Version, differences  # noqa: PLC0415
 
     found = differences(Version.read(options.first), Version.read(options.second))
-    print("\n".join(found or ["the same but for name and number"]))
+    print("\n".join(found or ["no differences except name and version"]))
     return 0
 
 
@@ -114,10 +118,10 @@ def _table(given: list[str]) -> int:
 
 
 def _import(given: list[str]) -> int:
-    parser = _parser("import", "Wrap ONNX files made elsewhere into a version that the server serves.")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="encoder.onnx, decoder.onnx, … or encode=FILE, …")
-    parser.add_argument("--labels", default="", metavar="A,B,…", help="names of the classes of a classifier")
-    parser.add_argument("--image-shape", type=_image_shape, metavar="HxWxC", help="where the files leave it open")
+    parser = _parser("import", "Import ONNX files made elsewhere as a version that the server can serve.")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="encoder.onnx, decoder.onnx, …, or encode=FILE, …")
+    parser.add_argument("--labels", default="", metavar="A,B,…", help="class names of a classifier")
+    parser.add_argument("--image-shape", type=_image_shape, metavar="HxWxC", help="where the files do not say")
     _add_place(parser, recipe=False)
     options = parser.parse_args(given)
     from export.importing import importer  # noqa: PLC0415
@@ -146,14 +150,15 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def _add_place(parser: argparse.ArgumentParser, *, recipe: bool = True) -> None:
-    parser.add_argument("--repository", type=Path, required=True, metavar="DIR", help="the model repository")
-    parser.add_argument("--name", required=not recipe, help="of the model" + ("; the recipe's unless given" * recipe))
-    parser.add_argument("--version", type=int, help="a number from 1; the next free one unless given")
+    parser.add_argument("--repository", type=Path, required=True, metavar="DIR", help="model repository to write to")
+    default = "; by default that of the recipe" if recipe else ""
+    parser.add_argument("--name", required=not recipe, help=f"name of the model{default}")
+    parser.add_argument("--version", type=int, help="version number, from 1; by default the next free one")
     parser.add_argument("--sign-key", type=Path, metavar="PEM", help="sign the version with this elliptic-curve key")
 
 
 _EXTRA = frozenset({"torch", "onnx", "onnxscript", "safetensors", "sklearn", "PIL"})
-_PRECISION_HELP = "numbers of the graphs; fewer bits must keep the quality and be faster, or are refused"
+_PRECISION_HELP = "of the graphs; a variant in fewer bits is refused unless it keeps the quality and is faster"
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "verify": _verify,
     "inspect": _inspect,

@@ -1,4 +1,4 @@
-"""A checkpoint as export needs it: of one moment, its parts fitting each other, its weights numbers."""
+"""Reads a checkpoint consistently: files of one save, which fit each other, with finite weights."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,39 +7,40 @@ from typing import cast
 
 import numpy as np
 
+from bundle.files import FileIdentity, identity
 from export.errors import InputError
 from export.gate.weights import unfit_weights
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.errors import TrainingError
 
-# A run that trains on replaces its checkpoints in milliseconds, and not again for seconds.
+# A run in progress replaces its checkpoint within milliseconds, and then not for seconds.
 _ATTEMPTS = 3
-# What model.json takes something from, where it is there.
+# Optional objects that model.json takes entries from.
 _SECTIONS = (("config", "run"), ("data",), ("metrics",), ("tools",))
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceCheckpoint:
     """A checkpoint, and the SHA-256 of its weights file."""
 
     checkpoint: Checkpoint
     weights_sha256: str
 
 
-def load(folder: Path) -> Source:
-    """Read a checkpoint, or the best one of a run's folder, which may be training on.
+def load(folder: Path) -> SourceCheckpoint:
+    """Read a checkpoint, or the best one of a run's folder, where training may be in progress.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: there is no checkpoint, or it is damaged.
     """
     for _ in range(_ATTEMPTS):
-        before = _moment(folder)
+        before = _identity(folder)
         try:
             found = _load(folder)
         except InputError as error:
             found = error
-        if _moment(folder) == before:
+        if _identity(folder) == before:
             break
     else:
         found = InputError(f"{folder}: the checkpoint changes while it is read: try again")
@@ -48,30 +49,29 @@ def load(folder: Path) -> Source:
     return found
 
 
-def _moment(folder: Path) -> tuple[int, int] | None:
-    """What differs between a checkpoint and the one that takes its place."""
+def _identity(folder: Path) -> FileIdentity | None:
+    """Differs between a checkpoint and the one that replaces it; None where there is no checkpoint."""
     try:
-        status = (checkpoint.find(folder) / checkpoint.META).stat()
+        return identity(checkpoint.find(folder) / checkpoint.META)
     except (TrainingError, OSError):
         return None
-    return status.st_ino, status.st_mtime_ns
 
 
-def _load(folder: Path) -> Source:
+def _load(folder: Path) -> SourceCheckpoint:
     try:
         loaded = checkpoint.load(folder)
         weights = (checkpoint.find(folder) / checkpoint.WEIGHTS).read_bytes()
     except (TrainingError, OSError) as error:
         raise InputError(str(error)) from error
     if unfit := unfit_weights(loaded.model):
-        raise InputError(f"{folder}: expected finite weights, got NaN or infinity in {', '.join(unfit)}: train it anew")
+        raise InputError(f"{folder}: expected finite weights, got NaN or infinity in {', '.join(unfit)}: train again")
     if misfit := _misfit(loaded):
-        raise InputError(f"{folder}: {misfit}: train it anew")
-    return Source(loaded, hashlib.sha256(weights).hexdigest())
+        raise InputError(f"{folder}: {misfit}: train again")
+    return SourceCheckpoint(loaded, hashlib.sha256(weights).hexdigest())
 
 
 def _misfit(loaded: Checkpoint) -> str | None:
-    """What in a checkpoint is not of its own network, or not of its kind."""
+    """Part of a checkpoint that does not fit its network or has the wrong type."""
     images, shape = loaded.reference.images, tuple(loaded.model.image_shape)
     if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
         return f"{checkpoint.REFERENCE}: expected uint8 images of {shape}, got {images.dtype} {images.shape}"
@@ -79,7 +79,7 @@ def _misfit(loaded: Checkpoint) -> str | None:
         sizes = f"latents of {loaded.model.latent_size}, got {loaded.latents.latent_size}"
         return f"{checkpoint.LATENTS}: expected {sizes}"
     if not all(isinstance(label, str) for label in getattr(loaded.model, "labels", ())):
-        return f"{checkpoint.META}: expected names of classes, got {loaded.model.labels}"
+        return f"{checkpoint.META}: expected class names, got {loaded.model.labels}"
     for path in _SECTIONS:
         section: object = loaded.meta
         for name in path:

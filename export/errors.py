@@ -1,20 +1,20 @@
-"""What goes wrong in export; each message says what was expected, what came and what to do."""
+"""Errors of export; each message says what was expected, what was found and what to do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 class ExportError(Exception):
-    """Export cannot go on; nothing was written."""
+    """Export failed; nothing was written."""
 
 
 class InputError(ExportError):
-    """Something that the user gave is unusable."""
+    """An input from the user is unusable."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One thing that a check of the gate refused: which graph, on which input, how far."""
+    """One finding for which a check refused: which graph, on which input, how far off."""
 
     signature: str
     where: str
@@ -25,7 +25,7 @@ class Failure:
 
 
 class GateError(ExportError):
-    """The gate refused; `check` names the check, `failures` what it found."""
+    """A check of the gate refused; `check` is its name, `failures` what it found."""
 
     def __init__(self, check: str, failures: Sequence[Failure]) -> None:
         super().__init__("\n  ".join([f"refused by the check of {check}:", *map(str, failures)]))
@@ -33,5 +33,5 @@ class GateError(ExportError):
         self.failures = tuple(failures)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """What makes it again on the other side of a pipe: its text alone would not."""
+        """For pickle, which would pass the text alone to the constructor."""
         return type(self), (self.check, self.failures), self.__dict__

@@ -12,7 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from server.config import Config
 from server.log import start_log
-from server.runtime.malloc import settle
+from server.runtime.malloc import tune
 from server.settings import SettingsError
 
 # Of its own it would be __main__, beside the others.
@@ -27,7 +27,7 @@ LAST_SECONDS = 10.0
 
 def main() -> int:
     """Run until SIGTERM or SIGINT."""
-    settle()
+    tune()
     try:
         config = Config.parse(_PROGRAM, sys.argv[1:], os.environ)
     except SettingsError as error:

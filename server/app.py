@@ -27,7 +27,8 @@ from server.models.repository import Repository
 from server.models.signing import SigningVerifier
 from server.models.table import ModelTable
 from server.models.watchdog import Watchdog
-from server.runtime.session import RUNTIME_VERSION, choose_provider, expects_gpu
+from server.runtime.providers import choose_provider, expects_gpu
+from server.runtime.session import RUNTIME_VERSION
 from server.services.autoencoder import service as autoencoder
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService

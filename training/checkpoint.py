@@ -1,7 +1,6 @@
 """Self-describing checkpoints: weights, what rebuilds the model, reference images, latent statistics."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from bundle import npz
 from bundle.errors import BundleError
+from bundle.files import sync_folder, write_synced
 from bundle.latents import LatentStatistics
 from training.config import Architecture
 from training.data.split import Split
@@ -128,15 +128,15 @@ def write(folder: Path, contents: Mapping[str, bytes]) -> None:
     try:
         fresh.mkdir()
         for name, data in contents.items():
-            _write_synced(fresh / name, data)
-        _sync(fresh)
+            write_synced(fresh / name, data)
+        sync_folder(fresh)
     except OSError:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     if folder.exists():
         folder.rename(previous)
     fresh.rename(folder)
-    _sync(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
 
@@ -165,18 +165,3 @@ def _reference(arrays: Mapping[str, np.ndarray]) -> Split:
 def _npz(reference: Split) -> bytes:
     labels = {} if reference.labels is None else {"labels": reference.labels}
     return npz.pack({"images": reference.images, **labels})
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

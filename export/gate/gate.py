@@ -1,35 +1,33 @@
-"""The gate: seven checks between a trained network and a bundle, each refusing with what it found.
+"""The export gate: the checks between a trained network and a bundle, each refusing with what it found.
 
-Everything that touches onnx's C++ or the runtime happens in a process apart.
+Here are the checks that need the network; `checks` has the others. What touches onnx's C++ or ONNX Runtime runs in the
+sandbox.
 """
 
 import copy
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Signature
 from torch import nn
 
-from bundle.errors import BundleError
 from bundle.golden import Golden
-from export.errors import Failure, GateError
-from export.gate import parity
-from export.gate.inputs import Array, answer, noisy, trials
+from bundle.replay import RowDifference
+from export.gate import checks, parity
+from export.gate.checks import BATCH_INVARIANCE, GOLDEN_VECTORS, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
+from export.gate.inputs import answer, noisy, test_inputs
 from export.gate.latency import latencies_ms
 from export.gate.parity import Measured
-from export.gate.sandbox import CrashError, Isolation
-from export.gate.selftest import golden_problems
-from export.gate.structure import bound_problems, form_problems
+from export.gate.sandbox import Sandbox
+from export.gate.session import Array
+from export.gate.structure import ONNX_CHECKER, bound_problems
 from export.gate.weights import weight_problems
-from export.graphs import methods as signatures
-from export.graphs import tensor_specs
+from export.graphs import methods, tensor_specs
 from export.graphs.methods import Method
-from export.runtime import Device
 from training.models.autoencoders import LOG_VARIANCE_BOUNDS
 
-CHECKS = ("structure", "weights", "numbers", "batch invariance", "quality", "golden vectors", "reproducibility")
 LOG_VARIANCES = "log_variances"
 _QUALITY_TOLERANCE = 1e-5
 
@@ -44,13 +42,13 @@ class Quality:
 
     @property
     def relative_difference(self) -> float:
-        """Of the two."""
+        """Between the two, relative to the network's."""
         return abs(self.graph - self.network) / max(self.network, 1e-30)
 
 
 @dataclass(frozen=True)
-class Payoff:
-    """A variant against float32 on held-out images; None where the model has no such graph."""
+class Tradeoff:
+    """Quality and speed of a variant against float32 on held-out images; None where the model has no such graph."""
 
     psnr_drop_db: float
     rank_correlation: float | None
@@ -59,19 +57,21 @@ class Payoff:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a bundle that passed is known to do, by signature; variants in fewer bits have tolerances and a payoff."""
+class GateResult:
+    """Measurements of a bundle that passed, by signature, and the names of the checks that ran."""
 
+    passed: tuple[str, ...]
     measured: Mapping[str, Measured]
     latencies_ms: Mapping[str, Mapping[int, float]]
     quality: Quality
     tolerances: Mapping[str, float] = field(default_factory=dict[str, float])
-    payoff: Payoff | None = None
+    """Of golden vectors; for variants in fewer bits alone, as is the trade-off."""
+    tradeoff: Tradeoff | None = None
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is judged: a folded network in eval mode, its graphs by signature, held-out images (N, H, W, C) uint8."""
+class CheckedGraphs:
+    """What is checked: a folded network in eval mode, its graphs by signature, held-out images (N, H, W, C) uint8."""
 
     model: nn.Module
     graphs: Mapping[str, bytes]
@@ -79,146 +79,131 @@ class Subject:
 
     @property
     def signatures(self) -> list[Signature]:
-        """Of the graphs."""
-        about = signatures.facts(self.model)
-        return [tensor_specs.signature(name, about) for name in sorted(self.graphs)]
+        """Of the graphs, in alphabetical order."""
+        facts = methods.facts(self.model)
+        return [tensor_specs.signature(name, facts) for name in sorted(self.graphs)]
+
+
+@dataclass(kw_only=True)
+class GateRun(CheckedBundle):
+    """A network's graphs on their way through the gate; measurements are made once, when a check first asks."""
+
+    network: nn.Module
+    """Whose float64 answers the graphs are compared with."""
+    model: nn.Module
+    """Whose weights the graphs hold: the network itself, or one in fewer bits."""
+    images: Array
+
+    @cached_property
+    def exact(self) -> list[tuple[Method, Signature]]:
+        """Methods of the network in float64."""
+        return exact_methods(self.network)
+
+    @cached_property
+    def measured(self) -> dict[str, Measured]:
+        """Every graph on every kind of input in every batch size."""
+        return self._measurements[0]
+
+    @cached_property
+    def latencies_ms(self) -> dict[str, dict[int, float]]:
+        """Milliseconds of one run by signature and batch size."""
+        return self._measurements[1]
+
+    @cached_property
+    def quality(self) -> Quality:
+        """Squared error per pixel on the reference images, of the graph and of the float64 network."""
+        method, signature = next(each for each in self.exact if each[0].name in {"reconstruct", "denoise"})
+        inputs = noisy(self.images) if method.name == "denoise" else self.images
+        targets, output = self.images / 255, signature.outputs[0].name
+        network = float(np.mean((answer(method, inputs, signature)[output] - targets) ** 2))
+        graph = self.graphs[method.name]
+        with crash_refused("quality", method.name):
+            found = self.sandbox.run(parity.mean_squared_error, graph, inputs, targets, output, self.device)
+        return Quality(method.name, found, network)
+
+    def row_difference(self, signature: Signature) -> RowDifference:
+        """How far a row alone is from the same row in a batch, over all measured inputs."""
+        measured = self.measured[signature.name]
+        return RowDifference(measured.alone_difference, measured.alone_excess)
+
+    @cached_property
+    def _measurements(self) -> tuple[dict[str, Measured], dict[str, dict[int, float]]]:
+        measured: dict[str, Measured] = {}
+        latencies: dict[str, dict[int, float]] = {}
+        buckets = tensor_specs.batch_buckets(methods.facts(self.model).image_shape)
+        for method, signature in self.exact:
+            inputs = test_inputs(method, signature, self.images, buckets[-1])
+            graph = self.graphs[signature.name]
+            with crash_refused("numbers", signature.name):
+                measured[signature.name] = self.sandbox.run(parity.measure, graph, inputs, self.device)
+                latencies[signature.name] = self.sandbox.run(
+                    latencies_ms, graph, inputs[0].inputs, buckets, self.device
+                )
+        return measured, latencies
 
 
 def exact_methods(model: nn.Module) -> list[tuple[Method, Signature]]:
     """Methods of the network in float64, with their signatures."""
     double = copy.deepcopy(model).double()
-    about = signatures.facts(model)
-    return [(method, tensor_specs.signature(method.name, about)) for method in signatures.methods(double)]
+    facts = methods.facts(model)
+    return [(method, tensor_specs.signature(method.name, facts)) for method in methods.methods(double)]
 
 
-def judge(subject: Subject, golden: Golden, apart: Isolation) -> Verdict:
-    """Pass all checks but that of reproducibility, which is `exporter`'s.
+def run_checks(checked: CheckedGraphs, golden: Golden, sandbox: Sandbox) -> GateResult:
+    """Run all checks but that of reproducibility, which is `exporter`'s.
 
     Raises:
         GateError: a check refused.
     """
-    check_structure(subject, apart)
-    check_weights(subject)
-    exact = exact_methods(subject.model)
-    measured, latencies = measure(subject, exact, apart)
-    check_numbers(measured)
-    check_invariance(measured)
-    quality = measured_quality(subject, exact, apart)
-    check_quality(quality)
-    check_golden(subject.graphs, golden, apart)
-    return Verdict(measured, latencies, quality)
-
-
-def check_structure(subject: Subject, apart: Isolation) -> None:
-    """Form of the graphs: what `structure` and `bundle.graph` say; that log-variances are bounded as the network's."""
-    failures: list[Failure] = []
-    for signature in subject.signatures:
-        graph = subject.graphs[signature.name]
-        with crash_refused("structure", signature.name):
-            found = apart.run(form_problems, graph, signature)
-            if not found and any(output.name == LOG_VARIANCES for output in signature.outputs):
-                found = apart.run(bound_problems, graph, LOG_VARIANCES, LOG_VARIANCE_BOUNDS)
-        failures += [Failure(signature.name, "", problem) for problem in found]
-    refuse("structure", failures)
-
-
-def check_weights(subject: Subject) -> None:
-    """Every number in the graphs is the checkpoint's."""
-    refuse(
-        "weights",
-        [
-            Failure(name, "", found)
-            for name, graph in subject.graphs.items()
-            for found in weight_problems(graph, subject.model)
-        ],
+    gate_run = GateRun(
+        signatures=checked.signatures,
+        graphs=checked.graphs,
+        golden=golden,
+        sandbox=sandbox,
+        network=checked.model,
+        model=checked.model,
+        images=checked.images,
     )
+    passed = checks.run(CHECKS, gate_run)
+    return GateResult(passed, gate_run.measured, gate_run.latencies_ms, gate_run.quality)
 
 
-def check_numbers(measured: Mapping[str, Measured]) -> None:
-    """|onnxruntime - float64 network| within the tolerance, on every kind of input in every batch size."""
-    refuse(
-        "numbers",
-        [
-            Failure(
-                name,
-                f"{worst.kind}, batch of {worst.batch}, output {worst.output}",
-                f"off by {worst.max_abs_error:.3g}, {worst.excess:.3g} times what 1e-5 + 1e-4 |reference| allows",
-            )
-            for name, each in measured.items()
-            for worst in each.worst
-            if not worst.excess <= 1
-        ],
-    )
+def _bounds(gate_run: GateRun) -> Iterator[Finding]:
+    for signature in gate_run.signatures:
+        if any(output.name == LOG_VARIANCES for output in signature.outputs):
+            with crash_refused("structure", signature.name):
+                graph = gate_run.graphs[signature.name]
+                found = gate_run.sandbox.run(bound_problems, graph, LOG_VARIANCES, LOG_VARIANCE_BOUNDS)
+            yield Finding(signature.name, "; ".join(found), passed=not found)
 
 
-def check_invariance(measured: Mapping[str, Measured]) -> None:
-    """A row alone and in company within the tolerance of each other."""
-    refuse(
-        "batch invariance",
-        [
-            Failure(name, "a row alone against the row in a batch", f"off by {each.alone_difference:.3g}")
-            for name, each in measured.items()
-            if not each.alone_excess <= 1
-        ],
-    )
+def _weights(gate_run: GateRun) -> Iterator[Finding]:
+    for name, graph in gate_run.graphs.items():
+        for problem in weight_problems(graph, gate_run.model):
+            yield Finding(name, problem, passed=False)
 
 
-def measured_quality(
-    subject: Subject, exact: Sequence[tuple[Method, Signature]], apart: Isolation, device: Device = "cpu"
-) -> Quality:
-    """Squared error per pixel on the reference images, of the graph and of the float64 network."""
-    method, signature = next(each for each in exact if each[0].name in {"reconstruct", "denoise"})
-    inputs = noisy(subject.images) if method.name == "denoise" else subject.images
-    targets, output = subject.images / 255, signature.outputs[0].name
-    network = float(np.mean((answer(method, inputs, signature)[output] - targets) ** 2))
-    with crash_refused("quality", method.name):
-        graph = apart.run(parity.mean_squared_error, subject.graphs[method.name], inputs, targets, output, device)
-    return Quality(method.name, graph, network)
+def _numbers(gate_run: GateRun) -> Iterator[Finding]:
+    for name, measured in gate_run.measured.items():
+        for worst in measured.worst:
+            where = f"{worst.kind}, batch of {worst.batch}, output {worst.output}"
+            off = f"off by {worst.max_abs_error:.3g}, {worst.excess:.3g} times what 1e-5 + 1e-4 |reference| allows"
+            yield Finding(name, off, passed=worst.excess <= 1, where=where)
 
 
-def check_quality(quality: Quality) -> None:
-    """The two within 1e-5 of each other, relative."""
-    if not quality.relative_difference <= _QUALITY_TOLERANCE:
-        detail = f"squared error per pixel {quality.graph:.9g}, the network's is {quality.network:.9g}"
-        raise GateError("quality", [Failure(quality.signature, "reference images", detail)])
+def _quality(gate_run: GateRun) -> Iterator[Finding]:
+    quality = gate_run.quality
+    seen = f"squared error per pixel {quality.graph:.9g}, the network's is {quality.network:.9g}"
+    passed = quality.relative_difference <= _QUALITY_TOLERANCE
+    yield Finding(quality.signature, seen, passed=passed, where="reference images")
 
 
-def check_golden(graphs: Mapping[str, bytes], golden: Golden, apart: Isolation) -> None:
-    """The test that a server will make when it loads the bundle."""
-    failures: list[Failure] = []
-    for name, graph in graphs.items():
-        with crash_refused("golden vectors", name):
-            found = apart.run(golden_problems, graph, golden.of(name))
-        failures += [Failure(name, "golden vectors", problem) for problem in found]
-    refuse("golden vectors", failures)
-
-
-def measure(
-    subject: Subject, exact: Iterable[tuple[Method, Signature]], apart: Isolation, device: Device = "cpu"
-) -> tuple[dict[str, Measured], dict[str, dict[int, float]]]:
-    """Every graph on every kind of input, and how long it takes."""
-    measured: dict[str, Measured] = {}
-    latencies: dict[str, dict[int, float]] = {}
-    buckets = tensor_specs.batch_buckets(signatures.facts(subject.model).image_shape)
-    for method, signature in exact:
-        tried = trials(method, signature, subject.images, buckets[-1])
-        graph = subject.graphs[signature.name]
-        with crash_refused("numbers", signature.name):
-            measured[signature.name] = apart.run(parity.measure, graph, tried, device)
-            latencies[signature.name] = apart.run(latencies_ms, graph, tried[0].inputs, buckets, device)
-    return measured, latencies
-
-
-def refuse(check: str, failures: Sequence[Failure]) -> None:
-    """Raise if there is a failure."""
-    if failures:
-        raise GateError(check, failures)
-
-
-@contextmanager
-def crash_refused(check: str, signature: str) -> Generator[None]:
-    """A graph that the runtime refuses, or that kills it, fails the check."""
-    try:
-        yield
-    except (CrashError, BundleError) as error:
-        raise GateError(check, [Failure(signature, "", str(error))]) from error
+BOUNDS = Check("structure", _bounds)
+"""Log-variances are clipped to the network's bounds last of all."""
+WEIGHTS = Check("weights", _weights)
+"""Every number in the graphs is the checkpoint's; outputs cannot show all of them."""
+NUMBERS = Check("numbers", _numbers)
+"""|onnxruntime - float64 network| within the tolerance, on every kind of input in every batch size."""
+QUALITY = Check("quality", _quality)
+"""Squared error per pixel on the reference images: the graph's within 1e-5 of the network's, relative."""
+CHECKS = (STRUCTURE, ONNX_CHECKER, BOUNDS, WEIGHTS, NUMBERS, BATCH_INVARIANCE, QUALITY, GOLDEN_VECTORS)

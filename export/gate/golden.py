@@ -1,25 +1,28 @@
-"""Golden vectors: what a server must get from every graph before it serves, and what `Sample` must draw."""
+"""Golden vectors: what every graph must give a server before it serves, and what `Sample` must draw."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
 
-from bundle.golden import Case, Golden, SampleCase
+from bundle import latents
+from bundle.golden import ROWS, SEED, TEMPERATURE, Case, Golden, SampleCase
 from bundle.latents import LatentStatistics
 from bundle.noise import Purpose, normals, uniforms
-from export.gate.inputs import Array, answer, encode, narrowed, noisy, repeated
-from export.gate.sampling import ROWS, SEED, TEMPERATURE, draw
+from export.gate.inputs import answer, encode, narrowed, noisy, repeated
+from export.gate.session import Array
 from export.graphs.methods import Decode, Method
 
 
-def golden(exact: Sequence[tuple[Method, Signature]], images: Array, latents: LatentStatistics | None) -> Golden:
+def golden_vectors(
+    exact: Sequence[tuple[Method, Signature]], images: Array, statistics: LatentStatistics | None
+) -> Golden:
     """Golden vectors from float64 methods; `images` (N, H, W, C) uint8 are held-out ones."""
     cases = {
         signature.name: tuple(_case(method, signature, rows) for rows in _inputs(method, signature, images))
         for method, signature in exact
     }
-    return Golden(cases, next((_sample(m, s, latents) for m, s in exact if isinstance(m, Decode)), None))
+    return Golden(cases, next((_sample(m, s, statistics) for m, s in exact if isinstance(m, Decode)), None))
 
 
 def _case(method: Method, signature: Signature, rows: Array) -> Case:
@@ -38,8 +41,9 @@ def _inputs(method: Method, signature: Signature, images: Array) -> list[Array]:
     return [noisy(real), noise.astype(np.float32)]
 
 
-def _sample(method: Method, signature: Signature, latents: LatentStatistics | None) -> SampleCase | None:
-    drawn = draw(method.model.family, method.model.latent_size, latents)
+def _sample(method: Method, signature: Signature, statistics: LatentStatistics | None) -> SampleCase | None:
+    model = method.model
+    drawn = latents.draw(model.family, model.latent_size, statistics, SEED, 0, ROWS, TEMPERATURE)
     if drawn is None:
         return None
     images = narrowed(answer(method, drawn, signature)["images"])

@@ -1,7 +1,6 @@
-"""What every graph is tried on: inputs of each kind, and what the network answers to them in float64."""
+"""Test inputs of the gate: every kind of input to a graph, with the network's answers in float64."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,22 +9,21 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle.noise import Purpose, normals, uniforms
-from export.gate.parity import BATCHES, Trial
+from export.gate.parity import BATCHES, TestInput
+from export.gate.session import Array
 from export.graphs.methods import Encode, Method
-
-Array = NDArray[Any]
 
 _NOISE_SIGMA = 0.5
 _CHUNK_ROWS = 64
 
 
-def trials(method: Method, signature: Signature, images: Array, largest: int) -> list[Trial]:
-    """Trials of a float64 method; `images` (N, H, W, C) uint8 are held-out ones."""
+def test_inputs(method: Method, signature: Signature, images: Array, largest: int) -> list[TestInput]:
+    """Test inputs of a float64 method, `largest` rows at most; `images` (N, H, W, C) uint8 are held-out ones."""
     spec = signature.inputs[0]
-    pools = _latents(method, images, largest) if spec.name == "latents" else _images(images, largest)
+    kinds = _latents(method, images, largest) if spec.name == "latents" else _images(images, largest)
     if spec.name == "images" and spec.data_type != DATA_TYPE_UINT8:
-        pools = _as_floats(pools)
-    return [Trial(kind, {spec.name: rows}, answer(method, rows, signature)) for kind, rows in pools.items()]
+        kinds = _as_floats(kinds)
+    return [TestInput(kind, {spec.name: rows}, answer(method, rows, signature)) for kind, rows in kinds.items()]
 
 
 def answer(method: Method, rows: Array, signature: Signature) -> dict[str, Array]:
@@ -33,8 +31,8 @@ def answer(method: Method, rows: Array, signature: Signature) -> dict[str, Array
     chunks: list[tuple[Array, ...]] = []
     with torch.no_grad():
         for start in range(0, len(rows), _CHUNK_ROWS):
-            got: torch.Tensor | tuple[torch.Tensor, ...] = method(_tensor(rows[start : start + _CHUNK_ROWS], method))
-            chunks.append(tuple(_array(each) for each in (got if isinstance(got, tuple) else (got,))))
+            given: torch.Tensor | tuple[torch.Tensor, ...] = method(_tensor(rows[start : start + _CHUNK_ROWS], method))
+            chunks.append(tuple(_array(each) for each in (given if isinstance(given, tuple) else (given,))))
     names = [spec.name for spec in signature.outputs]
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
 
@@ -52,11 +50,11 @@ def narrowed(values: Array) -> NDArray[np.float32]:
 
 
 def noisy(images: Array) -> NDArray[np.float32]:
-    """(N, H, W, C) uint8 to float32 in 0 … 1 under Gaussian noise: what a denoiser is for."""
+    """(N, H, W, C) uint8 to float32 in 0 … 1 with Gaussian noise added: what a denoiser is for."""
     size = int(np.prod(images.shape[1:]))
     noise = normals(0, Purpose.SAMPLE, 0, len(images), size).reshape(images.shape)
-    soiled = images.astype(np.float32) / np.float32(255) + np.float32(_NOISE_SIGMA) * noise
-    return np.clip(soiled, 0, 1).astype(np.float32)
+    noised = images.astype(np.float32) / np.float32(255) + np.float32(_NOISE_SIGMA) * noise
+    return np.clip(noised, 0, 1).astype(np.float32)
 
 
 def repeated(images: Array, count: int) -> Array:
@@ -86,9 +84,9 @@ def _images(images: Array, largest: int) -> dict[str, Array]:
     }
 
 
-def _as_floats(pools: Mapping[str, Array]) -> dict[str, Array]:
-    scaled = {kind: rows.astype(np.float32) / np.float32(255) for kind, rows in pools.items()}
-    return {**scaled, "noisy images": noisy(pools["held-out images"])}
+def _as_floats(kinds: Mapping[str, Array]) -> dict[str, Array]:
+    scaled = {kind: rows.astype(np.float32) / np.float32(255) for kind, rows in kinds.items()}
+    return {**scaled, "noisy images": noisy(kinds["held-out images"])}
 
 
 def _latents(method: Method, images: Array, largest: int) -> dict[str, Array]:

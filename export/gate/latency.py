@@ -1,37 +1,32 @@
-"""How long a graph takes for each batch size; belongs in report.json, never in hashed files."""
+"""Latency of a graph by batch size; belongs in report.json, never in hashed files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from export.runtime import Device, Session, open_session
+from bundle.runtime_options import Device
+from export.gate.session import Array, Arrays, Session, open_session
 
 _ROUNDS = 7
 _BUDGET_SECONDS = 0.25
 _INTERLEAVED_ROUNDS = 20
 
 
-def latencies_ms(
-    graph: bytes, inputs: Mapping[str, NDArray[Any]], buckets: Sequence[int], device: Device = "cpu"
-) -> dict[int, float]:
+def latencies_ms(graph: bytes, inputs: Arrays, buckets: Sequence[int], device: Device = "cpu") -> dict[int, float]:
     """Milliseconds of one run on one thread, the best of several, by batch size; rows are repeated to fill a batch."""
     session = open_session(graph, device)
     return {bucket: _best_ms(session, _filled(inputs, bucket)) for bucket in buckets}
 
 
-def speed_up(
-    slow: bytes, fast: bytes, inputs: Mapping[str, NDArray[Any]], batches: Sequence[int], device: Device
-) -> float:
+def speed_up(slow: bytes, fast: bytes, inputs: Arrays, batches: Sequence[int], device: Device) -> float:
     """How many times faster the second graph is: geometric mean over batch sizes, best of interleaved rounds."""
     sessions = open_session(slow, device), open_session(fast, device)
     ratios = [_ratio(sessions, _filled(inputs, batch)) for batch in batches]
     return float(np.exp(np.mean(np.log(ratios))))
 
 
-def _ratio(sessions: tuple[Session, Session], batch: Mapping[str, NDArray[Any]]) -> float:
+def _ratio(sessions: tuple[Session, Session], batch: Arrays) -> float:
     taken: tuple[list[float], list[float]] = ([], [])
     for _ in range(_INTERLEAVED_ROUNDS):
         for session, seen in zip(sessions, taken, strict=True):
@@ -39,7 +34,7 @@ def _ratio(sessions: tuple[Session, Session], batch: Mapping[str, NDArray[Any]])
     return min(taken[0]) / min(taken[1])
 
 
-def _best_ms(session: Session, batch: Mapping[str, NDArray[Any]]) -> float:
+def _best_ms(session: Session, batch: Arrays) -> float:
     session.run(batch)
     taken: list[float] = []
     start = perf_counter()
@@ -48,11 +43,11 @@ def _best_ms(session: Session, batch: Mapping[str, NDArray[Any]]) -> float:
     return min(taken)
 
 
-def _run_ms(session: Session, batch: Mapping[str, NDArray[Any]]) -> float:
+def _run_ms(session: Session, batch: Arrays) -> float:
     before = perf_counter()
     session.run(batch)
     return (perf_counter() - before) * 1e3
 
 
-def _filled(inputs: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
+def _filled(inputs: Arrays, rows: int) -> dict[str, Array]:
     return {name: np.resize(array, (rows, *array.shape[1:])) for name, array in inputs.items()}

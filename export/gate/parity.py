@@ -1,27 +1,28 @@
-"""Graphs against numbers: how far the runtime is from the float64 network, and rows from themselves in company.
+"""Numerical parity: how far a graph is from the float64 network, from its golden vectors, and rows alone from batches.
 
-Runs in a process of its own (`isolation`), needs no torch, and only measures; `gate` judges.
+Runs in the sandbox, needs neither torch nor onnx, and only measures: the checks decide.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bundle import golden
-from export.runtime import Device, Session, open_session, rows_of, taken
-
-Array = NDArray[Any]
+from bundle import golden, replay
+from bundle.golden import Case
+from bundle.replay import RowDifference
+from bundle.runtime_options import Device
+from export.gate.session import Array, Arrays, Session, open_session
 
 BATCHES = (1, 2, 3, 7, 8, 17)
 
 
 @dataclass(frozen=True)
-class Trial:
+class TestInput:
     """One kind of input to one graph, first axis the rows, and the answer in float64."""
+
+    __test__ = False  # no test of pytest's
 
     kind: str
     inputs: Mapping[str, Array]
@@ -29,13 +30,13 @@ class Trial:
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """Number of rows."""
         return len(next(iter(self.inputs.values())))
 
 
 @dataclass(frozen=True)
 class Worst:
-    """The largest difference of one kind of trial: `excess` is its multiple of what the tolerance allows."""
+    """The largest difference on one kind of input: `excess` is its multiple of what the tolerance allows."""
 
     kind: str
     batch: int
@@ -46,26 +47,26 @@ class Worst:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was seen of one graph. `alone_difference` compares rows alone with rows in company; 0 is bitwise."""
+    """What was measured of one graph. `alone_difference` compares rows alone with rows in a batch; 0: the same bits."""
 
     worst: tuple[Worst, ...]
-    """One of each kind of trial and output."""
+    """One of each kind of input and output."""
     alone_difference: float
     alone_excess: float
     batches: tuple[int, ...]
 
     @property
     def max_abs_error(self) -> float:
-        """Over all trials."""
+        """Largest over all inputs."""
         return max(each.max_abs_error for each in self.worst)
 
 
-def measure(graph: bytes, trials: Sequence[Trial], device: Device = "cpu") -> Measured:
-    """Run a graph on all trials in all batch sizes, and row by row."""
+def measure(graph: bytes, inputs: Sequence[TestInput], device: Device = "cpu") -> Measured:
+    """Run a graph on all inputs in all batch sizes, and row by row."""
     session = open_session(graph, device)
-    worst = [each for trial in trials for each in _worst(session, trial)]
-    difference, excess = invariance(session, [trial.inputs for trial in trials])
-    return Measured(tuple(worst), difference, excess, tuple(sorted({b for trial in trials for b in sizes(trial.rows)})))
+    worst = [each for tried in inputs for each in _worst(session, tried)]
+    alone = _row_difference(session, [tried.inputs for tried in inputs])
+    return Measured(tuple(worst), *alone, tuple(sorted({b for tried in inputs for b in sizes(tried.rows)})))
 
 
 def sizes(rows: int) -> list[int]:
@@ -73,21 +74,26 @@ def sizes(rows: int) -> list[int]:
     return sorted({batch for batch in BATCHES if batch <= rows} | {rows})
 
 
-def invariance(session: Session, inputs: Iterable[Mapping[str, Array]], tolerance: float = 0.0) -> tuple[float, float]:
-    """Largest difference between a row alone and the same row in a batch, 0 where the bits are the same.
+def row_difference(graph: bytes, inputs: Arrays, tolerance: float = 0.0, device: Device = "cpu") -> RowDifference:
+    """How far rows alone are from the same rows in batches of every size."""
+    return _row_difference(open_session(graph, device), [inputs], tolerance)
 
-    Then the largest multiple of what is allowed, as `golden.excess` has it.
-    """
-    difference = excess = 0.0
-    for each in inputs:
-        few = min(BATCHES[-1], rows_of(each))
-        alone = _stacked([session.run(taken(each, slice(row, row + 1))) for row in range(few)])
-        for company, rows in _companies(session, each, few):
-            for name, expected in taken(alone, rows).items():
-                if expected.tobytes() != company[name].tobytes():
-                    difference = max(difference, golden.max_error(company[name], expected))
-                    excess = max(excess, golden.excess(company[name], expected, tolerance))
-    return difference, excess
+
+def golden_problems(graph: bytes, cases: Iterable[Case], tolerance: float = 0.0, device: Device = "cpu") -> list[str]:
+    """Outputs of a graph that are not the golden ones, a sentence each."""
+    compared = replay.golden_vectors(open_session(graph, device).run_rows, cases, tolerance)
+    return [str(each) for each in compared if not each.agrees]
+
+
+def golden_error(graph: bytes, cases: Iterable[Case], device: Device = "cpu") -> float:
+    """Largest distance of a graph from its golden outputs."""
+    return max(each.max_error for each in replay.golden_vectors(open_session(graph, device).run_rows, cases))
+
+
+def outputs(graph: bytes, inputs: Iterable[Arrays], device: Device = "cpu") -> list[dict[str, Array]]:
+    """What a graph answers to each input."""
+    session = open_session(graph, device)
+    return [session.run(each) for each in inputs]
 
 
 def mean_squared_error(
@@ -97,8 +103,8 @@ def mean_squared_error(
     session = open_session(graph, device)
     total = 0.0
     for start in range(0, len(inputs), rows):
-        got = session.run({"images": inputs[start : start + rows]})[output]
-        total += float(np.sum((got.astype(np.float64) - targets[start : start + rows]) ** 2))
+        actual = session.run({"images": inputs[start : start + rows]})[output]
+        total += float(np.sum((actual.astype(np.float64) - targets[start : start + rows]) ** 2))
     return total / targets.size
 
 
@@ -110,27 +116,28 @@ def rounded_up(error: float) -> float:
     return float(f"{math.ceil(error / unit) * unit:.1e}")
 
 
-def _worst(session: Session, trial: Trial) -> Iterator[Worst]:
-    seen: dict[str, Worst] = {}
-    for batch in sizes(trial.rows):
-        got = session.run(taken(trial.inputs, slice(batch)))
-        for name, expected in trial.expected.items():
-            error = golden.max_error(got[name], expected[:batch])
-            excess = golden.excess(got[name], expected[:batch])
-            if name not in seen or excess > seen[name].excess:
-                seen[name] = Worst(trial.kind, batch, name, error, excess)
-    yield from seen.values()
+def _worst(session: Session, tried: TestInput) -> Iterator[Worst]:
+    worst: dict[str, Worst] = {}
+    for batch in sizes(tried.rows):
+        actual = session.run({name: np.ascontiguousarray(array[:batch]) for name, array in tried.inputs.items()})
+        for name, expected in tried.expected.items():
+            error = golden.max_error(actual[name], expected[:batch])
+            excess = golden.excess(actual[name], expected[:batch])
+            if name not in worst or excess > worst[name].excess:
+                worst[name] = Worst(tried.kind, batch, name, error, excess)
+    yield from worst.values()
 
 
-def _companies(session: Session, inputs: Mapping[str, Array], few: int) -> Iterator[tuple[dict[str, Array], list[int]]]:
-    """Answers of batches of every size, each with the rows that they answer; once more in reverse order."""
-    for batch in sizes(rows_of(inputs)):
-        shown = min(batch, few)
-        got = session.run(taken(inputs, slice(batch)))
-        yield taken(got, slice(shown)), list(range(shown))
-    backwards = list(reversed(range(few)))
-    yield session.run(taken(inputs, backwards)), backwards
+def _row_difference(session: Session, inputs: Iterable[Arrays], tolerance: float = 0.0) -> RowDifference:
+    few = BATCHES[-1]
+    largest = excess = 0.0
+    for each in inputs:
+        (rows,) = each.values()
+        found = replay.batch_invariance(session.run_rows, rows, _batches(len(rows), few), few, tolerance)
+        largest, excess = max(largest, found.largest), max(excess, found.excess)
+    return RowDifference(largest, excess)
 
 
-def _stacked(answers: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+def _batches(rows: int, few: int) -> list[Sequence[int]]:
+    """Batches of every size from the first row on; once more a few rows in reverse order."""
+    return [*(range(size) for size in sizes(rows)), list(reversed(range(min(few, rows))))]

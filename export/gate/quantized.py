@@ -1,27 +1,31 @@
-"""The gate of a variant in fewer bits: its loss against float32 must not matter, its gain must be measured."""
+"""The gate of quantised variants: the loss of quality against float32 must be small, the gain in speed measured."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from autoencoder.v1.model_pb2 import Signature
 from numpy.typing import NDArray
 
-from bundle.golden import Golden
+from bundle import latents
+from bundle.golden import TEMPERATURE, Golden
 from bundle.latents import LatentStatistics
-from export.errors import Failure, GateError
-from export.gate import gate
-from export.gate.gate import Payoff, Subject, Verdict
+from bundle.replay import RowDifference
+from bundle.runtime_options import Device
+from export.gate import checks
+from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, Finding, crash_refused
+from export.gate.gate import BOUNDS, WEIGHTS, CheckedGraphs, GateResult, GateRun, Tradeoff
 from export.gate.inputs import encode, noisy
 from export.gate.latency import speed_up
-from export.gate.parity import Array, Measured, rounded_up
-from export.gate.sampling import draw
-from export.gate.sandbox import Isolation
-from export.gate.selftest import golden_error, outputs
+from export.gate.parity import golden_error, outputs, rounded_up
+from export.gate.sandbox import Sandbox
+from export.gate.session import Array
+from export.gate.structure import ONNX_CHECKER
 from export.graphs import methods
 from export.graphs.methods import Method
-from export.runtime import Device
 
-CHECKS = ("structure", "batch invariance", "quality", "speed-up", "reproducibility")
 MAX_PSNR_DROP_DB = 0.1
 MIN_RANK_CORRELATION = 0.999
 MIN_CLASS_AGREEMENT = 0.995
@@ -32,84 +36,99 @@ _SEED = 1
 _TOLERANCE_FACTOR = 2
 
 
-def judge(variant: Subject, baseline: Subject, golden: Golden, apart: Isolation, device: Device) -> Verdict:
-    """Pass the checks of a variant; `baseline` is the float32 model. Reproducibility is `exporter`'s.
+@dataclass(kw_only=True)
+class VariantRun(GateRun):
+    """A variant on its way through the gate, with the float32 graphs that it was made from."""
+
+    baseline_graphs: Mapping[str, bytes]
+
+    @cached_property
+    def tolerances(self) -> dict[str, float]:
+        """What the self-test of a server must allow each graph."""
+        return golden_tolerances(self.graphs, self.golden, self.sandbox, self.device)
+
+    @cached_property
+    def tradeoff(self) -> Tradeoff:
+        """Loss and gain on the half of the held-out images that calibration did not see."""
+        images = self.images[len(self.images) // 2 :]
+        answers: dict[str, tuple[dict[str, Array], dict[str, Array]]] = {}
+        gains: list[float] = []
+        for method in methods.methods(self.network):
+            inputs = real_inputs(method, images)
+            graphs = self.baseline_graphs[method.name], self.graphs[method.name]
+            with crash_refused("quality", method.name):
+                before, after = (self.sandbox.run(outputs, graph, [inputs], self.device)[0] for graph in graphs)
+                gains.append(self.sandbox.run(speed_up, *graphs, inputs, _TIMED_BATCHES, self.device))
+            answers[method.name] = before, after
+        return _tradeoff(answers, images, float(np.exp(np.mean(np.log(gains)))))
+
+    def row_difference(self, signature: Signature) -> RowDifference:
+        """How far a row alone is from the same row in a batch; a variant allows its distance from float32."""
+        largest, tolerance = super().row_difference(signature).largest, self.tolerances[signature.name]
+        return RowDifference(largest, largest / tolerance if tolerance > 0 else np.inf)
+
+
+def run_checks(
+    variant: CheckedGraphs, baseline: CheckedGraphs, golden: Golden, sandbox: Sandbox, device: Device
+) -> GateResult:
+    """Run the checks of a variant; `baseline` is the float32 model. Reproducibility is `exporter`'s.
 
     Raises:
         GateError: a check refused, the last of them because the variant is not worth its loss.
     """
-    gate.check_structure(variant, apart)
-    if variant.model is not baseline.model:
-        gate.check_weights(variant)
-    exact = gate.exact_methods(baseline.model)
-    measured, latencies = gate.measure(variant, exact, apart, device)
-    tolerances = golden_tolerances(variant.graphs, golden, apart, device)
-    check_invariance(measured, tolerances)
-    quality = gate.measured_quality(variant, exact, apart, device)
-    payoff = measured_payoff(variant, baseline, apart, device)
-    check_payoff(payoff, device)
-    return Verdict(measured, latencies, quality, tolerances, payoff)
+    variant_run = VariantRun(
+        signatures=variant.signatures,
+        graphs=variant.graphs,
+        golden=golden,
+        sandbox=sandbox,
+        device=device,
+        network=baseline.model,
+        model=variant.model,
+        images=variant.images,
+        baseline_graphs=baseline.graphs,
+    )
+    passed = checks.run(INT8_CHECKS if variant.model is baseline.model else FLOAT16_CHECKS, variant_run)
+    return GateResult(
+        passed,
+        variant_run.measured,
+        variant_run.latencies_ms,
+        variant_run.quality,
+        variant_run.tolerances,
+        variant_run.tradeoff,
+    )
 
 
 def golden_tolerances(
-    graphs: Mapping[str, bytes], golden: Golden, apart: Isolation, device: Device
+    graphs: Mapping[str, bytes], golden: Golden, sandbox: Sandbox, device: Device
 ) -> dict[str, float]:
-    """What the test of a server must allow each graph: twice its distance from the float32 network's answers."""
+    """Tolerance of each graph's golden vectors: twice its distance from the float32 network's answers."""
     tolerances: dict[str, float] = {}
     for name, graph in graphs.items():
         cases = golden.of(name)
-        with gate.crash_refused("golden vectors", name):
-            tolerances[name] = rounded_up(_TOLERANCE_FACTOR * apart.run(golden_error, graph, cases, device))
+        with crash_refused("golden vectors", name):
+            tolerances[name] = rounded_up(_TOLERANCE_FACTOR * sandbox.run(golden_error, graph, cases, device))
     return tolerances
 
 
-def check_invariance(measured: Mapping[str, Measured], tolerances: Mapping[str, float]) -> None:
-    """A row alone and in company no farther from each other than from the float32 network."""
-    gate.refuse(
-        "batch invariance",
-        [
-            Failure(name, "a row alone against the row in a batch", f"off by {each.alone_difference:.3g}")
-            for name, each in measured.items()
-            if not each.alone_difference <= tolerances[name]
-        ],
+def loss_findings(tradeoff: Tradeoff) -> Iterator[Finding]:
+    """Quality against float32, within its bounds or not."""
+    drop, ranking, classes = tradeoff.psnr_drop_db, tradeoff.rank_correlation, tradeoff.class_agreement
+    for where, seen, passed in (
+        ("PSNR", f"falls by {drop:.3g} dB", drop <= MAX_PSNR_DROP_DB),
+        ("anomaly ranking", f"correlates by {ranking}", ranking is None or ranking >= MIN_RANK_CORRELATION),
+        ("classes", f"agree on {classes}", classes is None or classes >= MIN_CLASS_AGREEMENT),
+    ):
+        yield Finding("variant", f"{seen} against float32", passed=passed, where=where)
+
+
+def speed_findings(tradeoff: Tradeoff, device: Device) -> Iterator[Finding]:
+    """Speed against float32, worth the loss or not."""
+    yield Finding(
+        "variant",
+        f"{tradeoff.speed_up:.2f} times as fast as float32, expected {MIN_SPEED_UP}: it does not pay, serve float32",
+        passed=tradeoff.speed_up >= MIN_SPEED_UP,
+        where=f"batches of {_TIMED_BATCHES} on {device}",
     )
-
-
-def measured_payoff(variant: Subject, baseline: Subject, apart: Isolation, device: Device) -> Payoff:
-    """Loss and gain on the half of the held-out images that calibration did not see."""
-    images = variant.images[len(variant.images) // 2 :]
-    answers: dict[str, tuple[dict[str, Array], dict[str, Array]]] = {}
-    gains: list[float] = []
-    for method in methods.methods(baseline.model):
-        inputs = real_inputs(method, images)
-        with gate.crash_refused("quality", method.name):
-            before = apart.run(outputs, baseline.graphs[method.name], [inputs], device)[0]
-            after = apart.run(outputs, variant.graphs[method.name], [inputs], device)[0]
-            graphs = baseline.graphs[method.name], variant.graphs[method.name]
-            gains.append(apart.run(speed_up, *graphs, inputs, _TIMED_BATCHES, device))
-        answers[method.name] = before, after
-    return _payoff(answers, images, float(np.exp(np.mean(np.log(gains)))))
-
-
-def check_payoff(payoff: Payoff, device: Device) -> None:
-    """Loss within bounds, and a speed-up that is worth it."""
-    bounds = [
-        ("PSNR", f"falls by {payoff.psnr_drop_db:.3g} dB", payoff.psnr_drop_db <= MAX_PSNR_DROP_DB),
-        (
-            "anomaly ranking",
-            f"correlates by {payoff.rank_correlation}",
-            _least(payoff.rank_correlation, MIN_RANK_CORRELATION),
-        ),
-        ("classes", f"agree on {payoff.class_agreement}", _least(payoff.class_agreement, MIN_CLASS_AGREEMENT)),
-    ]
-    gate.refuse(
-        "quality", [Failure("variant", name, f"{seen} against float32") for name, seen, fine in bounds if not fine]
-    )
-    if not payoff.speed_up >= MIN_SPEED_UP:
-        seen = (
-            f"{payoff.speed_up:.2f} times as fast as float32, expected {MIN_SPEED_UP}: it does not pay, serve float32"
-        )
-        raise GateError("speed-up", [Failure("variant", f"batches of {_TIMED_BATCHES} on {device}", seen)])
 
 
 def real_inputs(method: Method, images: Array) -> dict[str, Array]:
@@ -119,21 +138,23 @@ def real_inputs(method: Method, images: Array) -> dict[str, Array]:
     return {"images": noisy(images) if method.name == "denoise" else images}
 
 
-def calibration(method: Method, images: Array, latents: LatentStatistics | None) -> dict[str, Array]:
+def calibration(method: Method, images: Array, statistics: LatentStatistics | None) -> dict[str, Array]:
     """Inputs that the scales of a method must span: held-out images, and for a decoder also what `Sample` draws."""
     inputs = real_inputs(method, images)
+    if method.name != "decode":
+        return inputs
     model = method.model
-    drawn = draw(model.family, model.latent_size, latents, _SEED, len(images)) if method.name == "decode" else None
+    drawn = latents.draw(model.family, model.latent_size, statistics, _SEED, 0, len(images), TEMPERATURE)
     return inputs if drawn is None else {"latents": np.concatenate([inputs["latents"], drawn])}
 
 
-def _payoff(answers: Mapping[str, tuple[dict[str, Array], dict[str, Array]]], images: Array, gain: float) -> Payoff:
+def _tradeoff(answers: Mapping[str, tuple[dict[str, Array], dict[str, Array]]], images: Array, gain: float) -> Tradeoff:
     name, output = ("denoise", "denoised") if "denoise" in answers else ("reconstruct", "reconstructions")
     errors = [_error(each[output], images) for each in answers[name]]
     drop = 10 * float(np.log10(errors[1] / errors[0]))
     scores = [each["squared_errors"] for each in answers.get("reconstruct", ())]
     classes = [each["probabilities"] for each in answers.get("classify", ())]
-    return Payoff(
+    return Tradeoff(
         psnr_drop_db=drop,
         rank_correlation=_correlation(*map(_ranks, scores)) if scores else None,
         class_agreement=_agreement(*classes) if classes else None,
@@ -162,5 +183,12 @@ def _ranks(scores: Array) -> NDArray[np.intp]:
     return ranks
 
 
-def _least(seen: float | None, bound: float) -> bool:
-    return seen is None or seen >= bound
+LOSS: Check[VariantRun] = Check("quality", lambda variant_run: loss_findings(variant_run.tradeoff))
+"""PSNR, the ranking of anomalies and the classes are close to those of float32."""
+SPEED_UP: Check[VariantRun] = Check(
+    "speed-up", lambda variant_run: speed_findings(variant_run.tradeoff, variant_run.device)
+)
+"""The variant is faster by as much as its loss is worth."""
+FLOAT16_CHECKS = (STRUCTURE, ONNX_CHECKER, BOUNDS, WEIGHTS, BATCH_INVARIANCE, LOSS, SPEED_UP)
+# No number of the checkpoint is left in eight bits.
+INT8_CHECKS = (STRUCTURE, ONNX_CHECKER, BOUNDS, BATCH_INVARIANCE, LOSS, SPEED_UP)

@@ -1,4 +1,4 @@
-"""What the gate saw: report.json for machines, a table for people."""
+"""Report of the gate: report.json for programs, a table for people."""
 
 import json
 import os
@@ -10,8 +10,7 @@ from typing import Any
 
 from autoencoder.v1.model_pb2 import Model
 
-from export.gate import gate, quantized
-from export.gate.gate import Verdict
+from export.gate.gate import GateResult
 from export.gate.parity import Measured
 from export.text_table import aligned
 
@@ -19,48 +18,44 @@ _SHOWN_BUCKETS = (1, 8, 64)
 _KIB = 1024
 
 
-def encode(model: Model, verdict: Verdict, seconds: float) -> bytes:
+def encode(model: Model, result: GateResult, seconds: float) -> bytes:
     """Make report.json: measurements, time and machine; not hashed and never served."""
     content = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
-        # Of this process and those that it started: on a busy machine the better measure.
+        # Of this process and those that it started: the better measure on a busy machine.
         "cpu_seconds": round(sum(os.times()[:4]), 1),
         "machine": {"platform": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
         "provenance": dict(sorted(model.provenance.items())),
-        "passed": list(_passed(verdict)),
-        "payoff": None if verdict.payoff is None else asdict(verdict.payoff),
-        "quality": asdict(verdict.quality),
-        "graphs": {name: _graph(measured, verdict.latencies_ms[name]) for name, measured in verdict.measured.items()},
+        "passed": list(result.passed),
+        "payoff": None if result.tradeoff is None else asdict(result.tradeoff),
+        "quality": asdict(result.quality),
+        "graphs": {name: _graph(measured, result.latencies_ms[name]) for name, measured in result.measured.items()},
     }
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def table(model: Model, verdict: Verdict) -> str:
+def table(model: Model, result: GateResult) -> str:
     """One row a graph, and the checks below."""
     sizes = {file.path: file.size_bytes for file in model.files}
-    shown = [bucket for bucket in _SHOWN_BUCKETS if bucket in next(iter(verdict.latencies_ms.values()))]
+    shown = [bucket for bucket in _SHOWN_BUCKETS if bucket in next(iter(result.latencies_ms.values()))]
     header = ("graph", "KiB", "max error", "worst on", "row alone", f"ms at {'/'.join(map(str, shown))} rows")
     rows = [
-        _row(name, measured, sizes[f"{name}.onnx"], [verdict.latencies_ms[name][bucket] for bucket in shown])
-        for name, measured in verdict.measured.items()
+        _row(name, measured, sizes[f"{name}.onnx"], [result.latencies_ms[name][bucket] for bucket in shown])
+        for name, measured in result.measured.items()
     ]
-    return "\n".join([*aligned([header, *rows]), *_payoff(verdict), f"passed: {', '.join(_passed(verdict))}"])
+    return "\n".join([*aligned([header, *rows]), *_tradeoff(result), f"passed: {', '.join(result.passed)}"])
 
 
-def _passed(verdict: Verdict) -> Sequence[str]:
-    return gate.CHECKS if verdict.payoff is None else quantized.CHECKS
-
-
-def _payoff(verdict: Verdict) -> Iterator[str]:
+def _tradeoff(result: GateResult) -> Iterator[str]:
     """What a variant loses and gains, in a line."""
-    if (payoff := verdict.payoff) is not None:
-        ranking = payoff.rank_correlation
+    if (tradeoff := result.tradeoff) is not None:
+        ranking = tradeoff.rank_correlation
         parts = [
-            f"{payoff.speed_up:.2f} times as fast",
-            f"PSNR lower by {payoff.psnr_drop_db:.4f} dB",
+            f"{tradeoff.speed_up:.2f} times as fast",
+            f"PSNR lower by {tradeoff.psnr_drop_db:.4f} dB",
             *([] if ranking is None else [f"ranking of errors correlates by {ranking:.5f}"]),
-            *([] if payoff.class_agreement is None else [f"classes agree on {payoff.class_agreement:.2%}"]),
+            *([] if tradeoff.class_agreement is None else [f"classes agree on {tradeoff.class_agreement:.2%}"]),
         ]
         yield f"against float32: {', '.join(parts)}"
 

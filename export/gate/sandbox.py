@@ -1,4 +1,4 @@
-"""A process apart: if the runtime crashes there, a check has failed and this program goes on."""
+"""Sandbox: a child process for code that may crash; if it does, a check has failed and this program goes on."""
 
 import os
 import pickle
@@ -27,14 +27,14 @@ _END_SECONDS = 5
 
 
 class CrashError(Exception):
-    """The process died: what it was asked to do kills the runtime."""
+    """The sandbox died of what it was asked to run."""
 
 
-class Isolation:
+class Sandbox:
     """One process that runs functions, started at the first call; use as a context.
 
-    It ends with this one, however this one ends, and at once when the context ends by an error; what it writes to
-    temporary files goes then too. With `another_order` it iterates over sets in another order than this one does.
+    It ends when this process ends, however that happens, and at once when the context ends by an error; its temporary
+    files are removed then too. With `another_order` it iterates over sets in another order than this process does.
     """
 
     def __init__(self, *, another_order: bool = False) -> None:
@@ -51,7 +51,7 @@ class Isolation:
             self._worker.end(at_once=error is not None)
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a module's function over there; its exceptions are raised here.
+        """Call a module's function in the sandbox; its exceptions are raised here.
 
         Raises:
             CrashError: the process died.
@@ -59,7 +59,7 @@ class Isolation:
         return self.begin(function, *args, **kwargs)()
 
     def begin(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[], T]:
-        """Like `run`, but do not wait: what comes back gives the answer, before anything else is run."""
+        """As `run`, without waiting: call what is returned for the answer, before anything else is run."""
         if self._worker is None or not self._worker.alive:
             with self._environment():
                 self._worker = _Worker()
@@ -76,7 +76,7 @@ class Isolation:
 
 
 class _Worker:
-    """The process apart, seen from here."""
+    """The child process, seen from the parent."""
 
     def __init__(self) -> None:
         self._scratch = tempfile.mkdtemp(prefix="hourglass-export-")
@@ -85,7 +85,7 @@ class _Worker:
         # Not a pool of concurrent.futures: its locks outlive a process that is ended.
         self._process = SpawnProcess(target=_serve, args=(theirs, watched, self._scratch))
         self._process.start()
-        # So that the other side's end shows here.
+        # So that the end of the child shows here as the end of the pipe.
         theirs.close()
         watched.close()
 
@@ -94,7 +94,7 @@ class _Worker:
         return self._process.is_alive()
 
     def ask(self, call: object) -> None:
-        # If it has died, the answer tells.
+        # If it has died, `answer` raises.
         with suppress(OSError):
             self._line.send(call)
 
@@ -106,7 +106,7 @@ class _Worker:
             raise CrashError(f"the process that ran {name} died") from error
 
     def end(self, *, at_once: bool) -> None:
-        """After its work, or whatever runs there."""
+        """End it: at once, or after its work."""
         if at_once:
             self._lifeline.close()
         self._line.close()
@@ -118,12 +118,12 @@ class _Worker:
 
 
 def _serve(line: Connection, lifeline: Connection, scratch: str) -> None:
-    """Run what is asked, in the process apart."""
-    # Ctrl-C goes to all processes of a terminal; the one that waits decides.
+    """Run what is asked, in the child process."""
+    # Ctrl-C goes to all processes of a terminal; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _exit)
     tempfile.tempdir = scratch
-    # Last of all: multiprocessing has a folder of its own in there, which it removes at -100.
+    # Last of all: multiprocessing has its own folder in there, which it removes at -100.
     Finalize(None, shutil.rmtree, (scratch, True), exitpriority=-200)
     Thread(target=_await_end, args=(lifeline,), daemon=True).start()
     try:
@@ -146,23 +146,23 @@ def _next_call(line: Connection) -> bytes | None:
 
 def _answer(line: Connection, call: bytes) -> None:
     try:
-        function, args, kwargs = pickle.loads(call)  # noqa: S301 (of the process that started this one)
+        function, args, kwargs = pickle.loads(call)  # noqa: S301 (from the parent process)
         line.send((function(*args, **kwargs), None))
-    except Exception as error:  # noqa: BLE001 (whoever has asked decides)
-        error.add_note(f"in the process apart:\n{traceback.format_exc()}")
-        # Nobody may be there to hear it.
+    except Exception as error:  # noqa: BLE001 (the parent decides)
+        error.add_note(f"in the sandbox:\n{traceback.format_exc()}")
+        # The parent may be gone.
         with suppress(OSError):
             line.send((None, error))
 
 
 def _await_end(lifeline: Connection) -> None:
-    """End when nobody holds the other end, which the kernel closes when its process is killed."""
+    """End when the other end is closed, which the kernel does when the parent is killed."""
     with suppress(EOFError, OSError):
         lifeline.recv()
-    # In order, so that libraries clear away what they hold; what they say of such an end is no news.
+    # An orderly exit, so that libraries remove what they hold; what they write to stderr then is of no use.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for _ in range(10 * _END_SECONDS):
-        # Again and again: an exception in a callback is lost. What is deep in a library may not hear it at all.
+        # Repeatedly: an exception raised in a callback is lost, and code deep in a library may never see it.
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.1)
     os._exit(1)
@@ -170,7 +170,7 @@ def _await_end(lifeline: Connection) -> None:
 
 @contextmanager
 def _another_hash_seed() -> Generator[None]:
-    """What a process that starts now takes over: the seed of hashes cannot be changed in one that runs."""
+    """For a process started in this context: the seed of hashes cannot be changed in a running process."""
     name, random = "PYTHONHASHSEED", "random"
     before = os.environ.get(name)
     os.environ[name] = "1" if before in {None, random, "0"} else "0"

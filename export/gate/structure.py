@@ -1,25 +1,25 @@
-"""The first check: a graph's form, before anything runs it."""
+"""Structure of a graph, checked with onnx before anything runs it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
 import onnx
-from autoencoder.v1.model_pb2 import Signature
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from bundle.errors import BundleError
-from bundle.graph import check_graph
+from export.gate.checks import Check, CheckedBundle, Finding, crash_refused
 
 
-def form_problems(graph: bytes, signature: Signature, *, imported: bool = False) -> list[str]:
-    """What makes the bytes of an ONNX file unfit for a signature, one sentence each; none when they are fit."""
+def checker_problems(graph: bytes) -> list[str]:
+    """What onnx's checker and its strict shape inference refuse in a graph."""
     try:
-        check_graph(graph, signature, imported=imported)
-    except BundleError as error:
-        return [str(error)]
-    return _checker_problems(graph)
+        model = onnx.load_model_from_string(graph)
+        cast("Any", onnx.checker).check_model(model, full_check=True)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except Exception as error:  # noqa: BLE001 (whatever onnx raises, from C++ or protobuf, is a refusal)
+        return [f"onnx refuses the graph: {' '.join(str(error).split())[:500]}"]
+    return []
 
 
 def bound_problems(graph: bytes, output: str, bounds: tuple[float, float]) -> list[str]:
@@ -42,7 +42,7 @@ def bound_problems(graph: bytes, output: str, bounds: tuple[float, float]) -> li
 
 
 def stripped(model: ModelProto) -> ModelProto:
-    """The model without notes: the exporter writes absolute paths of source files into every node."""
+    """The model without metadata: the exporter writes absolute paths of source files into every node."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         del part.metadata_props[:]
@@ -50,18 +50,15 @@ def stripped(model: ModelProto) -> ModelProto:
     return model
 
 
-def _checker_problems(graph: bytes) -> list[str]:
-    try:
-        model = onnx.load_model_from_string(graph)
-        cast("Any", onnx.checker).check_model(model, full_check=True)
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except Exception as error:  # noqa: BLE001 (whatever onnx raises, from C++ or protobuf, is a verdict)
-        return [f"onnx refuses the graph: {' '.join(str(error).split())[:500]}"]
-    return []
+def _onnx_checker(bundle: CheckedBundle) -> Iterator[Finding]:
+    for name, graph in bundle.graphs.items():
+        with crash_refused("structure", name):
+            found = bundle.sandbox.run(checker_problems, graph)
+        yield Finding(name, "; ".join(found), passed=not found)
 
 
 def _range(node: NodeProto, constants: Mapping[str, NDArray[Any]]) -> tuple[float, float] | None:
-    """The least and the largest number that a node can answer, where its form says so."""
+    """The smallest and the largest number that a node can give, where its form says so."""
     ends = [constants[name] for name in node.input[1:] if name in constants]
     if node.op_type not in {"Clip", "DequantizeLinear"} or len(ends) != 2 or any(each.size != 1 for each in ends):  # noqa: PLR2004 (both ends, or scale and zero point)
         return None
@@ -70,3 +67,7 @@ def _range(node: NodeProto, constants: Mapping[str, NDArray[Any]]) -> tuple[floa
     scale, zero = float(ends[0].item()), int(ends[1].item())
     kind = np.iinfo(ends[1].dtype)
     return (kind.min - zero) * scale, (kind.max - zero) * scale
+
+
+ONNX_CHECKER = Check("structure", _onnx_checker)
+"""onnx's own checker and strict shape inference pass."""

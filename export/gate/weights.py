@@ -1,4 +1,4 @@
-"""The second check: every number in a graph is one of the checkpoint's; outputs cannot show all of them."""
+"""Weights of a graph: every number must be one of the checkpoint's; outputs cannot show all of them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -20,7 +20,7 @@ _FOLDING_TOLERANCE = 1e-5
 
 
 def weight_problems(graph: bytes, model: nn.Module) -> list[str]:
-    """Initialisers of a graph that equal no tensor of the network, nor one with its batch norm folded in."""
+    """Initialisers of a graph that equal no tensor of the network, as it is or with a batch norm folded in."""
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     found = list(_hidden_numbers(onnx.load_model_from_string(graph)))
     for initialiser in _tensors(onnx.load_model_from_string(graph)):
@@ -40,24 +40,24 @@ def unfit_weights(model: nn.Module) -> list[str]:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Initialisers, and what constants among the nodes hold."""
+    """Initialisers, and the tensors of constant nodes."""
     yield from model.graph.initializer
     for node in model.graph.node:
         yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
 
 
 def _hidden_numbers(model: onnx.ModelProto) -> Iterator[str]:
-    """Numbers that stand in a node without a tensor around them."""
+    """Numbers in a node's attributes without a tensor around them."""
     for node in model.graph.node:
         longest = max((max(len(each.floats), len(each.ints), len(each.tensors)) for each in node.attribute), default=0)
         if longest > _LONGEST_ATTRIBUTE:
-            yield f"{node.op_type} {node.name} holds {longest} numbers that are no tensor of the checkpoint"
+            yield f"{node.op_type} {node.name} holds {longest} numbers that are not a tensor of the checkpoint"
 
 
 def _constant_problems(name: str, got: Array) -> list[str]:
     if got.size <= _LONGEST_CONSTANT:
         return []
-    return [f"{name} {got.shape} is no tensor of the checkpoint"]
+    return [f"{name} {got.shape} is not a tensor of the checkpoint"]
 
 
 def _folded(name: str, weights: Mapping[str, Array], model: nn.Module) -> Iterator[Array]:

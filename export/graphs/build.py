@@ -1,4 +1,4 @@
-"""Modules to ONNX files: the dynamo exporter, a batch of any size, nothing of this machine in the bytes."""
+"""Builds ONNX files from modules: the dynamo exporter, a dynamic batch, nothing of this machine in the bytes."""
 
 import copy
 import logging

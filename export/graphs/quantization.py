@@ -1,6 +1,6 @@
-"""The same network in fewer bits: half precision, or static eight-bit integers.
+"""Quantisation: the same network in half precision, or in static eight-bit integers (QDQ).
 
-Never dynamic quantisation: its scales are those of a whole batch, so that batch mates change each other's answers.
+Never dynamic quantisation: its scales are those of a whole batch, so that rows change each other's outputs.
 """
 
 import logging
@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, cast
 import onnx
 from torch import nn
 
-from export.gate.parity import Array
+from export.gate.session import Array
 from export.gate.structure import stripped
 from export.graphs import build, methods, tensor_specs
 
@@ -24,13 +24,13 @@ _CALIBRATION_ROWS = 16
 def half(model: nn.Module) -> tuple[nn.Module, dict[str, bytes]]:
     """A folded float32 network to one with half-precision weights, and its graphs by signature."""
     rounded = build.folded(model).half()
-    about = methods.facts(model)
-    built = {m.name: build.build(m, tensor_specs.signature(m.name, about)) for m in methods.methods(rounded)}
+    facts = methods.facts(model)
+    built = {m.name: build.build(m, tensor_specs.signature(m.name, facts)) for m in methods.methods(rounded)}
     return rounded, built
 
 
 def quantised(graph: bytes, inputs: Mapping[str, Array]) -> bytes:
-    """A float32 graph to QDQ form, scales calibrated on real inputs; runs in a process apart.
+    """A float32 graph to QDQ form, scales calibrated on real inputs; runs in the sandbox.
 
     Weights have 7 bits where the processor would saturate on 8: AVX2 without VNNI adds in 16 bits.
     """
@@ -63,7 +63,7 @@ def weight_bits() -> int:
 
 
 def variant_facts(precision: Precision) -> dict[str, str]:
-    """What model.json says of a variant's numbers."""
+    """Provenance of a variant's numbers for model.json."""
     return {"precision": precision} | ({"weight_bits": str(weight_bits())} if precision == "int8" else {})
 
 

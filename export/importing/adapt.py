@@ -1,4 +1,4 @@
-"""Graphs made elsewhere, given the tensors of this project: names, layout, scale and free batch, nothing else."""
+"""Adapts graphs made elsewhere to the tensors of this project: names, layout, scale, free batch; nothing else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from math import prod
 from typing import Any, cast
 
 import onnx
-from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, Signature, TensorSpec
+from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature, TensorSpec
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.compose import add_prefix
 
 from bundle.graph import BATCH, IR_VERSION
+from bundle.tensor_types import ONNX_TYPES
 from export.errors import InputError
 from export.gate.structure import stripped
 
 ImageShape = tuple[int, int, int]
 
 _PREFIX = "imported/"
-_TYPES: dict[int, int] = {DATA_TYPE_UINT8: TensorProto.UINT8, DATA_TYPE_FLOAT32: TensorProto.FLOAT}
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16}
 _COLOURS = {1, 3}
 _NEW_REDUCTIONS = 18  # the opset from which axes are an input
@@ -33,10 +33,10 @@ class Port:
 
 
 def ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
-    """Inputs and outputs; weights listed as inputs, as old exporters do, are none.
+    """Inputs and outputs, without the weights that old exporters list among the inputs.
 
     Raises:
-        InputError: none of one kind, a batch that is not free, or another axis that is.
+        InputError: there are no inputs or no outputs, the batch is not free, or another axis is.
     """
     weights = {each.name for each in model.graph.initializer}
     inputs = [_port(each) for each in model.graph.input if each.name not in weights]
@@ -46,43 +46,45 @@ def ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
     return inputs, outputs
 
 
-def image_shape(shape: Sequence[int], wanted: ImageShape | None) -> ImageShape:
+def image_shape(shape: Sequence[int], expected: ImageShape | None) -> ImageShape:
     """(H, W, C) of the images that a tensor of this shape holds.
 
     Raises:
-        InputError: it can be read in two ways, or not as `wanted`.
+        InputError: it is ambiguous, or does not fit `expected`.
     """
-    if wanted is not None and prod(shape) == prod(wanted):
-        return wanted
+    if expected is not None and prod(shape) == prod(expected):
+        return expected
     found = {(shape[1], shape[2], shape[0])} if len(shape) == 3 and shape[0] in _COLOURS else set[ImageShape]()  # noqa: PLR2004 (rank of an image)
     if len(shape) == 3 and shape[2] in _COLOURS:  # noqa: PLR2004 (likewise)
         found.add((shape[0], shape[1], shape[2]))
-    if len(found) == 1 and wanted is None:
+    if len(found) == 1 and expected is None:
         return found.pop()
-    came = f"images of {' x '.join(map(str, shape))} numbers"
-    raise InputError(f"expected {came} to be {wanted or 'of one height, width and channels'}: give --image-shape HxWxC")
+    images = f"images of {' x '.join(map(str, shape))} numbers"
+    raise InputError(
+        f"expected {images} to be {expected or 'of one height, width and channels'}: give --image-shape HxWxC"
+    )
 
 
 def adapt(model: ModelProto, signature: Signature, images: ImageShape) -> bytes:
-    """The graph behind the tensors of a signature.
+    """Give a graph the tensors of a signature.
 
     Raises:
         InputError: its tensors cannot be those of the signature.
     """
     inputs, outputs = ports(model)
-    wanted = [spec for spec in signature.outputs if spec.name != "squared_errors"]
-    if len(inputs) != 1 or len(outputs) < len(wanted):
+    expected = [spec for spec in signature.outputs if spec.name != "squared_errors"]
+    if len(inputs) != 1 or len(outputs) < len(expected):
         raise InputError(
-            f"{signature.name}: expected 1 input and {len(wanted)} outputs, got {len(inputs)} and {len(outputs)}"
+            f"{signature.name}: expected 1 input and {len(expected)} outputs, got {len(inputs)} and {len(outputs)}"
         )
     inner = add_prefix(stripped(model), _PREFIX)
     opset = next((each.version for each in inner.opset_import if each.domain in {"", "ai.onnx"}), 0)
-    surgery = _Surgery(opset, images)
-    before = surgery.enter(signature.inputs[0], inputs[0])
-    after = [node for spec, port in zip(wanted, outputs, strict=False) for node in surgery.leave(spec, port)]
+    rewriter = _GraphRewriter(opset, images)
+    before = rewriter.enter(signature.inputs[0], inputs[0])
+    after = [node for spec, port in zip(expected, outputs, strict=False) for node in rewriter.leave(spec, port)]
     if signature.name == "reconstruct":
-        after += surgery.errors(signature.inputs[0].name, wanted[0].name)
-    return _assembled(inner, signature, [*before, *inner.graph.node, *after], surgery.constants)
+        after += rewriter.errors(signature.inputs[0].name, expected[0].name)
+    return _assembled(inner, signature, [*before, *inner.graph.node, *after], rewriter.constants)
 
 
 def joined(encode: bytes, decode: bytes, signature: Signature, images: ImageShape) -> bytes:
@@ -94,8 +96,8 @@ def joined(encode: bytes, decode: bytes, signature: Signature, images: ImageShap
     return adapt(both, signature, images)
 
 
-class _Surgery:
-    """Nodes around a graph, and the constants that they read."""
+class _GraphRewriter:
+    """Makes nodes before and after a graph, and the constants that they read."""
 
     def __init__(self, opset: int, images: ImageShape) -> None:
         self.constants: list[TensorProto] = []
@@ -103,10 +105,10 @@ class _Surgery:
         self._images = images
 
     def enter(self, spec: TensorSpec, port: Port) -> list[NodeProto]:
-        """From our input to the graph's."""
+        """Nodes from our input to the graph's."""
         if spec.name != "latents":
             _check_images(spec, port, self._images)
-        steps = [_cast(port.element)] if _TYPES[spec.data_type] != port.element else []
+        steps = [_cast(port.element)] if ONNX_TYPES[spec.data_type] != port.element else []
         if spec.data_type == DATA_TYPE_UINT8 and port.element in _FLOATS:
             steps.append(("Div", [self._constant(port.element, [], [255])], {}))
         if spec.name != "latents" and not self._channels_last(port):
@@ -116,7 +118,7 @@ class _Surgery:
         return _chain(spec.name, _PREFIX + port.name, steps)
 
     def leave(self, spec: TensorSpec, port: Port) -> list[NodeProto]:
-        """From the graph's output to ours."""
+        """Nodes from the graph's output to ours."""
         height, width, channels = self._images
         steps = [_cast(TensorProto.FLOAT)] if port.element != TensorProto.FLOAT else []
         if len(spec.shape) != 4:  # noqa: PLR2004 (rank of a batch of images)
@@ -151,9 +153,7 @@ class _Surgery:
         if before == after:
             return []
         if prod(before) != prod(after):
-            raise InputError(
-                f"expected {prod(after)} numbers a row as everywhere else in the model, got {prod(before)}"
-            )
+            raise InputError(f"expected {prod(after)} numbers a row as in the rest of the model, got {prod(before)}")
         return [("Reshape", [self._constant(TensorProto.INT64, [len(after) + 1], [-1, *after])], {})]
 
     def _constant(self, element: int, shape: Sequence[int], values: Sequence[int]) -> str:
@@ -179,7 +179,7 @@ def _chain(first: str, last: str, steps: Sequence[Any]) -> list[NodeProto]:
 def _check_images(spec: TensorSpec, port: Port, images: ImageShape) -> None:
     if prod(port.shape) != prod(images):
         raise InputError(f"{spec.name}: expected images of {images}, got {port.shape} a row")
-    if port.element not in _FLOATS and port.element != _TYPES[spec.data_type]:
+    if port.element not in _FLOATS and port.element != ONNX_TYPES[spec.data_type]:
         raise InputError(f"{spec.name}: expected floating-point numbers, got element type {port.element}")
 
 
@@ -199,7 +199,7 @@ def _assembled(
 
 
 def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(spec.name, _TYPES[spec.data_type], [BATCH, *spec.shape[1:]])
+    return helper.make_tensor_value_info(spec.name, ONNX_TYPES[spec.data_type], [BATCH, *spec.shape[1:]])
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:

@@ -1,34 +1,36 @@
-"""Other people's ONNX files to a version: adapted, checked, golden vectors recorded from the runtime itself."""
+"""Imports ONNX files made elsewhere: adapts and checks them, records golden vectors from ONNX Runtime itself."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import onnx
-from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Model, Signature
+from autoencoder.v1.model_pb2 import Model, Signature
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
+from bundle import latents
 from bundle.errors import BundleError
-from bundle.golden import Case, Golden, SampleCase, agrees
+from bundle.golden import ROWS, SEED, TEMPERATURE, Case, Golden, SampleCase, agrees
 from bundle.graph import read_graph
-from bundle.latents import prior
-from bundle.layout import GOLDEN_FILE, describe_files
+from bundle.layout import GOLDEN_FILE
 from bundle.noise import Purpose, normals, uniforms
-from export.errors import Failure, GateError, InputError
-from export.gate.parity import Array
-from export.gate.sampling import ROWS, SEED, TEMPERATURE, draw
-from export.gate.sandbox import CrashError, Isolation
-from export.gate.selftest import outputs
-from export.gate.structure import form_problems
-from export.graphs.tensor_specs import Facts, batch_buckets, served_methods, signature
+from bundle.tensor_types import DTYPES
+from export.errors import InputError
+from export.gate import checks
+from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
+from export.gate.parity import outputs
+from export.gate.sandbox import Sandbox
+from export.gate.session import Array, runtime_version
+from export.gate.structure import ONNX_CHECKER
+from export.graphs.tensor_specs import Facts, batch_buckets, signature
 from export.importing.adapt import ImageShape, Port, adapt, image_shape, joined, ports
-from export.inspection.verify import invariance_of
+from export.publication.model_json import describe
 from export.publication.publish import Place, publish
-from export.runtime import version as runtime_version
 
 _STEMS = {
     "encode": "encode",
@@ -43,10 +45,11 @@ _STEMS = {
     "classifier": "classify",
 }
 _SLACK = 1e-5
+_NO_GOLDEN = Golden({})
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file made elsewhere, for one signature."""
 
     signature: str
@@ -54,8 +57,8 @@ class Source:
     model: ModelProto
 
     @classmethod
-    def read(cls, argument: str) -> "Source":
-        """Read FILE, whose name tells the signature, or SIGNATURE=FILE.
+    def read(cls, argument: str) -> "SourceFile":
+        """Read FILE, which is named after its signature, or SIGNATURE=FILE.
 
         Raises:
             InputError: no such file, not ONNX, no known signature, or weights in other files.
@@ -65,7 +68,7 @@ class Source:
         known = _STEMS.get(name if equals else file.stem.lower())
         if known is None:
             raise InputError(
-                f"{argument}: expected a file named after what it does, or encode=FILE; of {', '.join(_STEMS)}"
+                f"{argument}: expected a file named after what it does, or encode=FILE; known are {', '.join(_STEMS)}"
             )
         try:
             data = file.read_bytes()
@@ -88,23 +91,24 @@ def import_files(
         GateError: a check refused; nothing was written.
     """
     place.check()
-    sources = {source.signature: source for source in map(Source.read, arguments)}
+    sources = {source.signature: source for source in map(SourceFile.read, arguments)}
     if len(sources) != len(arguments):
         raise InputError(f"expected one file a signature, got {len(arguments)} for {', '.join(sorted(sources))}")
-    about = _facts({name: source.model for name, source in sources.items()}, labels, images)
-    graphs = {name: adapt(source.model, signature(name, about), about.image_shape) for name, source in sources.items()}
-    with Isolation() as apart:
-        _check_structure(graphs, about, apart)
+    facts = _facts({name: source.model for name, source in sources.items()}, labels, images)
+    graphs = {name: adapt(source.model, signature(name, facts), facts.image_shape) for name, source in sources.items()}
+    with Sandbox() as sandbox:
+        checks.run(FORM_CHECKS, _bundle(graphs, facts, sandbox))
         if "reconstruct" not in graphs and _can_be_joined(graphs):
-            made = signature("reconstruct", about)
-            graphs["reconstruct"] = joined(graphs["encode"], graphs["decode"], made, about.image_shape)
-            _check_structure(graphs, about, apart)
-        signatures = [signature(name, about) for name in sorted(graphs)]
-        known, golden = _record(signatures, graphs, about, apart)
-    contents = {f"{name}.onnx": graph for name, graph in graphs.items()} | {GOLDEN_FILE: golden.to_bytes()}
-    model = _describe(about, known, contents, sources.values())
-    folder = publish(place, contents, lambda number: _named(model, place, number))
-    return _named(model, place, folder.name)
+            made = signature("reconstruct", facts)
+            graphs["reconstruct"] = joined(graphs["encode"], graphs["decode"], made, facts.image_shape)
+            checks.run(FORM_CHECKS, _bundle(graphs, facts, sandbox))
+        bundle = _bundle(graphs, facts, sandbox, _recorded(graphs, facts, sandbox))
+        checks.run(RUN_CHECKS, bundle)
+        signatures = [_with_claim(each, bundle) for each in bundle.signatures]
+    contents = {f"{name}.onnx": graph for name, graph in graphs.items()} | {GOLDEN_FILE: bundle.golden.to_bytes()}
+    model = describe(facts, signatures, contents, _provenance(sources.values()), imported=True)
+    folder = publish(place, contents, partial(place.name_model, model))
+    return place.name_model(model, folder.name)
 
 
 def _can_be_joined(graphs: Mapping[str, bytes]) -> bool:
@@ -114,7 +118,7 @@ def _can_be_joined(graphs: Mapping[str, bytes]) -> bool:
 
 
 def _facts(models: Mapping[str, ModelProto], labels: Sequence[str], images: ImageShape | None) -> Facts:
-    """Image shape, code and family from the graphs' own tensors."""
+    """Image shape, latent size and family from the graphs' own tensors."""
     seen = {name: ports(model) for name, model in models.items()}
     classes = prod(seen["classify"][1][0].shape) if "classify" in seen else 0
     if classes != len(labels):
@@ -123,7 +127,7 @@ def _facts(models: Mapping[str, ModelProto], labels: Sequence[str], images: Imag
 
 
 def _family(seen: Mapping[str, tuple[list[Port], list[Port]]], labels: Sequence[str]) -> str:
-    """What the outputs tell: a second one of the encoder is the log-variances."""
+    """From the outputs: a second one of the encoder holds the log-variances."""
     if set(seen) == {"denoise"}:
         return "denoiser"
     if "encode" not in seen or len(seen["encode"][1]) == 1:
@@ -143,49 +147,26 @@ def _latent_size(seen: Mapping[str, tuple[list[Port], list[Port]]]) -> int:
     codes = [seen[name][side] for name, side in (("encode", 1), ("decode", 0)) if name in seen]
     sizes = {prod(each[0].shape) for each in codes if each}
     if len(sizes) > 1:
-        raise InputError(f"expected codes of one size in encoder and decoder, got {sorted(sizes)}")
+        raise InputError(f"expected latents of one size in encoder and decoder, got {sorted(sizes)}")
     return sizes.pop() if sizes else 0
 
 
-def _check_structure(graphs: Mapping[str, bytes], about: Facts, apart: Isolation) -> None:
-    failures: list[Failure] = []
-    for name, graph in graphs.items():
-        try:
-            found = apart.run(form_problems, graph, signature(name, about), imported=True)
-        except CrashError as error:
-            found = [str(error)]
-        failures += [Failure(name, "", problem) for problem in found]
-    if failures:
-        raise GateError("structure", failures)
-
-
-def _record(
-    signatures: Iterable[Signature], graphs: Mapping[str, bytes], about: Facts, apart: Isolation
-) -> tuple[list[Signature], Golden]:
-    """Golden vectors as the runtime gives them, and the signatures with what was seen meanwhile."""
-    known: list[Signature] = []
-    cases: dict[str, tuple[Case, ...]] = {}
+def _bundle(graphs: Mapping[str, bytes], facts: Facts, sandbox: Sandbox, golden: Golden = _NO_GOLDEN) -> CheckedBundle:
+    signatures = [signature(name, facts) for name in sorted(graphs)]
     for each in signatures:
-        try:
-            inputs = _inputs(each)
-            got = apart.run(outputs, graphs[each.name], inputs)
-            difference, excess = apart.run(invariance_of, graphs[each.name], _company(inputs, about))
-        except (BundleError, CrashError) as error:
-            raise GateError("numbers", [Failure(each.name, "", str(error))]) from error
-        _check_ranges(each, got)
-        if not excess <= 1:
-            raise GateError(
-                "batch invariance",
-                [Failure(each.name, "a row alone against the row in a batch", f"off by {difference:.3g}")],
-            )
-        cases[each.name] = tuple(Case(given, answer) for given, answer in zip(inputs, got, strict=True))
-        known.append(_measured(each, difference, about))
-    return known, Golden(cases, _sample(graphs, about, apart))
+        each.batch_buckets.extend(batch_buckets(facts.image_shape))
+    return CheckedBundle(signatures=signatures, graphs=graphs, golden=golden, sandbox=sandbox, imported=True)
 
 
-def _company(inputs: Sequence[Mapping[str, Array]], about: Facts) -> dict[str, Array]:
-    rows = batch_buckets(about.image_shape)[-1]
-    return {name: np.resize(array, (rows, *array.shape[1:])) for name, array in inputs[-1].items()}
+def _recorded(graphs: Mapping[str, bytes], facts: Facts, sandbox: Sandbox) -> Golden:
+    """Golden vectors as the runtime gives them: there is no network to compute them."""
+    cases: dict[str, tuple[Case, ...]] = {}
+    for name in sorted(graphs):
+        inputs = _inputs(signature(name, facts))
+        with crash_refused("numbers", name):
+            answers = sandbox.run(outputs, graphs[name], inputs)
+        cases[name] = tuple(Case(given, answer) for given, answer in zip(inputs, answers, strict=True))
+    return Golden(cases, _sample(graphs, facts, sandbox))
 
 
 def _inputs(signature: Signature) -> list[dict[str, Array]]:
@@ -196,63 +177,55 @@ def _inputs(signature: Signature) -> list[dict[str, Array]]:
     if spec.name == "latents":
         return [{spec.name: np.zeros(shape, np.float32)}, {spec.name: normals(SEED, Purpose.ENCODE, 0, ROWS, size)}]
     noise = uniforms(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)
-    kind = np.uint8 if spec.data_type == DATA_TYPE_UINT8 else np.float32
-    scaled = np.floor(noise * 256) if kind is np.uint8 else noise
-    return [{spec.name: np.zeros(shape, kind)}, {spec.name: scaled.astype(kind)}]
+    dtype = DTYPES[spec.data_type]
+    scaled = np.floor(noise * 256) if dtype == np.uint8 else noise
+    return [{spec.name: np.zeros(shape, dtype)}, {spec.name: scaled.astype(dtype)}]
 
 
-def _check_ranges(signature: Signature, answers: Sequence[Mapping[str, Array]]) -> None:
-    failures: list[Failure] = []
-    for name, array in ((name, array) for answer in answers for name, array in answer.items()):
-        low, high = float(array.min()), float(array.max())
-        if not np.isfinite(array).all():
-            failures.append(Failure(signature.name, name, "expected finite numbers, got NaN or infinity"))
-        elif name in {"images", "reconstructions", "denoised"} and (low < -_SLACK or high > 1 + _SLACK):
-            failures.append(
-                Failure(signature.name, name, f"expected pixels in 0 … 1, got {low:.3g} … {high:.3g}: end in a sigmoid")
-            )
-        elif name == "probabilities" and not agrees(array.sum(axis=1), np.ones(len(array)), _SLACK):
-            failures.append(Failure(signature.name, name, "expected rows that sum to 1: end in a softmax"))
-    if failures:
-        raise GateError("numbers", failures)
-
-
-def _sample(graphs: Mapping[str, bytes], about: Facts, apart: Isolation) -> SampleCase | None:
-    drawn = draw(about.family, about.latent_size, None) if "decode" in graphs else None
+def _sample(graphs: Mapping[str, bytes], facts: Facts, sandbox: Sandbox) -> SampleCase | None:
+    if "decode" not in graphs:
+        return None
+    drawn = latents.draw(facts.family, facts.latent_size, None, SEED, 0, ROWS, TEMPERATURE)
     if drawn is None:
         return None
-    images = apart.run(outputs, graphs["decode"], [{"latents": drawn}])[0]["images"]
+    with crash_refused("numbers", "decode"):
+        images = sandbox.run(outputs, graphs["decode"], [{"latents": drawn}])[0]["images"]
     return SampleCase(SEED, ROWS, TEMPERATURE, drawn, images)
 
 
-def _measured(signature: Signature, difference: float, about: Facts) -> Signature:
-    known = Signature(batch_invariant=difference == 0, batch_buckets=batch_buckets(about.image_shape))
+def _ranges(bundle: CheckedBundle) -> Iterator[Finding]:
+    for each in bundle.signatures:
+        for case in bundle.golden.of(each.name):
+            for output, array in case.outputs.items():
+                problem = _range_problem(output, array)
+                yield Finding(each.name, problem, passed=not problem, where=output)
+
+
+def _range_problem(output: str, array: Array) -> str:
+    """What is wrong with the values of an output; empty where nothing is."""
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite(array).all():
+        return "expected finite numbers, got NaN or infinity"
+    if output in {"images", "reconstructions", "denoised"} and (low < -_SLACK or high > 1 + _SLACK):
+        return f"expected pixels in 0 … 1, got {low:.3g} … {high:.3g}: end in a sigmoid"
+    if output == "probabilities" and not agrees(array.sum(axis=1), np.ones(len(array)), _SLACK):
+        return "expected rows that sum to 1: end in a softmax"
+    return ""
+
+
+def _with_claim(signature: Signature, bundle: CheckedBundle) -> Signature:
+    known = Signature(batch_invariant=bundle.row_difference(signature).largest == 0)
     known.MergeFrom(signature)
     return known
 
 
-def _describe(
-    about: Facts, signatures: Sequence[Signature], contents: Mapping[str, bytes], sources: Iterable[Source]
-) -> Model:
-    provenance = {f"{each.signature}_source_sha256": hashlib.sha256(each.data).hexdigest() for each in sources}
-    producers = {f"{s.model.producer_name} {s.model.producer_version}".strip() for s in sources}
-    names = {each.name: each for each in signatures}
-    return Model(
-        family=about.family,
-        methods=served_methods(about, names, attributes=(), density=prior(about.family) == "normal"),
-        height=about.image_shape[0],
-        width=about.image_shape[1],
-        channels=about.image_shape[2],
-        latent_size=about.latent_size,
-        signatures=signatures,
-        labels=about.labels,
-        provenance=provenance | {"producer": ", ".join(sorted(producers - {""})), "onnxruntime": runtime_version()},
-        files=describe_files(contents),
-        imported=True,
-    )
+def _provenance(sources: Iterable[SourceFile]) -> dict[str, str]:
+    digests = {f"{each.signature}_source_sha256": hashlib.sha256(each.data).hexdigest() for each in sources}
+    producers = {f"{each.model.producer_name} {each.model.producer_version}".strip() for each in sources}
+    return digests | {"producer": ", ".join(sorted(producers - {""})), "onnxruntime": runtime_version()}
 
 
-def _named(model: Model, place: Place, version: str) -> Model:
-    named = Model(name=place.name, version=version)
-    named.MergeFrom(model)
-    return named
+RANGES = Check("numbers", _ranges)
+"""Outputs are finite, pixels in 0 … 1, probabilities sum to 1: there is no network to compare with."""
+FORM_CHECKS = (STRUCTURE, ONNX_CHECKER)
+RUN_CHECKS = (RANGES, BATCH_INVARIANCE)

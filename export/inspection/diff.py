@@ -1,4 +1,4 @@
-"""What changed between two versions: facts, weights, and what the graphs answer to the same inputs."""
+"""Differences between two versions: facts, weights, and what the graphs answer to the same inputs."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from bundle.graph import check_graph
 from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE
 from export.errors import InputError
-from export.gate.parity import Array
-from export.gate.sandbox import CrashError, Isolation
-from export.gate.selftest import outputs
+from export.gate.parity import outputs
+from export.gate.sandbox import CrashError, Sandbox
+from export.gate.session import Array
 
 _FACTS = (
     "family",
@@ -77,7 +77,7 @@ class Version:
 
 
 def differences(first: Version, second: Version) -> list[str]:
-    """A line for everything that is not the same; none for equal versions but for name and number."""
+    """A line for each difference; name and version number are not compared."""
     names = sorted({s.name for v in (first, second) for s in v.model.signatures})
     graphs = [line for name in names for line in _graph(name, first, second)]
     return [*_facts(first.model, second.model), *graphs, *_limits(first, second), *_other_files(first, second)]
@@ -119,7 +119,7 @@ def _graph(name: str, first: Version, second: Version) -> Iterator[str]:
 
 
 def _claims(name: str, a: Signature, b: Signature) -> Iterator[str]:
-    """What the versions say that their graphs do."""
+    """Claims of the versions about their graphs."""
     for claim in ("parity_max_abs_error", "golden_tolerance", "batch_invariant", "batch_buckets"):
         before, after = getattr(a, claim), getattr(b, claim)
         if before != after:
@@ -146,15 +146,15 @@ def _initialisers(graph: bytes) -> dict[str, Array]:
         model = onnx.load_model_from_string(graph)
         return {each.name: np.asarray(numpy_helper.to_array(each)) for each in model.graph.initializer}
     except (DecodeError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"expected an ONNX file whose weights can be read, got one that cannot: {error}") from error
+        raise InputError(f"expected an ONNX file with readable weights: {error}") from error
 
 
 def _answers(name: str, a: Signature, b: Signature, first: Version, second: Version) -> Iterator[str]:
     inputs = [case.inputs for case in first.golden.cases[name]]
     try:
-        with Isolation() as apart:
-            before = apart.run(outputs, first.contents[a.file], inputs)
-            after = apart.run(outputs, second.contents[b.file], inputs)
+        with Sandbox() as sandbox:
+            before = sandbox.run(outputs, first.contents[a.file], inputs)
+            after = sandbox.run(outputs, second.contents[b.file], inputs)
     except (BundleError, CrashError) as error:
         yield f"{name}: cannot be run: {error}"
         return
@@ -168,7 +168,7 @@ def _answer(signature: str, output: str, pairs: Iterable[tuple[Array, Array]]) -
 
 
 def _limits(first: Version, second: Version) -> Iterator[str]:
-    """What drift is judged by."""
+    """Held-out quantiles, which drift is measured against."""
     if first.statistics is None or second.statistics is None:
         return
     both = first.statistics, second.statistics

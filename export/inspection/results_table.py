@@ -1,4 +1,4 @@
-"""The export part of the published results: a Markdown table of every model in a repository, from its reports."""
+"""Results table: every model of a repository in Markdown, from its reports; part of the published results."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _HEADER = (
     "graph",
     "KiB",
     "largest distance from float64",
-    "a row alone and in company",
+    "a row alone and in a batch",
     "ms for 1 / 8 / 64 rows",
     "export, s (CPU s)",
 )
@@ -31,7 +31,7 @@ def results(repository: Path) -> str:
     """Markdown: one row a graph of the newest version of each model.
 
     Raises:
-        InputError: no models, or a version without its report.
+        InputError: there are no models, or a version has no report.
     """
     names = [name for name in layout.model_names(repository) if layout.versions(repository, name)]
     if not names:

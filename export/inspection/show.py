@@ -1,4 +1,4 @@
-"""What is inside a bundle, for people; reads the bytes, runs nothing."""
+"""Describes the content of a bundle as text; reads the bytes, runs nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from autoencoder.v1.model_pb2 import DataType, Model, Signature, TensorSpec
 from bundle import layout
 from bundle.errors import BundleError
 from bundle.graph import read_graph
-from bundle.layout import SIGNATURE_FILE
+from bundle.layout import SIGNING_FILE
 from export.errors import InputError
 from export.text_table import aligned
 
@@ -16,10 +16,10 @@ _KIB = 1024
 
 
 def describe(folder: Path) -> str:
-    """Text about a version's folder.
+    """Describe a version's folder.
 
     Raises:
-        InputError: there is no version in the folder, or its files are not those that it lists.
+        InputError: there is no version in the folder, or its files differ from its list.
     """
     try:
         model = layout.read_model(folder)
@@ -31,7 +31,7 @@ def describe(folder: Path) -> str:
         ]
     except BundleError as error:
         raise InputError(str(error)) from error
-    signed = "signed" if (folder / SIGNATURE_FILE).is_file() else "not signed"
+    signed = "signed" if (folder / SIGNING_FILE).is_file() else "not signed"
     return "\n".join([*_head(model, signed), *graphs, *_files(model)])
 
 
@@ -58,7 +58,7 @@ def _graph(signature: Signature, data: bytes, imported: bool) -> Iterator[str]:
     invariant = (
         "a row's bits do not depend on its batch" if signature.batch_invariant else "rows may vary with their batch"
     )
-    known = "compared with nothing but itself" if imported else f"off by {signature.parity_max_abs_error:.1e} at most"
+    known = "compared only with itself" if imported else f"off by at most {signature.parity_max_abs_error:.1e}"
     yield f"{signature.file}: opset {graph.opset}, {graph.parameters:,} numbers; {kinds}"
     yield from (f"  in   {_tensor(spec)}" for spec in signature.inputs)
     yield from (f"  out  {_tensor(spec)}" for spec in signature.outputs)

@@ -1,9 +1,10 @@
-"""model.json: what a bundle says about itself; no clock, host, path or user in it."""
+"""Builds model.json, the description of a bundle; no clock, host, path or user in it."""
 
 import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 from autoencoder.v1.model_pb2 import Model, Signature
@@ -11,43 +12,47 @@ from autoencoder.v1.model_pb2 import Model, Signature
 from bundle.latents import LatentStatistics, prior
 from bundle.layout import describe_files
 from export.gate.parity import Measured, rounded_up
+from export.gate.session import runtime_version
 from export.graphs.tensor_specs import Facts, batch_buckets, served_methods
-from export.runtime import version as runtime_version
 
 _TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
 
 
 def describe(
-    about: Facts,
+    facts: Facts,
     signatures: Sequence[Signature],
     contents: Mapping[str, bytes],
-    latents: LatentStatistics | None,
-    meta: Mapping[str, Any],
-    weights_sha256: str,
+    provenance: Mapping[str, str],
+    statistics: LatentStatistics | None = None,
+    metrics: Mapping[str, float] = MappingProxyType({}),
+    *,
+    imported: bool = False,
 ) -> Model:
     """Everything but name, version and what the gate measured."""
-    attributes = [] if latents is None else [str(name) for name in latents.attribute_names]
-    density = latents is not None or (about.family != "denoiser" and prior(about.family) == "normal")
+    attributes = [] if statistics is None else [str(name) for name in statistics.attribute_names]
+    density = statistics is not None or (facts.family != "denoiser" and prior(facts.family) == "normal")
+    height, width, channels = facts.image_shape
     return Model(
-        family=about.family,
-        methods=served_methods(about, {each.name: each for each in signatures}, attributes, density),
-        height=about.image_shape[0],
-        width=about.image_shape[1],
-        channels=about.image_shape[2],
-        latent_size=about.latent_size,
+        family=facts.family,
+        methods=served_methods(facts, {each.name: each for each in signatures}, attributes, density),
+        height=height,
+        width=width,
+        channels=channels,
+        latent_size=facts.latent_size,
         signatures=signatures,
-        labels=about.labels,
+        labels=facts.labels,
         attributes=attributes,
-        metrics=_numbers(meta.get("metrics", {})),
-        provenance=_provenance(meta, weights_sha256),
+        metrics=metrics,
+        provenance=provenance,
         files=describe_files(contents),
+        imported=imported,
     )
 
 
 def with_measurements(
     signature: Signature, measured: Measured, image_shape: tuple[int, int, int], tolerance: float
 ) -> Signature:
-    """The signature with what the gate saw of its graph."""
+    """The signature with what the gate measured of its graph."""
     known = Signature(
         golden_tolerance=tolerance,
         parity_max_abs_error=rounded_up(measured.max_abs_error),
@@ -59,12 +64,13 @@ def with_measurements(
 
 
 def tool_versions() -> dict[str, str]:
-    """Of what made the graphs."""
+    """Versions of the packages that made the graphs."""
     found = {"python": platform.python_version(), "onnxruntime": runtime_version()}
     return found | {tool: version(tool) for tool in _TOOLS}
 
 
-def _provenance(meta: Mapping[str, Any], weights_sha256: str) -> dict[str, str]:
+def provenance(meta: Mapping[str, Any], weights_sha256: str) -> dict[str, str]:
+    """Where a checkpoint's graphs come from: recipe, data, training, weights, tools."""
     data, run = meta.get("data", {}), meta.get("config", {}).get("run", {})
     known = {
         "recipe": meta.get("name"),
@@ -76,10 +82,11 @@ def _provenance(meta: Mapping[str, Any], weights_sha256: str) -> dict[str, str]:
         "git_revision": meta.get("git_revision"),
         "trained_with_torch": meta.get("tools", {}).get("torch"),
     }
-    told = {key: str(value) for key, value in known.items() if value is not None}
-    return told | {"weights_sha256": weights_sha256, "precision": "float32"} | tool_versions()
+    recorded = {key: str(value) for key, value in known.items() if value is not None}
+    return recorded | {"weights_sha256": weights_sha256, "precision": "float32"} | tool_versions()
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """A checkpoint's metrics that are finite numbers."""
     numbers = {name: float(value) for name, value in metrics.items() if type(value) in {int, float}}
     return {name: value for name, value in numbers.items() if math.isfinite(value)}

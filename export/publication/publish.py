@@ -1,4 +1,4 @@
-"""Writes a version into a model repository, whole or not at all, and never over another."""
+"""Atomic publication: writes a version into a model repository whole or not at all, and never over another."""
 
 import errno
 import os
@@ -12,6 +12,7 @@ from secrets import token_hex
 
 from autoencoder.v1.model_pb2 import Model
 
+from bundle.files import sync_folder, write_synced
 from bundle.layout import MODEL_FILE, NAME_PATTERN, encode_model
 from export.errors import ExportError, InputError
 from export.publication.signing import signer
@@ -39,11 +40,17 @@ class Place:
         """Of the versions."""
         return self.repository / (self.name or "")
 
+    def name_model(self, model: Model, version: str) -> Model:
+        """A description with the name and version that it has here."""
+        named = Model(name=self.name, version=version)
+        named.MergeFrom(model)
+        return named
+
     def check(self) -> None:
-        """Refuse early what `publish` would refuse after all the work.
+        """Refuse early what `publish` would refuse after all the work is done.
 
         Raises:
-            InputError: a name or version that no repository can hold, or one that it holds already, or no such key.
+            InputError: the name or version is invalid or exists already, or there is no such key.
         """
         if not NAME_PATTERN.fullmatch(self.name or ""):
             raise InputError(
@@ -54,7 +61,7 @@ class Place:
         try:
             self._check_folders()
         except OSError as error:
-            raise InputError(f"expected a repository that can be read, {self.parent}: {error.strerror}") from error
+            raise InputError(f"{self.parent}: expected a readable repository: {error.strerror}") from error
         self.signer()
 
     def _check_folders(self) -> None:
@@ -62,22 +69,22 @@ class Place:
             raise self.taken(self.version)
         existing = next(each for each in (self.parent.absolute(), *self.parent.absolute().parents) if each.exists())
         if not existing.is_dir():
-            raise InputError(f"expected a folder, {existing} is a file: choose another --repository or --name")
+            raise InputError(f"{existing} is a file, not a directory: choose another --repository or --name")
         if not os.access(existing, os.W_OK | os.X_OK):
-            raise InputError(f"expected a folder that can be written, {existing} cannot: choose another --repository")
+            raise InputError(f"{existing}: expected a writable directory: choose another --repository")
 
     def signer(self) -> Callable[[Path], None] | None:
-        """What signs the version's folder; None without a key."""
+        """Function that signs the version's folder; None without a key."""
         return None if self.sign_key is None else signer(self.sign_key)
 
     def taken(self, version: int) -> InputError:
-        """What to say when the version exists."""
+        """Error for a version that exists."""
         where = f"version {version} of {self.name} exists in {self.repository}"
         return InputError(f"{where} and is never overwritten: leave --version out")
 
 
 def publish(place: Place, contents: Mapping[str, bytes], describe: Callable[[str], Model]) -> Path:
-    """Write files and, last, the description for the version taken, and sign it where a key is given.
+    """Write files and, last, the description for the version that is taken; sign it where a key is given.
 
     Raises:
         InputError: the version exists, or the key is unusable.
@@ -86,13 +93,13 @@ def publish(place: Place, contents: Mapping[str, bytes], describe: Callable[[str
     place.check()
     sign = place.signer()
     absent = [each for each in (place.parent, place.repository) if not each.exists()]
-    # A hidden name is no version, so a server that watches sees nothing before the rename.
+    # A hidden name is not a version, so a server that watches sees nothing before the rename.
     staging = place.parent / f"{_STAGING}{token_hex(8)}"
     try:
         staging.mkdir(parents=True)
         _remove_stale(place.parent)
         for file, data in contents.items():
-            _write_synced(staging / file, data)
+            write_synced(staging / file, data)
         return _claim(staging, place, describe, sign)
     except OSError as error:
         raise ExportError(f"cannot write to the repository {place.repository}: {error.strerror or error}") from error
@@ -104,10 +111,10 @@ def publish(place: Place, contents: Mapping[str, bytes], describe: Callable[[str
 def _claim(staging: Path, place: Place, describe: Callable[[str], Model], sign: Callable[[Path], None] | None) -> Path:
     while True:
         number = place.version or _next(place.parent)
-        _write_synced(staging / MODEL_FILE, encode_model(describe(str(number))))
+        write_synced(staging / MODEL_FILE, encode_model(describe(str(number))))
         if sign is not None:
             sign(staging)
-        _sync(staging)
+        sync_folder(staging)
         folder = place.parent / str(number)
         try:
             staging.rename(folder)
@@ -118,7 +125,7 @@ def _claim(staging: Path, place: Place, describe: Callable[[str], Model], sign: 
             if place.version is not None:
                 raise place.taken(number) from error
         else:
-            _sync(folder.parent)
+            sync_folder(folder.parent)
             return folder
 
 
@@ -127,23 +134,8 @@ def _next(parent: Path) -> int:
     return 1 + max((int(path.name) for path in parent.iterdir() if path.name.isdecimal()), default=0)
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _remove_stale(parent: Path) -> None:
-    """What exporters left that were killed while they wrote."""
+    """Remove what killed exporters left behind."""
     for folder in parent.glob(f"{_STAGING}*"):
         with suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > _STALE_SECONDS:

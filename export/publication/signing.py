@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from bundle.layout import REPORT_FILE, SIGNATURE_FILE
+from bundle.layout import REPORT_FILE, SIGNING_FILE
 from export.errors import InputError
 
 
 def signer(key: Path) -> Callable[[Path], None]:
-    """What writes model.sig into a version's folder; `key` is a PEM file with an unencrypted elliptic-curve key.
+    """Function that writes model.sig into a version's folder; `key`: PEM file, unencrypted, elliptic curve.
 
     Raises:
         InputError: no such key, or the extra is missing.
@@ -27,9 +27,9 @@ def signer(key: Path) -> Callable[[Path], None]:
         ) from error
 
     def sign(folder: Path) -> None:
-        # The report is no part of what is served.
-        ignored = [folder / REPORT_FILE, folder / SIGNATURE_FILE]
+        # The report is not served.
+        ignored = [folder / REPORT_FILE, folder / SIGNING_FILE]
         hashes = cast("Any", hashing.Config()).set_ignored_paths(paths=ignored, ignore_git_paths=False)
-        config.set_hashing_config(hashes).sign(folder, folder / SIGNATURE_FILE)
+        config.set_hashing_config(hashes).sign(folder, folder / SIGNING_FILE)
 
     return sign

@@ -24,11 +24,12 @@ from server.calls.tracing import Graph, Tracer
 from server.config import Config
 from server.metrics.drift import Drift, alarm_share
 from server.metrics.registry import Metrics, RunSeries
-from server.models.self_test import Parts, check_invariance, replay, replay_sample
+from server.models.self_test import LoadedBundle, check_invariance, replay, replay_sample
 from server.models.signing import SigningVerifier
 from server.models.table import ServedModel
 from server.models.watchdog import CancelledError, TimedOutError, run_with_timeout
-from server.runtime.session import CPU, DEFAULT_BUCKETS, DeviceError, Interrupt, Provider, Session
+from server.runtime.providers import ExecutionProvider
+from server.runtime.session import DEFAULT_BUCKETS, DeviceError, Interrupt
 
 _LOGGER = logging.getLogger(__name__)
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -60,7 +61,7 @@ class Loader:
     def __init__(
         self,
         config: Config,
-        provider: Provider,
+        provider: ExecutionProvider,
         signing: SigningVerifier,
         dispatcher: Dispatcher,
         metrics: Metrics,
@@ -68,7 +69,7 @@ class Loader:
     ) -> None:
         self._config = config
         self._signing = signing
-        self._provider: Provider = provider
+        self._provider = provider
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._tracer = tracer
@@ -119,7 +120,7 @@ class Loader:
         progress.result = "ok"
         return served
 
-    def _read(self, folder: Path, name: str, version: int, progress: _Progress) -> Parts:
+    def _read(self, folder: Path, name: str, version: int, progress: _Progress) -> LoadedBundle:
         model = layout.read_model(folder)
         if (model.name, model.version) != (name, str(version)):
             raise BundleError(
@@ -136,12 +137,10 @@ class Loader:
         check_statistics(model, statistics)
         opsets = [check_graph(files[s.file], s, imported=model.imported).opset for s in model.signatures]
         sessions = {
-            signature.name: Session.open(
-                signature, files[signature.file], self._provider, self._config, progress.interrupt
-            )
+            signature.name: self._provider.open(signature, files[signature.file], self._config, progress.interrupt)
             for signature in _until_cancelled(progress.cancelled, model)
         }
-        return Parts(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, sessions, max(opsets))
+        return LoadedBundle(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, sessions, max(opsets))
 
     def _check_size(self, folder: Path, model: Model) -> None:
         got, most = sum(file.size_bytes for file in model.files), self._config.max_model_bytes
@@ -151,27 +150,28 @@ class Loader:
                 "if there is memory for three times as much"
             )
 
-    def _self_test(self, parts: Parts, cancelled: Callable[[], bool], *, note: bool = True) -> None:
+    def _self_test(self, parts: LoadedBundle, cancelled: Callable[[], bool], *, note: bool = True) -> None:
         check_golden(parts.model, parts.golden)
         for signature in _until_cancelled(cancelled, parts.model):
             error = replay(signature, parts.sessions[signature.name], parts.golden)
             if note:
                 labels = (parts.model.name, parts.model.version, signature.name)
                 self._metrics.models.self_test.labels(*labels).set(error)
-            if signature.batch_invariant and self._provider == CPU:
+            if signature.batch_invariant and self._provider.deterministic:
                 check_invariance(signature, parts.sessions[signature.name], parts.golden)
         if parts.golden.sample_case is not None:
             replay_sample(parts, parts.golden.sample_case)
 
-    def _serve(self, parts: Parts, on_run_failed: Doctor, progress: _Progress) -> ServedModel:
+    def _serve(self, parts: LoadedBundle, on_run_failed: Doctor, progress: _Progress) -> ServedModel:
         model, statistics = parts.model, parts.statistics
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
-        on_cpu = self._provider == CPU
         for signature in _until_cancelled(progress.cancelled, model):
             session = parts.sessions[signature.name]
-            seconds = measure(session, _buckets(signature), alone=on_cpu and self._config.intra_op_threads == 1)
-            plan = choose(seconds, self._config, cores() if on_cpu else 1)
+            seconds = measure(
+                session, _buckets(signature), alone=self._provider.uses_cores and self._config.intra_op_threads == 1
+            )
+            plan = choose(seconds, self._config, cores() if self._provider.uses_cores else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
             batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, on_run_failed, traced)
@@ -183,7 +183,7 @@ class Loader:
             input_types={name: session.dtype for name, session in parts.sessions.items()},
             statistics=statistics,
             drift=Drift(self._metrics, model.name, model.version, statistics),
-            provider=self._provider,
+            provider=self._provider.name,
             opset=parts.opset,
             interrupt=progress.interrupt,
             self_test=partial(run_with_timeout, test, self._config.load_timeout_seconds, "self-test"),

@@ -17,7 +17,7 @@ from server.models.records import Record, Records
 from server.models.repository import Repository
 from server.models.retest import Retests
 from server.models.table import ModelTable, ServedModel
-from server.runtime.malloc import hand_back
+from server.runtime.malloc import trim
 from server.runtime.session import DeviceError
 
 _LOGGER = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class ModelManager:
             # What has been created so far lives as long as the process: the collector need not visit it again.
             gc.collect()
             gc.freeze()
-            hand_back()
+            trim()
             self._table.note_scanned()
             self._on_change()
             self._scanned.set()
@@ -122,7 +122,7 @@ class ModelManager:
         self._reconcile()
         # The memory that a flood has taken is returned when no request has to wait while that happens.
         if not self._metrics.requests_in_flight():
-            hand_back()
+            trim()
 
     def _idle_seconds(self) -> float | None:
         """How long to wait for an event before looking again."""
@@ -158,7 +158,7 @@ class ModelManager:
         self._repository.read_labels(name, self._records.serving(name))
         self._publish()
         if self._records.serving(name) != before:
-            hand_back()
+            trim()
 
     def _load_wanted(self, name: str, available: list[int]) -> set[int]:
         """Load what the policy wants, the newest version first; the versions to keep."""
@@ -273,7 +273,7 @@ class ModelManager:
             self._retire(record)
             record.unload()
         self._publish()
-        hand_back()
+        trim()
 
     def _replace_session(self, record: Record, error: BaseException) -> None:
         _LOGGER.error("%s version %d is reloaded, because a run has failed: %s", *record.key, error)

@@ -1,17 +1,17 @@
-"""Whether the graphs give here what they gave at export: golden vectors, the golden sample, batch invariance."""
+"""Self-test of a loaded bundle: golden vectors, the golden sample and batch invariance must be here as at export."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Model, Signature
 from numpy.typing import NDArray
 
-from bundle import latents
+from bundle import replay as bundle_replay
 from bundle.errors import BundleError
-from bundle.golden import Golden, SampleCase, agrees, max_error
+from bundle.golden import Golden, SampleCase
 from bundle.latents import LatentStatistics
+from bundle.replay import Run
 from server.runtime.session import Session
 
 
@@ -20,8 +20,8 @@ class SelfTestError(BundleError):
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a version is made of, read and checked but not yet run."""
+class LoadedBundle:
+    """A bundle that was read and checked, with its graphs loaded but not yet run."""
 
     model: Model
     golden: Golden
@@ -37,47 +37,50 @@ def replay(signature: Signature, session: Session, golden: Golden) -> float:
         SelfTestError: it exceeds the tolerance.
     """
     largest = 0.0
-    for index, case in enumerate(golden.cases[signature.name]):
-        outputs = session.run(_golden_input(signature, case.inputs))
-        for spec, actual in zip(signature.outputs, outputs, strict=True):
-            expected = case.outputs[spec.name]
-            error = max_error(actual, expected)
-            largest = max(largest, error)
-            if not agrees(actual, expected, signature.golden_tolerance):
-                raise SelfTestError(f"{signature.file}: golden case {index}: {spec.name} is {error:.3g} off")
+    run = _runner(signature, session)
+    for seen in bundle_replay.golden_vectors(run, golden.cases[signature.name], signature.golden_tolerance):
+        if not seen.agrees:
+            raise SelfTestError(f"{signature.file}: golden {seen}")
+        largest = max(largest, seen.max_error)
     return largest
 
 
-def _golden_input(signature: Signature, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    return np.ascontiguousarray(inputs[signature.inputs[0].name])
-
-
-def replay_sample(parts: Parts, case: SampleCase) -> None:
+def replay_sample(bundle: LoadedBundle, case: SampleCase) -> None:
     """Compare what the golden seed draws: latents to the bit, images within tolerance.
 
     Raises:
         SelfTestError: they differ.
     """
-    model = parts.model
-    drawn = latents.draw(model.family, model.latent_size, parts.statistics, case.seed, 0, case.count, case.temperature)
-    if drawn is None or drawn.tobytes() != case.latents.tobytes():
+    if not bundle_replay.draws_golden_latents(bundle.model, bundle.statistics, case):
         raise SelfTestError("golden.npz: the golden seed draws other latents here")
-    decoder = next(signature for signature in model.signatures if signature.name == "decode")
-    (images,) = parts.sessions["decode"].run(drawn)
-    if not agrees(images, case.images, decoder.golden_tolerance):
-        raise SelfTestError(f"{decoder.file}: the golden sample is {max_error(images, case.images):.3g} off")
+    decoder = next(signature for signature in bundle.model.signatures if signature.name == "decode")
+    run = _runner(decoder, bundle.sessions["decode"])
+    for seen in bundle_replay.golden_vectors(run, [case.decoded], decoder.golden_tolerance):
+        if not seen.agrees:
+            raise SelfTestError(f"{decoder.file}: the golden sample is off by {seen.max_error:.3g}")
 
 
 def check_invariance(signature: Signature, session: Session, golden: Golden) -> None:
-    """Compare each golden row alone with the row in company, to the bit.
+    """Compare each golden row alone with the same row in its batch, to the bit.
 
     Raises:
         SelfTestError: they differ.
     """
+    run = _runner(signature, session)
     for case in golden.cases[signature.name]:
-        batch = _golden_input(signature, case.inputs)
-        together = session.run(batch)
-        for row in range(len(batch)):
-            alone = session.run(batch[row : row + 1])
-            if not all(np.array_equal(a[0], b[row]) for a, b in zip(alone, together, strict=True)):
-                raise SelfTestError(f"{signature.file}: claims that batches change no bit, but row {row} differs")
+        rows = case.inputs[signature.inputs[0].name]
+        found = bundle_replay.batch_invariance(run, rows, [range(len(rows))], compared=len(rows))
+        if found.largest != 0:
+            raise SelfTestError(
+                f"{signature.file}: claims that batches change no bit, but a row alone differs by {found.largest:.3g} "
+                "from the same row in a batch"
+            )
+
+
+def _runner(signature: Signature, session: Session) -> Run:
+    names = [spec.name for spec in signature.outputs]
+
+    def run(rows: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
+        return dict(zip(names, session.run(rows), strict=True))
+
+    return run

@@ -1,4 +1,4 @@
-"""Parts of a bundle that do not fit each other; tests/server/test_compatibility.py shows them to a server."""
+"""Parts of a bundle that do not fit each other; tests/server/test_compatibility.py has a server load them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -40,9 +40,9 @@ def set_tolerance(value: float) -> Callable[[Model], None]:
 
 EDITS: dict[str, tuple[Callable[[Model], object], str]] = {
     "a batch that fills the memory": (set_buckets, "expected batch buckets of 1 to 4096 rows"),
-    "a tolerance without end": (set_tolerance(float("inf")), "expected a golden tolerance"),
-    "no tolerance at all": (set_tolerance(float("nan")), "expected a golden tolerance"),
-    "a negative tolerance": (set_tolerance(-1.0), "expected a golden tolerance"),
+    "a tolerance without end": (set_tolerance(float("inf")), "expected a finite golden tolerance"),
+    "no tolerance at all": (set_tolerance(float("nan")), "expected a finite golden tolerance"),
+    "a negative tolerance": (set_tolerance(-1.0), "expected a finite golden tolerance"),
     "images of nothing": (lambda model: setattr(model, "height", 0), "at least one pixel"),
     "a graph twice": (lambda model: model.signatures.append(model.signatures[0]), "expected one graph a signature"),
 }
@@ -95,7 +95,7 @@ CASES: dict[str, tuple[Callable[[Case], Case], str]] = {
 
 
 @pytest.mark.parametrize("change", CASES)
-def test_vectors_of_another_form(change: str) -> None:
+def test_vectors_of_another_shape_or_type(change: str) -> None:
     apply, message = CASES[change]
     with pytest.raises(BundleError, match=message) as refusal:
         check_golden(layout.read_model(FOLDER), with_case(apply))
@@ -114,7 +114,7 @@ def test_vectors_of_another_form(change: str) -> None:
         {"latents": np.zeros((0, 3), np.float32), "count": 0},
     ],
 )
-def test_samples_that_cannot_be(fields: dict[str, object]) -> None:
+def test_impossible_samples(fields: dict[str, object]) -> None:
     case = golden().sample_case
     assert case is not None
     # What a file may hold, whatever the types say.

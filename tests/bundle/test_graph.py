@@ -107,7 +107,7 @@ def test_opsets(opset: int, ours: bool, foreign: bool) -> None:
 def test_ir_versions() -> None:
     model = onnx.load_model_from_string(graph())
     model.ir_version = 11
-    assert refusal(model.SerializeToString()).endswith("expected IR version 10 at most, got 11")
+    assert refusal(model.SerializeToString()).endswith("expected at most IR version 10, got 11")
 
 
 def outside() -> TensorProto:
@@ -117,7 +117,7 @@ def outside() -> TensorProto:
 
 
 def hide_graph(model: ModelProto) -> None:
-    """ONNX joins the two values of a field that is given twice; whoever takes the last sees an empty graph."""
+    """ONNX joins the two values of a field that is given twice; reading the last one alone shows an empty graph."""
     inner = helper.make_graph([helper.make_node("Loop", [], [])], "inner", [], [])
     attribute = helper.make_attribute("body", inner).SerializeToString() + b"\x32\x00"
     model.graph.node[0].attribute.append(AttributeProto.FromString(attribute))
@@ -154,6 +154,6 @@ def test_what_is_hidden_is_found(problem: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\xff" * 50, graph()[:-30], b"\x08\x0a"])
-def test_what_is_no_onnx_file(data: bytes) -> None:
+def test_what_is_not_an_onnx_file(data: bytes) -> None:
     with pytest.raises(BundleError, match="expected an ONNX file"):
         read_graph(data)

@@ -92,16 +92,16 @@ def test_a_file_that_is_not_the_one_described(tmp_path: Path, damage: Callable[[
         ({"files": layout.describe_files(CONTENTS | {"../x": b""})}, "leads out"),
         ({"files": layout.describe_files(CONTENTS | {"/etc/passwd": b""})}, "leads out"),
         ({"files": [*layout.describe_files(CONTENTS), *layout.describe_files(CONTENTS)]}, "twice"),
-        ({"files": [*layout.describe_files(CONTENTS), File(path="x", size_bytes=-1)]}, "less than no bytes"),
+        ({"files": [*layout.describe_files(CONTENTS), File(path="x", size_bytes=-1)]}, "negative size"),
     ],
 )
-def test_a_model_at_odds_with_itself(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_model_that_contradicts_itself(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         layout.read_model(written(tmp_path / "fc-ae/3", described(**changes)))
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"nmae": "x"}', b"\xff\xfe", b" " * 5_000_000])
-def test_what_is_no_model(tmp_path: Path, data: bytes) -> None:
+def test_what_is_not_a_model(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "model.json").write_bytes(data)
     with pytest.raises(BundleError, match=r"model\.json"):
         layout.read_model(tmp_path)

@@ -34,7 +34,7 @@ def test_a_row_depends_on_its_index_alone(size: int) -> None:
         np.testing.assert_array_equal(normals(9, Purpose.SAMPLE, first, count, size), whole[first : first + count])
 
 
-def test_rows_seeds_and_purposes_share_nothing() -> None:
+def test_rows_seeds_and_purposes_are_independent() -> None:
     drawn = [uniforms(seed, purpose, 0, 50, 6) for seed in (0, 1, MAX_SEED) for purpose in Purpose]
     assert len(np.unique(np.stack(drawn))) == len(drawn) * 50 * 6
 

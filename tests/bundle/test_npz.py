@@ -30,7 +30,7 @@ def test_numpy_reads_it() -> None:
         np.testing.assert_array_equal(back["b/0"], ARRAYS["b/0"])
 
 
-def test_equal_arrays_give_equal_bytes_whatever_the_order_layout_and_time() -> None:
+def test_equal_arrays_give_equal_bytes_in_any_order_layout_and_time() -> None:
     first = pack(ARRAYS)
     time.sleep(0.01)
     other = {name: np.array(array, order="F") for name, array in reversed(ARRAYS.items())}
@@ -66,6 +66,6 @@ def _compressed() -> bytes:
     ],
     ids=["empty", "text", "truncated", "compressed", "pickle", "forged shape"],
 )
-def test_what_is_no_plain_archive_is_refused(data: bytes) -> None:
+def test_what_is_not_a_plain_archive_is_refused(data: bytes) -> None:
     with pytest.raises(BundleError, match=r"thing\.npz"):
         unpack(data, "thing.npz")

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bundle.errors import BundleError
-from bundle.signing import KeyFileError, PublicKey, check_signature
+from bundle.signing import KeyFileError, PublicKey, check_signing
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
 
@@ -39,14 +39,14 @@ def signature(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_what_model_signing_signs_is_accepted(pair: tuple[Path, Path], signature: bytes) -> None:
-    check_signature(signature, CONTENTS, PublicKey.read(pair[1]))
-    check_signature(signature, {"model.json": b"{}"}, PublicKey.read(pair[1]))
+    check_signing(signature, CONTENTS, PublicKey.read(pair[1]))
+    check_signing(signature, {"model.json": b"{}"}, PublicKey.read(pair[1]))
 
 
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
 def test_larger_curves(curve: ec.EllipticCurve, tmp_path: Path) -> None:
     private, public = keys.write_pair(tmp_path / "keys", curve)
-    check_signature(signed(tmp_path / "model", private), CONTENTS, PublicKey.read(public))
+    check_signing(signed(tmp_path / "model", private), CONTENTS, PublicKey.read(public))
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_other_files_are_refused(
     contents: dict[str, bytes], name: str, pair: tuple[Path, Path], signature: bytes
 ) -> None:
     with pytest.raises(BundleError, match=f"{name} is not the file that was signed"):
-        check_signature(signature, contents, PublicKey.read(pair[1]))
+        check_signing(signature, contents, PublicKey.read(pair[1]))
 
 
 def test_another_key_is_refused(signature: bytes, tmp_path: Path) -> None:
     _, public = keys.write_pair(tmp_path)
-    with pytest.raises(BundleError, match="the key given has not signed it"):
-        check_signature(signature, CONTENTS, PublicKey.read(public))
+    with pytest.raises(BundleError, match="the given key did not sign it"):
+        check_signing(signature, CONTENTS, PublicKey.read(public))
 
 
 def test_a_changed_statement_is_refused(pair: tuple[Path, Path], signature: bytes) -> None:
@@ -75,14 +75,14 @@ def test_a_changed_statement_is_refused(pair: tuple[Path, Path], signature: byte
     payload = json.loads(base64.b64decode(forged["dsseEnvelope"]["payload"]))
     payload["predicate"]["resources"] = []
     forged["dsseEnvelope"]["payload"] = base64.b64encode(json.dumps(payload).encode()).decode()
-    with pytest.raises(BundleError, match="the key given has not signed it"):
-        check_signature(json.dumps(forged).encode(), CONTENTS, PublicKey.read(pair[1]))
+    with pytest.raises(BundleError, match="the given key did not sign it"):
+        check_signing(json.dumps(forged).encode(), CONTENTS, PublicKey.read(pair[1]))
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b"{}", b'{"dsseEnvelope": {"payload": "*"}}', b"x" * 64])
-def test_what_is_no_signature(data: bytes, pair: tuple[Path, Path]) -> None:
+def test_what_is_not_a_signing(data: bytes, pair: tuple[Path, Path]) -> None:
     with pytest.raises(BundleError, match="expected a Sigstore bundle"):
-        check_signature(data, CONTENTS, PublicKey.read(pair[1]))
+        check_signing(data, CONTENTS, PublicKey.read(pair[1]))
 
 
 def test_keys_that_cannot_be_used(tmp_path: Path, pair: tuple[Path, Path]) -> None:

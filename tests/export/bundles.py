@@ -30,7 +30,7 @@ def replace_file(folder: Path, path: str, data: bytes) -> None:
 
 
 def change_model(folder: Path, change: Callable[[Model], object]) -> None:
-    """Writes model.json anew."""
+    """Changes model.json."""
     model = layout.read_model(folder)
     change(model)
     write_model(folder, model)

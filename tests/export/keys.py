@@ -12,7 +12,7 @@ def write_pair(folder: Path, curve: ec.EllipticCurve | None = None) -> tuple[Pat
 
 
 def write_foreign_pair(folder: Path) -> tuple[Path, Path]:
-    """A pair of a kind that signs no bundle."""
+    """A pair of a kind that cannot sign bundles."""
     return _write(folder, ed25519.Ed25519PrivateKey.generate())
 
 

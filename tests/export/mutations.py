@@ -1,4 +1,4 @@
-"""What may go wrong between a network and its graph, each defect with the check of the gate that is meant for it."""
+"""Mutations of graphs: what may go wrong in export, each defect with the check that must refuse it."""
 
 from collections.abc import Callable
 
@@ -140,13 +140,13 @@ MUTATIONS = {
         set_initialiser("network.0.weight", lambda w: w * 1.001),
         "weights",
     ),
-    "tensor of nobody's": (
+    "tensor of no network": (
         "ae",
         "decode",
         lambda model: model.graph.initializer.append(numpy_helper.from_array(np.ones(100, np.float32), "stranger")),
         "weights",
     ),
-    "small bias of nobody's": ("multitask", "reconstruct", rename_bias, "weights"),
+    "renamed small bias": ("multitask", "reconstruct", rename_bias, "weights"),
     "weights in a constant": ("ae", "decode", hide_weights, "weights"),
     "weights without a tensor": ("ae", "decode", unwrap_weights, "weights"),
     "swapped outputs": ("multitask", "encode", swap_outputs, "numbers"),

@@ -1,4 +1,4 @@
-"""Small networks of every family, with weights from the project's own noise: the same on every machine."""
+"""Small networks of every family, with weights from the project's random numbers, the same on every machine."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ ImageShape = tuple[int, int, int]
 
 
 class Network(nn.Module):
-    """What all have in common."""
+    """Base of all networks."""
 
     family = ""
     latent_size = 0
@@ -81,7 +81,7 @@ class Multitask(VariationalAutoencoder):
 
 
 class Denoiser(Network):
-    """Two convolutions, with batch norm and a halving between."""
+    """Two convolutions, with batch norm and a stride of two between them."""
 
     family = "denoiser"
 
@@ -104,7 +104,7 @@ class Denoiser(Network):
 
 
 class Unordered(Denoiser):
-    """Scales that cancel out, applied in the order of a set of strings: another in every process, the same within."""
+    """Scales that cancel out, applied in the order of a set of strings, which differs between processes."""
 
     def denoise(self, images: Tensor) -> Tensor:
         logits = super().denoise(images)
@@ -126,7 +126,7 @@ def weighted(network: Network, seed: int = 0) -> Network:
                 drawn = drawn / np.sqrt(tensor[0].numel())
             tensor.copy_(drawn)
     if isinstance(network, Autoencoder):
-        # Unit 0 is dead: what lies behind it shows in no reconstruction.
+        # Unit 0 is dead: weights behind it show in no reconstruction.
         network.encoder[1].bias.data[0] = -1e3
     return network.eval()
 

@@ -7,8 +7,8 @@ import pytest
 from bundle.layout import describe_files
 from export import exporter
 from export.errors import GateError
-from export.exporter import Candidate, assemble, check_reproducible, in_fewer_bits, rebuilding
-from export.gate.sandbox import Isolation
+from export.exporter import Draft, assemble, check_reproducible, in_fewer_bits, rebuilding
+from export.gate.sandbox import Sandbox
 from training.checkpoint import Checkpoint
 from training.data.dataset import Split
 
@@ -28,58 +28,58 @@ def denoising(network: networks.Network) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def candidate(loaded: Checkpoint) -> Candidate:
+def draft(loaded: Checkpoint) -> Draft:
     return assemble(loaded, "ab" * 32)
 
 
-def test_a_candidate_holds_all_that_is_hashed(candidate: Candidate) -> None:
-    assert sorted(candidate.contents) == ["decode.onnx", "encode.onnx", "golden.npz", "reconstruct.onnx"]
-    assert list(candidate.model.files) == describe_files(candidate.contents)
-    assert list(candidate.model.methods) == ["Encode", "Decode", "Reconstruct", "Sample", "Interpolate"]
-    assert dict(candidate.model.metrics) == {"kl": 1.0}
-    assert candidate.model.provenance["weights_sha256"] == "ab" * 32
-    assert candidate.model.provenance["precision"] == "float32"
-    assert candidate.golden.sample_case is not None
+def test_a_draft_holds_all_that_is_hashed(draft: Draft) -> None:
+    assert sorted(draft.contents) == ["decode.onnx", "encode.onnx", "golden.npz", "reconstruct.onnx"]
+    assert list(draft.model.files) == describe_files(draft.contents)
+    assert list(draft.model.methods) == ["Encode", "Decode", "Reconstruct", "Sample", "Interpolate"]
+    assert dict(draft.model.metrics) == {"kl": 1.0}
+    assert draft.model.provenance["weights_sha256"] == "ab" * 32
+    assert draft.model.provenance["precision"] == "float32"
+    assert draft.golden.sample_case is not None
 
 
 @pytest.mark.parametrize("name", ["encode.onnx", "golden.npz"])
-def test_a_second_export_of_other_bytes_is_refused(name: str, candidate: Candidate) -> None:
-    check_reproducible(candidate, candidate)
-    other = dataclasses.replace(candidate, contents=candidate.contents | {name: candidate.contents[name] + b" "})
+def test_a_second_export_of_other_bytes_is_refused(name: str, draft: Draft) -> None:
+    check_reproducible(draft, draft)
+    other = dataclasses.replace(draft, contents=draft.contents | {name: draft.contents[name] + b" "})
     with pytest.raises(GateError, match=name) as refusal:
-        check_reproducible(candidate, other)
+        check_reproducible(draft, other)
     assert refusal.value.check == "reproducibility"
 
 
-def test_a_second_export_of_another_description_is_refused(candidate: Candidate) -> None:
+def test_a_second_export_of_another_description_is_refused(draft: Draft) -> None:
     other = exporter.Model()
-    other.CopyFrom(candidate.model)
+    other.CopyFrom(draft.model)
     other.provenance["seed"] = "1"
     with pytest.raises(GateError, match=r"model\.json"):
-        check_reproducible(candidate, dataclasses.replace(candidate, model=other))
+        check_reproducible(draft, dataclasses.replace(draft, model=other))
 
 
 def test_a_bundle_that_depends_on_the_order_of_a_set_is_refused() -> None:
     checkpoint = denoising(networks.Unordered((6, 6, 3)))
-    candidate = assemble(checkpoint, "ab" * 32)
-    check_reproducible(candidate, assemble(checkpoint, "ab" * 32))  # built here again: nothing shows
+    draft = assemble(checkpoint, "ab" * 32)
+    check_reproducible(draft, assemble(checkpoint, "ab" * 32))  # built here again: nothing shows
     with (
         pytest.raises(GateError, match=r"denoise\.onnx") as refusal,
         rebuilding(checkpoint, "ab" * 32, "float32") as again,
     ):
-        check_reproducible(candidate, again())
+        check_reproducible(draft, again())
     assert refusal.value.check == "reproducibility"
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
-def test_a_variant_describes_itself(precision: exporter.Precision, apart: Isolation) -> None:
+def test_a_variant_describes_itself(precision: exporter.Precision, sandbox: Sandbox) -> None:
     loaded = denoising(networks.Denoiser((6, 6, 3)))
-    candidate = assemble(loaded, "ab" * 32)
-    variant = in_fewer_bits(candidate, precision, loaded.latents, apart)
+    draft = assemble(loaded, "ab" * 32)
+    variant = in_fewer_bits(draft, precision, loaded.latents, sandbox)
     assert variant.model.provenance["precision"] == precision
     assert list(variant.model.files) == describe_files(variant.contents)
-    assert variant.contents["golden.npz"] == candidate.contents["golden.npz"]
-    assert variant.contents["denoise.onnx"] != candidate.contents["denoise.onnx"]
-    assert list(variant.model.signatures) == list(candidate.model.signatures)
+    assert variant.contents["golden.npz"] == draft.contents["golden.npz"]
+    assert variant.contents["denoise.onnx"] != draft.contents["denoise.onnx"]
+    assert list(variant.model.signatures) == list(draft.model.signatures)
     with rebuilding(loaded, "ab" * 32, precision) as again:
         check_reproducible(variant, again())

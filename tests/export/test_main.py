@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from bundle import layout, npz
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
-from export import runtime
 from export.__main__ import main
+from export.gate import session
 from tests.conftest import MadeOnce
 from training import checkpoint
 from training.config import Architecture
@@ -142,7 +142,7 @@ def test_the_sample_of_a_bundle_is_what_its_graphs_and_statistics_give(repositor
     statistics = LatentStatistics.from_bytes(files["latents.npz"])
     drawn = statistics.sample(case.seed, 0, case.count, case.temperature, "mixture")
     np.testing.assert_array_equal(drawn, case.latents)
-    images = runtime.open_session(files["decode.onnx"]).run({"latents": drawn})["images"]
+    images = session.open_session(files["decode.onnx"]).run({"latents": drawn})["images"]
     np.testing.assert_allclose(images, case.images, atol=1e-5)
 
 
@@ -237,7 +237,7 @@ def test_a_damaged_checkpoint_is_one_sentence_and_exit_code_2(
         (["--version", "7"], "version 7 of tiny exists"),
     ],
 )
-def test_a_place_that_cannot_be_is_exit_code_2(
+def test_an_impossible_place_is_exit_code_2(
     arguments: list[str], message: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tiny/7").mkdir(parents=True)

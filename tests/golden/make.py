@@ -2,8 +2,8 @@
 
     python tests/golden/make.py [DIR]
 
-Written beside this file unless DIR is given. Same tools, same bytes. report.json, which holds times and the machine,
-is left out.
+Written to the folder of this file unless DIR is given. Same tools, same bytes. report.json, which holds times and the
+machine, is left out.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ import networks  # noqa: E402 (found through the path above)
 
 from bundle.latents import LatentStatistics  # noqa: E402
 from bundle.layout import REPORT_FILE  # noqa: E402
-from export.exporter import passed, write  # noqa: E402
+from export.exporter import build_and_check, write  # noqa: E402
 from export.gate.inputs import encode  # noqa: E402
-from export.gate.sandbox import Isolation  # noqa: E402
+from export.gate.sandbox import Sandbox  # noqa: E402
 from export.publication.publish import Place  # noqa: E402
 from training.checkpoint import Checkpoint  # noqa: E402
 from training.data.dataset import Split  # noqa: E402
@@ -40,13 +40,13 @@ MODELS = {
 
 
 def make(repository: Path) -> None:
-    """Writes version 1 of every model; a repository that is there is replaced."""
+    """Writes version 1 of every model; existing versions are replaced."""
     for name, network in MODELS.items():
         shutil.rmtree(repository / name, ignore_errors=True)
         checkpoint = untrained(name, networks.weighted(network()))
-        with Isolation() as apart:
-            candidate, verdict = passed(checkpoint, digest(checkpoint.model), "float32", "cpu", apart)
-        done = write(candidate, verdict, Place(repository, name, 1), 0.0)
+        with Sandbox() as sandbox:
+            draft, result = build_and_check(checkpoint, digest(checkpoint.model), "float32", "cpu", sandbox)
+        done = write(draft, result, Place(repository, name, 1), 0.0)
         (done.folder / REPORT_FILE).unlink()
 
 

@@ -13,10 +13,10 @@ from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.graph import check_graph
 from bundle.latents import LatentStatistics
-from bundle.signing import KeyFileError, PublicKey, check_signature
+from bundle.signing import KeyFileError, PublicKey, check_signing
 from server.calls.auth import TokenFileError, read_tokens
 from server.config import SessionConfig
-from server.runtime.session import CPU, Session
+from server.runtime.providers import CPU
 from tests.reliability.mutation import FUZZED, damaged
 from tests.server.conftest import GOLDEN
 from training import checkpoint, config
@@ -75,7 +75,7 @@ def test_graphs(data: bytes) -> None:
     signature = next(each for each in layout.read_model(VERSION).signatures if each.name == "encode")
     try:
         check_graph(data, signature, imported=False)
-        Session.open(signature, data, CPU, SessionConfig())
+        CPU.open(signature, data, SessionConfig())
     except BundleError:
         return
 
@@ -92,7 +92,7 @@ def test_signatures(data: bytes) -> None:
             return False
 
     with pytest.raises(BundleError):
-        check_signature(data, {}, NoKey())
+        check_signing(data, {}, NoKey())
 
 
 @FUZZED

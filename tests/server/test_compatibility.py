@@ -64,15 +64,15 @@ def no_golden(model: dict) -> None:
 
 
 EDITS: dict[Edit, str] = {
-    other_shape: "latents wants shape [-1, 4]",
-    other_type: "latents wants shape [-1, 4] and a type",
+    other_shape: "latents: expected shape [-1, 4]",
+    other_type: "latents: expected shape [-1, 4] and a type",
     other_name: "expected latents to images",
     unknown_signature: "'restore'",
     method_without_graph: "Classify needs the graphs classify",
     other_latent_size: "expected latents of 5, got 4",
     unknown_attribute: "expected the attributes ['age'], got []",
     other_model: "expected model fc-ae version 1, got someone",
-    two_channels: "expected images of 1 channel or 3, which files can hold, got 2",
+    two_channels: "expected images of 1 or 3 channels, as image files have, got 2",
     no_golden: "golden.npz is not listed",
 }
 

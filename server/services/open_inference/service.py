@@ -18,6 +18,7 @@ from server.metrics.registry import Metrics
 from server.models.manager import ModelManager
 from server.models.readiness import ReadinessCheck
 from server.parse_cache import Layouts
+from server.runtime.providers import PROVIDERS
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference import stream
 from server.services.open_inference.graphs import Graph, GraphTable, datatype
@@ -196,5 +197,4 @@ def _batching(graph: Graph) -> model_config_pb2.ModelDynamicBatching:
 def _instances(graph: Graph) -> model_config_pb2.ModelInstanceGroup:
     group = model_config_pb2.ModelInstanceGroup
     runs = graph.served.batchers[graph.signature.name].plan.concurrent_runs
-    kind = group.KIND_CPU if graph.served.provider.startswith("CPU") else group.KIND_GPU
-    return group(name=graph.name, count=runs, kind=kind)
+    return group(name=graph.name, count=runs, kind=PROVIDERS[graph.served.provider].instance_kind)

@@ -1,4 +1,4 @@
-"""The gate is tested by mutation: each defect must be refused, by the check meant for it."""
+"""Mutation tests of the gate: each defect must be refused by the check meant for it."""
 
 import dataclasses
 import os
@@ -9,14 +9,16 @@ import networks
 import numpy as np
 import onnx
 import pytest
+from autoencoder.v1.model_pb2 import Signature
 from onnx import ModelProto
 from torch import Tensor, nn
 
 from bundle.golden import Case, Golden
 from export.errors import GateError
-from export.gate import gate, parity
-from export.gate.gate import Subject
-from export.gate.sandbox import CrashError, Isolation
+from export.gate import checks, gate, parity
+from export.gate.checks import BATCH_INVARIANCE, CheckedBundle
+from export.gate.gate import CheckedGraphs
+from export.gate.sandbox import CrashError, Sandbox
 from export.graphs import build, methods, tensor_specs
 
 FAMILIES = ("ae", "multitask", "denoiser")
@@ -24,75 +26,76 @@ FAMILIES = ("ae", "multitask", "denoiser")
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_faithful_export_passes(
-    family: str, subjects: dict[str, Subject], goldens: dict[str, Golden], apart: Isolation
+    family: str, checked: dict[str, CheckedGraphs], goldens: dict[str, Golden], sandbox: Sandbox
 ) -> None:
-    verdict = gate.judge(subjects[family], goldens[family], apart)
-    assert verdict.measured.keys() == verdict.latencies_ms.keys() == subjects[family].graphs.keys()
-    for measured in verdict.measured.values():
+    result = gate.run_checks(checked[family], goldens[family], sandbox)
+    assert result.measured.keys() == result.latencies_ms.keys() == checked[family].graphs.keys()
+    for measured in result.measured.values():
         assert measured.max_abs_error < 5e-6
         assert measured.alone_difference == 0
         assert set(measured.batches) >= {1, 2, 3, 7, 8, 17, 256}
-    assert verdict.quality.relative_difference < 1e-6
-    assert all(latency > 0 for each in verdict.latencies_ms.values() for latency in each.values())
+    assert result.quality.relative_difference < 1e-6
+    assert result.passed == ("structure", "weights", "numbers", "batch invariance", "quality", "golden vectors")
+    assert all(latency > 0 for each in result.latencies_ms.values() for latency in each.values())
 
 
-def mutated(subject: Subject, signature: str, change: Callable[[ModelProto], None]) -> Subject:
-    model = onnx.load_model_from_string(subject.graphs[signature])
+def mutated(one: CheckedGraphs, signature: str, change: Callable[[ModelProto], None]) -> CheckedGraphs:
+    model = onnx.load_model_from_string(one.graphs[signature])
     change(model)
-    return dataclasses.replace(subject, graphs={**subject.graphs, signature: model.SerializeToString()})
+    return dataclasses.replace(one, graphs={**one.graphs, signature: model.SerializeToString()})
 
 
 @pytest.mark.parametrize("mutation", mutations.MUTATIONS)
 def test_a_mutated_graph_is_refused(
-    mutation: str, subjects: dict[str, Subject], goldens: dict[str, Golden], apart: Isolation
+    mutation: str, checked: dict[str, CheckedGraphs], goldens: dict[str, Golden], sandbox: Sandbox
 ) -> None:
     family, signature, change, check = mutations.MUTATIONS[mutation]
     with pytest.raises(GateError) as refusal:
-        gate.judge(mutated(subjects[family], signature, change), goldens[family], apart)
+        gate.run_checks(mutated(checked[family], signature, change), goldens[family], sandbox)
     assert refusal.value.check == check
     assert {failure.signature for failure in refusal.value.failures} == {signature}
 
 
 def test_a_refusal_says_which_graph_which_input_and_how_far(
-    subjects: dict[str, Subject], goldens: dict[str, Golden], apart: Isolation
+    checked: dict[str, CheckedGraphs], goldens: dict[str, Golden], sandbox: Sandbox
 ) -> None:
     with pytest.raises(GateError) as refusal:
-        gate.judge(mutated(subjects["ae"], "decode", mutations.shift_output(1e-3)), goldens["ae"], apart)
+        gate.run_checks(mutated(checked["ae"], "decode", mutations.shift_output(1e-3)), goldens["ae"], sandbox)
     text = str(refusal.value)
     assert "decode: N(0, 3), batch of" in text
     assert "output images" in text
     assert "off by 0.001" in text
 
 
-def test_bytes_that_are_no_graph_are_refused(
-    subjects: dict[str, Subject], goldens: dict[str, Golden], apart: Isolation
+def test_bytes_that_are_not_a_graph_are_refused(
+    checked: dict[str, CheckedGraphs], goldens: dict[str, Golden], sandbox: Sandbox
 ) -> None:
-    broken = dataclasses.replace(subjects["ae"], graphs={**subjects["ae"].graphs, "decode": b"\xff" * 100})
+    broken = dataclasses.replace(checked["ae"], graphs={**checked["ae"].graphs, "decode": b"\xff" * 100})
     with pytest.raises(GateError, match=r"decode\.onnx: expected an ONNX file") as refusal:
-        gate.judge(broken, goldens["ae"], apart)
+        gate.run_checks(broken, goldens["ae"], sandbox)
     assert refusal.value.check == "structure"
 
 
 def test_other_golden_vectors_are_refused(
-    subjects: dict[str, Subject], goldens: dict[str, Golden], apart: Isolation
+    checked: dict[str, CheckedGraphs], goldens: dict[str, Golden], sandbox: Sandbox
 ) -> None:
     cases = dict(goldens["ae"].cases)
     outputs = {name: array + np.float32(1e-3) for name, array in cases["decode"][0].outputs.items()}
     cases["decode"] = (Case(cases["decode"][0].inputs, outputs),)
     with pytest.raises(GateError, match="case 0, output images") as refusal:
-        gate.judge(subjects["ae"], Golden(cases), apart)
+        gate.run_checks(checked["ae"], Golden(cases), sandbox)
     assert refusal.value.check == "golden vectors"
 
 
 def test_another_golden_sample_is_refused(
-    subjects: dict[str, Subject], goldens: dict[str, Golden], apart: Isolation
+    checked: dict[str, CheckedGraphs], goldens: dict[str, Golden], sandbox: Sandbox
 ) -> None:
     drawn = goldens["multitask"].sample_case
     assert drawn is not None
     other = dataclasses.replace(drawn, images=drawn.images + np.float32(1e-3))
     golden = dataclasses.replace(goldens["multitask"], sample_case=other)
-    with pytest.raises(GateError, match="decode: golden vectors: case 2, output images") as refusal:
-        gate.check_golden(subjects["multitask"].graphs, golden, apart)
+    with pytest.raises(GateError, match="decode: case 2, output images") as refusal:
+        gate.run_checks(checked["multitask"], golden, sandbox)
     assert refusal.value.check == "golden vectors"
 
 
@@ -120,23 +123,29 @@ def test_a_module_that_fixes_its_batch_is_refused() -> None:
     assert refusal.value.check == "structure"
 
 
-def test_rows_that_see_each_other_are_refused(apart: Isolation) -> None:
+def test_rows_that_see_each_other_are_refused(sandbox: Sandbox) -> None:
     graph = onnx.parser.parse_model(
         '<ir_version: 10, opset_import: ["" : 20]> g (float[batch, 3] x) => (float[batch, 3] y)'
         "<int64[1] axis = {0}> { m = ReduceMean<keepdims = 1>(x, axis) y = Sub(x, m) }"
     ).SerializeToString()
     rows = np.random.default_rng(0).normal(size=(17, 3)).astype(np.float32)
-    trial = parity.Trial("noise", {"x": rows}, {"y": rows - rows.mean(axis=0)})
-    measured = apart.run(parity.measure, graph, [trial])
+    expected = {"y": rows - rows.mean(axis=0)}
+    measured = sandbox.run(parity.measure, graph, [parity.TestInput("noise", {"x": rows}, expected)])
     assert measured.alone_difference > 0.1
+    bundle = CheckedBundle(
+        signatures=[Signature(name="encode", batch_buckets=[1, 17])],
+        graphs={"encode": graph},
+        golden=Golden({"encode": (Case({"x": rows}, expected),)}),
+        sandbox=sandbox,
+    )
     with pytest.raises(GateError, match="a row alone") as refusal:
-        gate.check_invariance({"encode": measured})
+        checks.run((BATCH_INVARIANCE,), bundle)
     assert refusal.value.check == "batch invariance"
 
 
 def test_a_crash_of_the_runtime_is_a_refusal() -> None:
-    with Isolation() as own, pytest.raises(CrashError, match="abort"):
+    with Sandbox() as own, pytest.raises(CrashError, match="abort"):
         own.run(os.abort)
-    with pytest.raises(GateError, match="died") as refusal, gate.crash_refused("numbers", "encode"):
+    with pytest.raises(GateError, match="died") as refusal, checks.crash_refused("numbers", "encode"):
         raise CrashError("the process that ran measure died")
     assert refusal.value.check == "numbers"

@@ -13,22 +13,22 @@ import pytest
 from bundle import layout
 from bundle.errors import BundleError
 from export.errors import Failure, GateError
-from export.gate.sandbox import CrashError, Isolation
+from export.gate.sandbox import CrashError, Sandbox
 
 ROOT = Path(__file__).resolve().parents[3]
-# Tells the number of its process apart, and waits for it.
+# Prints the process id of its sandbox, and waits for it.
 PROGRAM = """
 import os, time
-from export.gate.sandbox import Isolation
+from export.gate.sandbox import Sandbox
 if __name__ == "__main__":
-    with Isolation() as apart:
-        print(apart.run(os.getpid), flush=True)
-        apart.run(time.sleep, 600)
+    with Sandbox() as sandbox:
+        print(sandbox.run(os.getpid), flush=True)
+        sandbox.run(time.sleep, 600)
 """
 
 
 def start(folder: Path) -> tuple[subprocess.Popen[str], int]:
-    """A process that waits for one apart, and the number of that."""
+    """A process that waits for its sandbox, and the process id of that."""
     (folder / "program.py").write_text(PROGRAM)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}", "TMPDIR": str(folder)}
     command = [sys.executable, str(folder / "program.py")]
@@ -40,13 +40,13 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], int]:
 
 
 def wait_gone(pid: int) -> None:
-    """Until no such process runs; a test that waits in vain ends by its time limit."""
+    """Wait until no such process runs; a test that waits in vain ends by its time limit."""
     while True:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except (FileNotFoundError, ProcessLookupError):
             return
-        # Nobody may be there to collect it.
+        # There may be no parent to collect it.
         if state == "Z":
             return
         time.sleep(0.05)
@@ -54,30 +54,30 @@ def wait_gone(pid: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_it_ends_when_its_starter_is_killed(number: signal.Signals, tmp_path: Path) -> None:
-    process, apart = start(tmp_path)
+    process, child = start(tmp_path)
     process.send_signal(number)
     _, err = process.communicate()
     assert err == ""
     assert process.returncode == -number
-    wait_gone(apart)
+    wait_gone(child)
     assert [path.name for path in tmp_path.iterdir()] == ["program.py"]
 
 
-def test_ctrl_c_ends_both_and_is_told_once(tmp_path: Path) -> None:
-    process, apart = start(tmp_path)
+def test_ctrl_c_ends_both_and_is_printed_once(tmp_path: Path) -> None:
+    process, child = start(tmp_path)
     # As a terminal does it: to the whole group.
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate()
     assert err.count("Traceback") == 1
     assert err.strip().endswith("KeyboardInterrupt")
-    wait_gone(apart)
+    wait_gone(child)
     assert [path.name for path in tmp_path.iterdir()] == ["program.py"]
 
 
-def test_an_error_does_not_wait_for_what_runs_apart() -> None:
+def test_an_error_does_not_wait_for_what_runs_in_the_sandbox() -> None:
     def fail() -> None:
-        with Isolation() as apart:
-            apart.begin(time.sleep, 600)
+        with Sandbox() as sandbox:
+            sandbox.begin(time.sleep, 600)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -85,31 +85,31 @@ def test_an_error_does_not_wait_for_what_runs_apart() -> None:
 
 
 def test_its_temporary_files_go_with_it() -> None:
-    with Isolation() as apart:
-        folder = Path(apart.run(tempfile.mkdtemp))
+    with Sandbox() as sandbox:
+        folder = Path(sandbox.run(tempfile.mkdtemp))
         assert folder.is_dir()
     assert not folder.exists()
 
 
 def test_after_a_crash_the_next_call_has_a_new_process() -> None:
-    with Isolation() as apart:
-        before = apart.run(os.getpid)
+    with Sandbox() as sandbox:
+        before = sandbox.run(os.getpid)
         with pytest.raises(CrashError, match="the process that ran abort died"):
-            apart.run(os.abort)
-        assert apart.run(os.getpid) not in {before, os.getpid()}
+            sandbox.run(os.abort)
+        assert sandbox.run(os.getpid) not in {before, os.getpid()}
 
 
 def test_errors_come_back_as_they_were_raised() -> None:
-    with Isolation() as apart, pytest.raises(BundleError, match="expected a readable file") as refusal:
-        apart.run(layout.read_model, Path("/nowhere"))
+    with Sandbox() as sandbox, pytest.raises(BundleError, match="expected a readable file") as refusal:
+        sandbox.run(layout.read_model, Path("/nowhere"))
     assert "in read_model" in refusal.value.__notes__[0]
     sent = GateError("numbers", [Failure("encode", "zeros", "off by 1")])
     got = pickle.loads(pickle.dumps(sent))  # noqa: S301
     assert (str(got), got.check, got.failures) == (str(sent), sent.check, sent.failures)
 
 
-def test_what_cannot_be_sent_is_an_error_and_no_end() -> None:
-    with Isolation() as apart:
+def test_what_cannot_be_sent_is_an_error_and_the_sandbox_goes_on() -> None:
+    with Sandbox() as sandbox:
         with pytest.raises(TypeError, match="pickle"):
-            apart.run(threading.Lock)
-        assert apart.run(os.getpid) != os.getpid()
+            sandbox.run(threading.Lock)
+        assert sandbox.run(os.getpid) != os.getpid()

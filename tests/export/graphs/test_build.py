@@ -8,8 +8,8 @@ from torch.nn.utils import parametrizations
 
 from bundle.graph import read_graph
 from export.gate import gate
-from export.gate.sandbox import Isolation
-from export.gate.selftest import outputs
+from export.gate.parity import outputs
+from export.gate.sandbox import Sandbox
 from export.gate.weights import weight_problems
 from export.graphs import build, methods, tensor_specs
 from export.graphs.methods import Method
@@ -33,7 +33,7 @@ def normed() -> networks.Network:
     return network.eval()
 
 
-def test_parametrisations_are_computed_once_and_for_all(normed: networks.Network, apart: Isolation) -> None:
+def test_parametrisations_are_folded(normed: networks.Network, sandbox: Sandbox) -> None:
     folded = build.folded(normed)
     assert set(dict(folded.named_parameters())) == {
         "decoder.weight",
@@ -56,7 +56,7 @@ def test_parametrisations_are_computed_once_and_for_all(normed: networks.Network
         "Transpose",
     }
     images = networks.blobs(5, (8, 8, 1))
-    got = apart.run(outputs, graph, [{"images": images}])[0]["reconstructions"]
+    got = sandbox.run(outputs, graph, [{"images": images}])[0]["reconstructions"]
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         expected = normed.decode(normed.encode(pixels)).sigmoid().permute(0, 2, 3, 1).numpy()
@@ -82,9 +82,9 @@ def test_two_builds_are_the_same_bytes_without_a_trace_of_the_machine() -> None:
 
 
 @pytest.mark.parametrize("image_shape", [(4, 4, 1), (12, 8, 3), (32, 32, 3)])
-def test_any_size_and_colour(image_shape: tuple[int, int, int], apart: Isolation) -> None:
+def test_any_size_and_colour(image_shape: tuple[int, int, int], sandbox: Sandbox) -> None:
     network = networks.weighted(networks.Denoiser(image_shape))
     images = networks.blobs(3, image_shape).astype(np.float32) / 255
-    got = apart.run(outputs, built(network, "denoise"), [{"images": images}])[0]["denoised"]
+    got = sandbox.run(outputs, built(network, "denoise"), [{"images": images}])[0]["denoised"]
     exact, signature = gate.exact_methods(network)[0]
     np.testing.assert_allclose(got, gate.answer(exact, images, signature)["denoised"], atol=1e-5)

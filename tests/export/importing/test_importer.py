@@ -15,8 +15,8 @@ from onnx import ModelProto, numpy_helper
 
 from bundle import layout
 from bundle.golden import Golden
-from export import runtime
 from export.__main__ import main
+from export.gate import session
 from export.inspection.verify import verify
 
 RNG = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def run_import(folder: Path, *arguments: object, name: str = "foreign") -> int:
 
 
 def answer(folder: Path, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return runtime.open_session((folder / f"{signature}.onnx").read_bytes()).run(inputs)
+    return session.open_session((folder / f"{signature}.onnx").read_bytes()).run(inputs)
 
 
 def imported(folder: Path, name: str = "foreign") -> tuple[Path, Model]:
@@ -83,8 +83,8 @@ def test_an_encoder_and_a_decoder_become_an_autoencoder(element: str, opset: int
     pictures = answer(folder, "decode", {"latents": got})["images"]
     assert pictures.shape == (7, 4, 6, 3)
     original = onnx.load(tmp_path / "decoder.onnx").SerializeToString()
-    wanted = runtime.open_session(original).run({"images": got})["y"].transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(pictures, wanted, atol=1e-6)
+    expected = session.open_session(original).run({"images": got})["y"].transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(pictures, expected, atol=1e-6)
 
 
 def test_the_reconstruction_is_made_of_both(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_two_outputs_make_a_vae_that_samples(tmp_path: Path) -> None:
     np.testing.assert_allclose(answer(folder, "decode", {"latents": case.latents})["images"], case.images, atol=1e-6)
 
 
-def test_a_classifier_beside(tmp_path: Path) -> None:
+def test_a_classifier_alone(tmp_path: Path) -> None:
     text = "g (uint8[b, 8, 8, 1] x) => (float[b, 2] p) <int64[2] s = {-1, 64}> "
     body = "{ c = Cast<to = 1>(x) f = Reshape(c, s) l = MatMul(f, w) p = Softmax(l) }"
     write(tmp_path / "classifier.onnx", text + body, w=floats(64, 2) / 255)
@@ -243,7 +243,7 @@ def test_rows_that_see_each_other_are_refused(tmp_path: Path, capsys: pytest.Cap
         (["{folder}/encoder.onnx", "encode={folder}/encoder.onnx"], "one file a signature"),
         (["{folder}/encoder.onnx", "--image-shape", "5x5x3"], "give --image-shape"),
         (["{folder}/encoder.onnx", "--labels", "a,b"], "expected 0 names"),
-        (["{folder}/encoder.onnx", "decode={folder}/other.onnx"], "codes of one size"),
+        (["{folder}/encoder.onnx", "decode={folder}/other.onnx"], "latents of one size"),
     ],
 )
 def test_bad_input_is_exit_code_2(

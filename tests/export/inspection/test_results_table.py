@@ -21,7 +21,7 @@ def with_report(name: str, folder: Path) -> Path:
     return version
 
 
-def test_a_row_a_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_row_per_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with_report("fc-ae", tmp_path)
     version = with_report("denoiser", tmp_path)
     bundles.change_model(version, lambda model: setattr(model.signatures[0], "batch_invariant", False))

@@ -8,7 +8,7 @@ import pytest
 from export.__main__ import main
 
 
-def test_it_tells_what_is_inside(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_shows_what_is_inside(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(bundles.GOLDEN / "multitask/1")]) == 0
     text = capsys.readouterr().out
     assert "multitask version 1: family multitask, exported, not signed" in text
@@ -20,7 +20,7 @@ def test_it_tells_what_is_inside(capsys: pytest.CaptureFixture[str]) -> None:
     assert "golden.npz" in text
 
 
-def test_a_reader_may_leave_early() -> None:
+def test_the_reader_may_close_the_pipe_early() -> None:
     command = f"{sys.executable} -m export inspect {bundles.GOLDEN / 'vae/1'} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""

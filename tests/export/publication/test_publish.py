@@ -9,7 +9,7 @@ import pytest
 from autoencoder.v1.model_pb2 import Model, Signature
 
 from bundle import layout
-from bundle.signing import PublicKey, check_signature
+from bundle.signing import PublicKey, check_signing
 from export.errors import ExportError, InputError
 from export.publication.publish import Place, publish
 
@@ -125,7 +125,7 @@ def test_a_repository_that_cannot_be_written(tmp_path: Path) -> None:
     # Root may write anywhere but there.
     folder = Path("/proc/sys") if os.access(folder, os.W_OK) else folder
     for place in (Place(folder / "models", "ae"), Place(folder.parent, folder.name)):
-        with pytest.raises(InputError, match="can be written"):
+        with pytest.raises(InputError, match="writable directory"):
             place.check()
 
 
@@ -144,7 +144,7 @@ def test_a_version_signed_as_it_is_written(tmp_path: Path) -> None:
     private, public = keys.write_pair(tmp_path / "keys")
     folder = publish(Place(tmp_path / "models", "ae", None, private), CONTENTS, describe)
     written = {name: (folder / name).read_bytes() for name in ("model.json", *CONTENTS)}
-    check_signature((folder / "model.sig").read_bytes(), written, PublicKey.read(public))
+    check_signing((folder / "model.sig").read_bytes(), written, PublicKey.read(public))
 
 
 def test_a_key_that_cannot_sign(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bundle import layout
 from server.batching.policy import choose, measure
 from server.config import BatchingConfig
-from server.runtime.session import CPU, Session
+from server.runtime.session import Session
 from tests.server.conftest import GOLDEN
 
 # Seconds a run by rows, of a dense encoder and of a convolutional denoiser on one core.
@@ -62,7 +62,7 @@ def test_a_batch_that_waits_to_fill_waits_on_a_worker() -> None:
 def test_what_others_take_of_the_time_is_not_the_graphs() -> None:
     signature = next(entry for entry in layout.read_model(GOLDEN / "vae" / "1").signatures if entry.name == "encode")
     graph = (GOLDEN / "vae" / "1" / signature.file).read_bytes()
-    session = Slow(onnxruntime.InferenceSession(graph), signature, CPU)
+    session = Slow(onnxruntime.InferenceSession(graph), signature)
     buckets = (1, 8)
     assert min(measure(session, buckets, alone=False).values()) >= PAUSE_SECONDS
     assert max(measure(session, buckets, alone=True).values()) < PAUSE_SECONDS

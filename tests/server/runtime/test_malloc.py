@@ -26,14 +26,14 @@ def memory_of(process_id: int | str = "self", kind: str = "VmRSS") -> int:
 # Blocks below the threshold at which the C library gives memory back by itself.
 FREED = """
 import numpy
-from server.runtime.malloc import hand_back, settle
+from server.runtime.malloc import trim, tune
 from tests.server.runtime.test_malloc import memory_of
-settle()
+tune()
 blocks = [numpy.ones(8_000) for _ in range(1000)]
 keeper = numpy.ones(8_000)
 held = memory_of()
 del blocks
-hand_back()
+trim()
 print(held - memory_of(), "tcmalloc" in open("/proc/self/maps").read(), keeper.all())
 """
 
@@ -53,8 +53,8 @@ def test_freed_memory_goes_back(allocator: str) -> None:
 
 ARENAS = """
 import ctypes, sys, threading
-from server.runtime.malloc import settle
-settle()
+from server.runtime.malloc import tune
+tune()
 library = ctypes.CDLL(None)
 library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 gate = threading.Barrier(32)
@@ -91,7 +91,7 @@ def test_a_message_beyond_the_limit_leaves_nothing_behind(tmp_path: Path, transp
             time.sleep(0.1)
 
 
-def test_who_has_no_token_is_refused_before_the_message_is_read(tmp_path: Path) -> None:
+def test_a_call_without_a_token_is_refused_before_its_message_is_read(tmp_path: Path) -> None:
     """The native transport receives it first: SECURITY.md says so."""
     tokens = tmp_path / "tokens"
     tokens.write_text("inference a-token-of-sixteen\n")
@@ -105,7 +105,7 @@ def test_who_has_no_token_is_refused_before_the_message_is_read(tmp_path: Path) 
 
 
 def test_a_compressed_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    """The native transport cannot be told not to unpack: SECURITY.md says so."""
+    """The native transport cannot be configured not to unpack: SECURITY.md says so."""
     with running(GOLDEN, tmp_path / "log", "--transport", "grpcio") as server:
         before = memory_of(server.process.pid)
         with grpc.insecure_channel(server.address, [("grpc.max_send_message_length", -1)]) as channel:

@@ -14,10 +14,11 @@ from bundle import layout
 from bundle.errors import BundleError
 from server.config import SessionConfig
 from server.runtime import session
-from server.runtime.session import CPU, CUDA, BoundSession, DeviceError, Session, choose_provider
+from server.runtime.providers import CPU, CUDA
+from server.runtime.session import BoundSession, DeviceError
 from tests.server.conftest import GOLDEN, graph_run, pixels
 
-CUDA_HERE = CUDA in onnxruntime.get_available_providers()
+CUDA_HERE = CUDA.name in onnxruntime.get_available_providers()
 
 
 def vae(name: str) -> tuple[Signature, bytes]:
@@ -31,7 +32,7 @@ def bound(buckets: tuple[int, ...]) -> BoundSession:
     signature, graph = vae("encode")
     del signature.batch_buckets[:]
     signature.batch_buckets.extend(buckets)
-    return BoundSession(onnxruntime.InferenceSession(graph), signature, CPU, ("cpu", 0))
+    return BoundSession(onnxruntime.InferenceSession(graph), signature, ("cpu", 0))
 
 
 def test_the_probe_is_what_it_says() -> None:
@@ -41,48 +42,40 @@ def test_the_probe_is_what_it_says() -> None:
     assert model.SerializeToString(deterministic=True) == session._PROBE
 
 
-@pytest.mark.skipif(CUDA_HERE, reason="needs a machine without CUDA")
-def test_cuda_is_refused_and_auto_degrades() -> None:
-    with pytest.raises(DeviceError, match=r"--device cuda: .*onnxruntime-gpu"):
-        choose_provider(SessionConfig(device="cuda"))
-    assert choose_provider(SessionConfig(device="auto")) == CPU
-    assert choose_provider(SessionConfig(device="cpu")) == CPU
-
-
 def test_complaint_of_a_provider_that_does_not_start_is_made_clear() -> None:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     # A provider that can run nothing of this graph stands for one that does not start.
     with pytest.raises(Exception, match="fallback to CPU EP") as caught:
         onnxruntime.InferenceSession(session._PROBE, options, providers=["AzureExecutionProvider"])
-    assert "CUDA does not start" in session._clearer(str(caught.value))
-    assert session._clearer("out of memory") == "out of memory"
+    assert "CUDAExecutionProvider does not start" in session._clearer(str(caught.value), CUDA.name)
+    assert session._clearer("out of memory", CUDA.name) == "out of memory"
 
 
 @pytest.mark.skipif(CUDA_HERE, reason="needs a machine without CUDA")
 @pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
 def test_a_session_on_another_provider_is_refused() -> None:
     signature, graph = vae("encode")
-    with pytest.raises(DeviceError, match=f"expected {CUDA}, got {CPU}"):
-        Session.open(signature, graph, CUDA, SessionConfig())
+    with pytest.raises(DeviceError, match=f"expected {CUDA.name}, got {CPU.name}"):
+        CUDA.open(signature, graph, SessionConfig())
 
 
 def test_a_graph_that_the_runtime_refuses() -> None:
     signature, graph = vae("encode")
     with pytest.raises(BundleError, match=r"encode\.onnx: onnxruntime refuses"):
-        Session.open(signature, graph[:-100], CPU, SessionConfig())
+        CPU.open(signature, graph[:-100], SessionConfig())
 
 
 def test_a_graph_with_another_interface() -> None:
     signature, graph = vae("encode")
     signature.outputs[0].name = "codes"
     with pytest.raises(BundleError, match=r"expected outputs .*codes.*got .*latents"):
-        Session.open(signature, graph, CPU, SessionConfig())
+        CPU.open(signature, graph, SessionConfig())
 
 
 def test_runs_do_not_fall_back() -> None:
     signature, graph = vae("encode")
-    opened = Session.open(signature, graph, CPU, SessionConfig())
+    opened = CPU.open(signature, graph, SessionConfig())
     assert opened._session._enable_fallback is False
     assert (opened.row_shape, opened.row_bytes, opened.dtype) == ((8, 8, 1), 64, np.uint8)
 
@@ -104,7 +97,7 @@ def test_buffers_are_made_once_and_answers_are_not_overwritten() -> None:
     assert set(buffers) == {4}
 
 
-def test_bound_buffers_serve_threads_in_turn() -> None:
+def test_bound_buffers_serve_one_thread_at_a_time() -> None:
     opened = bound((8,))
     expected = [graph_run("encode", "vae", pixels(5, seed=seed))[0] for seed in range(8)]
     start = threading.Barrier(8)
@@ -117,6 +110,6 @@ def test_bound_buffers_serve_threads_in_turn() -> None:
         assert all(pool.map(run, range(8)))
 
 
-def test_reports_to_nobody() -> None:
+def test_telemetry_is_off() -> None:
     source = Path(session.__file__).read_text()
     assert source.index('"ORT_DISABLE_TELEMETRY", "1"') < source.index("import onnxruntime")

@@ -1,30 +1,25 @@
-"""onnxruntime with the settings that the server uses. Nothing here needs torch."""
+"""ONNX Runtime sessions of the gate, with the server's own options; needs no torch."""
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bundle.errors import BundleError
+from bundle.runtime_options import PROVIDER_NAMES, Device, cuda_options, set_session_options
 
-# Linux builds report usage unless told otherwise before the import.
+# Linux builds of onnxruntime report usage unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as _untyped
 
 onnxruntime: Any = _untyped  # it ships no types
 
-Device: TypeAlias = Literal["cpu", "cuda"]
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Array: TypeAlias = NDArray[Any]
+Arrays: TypeAlias = Mapping[str, Array]
 
-_CPU = "CPUExecutionProvider"
-_CUDA = "CUDAExecutionProvider"
-_PROVIDERS: dict[Device, list[Any]] = {
-    "cpu": [_CPU],
-    # TF32 costs three digits; an exhaustive search would run again for every batch size.
-    "cuda": [(_CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), _CPU],
-}
+_CPU, _CUDA = PROVIDER_NAMES["cpu"], PROVIDER_NAMES["cuda"]
+_PROVIDERS: dict[Device, list[Any]] = {"cpu": [_CPU], "cuda": [(_CUDA, cuda_options()), _CPU]}
 
 
 class Session:
@@ -32,9 +27,10 @@ class Session:
 
     def __init__(self, inner: Any) -> None:  # noqa: ANN401 (onnxruntime ships no types)
         self._inner = inner
+        self._input = str(inner.get_inputs()[0].name)
         self._outputs = [str(output.name) for output in inner.get_outputs()]
 
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> dict[str, Array]:
         """Inputs by name to outputs by name, first axis the batch.
 
         Raises:
@@ -45,6 +41,14 @@ class Session:
         except Exception as error:
             raise BundleError(f"onnxruntime fails in the graph: {error}") from error
 
+    def run_rows(self, rows: Array) -> dict[str, Array]:
+        """(rows, …) of a graph's one input to its outputs by name.
+
+        Raises:
+            BundleError: the runtime fails in the graph.
+        """
+        return self.run({self._input: rows})
+
 
 def open_session(graph: bytes, device: Device = "cpu") -> Session:
     """Make a session from the bytes of an ONNX file.
@@ -53,16 +57,13 @@ def open_session(graph: bytes, device: Device = "cpu") -> Session:
         BundleError: the runtime refuses the graph, or the device.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.enable_cpu_mem_arena = False
-    options.log_severity_level = 3
+    set_session_options(options)
     if device == "cuda":
         _require_cuda()
     try:
         inner = onnxruntime.InferenceSession(graph, options, providers=_PROVIDERS[device], enable_fallback=0)
     except Exception as error:
-        # The exceptions of onnxruntime share no base of their own.
+        # The exceptions of onnxruntime have no common base class.
         raise BundleError(f"onnxruntime refuses the graph on {device}: {error}") from error
     # A CUDA session that cannot start is silently a CPU session.
     if device == "cuda" and inner.get_providers()[0] != _CUDA:
@@ -70,19 +71,9 @@ def open_session(graph: bytes, device: Device = "cpu") -> Session:
     return Session(inner)
 
 
-def version() -> str:
-    """Of onnxruntime."""
+def runtime_version() -> str:
+    """Version of onnxruntime."""
     return str(onnxruntime.__version__)
-
-
-def rows_of(inputs: Arrays) -> int:
-    """Rows in a batch."""
-    return len(next(iter(inputs.values())))
-
-
-def taken(inputs: Arrays, rows: slice | list[int]) -> dict[str, NDArray[Any]]:
-    """Some rows of a batch."""
-    return {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
 
 
 def _require_cuda() -> None:

@@ -1,0 +1,71 @@
+"""Replay over plain functions in place of a runtime."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from autoencoder.v1.model_pb2 import Model
+
+from bundle import latents, replay
+from bundle.golden import Case, SampleCase
+
+ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+def doubled(rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {"y": rows * 2}
+
+
+def shifted_in_company(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows see how many they are."""
+    return {"y": rows + np.float32(0.25) * (len(rows) - 1)}
+
+
+def test_golden_vectors_that_agree() -> None:
+    seen = list(
+        replay.golden_vectors(doubled, [Case({"x": ROWS}, {"y": ROWS * 2}), Case({"x": ROWS}, {"y": ROWS * 2})])
+    )
+    assert [(each.case, each.output, each.max_error, each.agrees) for each in seen] == [
+        (0, "y", 0.0, True),
+        (1, "y", 0.0, True),
+    ]
+
+
+def test_golden_vectors_that_differ_say_by_how_much() -> None:
+    case = Case({"x": ROWS}, {"y": ROWS * 2 + np.float32(0.5)})
+    (seen,) = replay.golden_vectors(doubled, [case])
+    assert (str(seen), seen.agrees) == ("case 0, output y: off by 0.5", False)
+    (seen,) = replay.golden_vectors(doubled, [case], tolerance=0.6)
+    assert seen.agrees
+
+
+def test_rows_that_do_not_see_each_other_have_the_same_bits() -> None:
+    assert replay.batch_invariance(doubled, ROWS, [range(3), [2, 0]], compared=3) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("tolerance", "excess"), [(0.25, 2.0), (1.0, 0.5)])
+def test_rows_that_see_each_other_are_measured(tolerance: float, excess: float) -> None:
+    found = replay.batch_invariance(shifted_in_company, ROWS, [range(2), range(3)], compared=2, tolerance=tolerance)
+    assert found == (0.5, excess)
+
+
+def test_rows_beyond_those_compared_are_only_run_in_batches() -> None:
+    runs: list[int] = []
+
+    def counted(rows: np.ndarray) -> dict[str, np.ndarray]:
+        runs.append(len(rows))
+        return doubled(rows)
+
+    assert replay.batch_invariance(counted, ROWS, [range(3)], compared=1) == (0.0, 0.0)
+    assert runs == [1, 3]
+
+
+def test_the_golden_sample_is_drawn_to_the_bit() -> None:
+    model = Model(family="vae", latent_size=2)
+    drawn = latents.standard(7, 0, 3, 2)
+    case = SampleCase(7, 3, 1.0, drawn, np.zeros((3, 4, 4, 1), np.float32))
+    assert replay.draws_golden_latents(model, None, case)
+    other = dataclasses.replace(case, latents=np.nextafter(drawn, np.float32(np.inf)))
+    assert not replay.draws_golden_latents(model, None, other)
+    assert not replay.draws_golden_latents(Model(family="ae", latent_size=2), None, case)
+    assert case.decoded.inputs["latents"] is drawn

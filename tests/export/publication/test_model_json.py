@@ -1,0 +1,42 @@
+import math
+
+import pytest
+from autoencoder.v1.model_pb2 import Signature
+
+from export.gate.parity import Measured, Worst
+from export.graphs.tensor_specs import Facts, signature
+from export.publication.model_json import describe, finite_metrics, provenance, with_measurements
+
+FACTS = Facts("vae", (8, 6, 1), 2, ())
+
+
+def test_a_description_says_what_is_served() -> None:
+    signatures = [signature(name, FACTS) for name in ("decode", "encode")]
+    model = describe(FACTS, signatures, {"decode.onnx": b"graph"}, {"recipe": "x"}, metrics={"mse": 0.5}, imported=True)
+    assert (model.family, model.height, model.width, model.channels, model.latent_size) == ("vae", 8, 6, 1, 2)
+    assert list(model.methods) == ["Encode", "Decode", "Sample", "Interpolate"]
+    assert [(file.path, file.size_bytes) for file in model.files] == [("decode.onnx", 5)]
+    assert dict(model.provenance) == {"recipe": "x"}
+    assert dict(model.metrics) == {"mse": 0.5}
+    assert model.imported
+    assert (model.name, model.version) == ("", "")
+
+
+@pytest.mark.parametrize(("difference", "invariant"), [(0.0, True), (1e-9, False)])
+def test_measurements_are_added_to_a_signature(difference: float, invariant: bool) -> None:
+    measured = Measured((Worst("zeros", 1, "images", 1.234e-7, 0.1),), difference, 0.0, (1, 2))
+    known = with_measurements(Signature(name="decode"), measured, (8, 8, 1), tolerance=0.25)
+    assert (known.name, known.golden_tolerance, known.batch_invariant) == ("decode", 0.25, invariant)
+    assert known.parity_max_abs_error == pytest.approx(1.3e-7)
+    assert list(known.batch_buckets)[:3] == [1, 2, 4]
+
+
+def test_only_finite_numbers_are_metrics() -> None:
+    assert finite_metrics({"a": 1, "b": 0.5, "c": math.nan, "d": True, "e": "text"}) == {"a": 1.0, "b": 0.5}
+
+
+def test_provenance_leaves_out_what_is_not_known() -> None:
+    known = provenance({"name": "tiny", "config": {"run": {"seed": 5}}}, "ab")
+    assert (known["recipe"], known["seed"], known["weights_sha256"]) == ("tiny", "5", "ab")
+    assert "epoch" not in known
+    assert {"python", "onnxruntime", "torch", "onnx"} <= known.keys()
