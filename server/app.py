@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 
-from server.batching.executor import Dispatcher
-from server.calls.auth import Gate
+from server.batching.executor import Executor
+from server.calls.auth import TokenAuth
 from server.calls.call import STOPPED
 from server.calls.observer import CallObserver
 from server.calls.tracing import open_tracer
@@ -68,12 +68,12 @@ class App:
         self._health = HealthService()
         # Each belongs to the loop of its transport.
         self._admin_health = HealthService()
-        self._dispatcher = Dispatcher(config, fair=config.fair_queue)
-        self._gate = Gate(config.token_file)
+        self._executor = Executor(config, fair=config.fair_queue)
+        self._auth = TokenAuth(config.token_file)
         self._signatures = SignatureCheck(config.require_signature)
         self._tracer = open_tracer(config.otlp_endpoint, config.trace_sample_ratio)
         self._observer = CallObserver(self.metrics, self._tracer)
-        loader = Loader(config, choose_provider(config), self._signatures, self._dispatcher, self.metrics, self._tracer)
+        loader = Loader(config, choose_provider(config), self._signatures, self._executor, self.metrics, self._tracer)
         self.repository = ModelRepository(
             config.repository,
             config.versions,
@@ -103,7 +103,7 @@ class App:
             TokenFileError, TlsError, KeyFileError: a file cannot be used.
         """
         config = self._config
-        self._gate.start()
+        self._auth.start()
         self._signatures.start()
         self.metrics.before_collect.append(self._flush_drift)
         self.metrics.start()
@@ -130,7 +130,7 @@ class App:
 
     def reload(self) -> None:
         """Read certificates and tokens again, look for changes in the repository, and at refused versions again."""
-        self._gate.reload()
+        self._auth.reload()
         if self._certificates is not None:
             self._certificates.reload()
         self.repository.rescan()
@@ -160,7 +160,7 @@ class App:
             self._rest.close()
         self.repository.close()
         self._hangs.close()
-        ended = self._dispatcher.close(_LAST_RUN_SECONDS)
+        ended = self._executor.close(_LAST_RUN_SECONDS)
         if not ended:
             _LOGGER.error("a graph run has not ended: it is left to itself")
         self._monitor.close()
@@ -170,18 +170,16 @@ class App:
 
     def _make_endpoint(self, *, model_control: bool) -> Endpoint:
         config = self._config
-        graphs = GraphCalls(self.table, self._dispatcher, config)
-        protocol = open_inference.Parts(
-            graphs, self._readiness, self.repository, self._dispatcher, self.metrics, config
-        )
+        graphs = GraphCalls(self.table, self._executor, config)
+        protocol = open_inference.Parts(graphs, self._readiness, self.repository, self._executor, self.metrics, config)
         methods = [*autoencoder.methods(graphs), *open_inference.methods(protocol)]
         declared = [*(f"/{autoencoder.SERVICE}/{name}" for name in _declared()), *open_inference.declared()]
         return Endpoint(
             methods,
             declared,
-            self._dispatcher,
+            self._executor,
             self._observer,
-            self._gate,
+            self._auth,
             config.max_message_bytes,
             model_control=model_control,
         )

@@ -10,11 +10,11 @@ from autoencoder.v1 import autoencoder_pb2
 from autoencoder.v1.autoencoder_pb2 import EncodedImages, Images, Tensor
 from numpy.typing import NDArray
 
-from server.batching.row_queue import Buffer
 from server.codec import tensors
 from server.codec.tensors import Convert
 from server.config import LimitsConfig
 from server.errors import InvalidArgumentError, ServingError
+from server.types import Buffer
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage

@@ -11,8 +11,8 @@ from autoencoder.v1.autoencoder_pb2 import Tensor
 from autoencoder.v1.model_pb2 import DataType
 from numpy.typing import NDArray
 
-from server.batching.row_queue import Buffer
 from server.errors import InvalidArgumentError
+from server.types import Buffer
 
 # From the bytes of a Tensor's data to rows of a graph.
 Convert: TypeAlias = Callable[[bytes], Buffer]

@@ -1,6 +1,7 @@
 """How far what callers send lies from what the model was trained on, counted a block of rows at a time."""
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from math import exp, lgamma, log, log1p
 from threading import Lock
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from bundle.latents import LatentStatistics
 from server.metrics.registry import Metrics
+from server.types import Array
 
 # Rows that are counted together: one costs next to nothing, nobody notices a block, and numpy starts no threads for it.
 _BLOCK = 256
@@ -36,14 +38,18 @@ class Drift:
         """About, where several threads count: nothing is lost, a block may be larger."""
         self._lock = Lock()
 
-    def add_errors(self, errors: bytes, rows: int) -> None:
-        """(rows,) float32 squared errors per pixel that Reconstruct has answered with."""
-        self._add(self._errors, errors, rows)
+    def observer(self, signature: str) -> Callable[[Sequence[Array]], None] | None:
+        """Return what a graph's (rows, …) outputs are passed to when they leave; None if they are of no interest."""
+        return {"encode": self._observe_latents, "reconstruct": self._observe_errors}.get(signature)
 
-    def add_latents(self, latents: bytes, rows: int) -> None:
-        """(rows, D) float32 latents that Encode has answered with."""
+    def _observe_errors(self, outputs: Sequence[Array]) -> None:
+        """(rows, …) images and (rows,) float32 squared errors per pixel of Reconstruct."""
+        self._add(self._errors, outputs[1])
+
+    def _observe_latents(self, outputs: Sequence[Array]) -> None:
+        """(rows, D) float32 latents of Encode."""
         if self._statistics is not None:
-            self._add(self._latents, latents, rows)
+            self._add(self._latents, outputs[0])
 
     def flush(self) -> None:
         """Count what has come in since the last time."""
@@ -59,9 +65,9 @@ class Drift:
                     distances = self._statistics.distance(rows[first : first + _BLOCK])
                     self._count("latent", distances, self._distance_limit)
 
-    def _add(self, waiting: deque[bytes], data: bytes, rows: int) -> None:
-        waiting.append(data)
-        self._waiting_rows += rows
+    def _add(self, waiting: deque[bytes], values: Array) -> None:
+        waiting.append(values.tobytes())
+        self._waiting_rows += len(values)
         if self._waiting_rows >= _BLOCK:
             self.flush()
 

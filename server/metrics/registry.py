@@ -22,7 +22,7 @@ from prometheus_client import Histogram as ClientHistogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from server.metrics.run_statistics import RunRecord
+from server.metrics.run_statistics import RunStatistics
 
 # The time at which each series began is of no use here and doubles the page; the library has no setting per registry.
 disable_created_metrics()
@@ -96,7 +96,7 @@ class RunSeries:
         self._queue = metrics.queue_seconds.series[self._key]
         self._run = metrics.run_seconds.series[self._key]
         self._batch = metrics.batch_rows.series[self._key]
-        self._record = metrics.records[self._rows_key]
+        self._statistics = metrics.statistics[self._rows_key]
 
     def ran(self, rows: int, run_seconds: float, queue_seconds: Sequence[float]) -> None:
         """Count a graph run of `rows`, and the waits of the requests that began in it."""
@@ -104,14 +104,14 @@ class RunSeries:
             self._run.observe(run_seconds)
             self._batch.observe(rows)
             self._metrics.rows[self._rows_key] += rows
-            self._record.ran(rows, run_seconds, queue_seconds)
+            self._statistics.ran(rows, run_seconds, queue_seconds)
             self._queue.observe_each(queue_seconds)
 
     def dropped(self, reason: str, rows: int) -> None:
         """Count rows that will never run."""
         with self._metrics.lock:
             self._metrics.dropped_rows[(*self._key, reason)] += rows
-            self._record.dropped += 1
+            self._statistics.dropped += 1
 
 
 class Metrics(Collector):
@@ -124,7 +124,7 @@ class Metrics(Collector):
         self.in_flight: defaultdict[str, int] = defaultdict(int)
         self.rows: defaultdict[Labels, int] = defaultdict(int)
         self.dropped_rows: defaultdict[Labels, int] = defaultdict(int)
-        self.records: defaultdict[Labels, RunRecord] = defaultdict(RunRecord)
+        self.statistics: defaultdict[Labels, RunStatistics] = defaultdict(RunStatistics)
         self.queues: dict[Labels, Callable[[], int]] = {}
         self.before_collect: list[Callable[[], None]] = []
         self.request_seconds = Family(
@@ -246,7 +246,7 @@ class ModelMetrics:
         self.error_quantile = Gauge(
             "autoencoder_reconstruction_error_quantile",
             "Quantiles of the reconstruction error recorded at export.",
-            (*version, "quantile"),
+            (*version, "level"),
             registry=registry,
         )
         self.alarm_share = Gauge(

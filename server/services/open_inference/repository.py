@@ -6,7 +6,7 @@ from functools import partial
 
 from inference import open_inference_pb2 as pb
 
-from server.batching.executor import Dispatcher
+from server.batching.executor import Executor
 from server.calls.call import Call
 from server.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from server.models.manager import ModelRepository
@@ -18,10 +18,10 @@ _LOGGER = logging.getLogger(__name__)
 class RepositoryControl:
     """RepositoryIndex, RepositoryModelLoad and RepositoryModelUnload; who may call them is the endpoint's affair."""
 
-    def __init__(self, table: ModelTable, repository: ModelRepository, dispatcher: Dispatcher) -> None:
+    def __init__(self, table: ModelTable, repository: ModelRepository, executor: Executor) -> None:
         self._table = table
         self._repository = repository
-        self._dispatcher = dispatcher
+        self._executor = executor
 
     def index(self, call: Call, request: pb.RepositoryIndexRequest) -> None:
         """Versions that serve, versions that do not with the reason, and models unloaded on request."""
@@ -75,7 +75,7 @@ class RepositoryControl:
             except Exception as error:  # noqa: BLE001 (it becomes the call's status)
                 call.fail(error)
 
-        self._dispatcher.start_run(run)
+        self._executor.start_run(run)
 
 
 def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:

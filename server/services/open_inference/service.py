@@ -8,7 +8,7 @@ from typing import Any
 from inference import model_config_pb2
 from inference import open_inference_pb2 as pb
 
-from server.batching.executor import Dispatcher
+from server.batching.executor import Executor
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
 from server.config import Config
@@ -17,7 +17,7 @@ from server.errors import ServingError
 from server.metrics.registry import Metrics
 from server.models.manager import ModelRepository
 from server.models.readiness import ReadinessCheck
-from server.parse_cache import Layouts
+from server.parse_cache import ParseCache
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference import stream
 from server.services.open_inference.graphs import Graph, GraphTable, datatype
@@ -44,7 +44,7 @@ class Parts:
     calls: GraphCalls
     readiness: ReadinessCheck
     repository: ModelRepository
-    dispatcher: Dispatcher
+    executor: Executor
     metrics: Metrics
     config: Config
 
@@ -55,7 +55,7 @@ def methods(parts: Parts) -> list[Method | StreamMethod]:
     metadata = Metadata(graphs, parts.readiness, parts.config)
     inference = Inference(graphs, parts.calls)
     statistics = Statistics(graphs, parts.metrics)
-    control = RepositoryControl(parts.calls.table, parts.repository, parts.dispatcher)
+    control = RepositoryControl(parts.calls.table, parts.repository, parts.executor)
     health: list[tuple[str, _Serve]] = [
         ("ServerLive", metadata.server_live),
         ("ServerReady", metadata.server_ready),
@@ -72,13 +72,14 @@ def methods(parts: Parts) -> list[Method | StreamMethod]:
         ("RepositoryModelLoad", control.load),
         ("RepositoryModelUnload", control.unload),
     ]
-    layouts = Layouts(pb.ModelInferRequest.FromString, raw_contents, ID)
+    cache = ParseCache(pb.ModelInferRequest.FromString, raw_contents, ID)
+    infer = Method(*_wire("ModelInfer"), inference.infer, cache=cache)
     return [
         *(Method(*_wire(name), serve, right=None) for name, serve in health),
         *(Method(*_wire(name), serve) for name, serve in open_to_callers),
         *(Method(*_wire(name), serve, right="admin") for name, serve in admin),
-        Method(*_wire("ModelInfer"), inference.infer, layouts=layouts),
-        stream.method(SERVICE, inference),
+        infer,
+        stream.method(SERVICE, infer),
     ]
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from inference import open_inference_pb2 as pb
 from numpy.typing import NDArray
 
-from server.batching.row_queue import Buffer
 from server.codec import images, tensors
 from server.errors import InvalidArgumentError
 from server.services.open_inference.graphs import Graph
+from server.types import Buffer
 
 InputTensor: TypeAlias = pb.ModelInferRequest.InferInputTensor
 

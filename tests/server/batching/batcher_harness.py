@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from server.batching.batcher import Batcher
-from server.batching.executor import Dispatcher
+from server.batching.entry import Backlog, Each, Entry
+from server.batching.executor import Executor
 from server.batching.policy import Plan
-from server.batching.row_queue import Backlog, Each, Entry
+from server.batching.run import RunListeners
 from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
 from server.errors import Status
@@ -45,7 +46,7 @@ class Doubling:
 
 
 class Book:
-    """What the batcher and its calls tell."""
+    """Records what a batcher and its calls report."""
 
     def __init__(self) -> None:
         self.runs: list[int] = []
@@ -87,13 +88,14 @@ class Desk:
             "seconds_per_row": 0.01,
         }
         self.book, self.session = Book(), Doubling()
-        self.dispatcher = Dispatcher(HeavyConfig(heavy_threads=1))
+        self.executor = Executor(HeavyConfig(heavy_threads=1))
         self.backlog = Backlog(100, shared=True)
         self.plan = Plan(**(planned | plan))
+        self.listeners = RunListeners(self.book, self.book.failed)
         self.batcher = self.another()
 
     def another(self) -> Batcher:
-        return Batcher(self.session, self.plan, self.backlog, self.dispatcher, self.book, self.book.failed)
+        return Batcher(self.session, self.plan, self.backlog, self.executor, self.listeners)
 
     def submit(self, name: str, *values: float, seconds: float = FOREVER, caller: str = "") -> Call:
         deadline = time.monotonic() + seconds
@@ -119,7 +121,7 @@ class Desk:
     def finish(self) -> None:
         """Let everything run to its end."""
         self.session.gate.set()
-        self.dispatcher.close()
+        self.executor.close()
 
     def doubled(self, name: str) -> list[float]:
         outputs = self.book.answers[name]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from server.batching.row_queue import Each, Entry
+from server.batching.entry import Each, Entry
 from server.calls.call import FOREVER, Call
 from server.errors import DeadlineError, OverloadedError
 from tests.server.batching.batcher_harness import POISON, Desk
@@ -133,7 +133,7 @@ def test_models_share_their_backlog(desk: Desk) -> None:
     desk.hold()
     desk.submit("a", *[1.0] * 60)
     desk.batcher = desk.another()
-    with pytest.raises(OverloadedError, match="60 rows wait for this model and 41 came, of 100"):
+    with pytest.raises(OverloadedError, match="60 of at most 100 rows are queued for this model, no room for 41"):
         desk.submit("b", *[1.0] * 41)
     assert desk.book.drops == [("overload", 41)]
 
@@ -178,8 +178,8 @@ def test_quick_graphs_run_on_the_thread_that_asks() -> None:
     for number in range(6):
         desk.submit(str(number), number)
     assert desk.session.batches == []
-    assert desk.dispatcher.run_ready()
-    assert not desk.dispatcher.run_ready()
+    assert desk.executor.run_ready()
+    assert not desk.executor.run_ready()
     assert desk.session.batches == [[0, 1, 2, 3], [4, 5]]
     assert desk.session.threads == {threading.get_ident()}
     desk.finish()

@@ -10,8 +10,8 @@ import grpc
 import numpy as np
 import pytest
 
-from server.batching.executor import Dispatcher
-from server.batching.row_queue import Each, Entry
+from server.batching.entry import Each, Entry
+from server.batching.executor import Executor
 from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
 from server.errors import CancelledError, DeadlineError, OverloadedError
@@ -60,7 +60,7 @@ def test_an_accident_outside_the_graph_ends_its_calls_and_nothing_else(inline: b
     for name, value in (("bad", -2), ("good", 1), ("worse", -3), ("better", 2)):
         call = desk.submit(name, value)
         while call.open and name not in desk.book.answers:
-            desk.dispatcher.run_ready()
+            desk.executor.run_ready()
     desk.finish()
     assert desk.book.failures == dict.fromkeys(("bad", "worse"), grpc.StatusCode.INTERNAL)
     assert (desk.doubled("good"), desk.doubled("better")) == ([2], [4])
@@ -73,7 +73,7 @@ def test_batches_that_fail_only_as_wholes_tell_of_the_session() -> None:
     def run_two(value: float) -> None:
         for name in "ab":
             desk.submit(name, value)
-        while desk.dispatcher.run_ready():
+        while desk.executor.run_ready():
             pass
         assert desk.doubled("a") == desk.doubled("b") == [2 * value]
 
@@ -92,7 +92,7 @@ def test_only_rows_that_go_first_count_against_a_deadline(desk: Desk) -> None:
     # Ninety rows of 10 ms each run after it.
     desk.submit("soon", 2, 2, seconds=0.05, caller="one")
     # One runs, two go first, three come: 60 ms.
-    with pytest.raises(OverloadedError, match="2 rows waiting before it"):
+    with pytest.raises(OverloadedError, match="2 rows queued before it"):
         desk.submit("late", 3, 3, 3, seconds=0.055, caller="one")
     desk.submit("patient enough", 3, 3, 3, seconds=0.5, caller="one")
 
@@ -172,7 +172,7 @@ class Mute:
 
 
 def test_heavy_work_is_bounded_and_survives_accidents() -> None:
-    dispatcher = Dispatcher(HEAVY)
+    executor = Executor(HEAVY)
     gate, ran = threading.Event(), []
 
     def hold() -> None:
@@ -181,68 +181,68 @@ def test_heavy_work_is_bounded_and_survives_accidents() -> None:
     def fail() -> None:
         raise RuntimeError("no")
 
-    dispatcher.offload(hold, HEAVY.max_heavy_bytes)
+    executor.offload(hold, HEAVY.max_heavy_bytes)
     with pytest.raises(OverloadedError, match="try again later") as refused:
-        dispatcher.offload(hold, 1)
+        executor.offload(hold, 1)
     assert refused.value.details[0].HasField("retry_delay")
-    dispatcher.offload(fail)
+    executor.offload(fail)
     for number in range(HEAVY.max_heavy_jobs - 2):
-        dispatcher.offload(lambda number=number: ran.append(number))
-    with pytest.raises(OverloadedError, match=f"of {HEAVY.max_heavy_jobs} and"):
-        dispatcher.offload(hold)
+        executor.offload(lambda number=number: ran.append(number))
+    with pytest.raises(OverloadedError, match=f"the limits are {HEAVY.max_heavy_jobs} and"):
+        executor.offload(hold)
     gate.set()
     until(lambda: ran == list(range(HEAVY.max_heavy_jobs - 2)))
-    dispatcher.close()
+    executor.close()
 
 
 def test_who_sends_many_heavy_messages_waits_for_itself() -> None:
-    dispatcher = Dispatcher(HEAVY)
+    executor = Executor(HEAVY)
     gate, ran = threading.Event(), []
-    dispatcher.offload(lambda: gate.wait(60))
+    executor.offload(lambda: gate.wait(60))
     flood = HEAVY.max_heavy_jobs // 2 - 1
     for _ in range(flood):
-        dispatcher.offload(lambda: ran.append("flood"), 1, "flood")
+        executor.offload(lambda: ran.append("flood"), 1, "flood")
     with pytest.raises(OverloadedError, match="of this caller wait"):
-        dispatcher.offload(lambda: ran.append("flood"), 1, "flood")
+        executor.offload(lambda: ran.append("flood"), 1, "flood")
     for _ in range(3):
-        dispatcher.offload(lambda: ran.append("polite"), 1, "polite")
+        executor.offload(lambda: ran.append("polite"), 1, "polite")
     # One large message takes as much room as many small ones.
-    dispatcher.offload(lambda: ran.append("large"), HEAVY.max_heavy_bytes // 3, "large")
+    executor.offload(lambda: ran.append("large"), HEAVY.max_heavy_bytes // 3, "large")
     with pytest.raises(OverloadedError, match="of this caller wait"):
-        dispatcher.offload(lambda: ran.append("large"), HEAVY.max_heavy_bytes // 3, "large")
+        executor.offload(lambda: ran.append("large"), HEAVY.max_heavy_bytes // 3, "large")
     gate.set()
     until(lambda: len(ran) == flood + 4)
-    dispatcher.close()
+    executor.close()
     assert [index for index, whose in enumerate(ran) if whose == "polite"] == [1, 4, 6]
     assert ran.index("large") == 2
 
 
 def test_heavy_work_of_all_is_one_line_without_fairness() -> None:
-    dispatcher = Dispatcher(HEAVY, fair=False)
+    executor = Executor(HEAVY, fair=False)
     gate, ran = threading.Event(), []
-    dispatcher.offload(lambda: gate.wait(60))
+    executor.offload(lambda: gate.wait(60))
     for number in range(HEAVY.max_heavy_jobs - 2):
-        dispatcher.offload(lambda number=number: ran.append(number), 1, "flood")
-    dispatcher.offload(lambda: ran.append(HEAVY.max_heavy_jobs - 2), 1, "polite")
+        executor.offload(lambda number=number: ran.append(number), 1, "flood")
+    executor.offload(lambda: ran.append(HEAVY.max_heavy_jobs - 2), 1, "polite")
     gate.set()
     until(lambda: ran == list(range(HEAVY.max_heavy_jobs - 1)))
-    dispatcher.close()
+    executor.close()
 
 
 def test_closing_does_not_begin_heavy_work() -> None:
-    dispatcher = Dispatcher(HEAVY)
+    executor = Executor(HEAVY)
     started, gate, ran = threading.Event(), threading.Event(), []
 
     def hold() -> None:
         started.set()
         gate.wait(10)
 
-    dispatcher.offload(hold)
+    executor.offload(hold)
     assert started.wait(10)
     for number in range(5):
-        dispatcher.offload(lambda number=number: ran.append(number))
+        executor.offload(lambda number=number: ran.append(number))
     threading.Timer(0.05, gate.set).start()
-    dispatcher.close()
+    executor.close()
     assert ran == []
 
 

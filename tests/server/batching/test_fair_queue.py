@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.batching.row_queue import Backlog, Entry, RowQueue
+from server.batching.entry import Backlog, Entry
+from server.batching.row_queue import RowQueue
 from server.calls.call import FOREVER, Call
 from tests.server.batching.batcher_harness import Desk
 
@@ -145,15 +146,15 @@ def test_a_callers_own_rows_run_by_deadline() -> None:
 def test_nothing_is_remembered_when_nothing_waits() -> None:
     office = Office()
     entries = [office.send(f"caller {number}", 1) for number in range(500)]
-    assert office.queue.turns is not None
+    assert office.queue.fair
     for entry in entries[:250]:
         office.queue.drop(entry)
     office.run_all()
-    assert office.queue.turns is None
+    assert not office.queue.fair
     assert len(office.queue) == 0
     for entry in [office.send(f"caller {number}", 1) for number in range(500)]:
         office.queue.drop(entry)
-    assert office.queue.turns is None
+    assert not office.queue.fair
     assert office.backlog.rows == office.queue.rows == len(office.queue) == 0
 
 
@@ -201,7 +202,7 @@ def test_admission_is_told_what_goes_first(sent: list[tuple[str, int]], rows: in
     assert first <= told + 4 * AHEAD
     # Where it matters most, by a caller that asks for little, it is not told of the flood.
     own = sum(count for caller, count in sent if caller == "a") + rows
-    if office.queue.turns is not None:
+    if office.queue.fair:
         assert told <= 5 * (own + AHEAD)
 
 

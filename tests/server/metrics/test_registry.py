@@ -38,7 +38,7 @@ NAMES = {
     "autoencoder_model_load_duration_seconds": {"model"},
     "autoencoder_self_test_max_error": {"model", "version", "signature"},
     "autoencoder_reconstruction_error": {"model", "version"},
-    "autoencoder_reconstruction_error_quantile": {"model", "version", "quantile"},
+    "autoencoder_reconstruction_error_quantile": {"model", "version", "level"},
     "autoencoder_latent_distance": {"model", "version"},
     "autoencoder_out_of_distribution": {"model", "version", "signal"},
     "autoencoder_out_of_distribution_alarm_ratio": {"model", "version"},
