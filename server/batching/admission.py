@@ -7,7 +7,7 @@ from server.batching.row_queue import RowQueue
 from server.errors import DeadlineError, OverloadedError
 
 
-class DropObserver(Protocol):
+class DropListener(Protocol):
     """Counts dropped rows, for the metrics."""
 
     def dropped(self, reason: str, rows: int) -> None:
@@ -24,10 +24,10 @@ class Admission:
     next caller. Below half nothing is counted, so that it costs nothing; an empty queue admits anything.
     """
 
-    def __init__(self, backlog: Backlog, queue: RowQueue, observer: DropObserver) -> None:
+    def __init__(self, backlog: Backlog, queue: RowQueue, listener: DropListener) -> None:
         self._backlog = backlog
         self._queue = queue
-        self._observer = observer
+        self._listener = listener
 
     def check(self, entry: Entry, now: float, running_rows: int, row_seconds: float) -> None:
         """Admit an entry, with `running_rows` rows running before it, at `row_seconds` a row.
@@ -39,7 +39,7 @@ class Admission:
         backlog, count = self._backlog, entry.count
         left = entry.call.deadline - now
         if left <= 0:
-            self._observer.dropped("deadline", count)
+            self._listener.dropped("deadline", count)
             raise DeadlineError("The deadline passed before the request could run.")
         free = backlog.limit_rows - backlog.rows - count
         if free < 0:
@@ -80,5 +80,5 @@ class Admission:
         entry.caller = caller
 
     def _refuse(self, rows: int, message: str, seconds: float) -> None:
-        self._observer.dropped("overload", rows)
+        self._listener.dropped("overload", rows)
         raise OverloadedError(message, seconds)

@@ -13,7 +13,7 @@ from server.batching.executor import Executor
 from server.batching.output_check import NotFiniteError, non_finite_rows
 from server.batching.policy import Plan
 from server.batching.row_queue import RowQueue
-from server.batching.run import GraphRunner, Run, RunListeners
+from server.batching.run import GraphRunner, Run, RunHooks
 from server.calls.call import FOREVER
 from server.errors import DeadlineError, ServingError
 from server.types import Array
@@ -34,18 +34,18 @@ class Batcher:
         plan: Plan,
         backlog: Backlog,
         executor: Executor,
-        listeners: RunListeners,
+        hooks: RunHooks,
     ) -> None:
         self.plan = plan
         self.queue = RowQueue(backlog, plan.max_rows)
-        self._admission = Admission(backlog, self.queue, listeners.counts)
+        self._admission = Admission(backlog, self.queue, hooks.listener)
         self._session = session
         self._backlog = backlog
         self._executor = executor
-        self._observer = listeners.counts
-        self._failed = listeners.failed
-        self._traced = listeners.traced
-        self._observe = listeners.outputs
+        self._listener = hooks.listener
+        self._failed = hooks.failed
+        self._traced = hooks.traced
+        self._observe = hooks.outputs
         self._running = 0
         self._busy = 0
         self._running_rows = 0
@@ -99,7 +99,7 @@ class Batcher:
         with self._backlog.lock:
             rows = self.queue.drop(entry)
         if rows:
-            self._observer.dropped(reason, rows)
+            self._listener.dropped(reason, rows)
 
     @property
     def given_up(self) -> bool:
@@ -194,7 +194,7 @@ class Batcher:
 
     def _expire(self, expired: list[tuple[Entry, int]]) -> None:
         for entry, rows in expired:
-            self._observer.dropped("deadline", rows)
+            self._listener.dropped("deadline", rows)
             entry.call.fail(DeadlineError("The deadline passed while the request waited."))
 
     def _fair_share(self) -> int:
@@ -221,7 +221,7 @@ class Batcher:
         rows = len(batch)
         if 2 * rows >= self.plan.max_rows:
             self._seconds_per_row += _RATE_WEIGHT * (seconds / rows - self._seconds_per_row)
-        self._observer.ran(rows, seconds, [started - entry.queued for entry, _, start, _ in slices if start == 0])
+        self._listener.ran(rows, seconds, [started - entry.queued for entry, _, start, _ in slices if start == 0])
         if self._traced is not None:
             self._traced([entry.call for entry, *_ in slices], started, seconds)
         self._deliver(slices, outputs, started, seconds)

@@ -12,7 +12,7 @@ _COMPACT_LENGTH = 64
 
 
 class WaitingRows(Protocol):
-    """Rows of a graph that wait, counted by whoever adds and takes them."""
+    """Rows queued for a graph, as counted by its `RowQueue`."""
 
     rows: int
     urgent_rows: int

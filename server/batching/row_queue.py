@@ -96,7 +96,7 @@ class RowQueue:
         return [entry for _, _, entry in self._order.items() if not entry.dropped]
 
     def drop(self, entry: Entry) -> int:
-        """Mark an entry as dropped and return the rows it had waiting; its heap forgets it when it comes up."""
+        """Mark an entry as dropped and return the rows it had waiting; its heap drops it on reaching the top."""
         rows = self._drop(entry)
         self._reset_when_empty()
         return rows

@@ -1,4 +1,4 @@
-"""Protocols of the batcher (graph runner, run observer, failure listener), and a graph run in progress."""
+"""Protocols of the batcher (graph runner, run listener, failure callback), and a graph run in progress."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class GraphRunner(Protocol):
         ...
 
 
-class RunObserver(Protocol):
+class RunListener(Protocol):
     """Counts runs and dropped rows, for the metrics."""
 
     def ran(self, rows: int, run_seconds: float, queue_seconds: Sequence[float]) -> None:
@@ -44,10 +44,10 @@ class OnRunFailed(Protocol):
 
 
 @dataclass(frozen=True)
-class RunListeners:
+class RunHooks:
     """What a batcher calls as its graph runs."""
 
-    counts: RunObserver
+    listener: RunListener
     failed: OnRunFailed
     traced: Callable[[Iterable[Call], float, float], None] | None = None
     """Gets the calls of a run, its start (a time of time.monotonic()) and how long it took, in seconds."""

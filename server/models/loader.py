@@ -18,7 +18,7 @@ from server.batching.batcher import Batcher
 from server.batching.entry import Backlog
 from server.batching.executor import Executor
 from server.batching.policy import choose, cores, measure
-from server.batching.run import OnRunFailed, RunListeners
+from server.batching.run import OnRunFailed, RunHooks
 from server.calls.call import Call
 from server.calls.tracing import Tracer, run_attributes
 from server.config import Config
@@ -180,8 +180,8 @@ class Loader:
             plan = choose(seconds, self._config, cores() if on_cpu else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
-            listeners = RunListeners(series, failed, traced, drift.observer(signature.name))
-            batchers[signature.name] = Batcher(session, plan, backlog, self._executor, listeners)
+            hooks = RunHooks(series, failed, traced, drift.observer(signature.name))
+            batchers[signature.name] = Batcher(session, plan, backlog, self._executor, hooks)
             _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, plan)
         test = partial(self._self_test, parts, progress.stopping, note=False)
         return ServedModel(

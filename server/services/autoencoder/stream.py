@@ -44,7 +44,7 @@ class _Item:
 
     def answer(self, response: bytes) -> bytes:
         """A StreamResponse around a response that is serialised already."""
-        # An answer comes to a request that has a kind.
+        # A request without a kind is never answered with a response.
         kind = self._message.get().WhichOneof("request") or ""
         return self._head() + length_delimited(_RESPONSES[kind], response)
 

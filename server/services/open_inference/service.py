@@ -39,7 +39,7 @@ def declared() -> list[str]:
 
 @dataclass(frozen=True)
 class Parts:
-    """What the service works with."""
+    """Dependencies of the service."""
 
     calls: GraphCalls
     readiness: ReadinessCheck
@@ -89,7 +89,7 @@ def _wire(name: str) -> tuple[str, str, Callable[[bytes], Any]]:
 
 
 class Metadata:
-    """The RPCs that tell what is there and whether it works."""
+    """RPCs for health and metadata of the server and its models."""
 
     def __init__(self, graphs: GraphTable, readiness: ReadinessCheck, config: Config) -> None:
         self._graphs = graphs
@@ -111,7 +111,7 @@ class Metadata:
         call.answer(pb.ModelReadyResponse(ready=self._is_ready(request.name, request.version)).SerializeToString())
 
     def server_metadata(self, call: Call, request: pb.ServerMetadataRequest) -> None:
-        """Name and version of this program, and what it speaks."""
+        """Name and version of this program, and the extensions it supports."""
         del request
         version = importlib.metadata.version("hourglass")
         response = pb.ServerMetadataResponse(name="hourglass", version=version, extensions=EXTENSIONS)
@@ -136,7 +136,7 @@ class Metadata:
         call.answer(response.SerializeToString())
 
     def model_config(self, call: Call, request: pb.ModelConfigRequest) -> None:
-        """What the clients of the common extension ask for before they infer."""
+        """Configuration of a model, which clients of that extension request before they infer."""
         graph = self._graph(call, request.name, request.version)
         config = model_config_pb2.ModelConfig(
             name=request.name or graph.served.name,

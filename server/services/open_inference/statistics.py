@@ -1,4 +1,4 @@
-"""The statistics extension: what each graph has done, from the counts behind the metrics."""
+"""The statistics extension: exact counts and durations of each graph, from the counts behind the metrics."""
 
 from inference import open_inference_pb2 as pb
 
@@ -16,7 +16,7 @@ class Statistics:
         self._metrics = metrics
 
     def answer(self, call: Call, request: pb.ModelStatisticsRequest) -> None:
-        """Every graph of what is named; a plain model name stands for all its graphs, no name for all models."""
+        """Statistics of the named graph; a plain model name selects all its graphs, no name all models."""
         response = pb.ModelStatisticsResponse()
         for graph in self._chosen(call, request):
             key = (graph.served.name, graph.served.version, graph.signature.name)

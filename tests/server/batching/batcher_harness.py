@@ -11,7 +11,7 @@ from server.batching.batcher import Batcher
 from server.batching.entry import Backlog, Each, Entry
 from server.batching.executor import Executor
 from server.batching.policy import Plan
-from server.batching.run import RunListeners
+from server.batching.run import RunHooks
 from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
 from server.errors import Status
@@ -91,11 +91,11 @@ class Desk:
         self.executor = Executor(HeavyConfig(heavy_threads=1))
         self.backlog = Backlog(100, shared=True)
         self.plan = Plan(**(planned | plan))
-        self.listeners = RunListeners(self.book, self.book.failed)
+        self.hooks = RunHooks(self.book, self.book.failed)
         self.batcher = self.another()
 
     def another(self) -> Batcher:
-        return Batcher(self.session, self.plan, self.backlog, self.executor, self.listeners)
+        return Batcher(self.session, self.plan, self.backlog, self.executor, self.hooks)
 
     def submit(self, name: str, *values: float, seconds: float = FOREVER, caller: str = "") -> Call:
         deadline = time.monotonic() + seconds
