@@ -121,6 +121,13 @@ def test_drift_is_what_the_statistics_say(fresh: Served) -> None:
     )
 
 
+def test_drift_leaves_out_what_is_encoded_on_the_way_to_an_answer(fresh: Served) -> None:
+    two = [images(pixels(1, seed=seed)) for seed in (1, 2)]
+    fresh.stub.Interpolate(pb.InterpolateRequest(model_name="vae", from_images=two[0], to_images=two[1], steps=3))
+    assert metric(fresh, "autoencoder_rows_total", signature="encode") == 2
+    assert metric(fresh, "autoencoder_latent_distance_count") == 0
+
+
 def test_gauges_of_an_unloaded_version_go_and_counters_stay(repository: Path) -> None:
     copy_version(repository, "vae", 1)
     with serving(repository, poll_seconds=0) as served:
