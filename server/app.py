@@ -171,7 +171,9 @@ class App:
     def _make_endpoint(self, *, model_control: bool) -> Endpoint:
         config = self._config
         graphs = GraphCalls(self.table, self._executor, config)
-        protocol = open_inference.Parts(graphs, self._readiness, self.repository, self._executor, self.metrics, config)
+        protocol = open_inference.Dependencies(
+            graphs, self._readiness, self.repository, self._executor, self.metrics, config
+        )
         methods = [*autoencoder.methods(graphs), *open_inference.methods(protocol)]
         declared = [*(f"/{autoencoder.SERVICE}/{name}" for name in _declared()), *open_inference.declared()]
         return Endpoint(

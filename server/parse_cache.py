@@ -43,10 +43,10 @@ class PreparedRequest:
     signature: str
     count: int
     convert: Callable[[bytes], Buffer] | None
-    """From the bytes of the request to rows of the graph, checked; None where they are rows as they come."""
+    """From the bytes of the request to checked rows of the graph; None if they need neither conversion nor check."""
     done: Done
     repeats: bool = True
-    """Whether the next request like it is to be understood in the same way."""
+    """Whether it holds for the next request like it, too."""
 
     def submit(self, call: Call, served: ServedModel, data: bytes, now: float) -> None:
         """Queue the rows in `data` for the graph; `now` is a time of time.monotonic().
@@ -60,7 +60,7 @@ class PreparedRequest:
         served.batchers[self.signature].submit(Entry(call, rows, self.count, self.done), now)
 
 
-# A request that is ready to be submitted: what was found out of it, its model version, and the bytes of its rows.
+# A request that is ready to be submitted: what parsing it found out, its model version, and the bytes of its rows.
 Ready: TypeAlias = tuple[PreparedRequest, ServedModel, bytes]
 
 

@@ -44,7 +44,7 @@ class EntryQueue(Protocol):
 
 
 class Entry:
-    """Rows of one request: where they come from, until when they matter (the call's deadline), what to do then.
+    """Rows of one request, the call they belong to (and whose deadline they have), and the callback for their outputs.
 
     `rows` is any C-contiguous buffer of `count` rows of the graph's input. `done` gets entries whose rows have run
     and the (rows, …) outputs in which they lie: those of an entry begin at its `first`.
@@ -55,7 +55,7 @@ class Entry:
     caller = ""
     """The caller its rows are counted for, if they are."""
     intermediate = False
-    """Whether its outputs are a step towards the answer and not the answer, which leaves them out of drift."""
+    """Whether its outputs are an intermediate step and not part of an answer; drift does not include them."""
     first = 0
     queued = 0.0
     waiting = 0

@@ -148,7 +148,7 @@ def _decode(file: bytes, field: str, shape: Shape, pixels: PixelBudget, *, resiz
         with Image.open(io.BytesIO(file), formats=_FORMATS) as image:
             pixels.spend(field, image.size)
             if image.size != (height, width):
-                # Not even turned would it fit: no need to decode it.
+                # Rotation cannot make it fit, so its size is checked before it is decoded.
                 _check_size(field, image.size, (width, height), resize=resize)
             upright = _upright(image)
             _check_size(field, upright.size, (width, height), resize=resize)

@@ -39,7 +39,7 @@ class Drift:
         self._lock = Lock()
 
     def observer(self, signature: str) -> Callable[[Sequence[Array]], None] | None:
-        """Return what a graph's (rows, …) outputs are passed to when they leave; None if they are of no interest."""
+        """Return what takes the (rows, …) outputs of a graph that are answered with; None if drift ignores them."""
         return {"encode": self._observe_latents, "reconstruct": self._observe_errors}.get(signature)
 
     def _observe_errors(self, outputs: Sequence[Array]) -> None:

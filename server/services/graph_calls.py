@@ -105,7 +105,7 @@ class GraphCalls:
     ) -> Ready | None:
         """Make a request's images ready for a graph; None for files, which another thread decodes and queues.
 
-        `repeats`: whether the next request like it is to be understood in the same way.
+        `repeats` is as in `PreparedRequest`.
         """
         message = request.images
         if message.HasField("tensor"):

@@ -121,7 +121,7 @@ class AutoencoderService:
         return self._graphs.prepare_images(call, served, request, "classify", self._classified)
 
     def _imaged(self, response: type[ImagesResponse], more: Sequence[OutputField] = ()) -> dict[int, Done]:
-        """How images leave, by the requested format."""
+        """Callbacks that answer with images, by the requested format."""
         floats = tensor_field(response, "images.tensor", 0)
         pixels = tensor_field(response, "images.tensor", 0, to_bytes=True)
         info = info_field(response)

@@ -38,8 +38,8 @@ def declared() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Dependencies of the service."""
+class Dependencies:
+    """What the RPCs are built from."""
 
     calls: GraphCalls
     readiness: ReadinessCheck
@@ -49,13 +49,13 @@ class Parts:
     config: Config
 
 
-def methods(parts: Parts) -> list[Method | StreamMethod]:
+def methods(dependencies: Dependencies) -> list[Method | StreamMethod]:
     """Every RPC of the service."""
-    graphs = GraphTable(parts.calls.table)
-    metadata = Metadata(graphs, parts.readiness, parts.config)
-    inference = Inference(graphs, parts.calls)
-    statistics = Statistics(graphs, parts.metrics)
-    control = RepositoryControl(parts.calls.table, parts.repository, parts.executor)
+    graphs = GraphTable(dependencies.calls.table)
+    metadata = HealthAndMetadata(graphs, dependencies.readiness, dependencies.config)
+    inference = Inference(graphs, dependencies.calls)
+    statistics = Statistics(graphs, dependencies.metrics)
+    control = RepositoryControl(dependencies.calls.table, dependencies.repository, dependencies.executor)
     health: list[tuple[str, _Serve]] = [
         ("ServerLive", metadata.server_live),
         ("ServerReady", metadata.server_ready),
@@ -88,7 +88,7 @@ def _wire(name: str) -> tuple[str, str, Callable[[bytes], Any]]:
     return name, f"/{SERVICE}/{name}", getattr(pb, f"{name}Request").FromString
 
 
-class Metadata:
+class HealthAndMetadata:
     """RPCs for health and metadata of the server and its models."""
 
     def __init__(self, graphs: GraphTable, readiness: ReadinessCheck, config: Config) -> None:
