@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 
-from server.batching.executor import Dispatcher
-from server.calls.auth import Gate
+from server.batching.executor import Executor
+from server.calls.auth import TokenAuth
 from server.calls.call import STOPPED
 from server.calls.observer import CallObserver
 from server.calls.tracing import open_tracer
@@ -70,12 +70,12 @@ class App:
         self._health = HealthService()
         # Each belongs to the loop of its transport.
         self._admin_health = HealthService()
-        self._dispatcher = Dispatcher(config, fair=config.fair_queue)
-        self._gate = Gate(config.token_file)
+        self._executor = Executor(config, fair=config.fair_queue)
+        self._auth = TokenAuth(config.token_file)
         self._signing = SigningVerifier(config.require_signature)
         self._tracer = open_tracer(config.otlp_endpoint, config.trace_sample_ratio)
         self._observer = CallObserver(self.metrics, self._tracer)
-        loader = Loader(config, choose_provider(config), self._signing, self._dispatcher, self.metrics, self._tracer)
+        loader = Loader(config, choose_provider(config), self._signing, self._executor, self.metrics, self._tracer)
         self.manager = ModelManager(
             Repository(config.repository, config.versions),
             config.poll_seconds,
@@ -104,7 +104,7 @@ class App:
             TokenFileError, TlsError, KeyFileError: a file cannot be used.
         """
         config = self._config
-        self._gate.start()
+        self._auth.start()
         self._signing.start()
         self.metrics.before_collect.append(self._flush_drift)
         self.metrics.start()
@@ -131,7 +131,7 @@ class App:
 
     def reload(self) -> None:
         """Read certificates and tokens again, look for changes in the repository, and at refused versions again."""
-        self._gate.reload()
+        self._auth.reload()
         if self._certificates is not None:
             self._certificates.reload()
         self.manager.rescan()
@@ -161,7 +161,7 @@ class App:
             self._rest.close()
         self.manager.close()
         self._watchdog.close()
-        ended = self._dispatcher.close(_LAST_RUN_SECONDS)
+        ended = self._executor.close(_LAST_RUN_SECONDS)
         if not ended:
             _LOGGER.error("a graph run has not ended: it is left to itself")
         self._monitor.close()
@@ -171,16 +171,18 @@ class App:
 
     def _make_endpoint(self, *, model_control: bool) -> Endpoint:
         config = self._config
-        graphs = GraphCalls(self.table, self._dispatcher, config)
-        protocol = open_inference.Parts(graphs, self._readiness, self.manager, self._dispatcher, self.metrics, config)
+        graphs = GraphCalls(self.table, self._executor, config)
+        protocol = open_inference.Dependencies(
+            graphs, self._readiness, self.manager, self._executor, self.metrics, config
+        )
         methods = [*autoencoder.methods(graphs), *open_inference.methods(protocol)]
         declared = [*(f"/{autoencoder.SERVICE}/{name}" for name in _declared()), *open_inference.declared()]
         return Endpoint(
             methods,
             declared,
-            self._dispatcher,
+            self._executor,
             self._observer,
-            self._gate,
+            self._auth,
             config.max_message_bytes,
             model_control=model_control,
         )

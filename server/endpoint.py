@@ -1,4 +1,4 @@
-"""From bytes to a service and back: counts calls, parses requests, refuses what cannot be served now."""
+"""Between transports and services (middleware): counts calls, checks rights, parses requests, submits their rows."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -8,8 +8,8 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from server.batching.executor import Dispatcher
-from server.calls.auth import Gate, Right
+from server.batching.executor import Executor
+from server.calls.auth import Right, TokenAuth
 from server.calls.call import FOREVER, Call, Metadata, Replies, Token
 from server.calls.observer import CallObserver
 from server.calls.streaming import StreamMethod
@@ -22,28 +22,36 @@ from server.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from server.parse_cache import Layouts
+from server.parse_cache import ParseCache, Ready
 
-# Parsing and checking this much takes about as long as a small batch; more goes to another thread.
+# Parsing and checking this much takes about as long as a small batch; larger messages go to another thread.
 _HEAVY_BYTES = 512 * 1024
 _STOPPING = "The server is stopping: try another one, or this one again later."
 
 
 @dataclass(frozen=True)
 class Method:
-    """One unary RPC: how its request is parsed and who serves it.
+    """One unary RPC: how its request is parsed and handled.
 
-    `serve` answers the call now or later, from any thread, or raises.
+    `handle` returns a request that is ready to be submitted; or it answers the call now or later, from any thread, and
+    returns None; or it raises.
     """
 
     name: str
     path: str
     parse: Callable[[bytes], Any]
-    serve: Callable[[Call, Any], None]
+    handle: Callable[[Call, Any], Ready | None]
     right: Right | None = "inference"
-    """What the caller's token must allow; None for methods that tell health."""
-    layouts: Layouts | None = None
-    """What is known of its requests, where they carry rows of a graph as they are."""
+    """What the caller's token must grant; None for health checks, which need no token."""
+    cache: ParseCache | None = None
+    """For methods whose requests carry rows of a graph as bytes."""
+
+    def serve(self, call: Call, request: Any) -> None:  # noqa: ANN401 (the message of the method)
+        """Serve a request that is parsed already: answer it, or submit its rows."""
+        ready = self.handle(call, request)
+        if ready is not None:
+            prepared, served, data = ready
+            prepared.submit(call, served, data, time.monotonic())
 
 
 class Endpoint:
@@ -53,9 +61,9 @@ class Endpoint:
         self,
         methods: Iterable[Method | StreamMethod],
         declared: Iterable[str],
-        dispatcher: Dispatcher,
+        executor: Executor,
         observer: CallObserver,
-        gate: Gate,
+        auth: TokenAuth,
         max_message_bytes: int,
         *,
         model_control: bool,
@@ -64,15 +72,15 @@ class Endpoint:
         self.methods = {method.path: method for method in every if isinstance(method, Method)}
         self.streams = {method.path: method for method in every if isinstance(method, StreamMethod)}
         self.max_message_bytes = max_message_bytes
-        self._dispatcher = dispatcher
+        self._executor = executor
         self._observer = observer
         self._finished = observer.finished
-        self._gate = gate
+        self._auth = auth
         self._model_control = model_control
         self._draining = False
         self._declared = frozenset(declared)
-        # Paths of which nobody asks anything.
-        self._free = frozenset[str]() if gate.closed else frozenset(m.path for m in every if m.right != "admin")
+        # Paths that need no check at all.
+        self._free = frozenset[str]() if auth.required else frozenset(m.path for m in every if m.right != "admin")
 
     def open(
         self,
@@ -84,19 +92,19 @@ class Endpoint:
         token: Token,
         now: float | None = None,
     ) -> Call:
-        """Begin a call of a `peer`, scheme:host:port: from here on it is counted, and it must end."""
+        """Begin a call of a `peer`, scheme:host:port: from now on it is counted, and it must end."""
         if now is None:
             now = time.monotonic()
         deadline = FOREVER if seconds_left is None else now + seconds_left
         call = Call(method, now, deadline, metadata, replies, token, self._finished)
         call.peer = peer
-        if self._gate.closed:
-            call.bearer = self._gate.bearer(metadata)
+        if self._auth.required:
+            call.bearer = self._auth.bearer(metadata)
         self._observer.started(call)
         return call
 
     def refusal(self, path: str, metadata: Metadata) -> ServingError | None:
-        """Why a call cannot be served whatever its request says; None when it can."""
+        """Why a call cannot be served, whatever its request says; None if it can."""
         if path in self._free:
             return None
         method = self.methods.get(path) or self.streams.get(path)
@@ -115,15 +123,15 @@ class Endpoint:
         return refusal
 
     def unauthorised(self, right: Right, metadata: Metadata) -> ServingError | None:
-        """Why a caller may not do something; None when it may."""
+        """Why a caller lacks a right; None if its token grants it."""
         try:
-            self._gate.check(metadata, right)
+            self._auth.check(metadata, right)
         except ServingError as error:
             return error
         return None
 
     def accept(self, call: Call, method: Method, payload: bytes) -> None:
-        """Serve a call that `refusal` has let in; whoever calls this calls `run_ready` soon after."""
+        """Serve a call that `refusal` did not refuse; the caller must call `run_ready` soon after."""
         size = len(payload)
         if size > self.max_message_bytes:
             call.fail(TooLargeError(size, self.max_message_bytes))
@@ -133,20 +141,20 @@ class Endpoint:
             self._serve(call, method, payload)
 
     def accept_parsed(self, call: Call, serve: Callable[[Call], None], size_bytes: int) -> None:
-        """As `accept`, for a request of `size_bytes` that is not parsed here."""
+        """As `accept`, for a request of `size_bytes` that `serve` parses itself."""
         if size_bytes > _HEAVY_BYTES:
             self._offload(call, partial(_guarded, serve, call), size_bytes)
         else:
             _guarded(serve, call)
 
     def label(self, path: str) -> str:
-        """Name of a path in the metrics: what anybody may ask for must not become a label."""
+        """Name of a path in the metrics, "unknown" for undeclared ones: callers must not be able to create labels."""
         method = path.rpartition("/")[2]
         return method if path in self._declared else "unknown"
 
     def run_ready(self) -> bool:
-        """Run what the accepted calls have left to run on this thread; true when there is more."""
-        return self._dispatcher.run_ready()
+        """Run the batches that accepted calls have queued for this thread; true when there are more."""
+        return self._executor.run_ready()
 
     def drain(self) -> None:
         """Refuse calls from now on."""
@@ -155,20 +163,22 @@ class Endpoint:
 
     def _offload(self, call: Call, job: Callable[[], None], size_bytes: int) -> None:
         try:
-            self._dispatcher.offload(job, size_bytes, call.caller)
+            self._executor.offload(job, size_bytes, call.caller)
         except OverloadedError as error:
             call.fail(error)
 
     def _serve(self, call: Call, method: Method, payload: bytes) -> None:
-        layouts = method.layouts
+        cache = method.cache
         try:
-            if layouts is not None:
-                if layouts.run(call, payload):
-                    return
-                call.learn = partial(layouts.learn, payload)
-            method.serve(call, method.parse(payload))
-            # It holds the message, which nobody needs any more.
-            call.learn = None
+            known = None if cache is None else cache.find(call, payload)
+            ready = known or method.handle(call, method.parse(payload))
+            if ready is None:
+                return
+            prepared, served, data = ready
+            # A recognised request has just arrived: the calls of a round share that time, and their timings.
+            prepared.submit(call, served, data, call.arrival if known else time.monotonic())
+            if cache is not None and known is None:
+                cache.learn(payload, prepared, data)
         except DecodeError as error:
             call.fail(InvalidArgumentError("request", f"expected the message of {method.name}: {error}"))
         except Exception as error:  # noqa: BLE001 (it becomes the call's status)

@@ -12,14 +12,14 @@ from google.rpc.status_pb2 import Status as RpcStatus
 from grpc import StatusCode
 
 _LOGGER = logging.getLogger(__name__)
-_MAX_SENTENCE_BYTES = 1200
-# An estimate may be nothing, a retry at once is another blow.
+_MAX_MESSAGE_BYTES = 1200
+# An estimate may be zero, and an immediate retry would add to the overload.
 _SHORTEST_RETRY_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a failed call ends: code, sentence, and a serialised google.rpc.Status where there are details."""
+    """How a failed call ends: code, message, and a serialised google.rpc.Status if there are details."""
 
     code: StatusCode
     message: str
@@ -32,7 +32,7 @@ class Status:
 
 
 class ServingError(Exception):
-    """A request that cannot be answered; the text says what was expected, what came and what to do."""
+    """A request that cannot be answered; the message says what was expected, what the request had, and what to do."""
 
     code = StatusCode.INTERNAL
 
@@ -42,7 +42,7 @@ class ServingError(Exception):
         self.details = details
 
     def status(self) -> Status:
-        """Code, sentence and packed details."""
+        """Code, message and packed details."""
         return Status(self.code, self.message, _pack(self.code, self.message, self.details) if self.details else None)
 
 
@@ -69,13 +69,13 @@ class UnauthenticatedError(ServingError):
 
 
 class PermissionDeniedError(ServingError):
-    """The caller may not do this, or nobody may do it here."""
+    """The caller may not do this, or it is disabled on this port."""
 
     code = StatusCode.PERMISSION_DENIED
 
 
 class UnavailableError(ServingError):
-    """Not now: starting, draining, or the model is loading or has failed."""
+    """Temporarily unavailable: starting, draining, or the model is loading or has failed."""
 
     code = StatusCode.UNAVAILABLE
 
@@ -101,12 +101,12 @@ class TooLargeError(ServingError):
     code = StatusCode.RESOURCE_EXHAUSTED
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
-        # The words of gRPC's own refusal, so that both transports say the same.
+        # gRPC's own message, so that both transports return the same.
         super().__init__(f"SERVER: Received message larger than max ({size_bytes} vs. {limit_bytes})")
 
 
 class OverloadedError(ServingError):
-    """Too much is waiting; `retry_seconds` is when it may be worth another try."""
+    """The queue is too full (backpressure); `retry_seconds` is how long to wait before a retry."""
 
     code = StatusCode.RESOURCE_EXHAUSTED
 
@@ -123,13 +123,13 @@ class DeadlineError(ServingError):
 
 
 class CancelledError(ServingError):
-    """The caller has gone."""
+    """The caller has cancelled."""
 
     code = StatusCode.CANCELLED
 
 
 def status_of(error: BaseException, request_id: str) -> Status:
-    """Status of any exception; one that was not meant for callers goes to the log under the request's id."""
+    """Status of any exception; one not meant for callers is logged with the request's id."""
     if isinstance(error, ServingError):
         return error.status()
     _LOGGER.error("request %s failed", request_id, exc_info=error)
@@ -139,9 +139,9 @@ def status_of(error: BaseException, request_id: str) -> Status:
 
 
 def _clip(text: str) -> str:
-    """A sentence travels in headers, whose size clients limit, and may repeat what a caller sent."""
+    """Truncate a message: it travels in headers, whose size clients limit, and may repeat what a caller sent."""
     data = text.encode("utf-8", "replace")
-    return text if len(data) <= _MAX_SENTENCE_BYTES else f"{data[:_MAX_SENTENCE_BYTES].decode(errors='ignore')}…"
+    return text if len(data) <= _MAX_MESSAGE_BYTES else f"{data[:_MAX_MESSAGE_BYTES].decode(errors='ignore')}…"
 
 
 def _pack(code: StatusCode, message: str, details: Sequence[Message]) -> bytes:

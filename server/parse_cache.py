@@ -1,88 +1,96 @@
-"""Requests that differ from an earlier one in nothing but their rows and their id: recognised, and not parsed again.
+"""Fast path: a request identical to an earlier one except for its rows and its id is recognised instead of parsed.
 
-Callers send the same request over and over with other images in it, some under an id of its own. Around the bytes of
-these their messages are equal; what was found out of the first (its model, shape, type, how it is answered) holds for
-all.
+Callers send the same request over and over with other images in it, some with an id of its own. It is matched by the
+bytes around its rows and id; what was found out by parsing the first one (its model, shape, type, how it is answered)
+holds for all of them, much as a prepared statement does for its parameters.
 """
 
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import ReferenceType
 
 from google.protobuf.message import DecodeError
 
-from server.batching.row_queue import Buffer, Done, Entry
+from server.batching.entry import Done, Entry
 from server.calls.call import Call
 from server.codec import protobuf_wire
 from server.models.table import ModelTable, ServedModel
+from server.types import Buffer
 
-# Lengths of messages that are known at a time, and layouts of one length.
+# Message lengths known at a time, and templates for one length.
 _MAX_LENGTHS = 1024
-_MAX_ALIKE = 4
+_MAX_TEMPLATES = 4
 # Bytes around the data that are worth keeping.
-_MAX_AROUND = 1024
-# Bytes of data that are worth a trial: with fewer it could succeed by chance, with more parsing costs little.
+_MAX_AROUND_BYTES = 1024
+# Bytes of data that are worth a trial: with fewer it could succeed by chance, with more parsing is relatively cheap.
 _DATA_BYTES = range(16, 256 * 1024)
-# Unknown messages between two attempts to learn, of lengths that have had one.
-_PATIENCE = 32
+# Unknown messages between two attempts to learn one whose length already has a template.
+_LEARN_INTERVAL = 32
 _A = ord("a")
 
 
 @dataclass(frozen=True)
-class Route:
-    """What was found out of a request; `served` is the version that it holds for."""
+class PreparedRequest:
+    """What parsing a request found out, which holds for all requests like it: which graph runs its rows, and how."""
 
     table: ModelTable
-    model: str
-    version: str
+    names: tuple[str, str]
+    """Model and version as the request gave them; either may be empty."""
     served: ReferenceType[ServedModel]
+    """The version that they named. Weak: a cache must not keep a version alive."""
     signature: str
     count: int
     convert: Callable[[bytes], Buffer] | None
-    """From the bytes of the request to rows of the graph; checks them."""
+    """From the bytes of the request to checked rows of the graph; None if they need neither conversion nor check."""
     done: Done
+    repeats: bool = True
+    """Whether it holds for the next request like it, too."""
 
-    def run(self, call: Call, data: bytes) -> bool:
-        """Queue the rows for the graph; false when another version serves by now."""
-        served = self.table.find(self.model, self.version)
-        if served is None or served is not self.served():
-            return False
+    def submit(self, call: Call, served: ServedModel, data: bytes, now: float) -> None:
+        """Queue the rows in `data` for the graph; `now` is a time of time.monotonic().
+
+        Raises:
+            InvalidArgumentError: values out of range.
+            DeadlineError, OverloadedError: as `Batcher.submit`.
+        """
         call.served = served
         rows = data if self.convert is None else self.convert(data)
-        # It has come in just now: the calls of a round share that time, and what is said of it.
-        served.batchers[self.signature].submit(Entry(call, rows, self.count, self.done), call.arrival)
-        return True
+        served.batchers[self.signature].submit(Entry(call, rows, self.count, self.done), now)
+
+
+# A request that is ready to be submitted: what parsing it found out, its model version, and the bytes of its rows.
+Ready: TypeAlias = tuple[PreparedRequest, ServedModel, bytes]
 
 
 @dataclass(frozen=True)
 class IdField:
-    """The field of a request that callers know it by; answers have it under the same number."""
+    """The field of a request that holds its id; answers have it under the same number."""
 
     number: int
     of: Callable[[Any], str]
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """Messages of one length: the bytes around the id, where there is one, and around the data, and where these lie."""
+class Template:
+    """Messages of one length: the bytes around the id, if there is one, and around the data, and where these lie."""
 
     head: bytes
     """Before the id; without one, before the data."""
     named: slice | None
-    """The id with its tag and length, as it stands in an answer too."""
+    """The id with its tag and length, which an answer repeats."""
     middle: bytes
     """Between the id and the data."""
     tail: bytes
     data: slice
-    route: Route
+    prepared: PreparedRequest
 
 
-class Layouts:
-    """What is known of the requests of one method.
+class ParseCache:
+    """Templates for the requests of one method.
 
-    `data_of` gives the bytes of the rows in a parsed request; `id_field` is what answers repeat.
+    `data_of` returns the bytes of the rows of a parsed request; `id_field` is what answers repeat.
     """
 
     def __init__(
@@ -94,54 +102,60 @@ class Layouts:
         self._parse = parse
         self._data_of = data_of
         self._id = id_field
-        self._known: dict[int, list[_Layout]] = {}
+        self._templates: dict[int, list[Template]] = {}
         self._misses = 0
 
     def size(self) -> int:
-        """Layouts that are known."""
-        return sum(map(len, self._known.values()))
+        """Templates that are known."""
+        return sum(map(len, self._templates.values()))
 
-    def run(self, call: Call, payload: bytes) -> bool:
-        """Queue the rows of a message that is known; false where it must be parsed."""
-        for layout in self._known.get(len(payload), ()):
-            if not (payload.startswith(layout.head) and payload.endswith(layout.tail)):
+    def find(self, call: Call, payload: bytes) -> Ready | None:
+        """Recognise a message and note its id on the call; None if it must be parsed."""
+        for template in self._templates.get(len(payload), ()):
+            if not (payload.startswith(template.head) and payload.endswith(template.tail)):
                 continue
-            if layout.named is not None:
-                if not payload.startswith(layout.middle, layout.named.stop):
+            if template.named is not None:
+                if not payload.startswith(template.middle, template.named.stop):
                     continue
-                call.echo = payload[layout.named]
-                # Other bytes may be no text, which parsing tells.
+                call.echo = payload[template.named]
+                # Other bytes may be invalid UTF-8, which parsing finds out.
                 if not call.echo.isascii():
-                    return False
-            if layout.route.run(call, payload[layout.data]):
-                return True
-            self._known.pop(len(payload), None)
-            return False
-        return False
+                    return None
+            prepared = template.prepared
+            served = prepared.served()
+            if served is None or prepared.table.find(prepared.names) is not served:
+                # Another version serves by now.
+                self._templates.pop(len(payload), None)
+                return None
+            return prepared, served, payload[template.data]
+        return None
 
-    def learn(self, payload: bytes, route: Route, data: bytes) -> None:
-        """Remember a message that was parsed, and the data in it."""
-        known = self._known.get(len(payload))
+    def learn(self, payload: bytes, prepared: PreparedRequest, data: bytes) -> None:
+        """Remember a message that was parsed, and the data in it, unless the next one like it may mean another."""
+        if not prepared.repeats:
+            return
+        known = self._templates.get(len(payload))
         self._misses += 1
-        if known is not None and self._misses % _PATIENCE:
+        if known is not None and self._misses % _LEARN_INTERVAL:
             return
-        if len(payload) - len(data) > _MAX_AROUND or len(data) not in _DATA_BYTES:
+        if len(payload) - len(data) > _MAX_AROUND_BYTES or len(data) not in _DATA_BYTES:
             return
-        if len(self._known) >= _MAX_LENGTHS:
-            self._known.clear()
-        layout = self._layout(payload, route, data)
-        self._known[len(payload)] = [*([] if layout is None else [layout]), *(known or [])][:_MAX_ALIKE]
+        if len(self._templates) >= _MAX_LENGTHS:
+            self._templates.clear()
+        template = self._template(payload, prepared, data)
+        newest = [] if template is None else [template]
+        self._templates[len(payload)] = [*newest, *(known or [])][:_MAX_TEMPLATES]
 
-    def _layout(self, payload: bytes, route: Route, data: bytes) -> _Layout | None:
-        """Where data and id lie in a message: their bytes may stand elsewhere by chance, a trial with others tells."""
+    def _template(self, payload: bytes, prepared: PreparedRequest, data: bytes) -> Template | None:
+        """Find data and id in a message. Their bytes may occur elsewhere by chance; a trial with other bytes tells."""
         start = payload.find(data)
         head, tail = payload[:start], payload[start + len(data) :]
         name = b"" if self._id is None else self._id.of(self._parse(payload)).encode()
-        opening = protobuf_wire.opening(self._id.number, len(name)) if self._id and name else b""
-        first = head.find(opening + name) if name else start
-        stop = first + len(opening) + len(name)
-        before, middle = head[: first + len(opening)], head[stop:]
-        # No byte of it is the same, so that its place is certain.
+        header = protobuf_wire.field_header(self._id.number, len(name)) if self._id and name else b""
+        first = head.find(header + name) if name else start
+        stop = first + len(header) + len(name)
+        before, middle = head[: first + len(header)], head[stop:]
+        # Every byte of the other id differs, so that its place is certain.
         other = bytes(_A + (byte == _A) for byte in name)
         trial = secrets.token_bytes(len(data))
         try:
@@ -151,4 +165,4 @@ class Layouts:
         if self._data_of(parsed) != trial or (self._id and self._id.of(parsed).encode() != other):
             return None
         named = slice(first, stop) if name else None
-        return _Layout(before, named, middle, tail, slice(start, start + len(data)), route)
+        return Template(before, named, middle, tail, slice(start, start + len(data)), prepared)

@@ -1,4 +1,4 @@
-"""Which thread does what: quick graphs on the thread that hands in the rows, everything slow on workers."""
+"""Thread pools of the server: quick graphs run on the thread that submits the rows, everything slow on workers."""
 
 import logging
 import threading
@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
-from server.batching.offload_pool import HeavyWork
+from server.batching.offload_pool import OffloadPool
 from server.config import HeavyConfig
 
 _LOGGER = logging.getLogger(__name__)
-# Batchers bound their own runs, so this only has to be more than they ever ask for: one slow model waits for nobody.
+# Batchers bound their own runs, so this only has to exceed what they ever ask for: no model waits for another's runs.
 _MAX_RUN_THREADS = 1024
 
 
@@ -20,21 +20,21 @@ class InlineWork(Protocol):
     """Rows waiting for a quick graph."""
 
     def run_once(self) -> None:
-        """Run one batch, if there is one and nobody else is at it."""
+        """Run one batch, if there is one and no other thread runs it."""
         ...
 
 
-class Dispatcher:
+class Executor:
     """Threads for graph runs and for heavy messages, and the list of quick graphs that have rows waiting.
 
-    Whoever submits rows calls `run_ready` afterwards; between two calls a transport can take in more requests,
+    A thread that submits rows calls `run_ready` afterwards; between two calls a transport can accept more requests,
     which is what makes batches.
     """
 
     def __init__(self, heavy: HeavyConfig, *, fair: bool = True) -> None:
         self._ready: deque[InlineWork] = deque()
         self._runs = ThreadPoolExecutor(_MAX_RUN_THREADS, "run")
-        self._heavy = HeavyWork(heavy)
+        self._offload_pool = OffloadPool(heavy)
         self._fair = fair
 
     def add_ready(self, work: InlineWork) -> None:
@@ -53,7 +53,7 @@ class Dispatcher:
         return bool(self._ready)
 
     def run_after(self) -> None:
-        """Run what work on this thread has led to, once: whoever asks has other things to do than quick graphs."""
+        """Run once what work on this thread has queued; the rest runs on a worker, so that this thread is free."""
         if self.run_ready():
             self.start_run(self._run_rest)
 
@@ -62,22 +62,22 @@ class Dispatcher:
         self._runs.submit(_logged, job)
 
     def offload(self, job: Callable[[], None], size_bytes: int = 0, caller: str = "") -> None:
-        """Do heavy work on a message of this size (large ones, image files) away from the transport's thread.
+        """Do slow work on a message of this size (a large one, image files) away from the transport's thread.
 
         Raises:
-            OverloadedError: too much of it waits, of all callers or of this one.
+            OverloadedError: too many jobs are queued, of all callers or of this one.
         """
-        self._heavy.submit(partial(self._do, job), size_bytes, caller if self._fair else "")
+        self._offload_pool.submit(partial(self._do, job), size_bytes, caller if self._fair else "")
 
     def close(self, seconds: float | None = None) -> bool:
-        """Begin nothing more, and wait for what is running, so long at most; whether it has ended."""
+        """Start nothing more and wait up to `seconds` for what runs; return whether all of it ended."""
         closing = threading.Thread(target=self._shut_down, name="closing", daemon=True)
         closing.start()
         closing.join(seconds)
         return not closing.is_alive()
 
     def _shut_down(self) -> None:
-        self._heavy.close()
+        self._offload_pool.close()
         self._runs.shutdown()
 
     def _do(self, job: Callable[[], None]) -> None:
@@ -93,5 +93,5 @@ def _logged(job: Callable[[], None]) -> None:
     try:
         job()
     except Exception:
-        # A pool would keep it to itself, a transport's only thread would end.
-        _LOGGER.exception("work on a graph has failed")
+        # A pool would swallow it, a transport's only thread would end.
+        _LOGGER.exception("work on a graph failed")

@@ -1,215 +1,132 @@
-"""Rows waiting for one graph, earliest deadline first; plain data, guarded by the lock of the model's backlog."""
+"""Queue of rows for one graph: earliest deadline first, or fair between callers when many rows wait.
+
+Plain data, guarded by the lock of the model's backlog.
+"""
 
 import itertools
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any, TypeAlias
+from heapq import heappop
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from server.batching.fair_queue import Heap, Line, Turns
+from server.batching.deadline_queue import DeadlineQueue
+from server.batching.entry import Backlog, Entry, Heap, Item, Slice
+from server.batching.fair_queue import FairQueue
 from server.calls.call import FOREVER, Call
-
-if TYPE_CHECKING:
-    from server.batching.batcher import Batcher
-
-Array: TypeAlias = NDArray[Any]
-Buffer: TypeAlias = bytes | memoryview
+from server.types import Array
 
 # Calls without a deadline queue as if they had this much time, so that those with one cannot starve them.
-_PATIENCE_SECONDS = 30.0
-# Below this length a heap is not worth tidying.
-_TIDY_LENGTH = 64
-# Callers take turns where more waits than so many runs take: the order of less matters little, and costs nothing.
-_CALM_RUNS = 2
-# A turn is this part of a run, so that several callers share it.
+_DEFAULT_DEADLINE_SECONDS = 30.0
+# Callers are served in turns once more than this many runs' rows wait: below, the order matters little and is free.
+_FAIR_THRESHOLD_RUNS = 2
+# A turn is this fraction of a run, so that several callers share a run.
 _TURNS_PER_RUN = 4
 
 
-class Backlog:
-    """Rows waiting for all graphs of one model, and the lock that guards them and the graphs' queues."""
+class QueueOrder(Protocol):
+    """The order in which entries leave: `DeadlineQueue` or `FairQueue`."""
 
-    def __init__(self, limit_rows: int, *, shared: bool) -> None:
-        self.limit_rows = limit_rows
-        self.shared = shared
-        """Whether a caller must leave room to others, and let them go first in their turn."""
-        self.rows = 0
-        self.held: dict[str, int] = {}
-        """Rows by caller of those that came when much waited already."""
-        self.lock = threading.Lock()
+    def __len__(self) -> int:
+        """Entries, including dropped ones that are not yet compacted away."""
+        ...
 
-    def crowded(self, rows: int) -> bool:
-        """Whether with so many more rows over half of what may wait would."""
-        return 2 * (self.rows + rows) > self.limit_rows
+    def items(self) -> Heap:
+        """All entries, in no order."""
+        ...
 
-    def hold(self, caller: str, rows: int) -> None:
-        """Count rows for a caller, or out; a caller without any is forgotten."""
-        held = self.held.get(caller, 0) + rows
-        if held:
-            self.held[caller] = held
-        else:
-            self.held.pop(caller, None)
+    def push(self, item: Item) -> None:
+        """Add an entry."""
+        ...
 
+    def take(self, room: int, least: int, take_from: Callable[[Heap, int, float], int]) -> None:
+        """Fill a run that has `room` until `least` is left; `take_from` does so from one heap and returns the rest."""
+        ...
 
-class Entry:
-    """Rows of one request: where they come from, until when they matter (the call's deadline), what to do then.
+    def forget(self, entry: Entry, rows: int) -> None:
+        """Note that an entry was dropped, with `rows` that it had waiting."""
+        ...
 
-    `rows` is any C-contiguous buffer of `count` rows of the graph's input. `done` gets entries whose rows have run
-    and the (rows, …) outputs in which they lie: those of an entry begin at its `first`.
-    """
+    def rows_before(self, call: Call, count: int) -> int:
+        """Rows that will run before `count` of a call."""
+        ...
 
-    batcher: "Batcher"
-    caller = ""
-    """Whom its rows are counted for, where they are."""
-    line: Line | None = None
-    """Where it waits, where callers take turns."""
-    first = 0
-    queued = 0.0
-    waiting = 0
-    dropped = False
-
-    def __init__(self, call: Call, rows: Buffer, count: int, done: "Done") -> None:
-        self.call = call
-        self.rows = rows
-        self.count = count
-        self.done = done
-        self._parts: dict[int, Sequence[Array]] | None = None
-
-    def add_part(self, start: int, outputs: Sequence[Array]) -> bool:
-        """Keep the outputs of the rows from `start` of a request that was split; true when all are there."""
-        self._parts = self._parts or {}
-        self._parts[start] = outputs
-        return sum(len(part[0]) for part in self._parts.values()) == self.count
-
-    def joined_parts(self) -> list[Array]:
-        """(count, …) outputs of a request that was split."""
-        parts = sorted((self._parts or {}).items())
-        return [np.concatenate(column) for column in zip(*(outputs for _, outputs in parts), strict=True)]
-
-
-Done: TypeAlias = Callable[[Sequence[Entry], Sequence[Array]], None]
-# Rows start … stop - 1 of an entry's buffer, which the entry itself may lose meanwhile.
-Slice: TypeAlias = tuple[Entry, Buffer, int, int]
-
-
-class Each:
-    """Hands entries on one by one, each with its own (count, …) outputs; one that fails ends its own call alone."""
-
-    def __init__(self, done: Callable[[Entry, Sequence[Array]], None]) -> None:
-        self._done = done
-
-    def __call__(self, entries: Sequence[Entry], outputs: Sequence[Array]) -> None:
-        """Hand on the entries of one run."""
-        for entry in entries:
-            try:
-                self._done(entry, [output[entry.first : entry.first + entry.count] for output in outputs])
-            except Exception as error:  # noqa: BLE001 (it becomes the call's status)
-                entry.call.fail(error)
-
-
-def joined(slices: Sequence[Slice], row_bytes: int) -> tuple[Buffer, int, int]:
-    """Rows of one run: a buffer, the byte where they begin, and how many they are."""
-    if len(slices) == 1:
-        _, data, start, stop = slices[0]
-        return data, start * row_bytes, stop - start
-    data = b"".join(
-        [
-            data if stop - start == entry.count else memoryview(data).cast("B")[start * row_bytes : stop * row_bytes]
-            for entry, data, start, stop in slices
-        ]
-    )
-    return data, 0, len(data) // row_bytes
+    def most_rows_before(self) -> int:
+        """Upper bound of `rows_before` for any call, without counting."""
+        ...
 
 
 def _nothing(entries: Sequence[Entry], outputs: Sequence[Array]) -> None:
-    """What an entry that has gone still leads to."""
+    """Replace the callback of a dropped entry."""
 
 
 class RowQueue:
-    """Entries by deadline, and by caller where many wait; counts its rows here and in the model's backlog."""
+    """Entries in one of two orders; counts its rows here and in the model's backlog."""
 
     def __init__(self, backlog: Backlog, max_rows: int) -> None:
         self.rows = 0
         self.urgent_rows = 0
-        self.turns: Turns | None = None
-        """The order between callers, from when many rows wait until none does."""
+        """Those of calls that have a deadline."""
         self._backlog = backlog
         self._max_rows = max_rows
-        self._calm_rows = _CALM_RUNS * max_rows if backlog.shared else FOREVER
-        # Everybody's entries, while callers do not take turns.
-        self._heap: Heap = []
-        self._latest = 0.0
+        self._fair_threshold_rows = _FAIR_THRESHOLD_RUNS * max_rows if backlog.shared else FOREVER
+        self._by_deadline = DeadlineQueue(self)
+        self._order: QueueOrder = self._by_deadline
         self._sequence = itertools.count()
 
     def __len__(self) -> int:
-        """Entries, with those that have gone and are not yet tidied away."""
-        return len(self._heap) + (0 if self.turns is None else len(self.turns))
+        """Entries, including dropped ones that are not yet compacted away."""
+        return len(self._order)
+
+    @property
+    def fair(self) -> bool:
+        """Whether callers are served in turns: from when many rows wait until none does."""
+        return self._order is not self._by_deadline
 
     def push(self, entry: Entry, now: float) -> None:
         """Add an entry with all its rows."""
         entry.queued = now
         entry.waiting = entry.count
-        order = min(entry.call.deadline, now + _PATIENCE_SECONDS)
-        if order > self._latest or not self.rows:
-            self._latest = order
-        item = (order, next(self._sequence), entry)
-        if self.rows > self._calm_rows or self.turns is not None:
-            self._begin_turns().push(item)
-        else:
-            heappush(self._heap, item)
+        if self.rows > self._fair_threshold_rows and self._order is self._by_deadline:
+            self._switch_to_fair()
+        deadline, latest = entry.call.deadline, now + _DEFAULT_DEADLINE_SECONDS
+        order = deadline if deadline < latest else latest  # noqa: FURB136 (a call of min() costs every request more)
+        self._order.push((order, next(self._sequence), entry))
         self._count(entry, entry.count)
 
     def entries(self) -> list[Entry]:
         """Those that wait."""
-        items = self._heap if self.turns is None else self.turns.items()
-        return [entry for _, _, entry in items if not entry.dropped]
+        return [entry for _, _, entry in self._order.items() if not entry.dropped]
 
     def drop(self, entry: Entry) -> int:
-        """Mark an entry as gone; the rows that were still waiting. The heap forgets it when it comes up."""
+        """Mark an entry as dropped and return the rows it had waiting; its heap drops it on reaching the top."""
         rows = self._drop(entry)
-        if not self.rows:
-            self.turns = None
+        self._reset_when_empty()
         return rows
 
     def rows_before(self, call: Call, count: int) -> int:
-        """Rows that will run before so many of a call: where callers take no turns, those with an earlier deadline."""
-        deadline = call.deadline
-        if self.turns is not None:
-            return self.turns.rows_before(self.rows, call.caller, deadline, count)
-        if deadline >= self._latest:
-            return self.urgent_rows
-        return sum(
-            entry.waiting for order, _, entry in self._heap if order <= deadline and entry.call.deadline < FOREVER
-        )
+        """Rows that will run before `count` of a call."""
+        return self._order.rows_before(call, count)
 
     def most_rows_before(self) -> int:
-        """As many rows as may run before any other ones at most, without counting."""
-        return self.urgent_rows if self.turns is None else self.rows
+        """Upper bound of `rows_before` for any call, without counting."""
+        return self._order.most_rows_before()
 
     def take(self, now: float, enough: int) -> tuple[list[Slice], list[tuple[Entry, int]]]:
-        """Rows for one run, and the entries that came up too late with the rows that they had waiting.
+        """Rows for one run, and the entries whose deadline has passed with the rows that they had waiting.
 
-        The run has `enough` rows when there are so many, a few more where a request should not be split.
+        The run has `enough` rows if that many wait, and a few more where a request should not be split.
         """
         slices: list[Slice] = []
         expired: list[tuple[Entry, int]] = []
         room = self._max_rows
-        least = max(room - enough, 0)
-        if self.turns is None:
-            self._take_from(now, slices, expired, self._heap, room, least)
-        else:
-            self.turns.take(self.rows, room, least, partial(self._take_from, now, slices, expired))
-            if not self.rows:
-                self.turns = None
+        self._order.take(room, max(room - enough, 0), partial(self._take_from, now, slices, expired))
+        self._reset_when_empty()
         return slices, expired
 
     def _take_from(
         self, now: float, slices: list[Slice], expired: list[tuple[Entry, int]], heap: Heap, room: int, least: float
     ) -> int:
-        """Take rows of a heap until `least` of the room is left; the room that is."""
+        """Take rows of a heap until `least` of the room is left; return what is left."""
         while heap and room > least:
             entry = heap[0][2]
             waiting, count = entry.waiting, entry.count
@@ -221,7 +138,7 @@ class RowQueue:
                 # It fits into a run of its own, and one run is sooner than two.
                 break
             else:
-                rows = min(waiting, room)
+                rows = waiting if waiting < room else room  # noqa: FURB136 (as above)
                 start = count - waiting
                 slices.append((entry, entry.rows, start, start + rows))
                 room -= rows
@@ -231,33 +148,29 @@ class RowQueue:
                     heappop(heap)
         return room
 
-    def _begin_turns(self) -> Turns:
-        """Let callers take turns from now on, those first who would have been."""
-        turns = self.turns
-        if turns is None:
-            turns = self.turns = Turns(max(self._max_rows / _TURNS_PER_RUN, 1))
-            for item in sorted(self._heap):
-                if not item[2].dropped:
-                    turns.push(item)
-            self._heap.clear()
-        return turns
+    def _switch_to_fair(self) -> None:
+        """Serve callers in turns from now on, in the order in which they would have been served."""
+        fair = FairQueue(self, max(self._max_rows / _TURNS_PER_RUN, 1))
+        for item in sorted(self._by_deadline.items()):
+            if not item[2].dropped:
+                fair.push(item)
+        self._by_deadline = DeadlineQueue(self)
+        self._order = fair
+
+    def _reset_when_empty(self) -> None:
+        """Return to the order by deadline once nothing waits."""
+        if not self.rows:
+            self._order = self._by_deadline
 
     def _drop(self, entry: Entry) -> int:
-        rows, line = entry.waiting, entry.line
+        rows = entry.waiting
         entry.dropped = True
-        # The heap may keep it for a while, its caller's data should not wait for that.
+        # The heap may keep the entry for a while, which is no reason to keep the caller's data.
         entry.rows = b""
         entry.done = _nothing
         entry.waiting = 0
         self._count(entry, -rows)
-        heap, live = self._heap, self.rows
-        if line is not None:
-            line.rows -= rows
-            heap, live = line.heap, line.rows
-        # Every live entry has a row at least.
-        if len(heap) > _TIDY_LENGTH + 2 * live:
-            heap[:] = [item for item in heap if not item[2].dropped]
-            heapify(heap)
+        self._order.forget(entry, rows)
         return rows
 
     def _count(self, entry: Entry, rows: int) -> None:

@@ -1,15 +1,18 @@
-"""Graph runs as a batcher sees them: what runs, who hears of it, which are under way."""
+"""Protocols of the batcher (graph runner, run listener, failure callback), and a graph run in progress."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from server.batching.row_queue import Array, Slice
+from server.batching.entry import Slice
+from server.calls.call import Call
+from server.types import Array
 
 
-class Runnable(Protocol):
-    """What a batcher needs of a session."""
+class GraphRunner(Protocol):
+    """Runs a graph: what a batcher needs of a session."""
 
     dtype: np.dtype[Any]
     row_shape: tuple[int, ...]
@@ -20,8 +23,8 @@ class Runnable(Protocol):
         ...
 
 
-class RunObserver(Protocol):
-    """What a batcher tells the metrics."""
+class RunListener(Protocol):
+    """Counts runs and dropped rows, for the metrics."""
 
     def ran(self, rows: int, run_seconds: float, queue_seconds: Sequence[float]) -> None:
         """One graph run, with the waits of the requests that began in it."""
@@ -32,20 +35,32 @@ class RunObserver(Protocol):
         ...
 
 
-class Doctor(Protocol):
-    """Whom a batcher tells that a run has failed."""
+class OnRunFailed(Protocol):
+    """Called by a batcher when a run fails."""
 
     def __call__(self, error: BaseException, *, certain: bool) -> None:
-        """Look whether it is the session: `certain` when it cannot be a request."""
+        """Find out whether the session is at fault; `certain` when the requests cannot be."""
         ...
 
 
+@dataclass(frozen=True)
+class RunHooks:
+    """What a batcher calls as its graph runs."""
+
+    listener: RunListener
+    failed: OnRunFailed
+    traced: Callable[[Iterable[Call], float, float], None] | None = None
+    """Gets the calls of a run, its start (a time of time.monotonic()) and how long it took, in seconds."""
+    outputs: Callable[[Sequence[Array]], None] | None = None
+    """Gets (rows, …) outputs that leave for callers."""
+
+
 class Run:
-    """A graph run under way."""
+    """A graph run in progress."""
 
     __slots__ = ("slices", "ticks")
 
     def __init__(self, slices: list[Slice]) -> None:
         self.slices = slices
         self.ticks = 0
-        """How often it has been looked at."""
+        """How often the watchdog has looked at it."""

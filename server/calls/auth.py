@@ -1,4 +1,4 @@
-"""Who may call what: bearer tokens from a file, with rights."""
+"""Authentication and authorisation: bearer tokens from a file, with rights."""
 
 import hashlib
 import hmac
@@ -16,24 +16,24 @@ Right: TypeAlias = Literal["inference", "admin"]
 _LOGGER = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 _SHORTEST_TOKEN = 16
-# Every token is compared with each that comes: a thousand take a few tenths of a millisecond.
+# A call's token is compared with every one in the file: a thousand take a few tenths of a millisecond.
 _MAX_FILE_BYTES = 64 * 1024
 _SCHEME = "bearer "
 
 
 class TokenFileError(Exception):
-    """The file of tokens cannot be used."""
+    """The token file cannot be used."""
 
 
-class Gate:
-    """Lets calls in by the token that they bring; without a file it lets everybody do everything.
+class TokenAuth:
+    """Authorises calls by their bearer token; without a token file it allows everything.
 
-    A line of the file is `RIGHT TOKEN`, or `inference,admin TOKEN` for both rights. Several tokens may hold at once:
-    add the new one, move the callers, take the old one out. A file that has changed is read within a second.
+    A line of the file is `RIGHT TOKEN`, or `inference,admin TOKEN` for both rights. Several tokens may be valid at
+    once: add the new one, move the callers, remove the old one. A file that has changed is reloaded within a second.
     """
 
     def __init__(self, file: Path | None) -> None:
-        self.closed = file is not None
+        self.required = file is not None
         """Whether calls need a token."""
         self._file = file
         self._watched = WatchedFiles([] if file is None else [file])
@@ -56,11 +56,11 @@ class Gate:
         self._looked = 0.0
 
     def check(self, metadata: Metadata, right: Right) -> None:
-        """Refuse a call that lacks a right.
+        """Refuse a call whose token does not grant a right.
 
         Raises:
             UnauthenticatedError: no token, or one that is not in the file.
-            PermissionDeniedError: the token has not this right.
+            PermissionDeniedError: the token does not grant this right.
         """
         if self._file is None:
             return
@@ -71,10 +71,10 @@ class Gate:
                 "expected the metadata entry `authorization: Bearer TOKEN` with a token that this server knows"
             )
         if right not in rights:
-            raise PermissionDeniedError(f"This token has not the right {right!r}.")
+            raise PermissionDeniedError(f"This token does not grant the {right!r} right.")
 
     def bearer(self, metadata: Metadata) -> str:
-        """The token of a call, valid or not; nothing where nobody asks for tokens."""
+        """Return the token of a call, valid or not; an empty string if no token is required."""
         return "" if self._file is None else _token(metadata)
 
     def _look(self, file: Path) -> None:
@@ -88,12 +88,12 @@ class Gate:
             self._rights = read_tokens(file)
         except TokenFileError as error:
             self._watched.forget()
-            _LOGGER.error("%s; the tokens read before go on", error)  # noqa: TRY400 (the text says it all)
+            _LOGGER.error("%s; the previous tokens stay valid", error)  # noqa: TRY400 (the text says it all)
         else:
-            _LOGGER.info("%d tokens have been read anew from %s", len(self._rights), file)
+            _LOGGER.info("%d tokens reloaded from %s", len(self._rights), file)
 
     def _rights_of(self, token: str) -> frozenset[str] | None:
-        """Rights of a token; takes the same time whatever token it is."""
+        """Rights of a token, found in constant time; None for an unknown one."""
         got = _digest(token)
         found = None
         for known, rights in self._rights:
@@ -113,9 +113,9 @@ def read_tokens(file: Path) -> list[tuple[bytes, frozenset[str]]]:
             data = stream.read(_MAX_FILE_BYTES + 1)
         lines = data.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise TokenFileError(f"{file}: expected a readable file of tokens: {error}") from error
+        raise TokenFileError(f"{file}: expected a readable token file: {error}") from error
     if len(data) > _MAX_FILE_BYTES:
-        raise TokenFileError(f"{file}: expected {_MAX_FILE_BYTES} bytes of tokens at most, got more")
+        raise TokenFileError(f"{file}: expected at most {_MAX_FILE_BYTES} bytes of tokens, got more")
     tokens: dict[bytes, frozenset[str]] = {}
     for number, line in enumerate(lines, 1):
         if line.strip() and line[0] != "#":
@@ -134,12 +134,12 @@ def _parse(file: Path, number: int, line: str) -> tuple[bytes, frozenset[str]]:
     if not rights <= set(get_args(Right)):
         raise TokenFileError(f"{file}, line {number}: expected the rights inference or admin, got {words[0]!r}")
     if len(words[1]) < _SHORTEST_TOKEN:
-        raise TokenFileError(f"{file}, line {number}: expected a token of {_SHORTEST_TOKEN} characters at least")
+        raise TokenFileError(f"{file}, line {number}: expected a token of at least {_SHORTEST_TOKEN} characters")
     return _digest(words[1]), rights
 
 
 def _digest(token: str) -> bytes:
-    # Of equal length, so that comparing tells nothing of the token's.
+    # All of equal length, so that comparing them does not reveal a token's length.
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 

@@ -1,30 +1,25 @@
-"""One request on its way: what came, until when it is worth answering, and where the answer goes."""
+"""A call: one request in flight, its deadline, and where its answer goes."""
 
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from grpc import StatusCode
 
 from server.errors import CancelledError, DeadlineError, Status, UnavailableError, status_of
+from server.model_version import ModelVersion
 
-if TYPE_CHECKING:
-    from server.batching.row_queue import Entry
-    from server.calls.tracing import Trace
-    from server.models.table import ServedModel
-    from server.parse_cache import Route
-
-# What a transport knows its calls by.
+# A transport's own handle for a call.
 Token: TypeAlias = Any
 Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 FOREVER = float("inf")
-STOPPED = "The server is stopping and has not answered in time: try another one."
+STOPPED = "The server is stopping and did not answer in time: try another one."
 _REQUEST_ID = "x-request-id"
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# Why rows are dropped whose call has ended thus; of any other end they are innocent.
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Why the rows of a call that ended with this code are dropped; any other code counts as "failed".
 _DROP_REASONS = {
     StatusCode.CANCELLED: "cancelled",
     StatusCode.DEADLINE_EXCEEDED: "deadline",
@@ -33,7 +28,7 @@ _DROP_REASONS = {
 
 
 class Replies(Protocol):
-    """The transport's side of a call: takes answers and failures for tokens, from any thread."""
+    """The transport's side of a call: takes answers and failures by token, from any thread."""
 
     def send_all(self, answers: Sequence[tuple[Token, bytes]]) -> None:
         """Answer with serialised responses."""
@@ -44,24 +39,44 @@ class Replies(Protocol):
         ...
 
 
+class Queued(Protocol):
+    """What a call needs to know of its rows in a queue."""
+
+    count: int
+    queued: float
+    """When they were queued, a time of time.monotonic()."""
+
+    def discard(self, reason: str) -> None:
+        """Take them out of the queue."""
+        ...
+
+
+class Trace(Protocol):
+    """The spans of one call."""
+
+    trace_id: str
+
+    def finish(self, call: "Call", code: str) -> None:
+        """End the request's span."""
+        ...
+
+
 class Call:
-    """A unary request; answered exactly once, by whoever comes first.
+    """A unary request; answered exactly once, by the first that tries to.
 
     `arrival` and `deadline` are seconds of time.monotonic(); a call without a deadline has infinity.
     """
 
-    # Defaults stand here, where a call that does not need them does not pay for them.
+    # Class-level defaults: a call that does not need them does not pay for them.
     peer = ""
-    """Where it came from, scheme:host:port."""
+    """Address of the caller, scheme:host:port."""
     bearer = ""
-    """The token that it came with, where the server asks for tokens."""
-    served: "ServedModel | None" = None
-    entry: "Entry | None" = None
-    trace: "Trace | None" = None
-    learn: "Callable[[Route, bytes], None] | None" = None
-    """Remembers how its request was understood, where the next one may be alike."""
+    """The caller's bearer token, if the server requires tokens."""
+    served: ModelVersion | None = None
+    entry: Queued | None = None
+    trace: Trace | None = None
     echo = b""
-    """Field of the request that the answer repeats as it came, where its protocol asks for that."""
+    """Serialised field of the request that the answer repeats, if its protocol asks for that."""
     open = True
     queue_seconds = 0.0
     run_seconds = 0.0
@@ -69,7 +84,7 @@ class Call:
     seconds = 0.0
     """From arrival to the end; 0 until then."""
     problem = ""
-    """The sentence that it failed with."""
+    """The message that it failed with."""
     _request_id = ""
 
     def __init__(
@@ -89,21 +104,21 @@ class Call:
         self.replies = replies
         self.token = token
         self.finished = finished
-        # Never released: the one who gets it answers.
+        # Never released: whichever thread acquires it answers.
         self._unanswered = Lock()
 
     @property
     def request_id(self) -> str:
-        """What the log knows this call by: `x-request-id` of the caller where that is sane, else drawn."""
+        """The caller's `x-request-id` if well-formed, otherwise a random one."""
         if not self._request_id:
             got = next((value for key, value in self.metadata if key == _REQUEST_ID), "")
-            sane = isinstance(got, str) and _SANE_ID.fullmatch(got)
-            self._request_id = got if isinstance(got, str) and sane else secrets.token_hex(8)
+            valid = isinstance(got, str) and _VALID_ID.fullmatch(got)
+            self._request_id = got if isinstance(got, str) and valid else secrets.token_hex(8)
         return self._request_id
 
     @property
     def caller(self) -> str:
-        """Whom what it takes is counted for: the bearer of its token where there are tokens, else its host."""
+        """The identity that its rows and jobs are counted for: its token if there is one, else its host."""
         return self.bearer or self.peer.rpartition(":")[0] or "unknown"
 
     def note_run(self, queue_seconds: float, run_seconds: float, rows: int) -> None:
@@ -118,7 +133,7 @@ class Call:
 
     @staticmethod
     def answer_all(answers: "Iterable[tuple[Call, bytes]]") -> None:
-        """Send responses of one server that are ready together, but to calls that have ended already."""
+        """Send responses of one server that are ready together, except to calls that have ended already."""
         ended: list[Call] = []
         ready: list[tuple[Replies, list[tuple[Token, bytes]]]] = []
         for call, payload in answers:
@@ -131,13 +146,13 @@ class Call:
         if ended:
             ended[0].finished(ended, "OK")
         for call in ended:
-            # Each holds the other: without this, large buffers would wait for the collector of cycles.
+            # Each holds the other: without this, large buffers would wait for the garbage collector.
             call.entry = None
         for replies, together in ready:
             replies.send_all(together)
 
     def end(self) -> bool:
-        """Whether whoever asks is the one to answer: true once."""
+        """Claim the right to answer: true for the first caller only."""
         if not self._unanswered.acquire(blocking=False):
             return False
         self.open = False
@@ -157,19 +172,19 @@ class Call:
         self.fail(UnavailableError(STOPPED))
 
     def check_wanted(self) -> None:
-        """Refuse to go on with slow work for a caller who has gone or no longer waits.
+        """Stop slow work for a caller that has cancelled or whose deadline has passed.
 
         Raises:
             CancelledError: the call has ended.
             DeadlineError: its deadline has passed.
         """
         if not self.open:
-            raise CancelledError("The caller has gone.")
+            raise CancelledError("The caller has cancelled.")
         if time.monotonic() >= self.deadline:
             raise DeadlineError("The deadline has passed while the request waited.")
 
     def cancel(self, code: StatusCode) -> None:
-        """End without an answer: the caller is gone or its deadline has passed; rows still waiting are dropped."""
+        """End without an answer: the caller cancelled or its deadline passed; rows still waiting are dropped."""
         if self.end():
             self.finished([self], code.name)
             self._drop(code)
@@ -178,8 +193,8 @@ class Call:
         """Take rows that still wait out of their queue."""
         entry, self.entry = self.entry, None
         if entry is not None:
-            entry.batcher.discard(entry, _DROP_REASONS.get(code, "failed"))
+            entry.discard(_DROP_REASONS.get(code, "failed"))
 
 
-# Told of calls of one server that have ended with the same code.
+# Called with calls of one server that have ended with the same code.
 Finished: TypeAlias = Callable[[Sequence[Call], str], None]

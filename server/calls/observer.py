@@ -1,24 +1,21 @@
-"""What is noted of a call, in one place: metrics, a log line, a trace."""
+"""Observability of calls: metrics, a log line and a trace for each, in one place."""
 
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from server.calls.call import Call
 from server.calls.request_log import RequestLog
 from server.calls.tracing import Tracer
 from server.metrics.registry import Metrics
+from server.model_version import ModelVersion
 
-if TYPE_CHECKING:
-    from server.models.table import ServedModel
-
-_METHOD_AND_MODEL: "Callable[[Call], tuple[str, ServedModel | None]]" = attrgetter("method", "served")
+_METHOD_AND_VERSION: Callable[[Call], tuple[str, ModelVersion | None]] = attrgetter("method", "served")
 
 
 class CallObserver:
-    """Hears of every call when it comes in and when it has ended."""
+    """Records every call when it arrives and when it ends."""
 
     def __init__(self, metrics: Metrics, tracer: Tracer | None) -> None:
         self._metrics = metrics
@@ -26,7 +23,7 @@ class CallObserver:
         self._log = RequestLog()
 
     def started(self, call: Call) -> None:
-        """Note a call that has come in."""
+        """Record a call that has arrived."""
         metrics = self._metrics
         with metrics.lock:
             metrics.in_flight[call.method] += 1
@@ -34,9 +31,9 @@ class CallObserver:
             call.trace = self._tracer.begin(call, call.metadata)
 
     def finished(self, calls: Sequence[Call], code: str) -> None:
-        """Note calls that have ended together, whatever happened to them."""
+        """Record calls that have ended together, whatever their outcome."""
         now = time.monotonic()
-        for (method, served), alike in groupby(calls, _METHOD_AND_MODEL):
+        for (method, served), alike in groupby(calls, _METHOD_AND_VERSION):
             seconds: list[float] = []
             for call in alike:
                 call.seconds = now - call.arrival

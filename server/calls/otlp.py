@@ -1,5 +1,6 @@
 """The tracer that sends spans over OTLP/gRPC."""
 
+import time
 from collections.abc import Iterable, Mapping
 from threading import Lock
 
@@ -13,10 +14,20 @@ from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from server.calls.call import Call, Metadata
-from server.calls.tracing import Clock, Graph, Trace
+from server.calls.call import Call, Metadata, Trace
 
 _SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+
+
+class _Clock:
+    """Converts times of time.monotonic() to nanoseconds since 1970; one per trace: the system clock may be set."""
+
+    def __init__(self) -> None:
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def ns(self, moment: float) -> int:
+        """Nanoseconds since 1970."""
+        return self._offset_ns + int(moment * 1e9)
 
 
 class OtlpTracer:
@@ -33,7 +44,7 @@ class OtlpTracer:
 
     def begin(self, call: Call, metadata: Metadata) -> Trace | None:
         """Start a request's span under the caller's, if it sent one."""
-        clock = Clock()
+        clock = _Clock()
         span = self._tracer.start_span(
             call.method,
             context=self._propagator.extract({key: value for key, value in metadata if isinstance(value, str)}),
@@ -43,21 +54,21 @@ class OtlpTracer:
         )
         return OtlpTrace(self._tracer, span, clock) if span.is_recording() else None
 
-    def ran(self, graph: Graph, calls: Iterable[Call], started: float, seconds: float) -> None:
+    def ran(self, attributes: Mapping[str, str], calls: Iterable[Call], started: float, seconds: float) -> None:
         """Record the batch, and in each request how long it waited and ran."""
         traced = [(call, call.trace) for call in dict.fromkeys(calls) if isinstance(call.trace, OtlpTrace)]
         if not traced:
             return
-        clock = Clock()
+        clock = _Clock()
         links = [Link(request.context) for _, request in traced]
         batch = self._tracer.start_span(
-            "batch", Context(), links=links, start_time=clock.ns(started), attributes=graph.attributes
+            "batch", Context(), links=links, start_time=clock.ns(started), attributes=attributes
         )
         batch.end(clock.ns(started + seconds))
         for call, request in traced:
             queued = started if call.entry is None else call.entry.queued
-            request.add("queue", queued, started, graph.attributes)
-            request.add("run", started, started + seconds, graph.attributes, [Link(batch.get_span_context())])
+            request.add("queue", queued, started, attributes)
+            request.add("run", started, started + seconds, attributes, [Link(batch.get_span_context())])
             request.ran_until(started + seconds)
 
     def close(self) -> None:
@@ -68,7 +79,7 @@ class OtlpTracer:
 class OtlpTrace:
     """The spans of one request."""
 
-    def __init__(self, tracer: trace.Tracer, span: trace.Span, clock: Clock) -> None:
+    def __init__(self, tracer: trace.Tracer, span: trace.Span, clock: _Clock) -> None:
         self.context: SpanContext = span.get_span_context()
         self.trace_id = trace.format_trace_id(self.context.trace_id)
         self._tracer = tracer
@@ -81,7 +92,7 @@ class OtlpTrace:
     def add(
         self, name: str, start: float, end: float, attributes: Mapping[str, str], links: list[Link] | None = None
     ) -> None:
-        """A child that has ended; moments are those of time.monotonic()."""
+        """Add a child span that has ended; `start` and `end` are times of time.monotonic()."""
         begun = self._clock.ns(start)
         child = self._tracer.start_span(name, self._parent, start_time=begun, attributes=attributes, links=links)
         child.end(self._clock.ns(end))
@@ -92,7 +103,7 @@ class OtlpTrace:
             self._ran_until = max(self._ran_until, end)
 
     def finish(self, call: Call, code: str) -> None:
-        """End the request's span; what came after the last run was making the answer."""
+        """End the request's span; the time since the last run was spent on serialising the answer."""
         end = call.arrival + call.seconds
         if self._ran_until:
             self.add("serialise", self._ran_until, end, {})

@@ -1,4 +1,4 @@
-"""One log line a request: failures at info, answers at debug; never what the images hold."""
+"""Request log: one line per request, failures at info, answers at debug; never the content of images."""
 
 import logging
 
@@ -9,7 +9,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """Writes the lines of one server."""
+    """Writes the request log of one server."""
 
     def __init__(self) -> None:
         self._limit = LineLimit()
@@ -20,7 +20,7 @@ class RequestLog:
 
     def finished(self, call: Call, code: str) -> None:
         """Log a call that has ended."""
-        # Asked before the line is made: a refusal costs less than that.
+        # Checked before the line is formatted: a refusal costs less than that.
         if code == "OK" or self._may_write():
             _LOGGER.log(_level(code), "%s %s", call.method, code, extra={"fields": _fields(call, code)})
 

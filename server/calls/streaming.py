@@ -1,4 +1,4 @@
-"""RPCs with a stream both ways: many requests, answers in any order, each on its own."""
+"""Bidirectional streaming: many requests on one stream, answered independently and in any order."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from server.errors import InvalidArgumentError, Status
 M = TypeVar("M", bound=Message)
 
 
-class Item(Protocol):
-    """One request on a stream, and how its outcome is written on the stream."""
+class StreamItem(Protocol):
+    """One request of a stream, and how its outcome is written to the stream."""
 
     size_bytes: int
 
@@ -23,38 +23,38 @@ class Item(Protocol):
         ...
 
     def answer(self, response: bytes) -> bytes:
-        """From that response to a message of the stream."""
+        """Wrap that response in a message of the stream."""
         ...
 
     def fail(self, status: Status) -> bytes:
-        """From a failure to a message of the stream."""
+        """Make a message of the stream from a failure."""
         ...
 
 
 @dataclass(frozen=True)
 class StreamMethod:
-    """One RPC with streams both ways: how a message becomes a request."""
+    """One bidirectional RPC: how a message of its stream becomes a request."""
 
     name: str
     path: str
-    read: Callable[[bytes], Item]
+    read: Callable[[bytes], StreamItem]
     right: Right | None = "inference"
 
 
 class LazyMessage(Generic[M]):
-    """A message of a stream, parsed by whoever asks first: of a large one that is not the thread of all streams."""
+    """A message of a stream, parsed on first use: a large one is then not parsed on the streams' own thread."""
 
-    __slots__ = ("_came", "_kind")
+    __slots__ = ("_content", "_kind")
 
     def __init__(self, kind: type[M], payload: bytes) -> None:
         self._kind = kind
-        self._came: bytes | M | DecodeError = payload
+        self._content: bytes | M | DecodeError = payload
 
     def get(self) -> M:
         """The message.
 
         Raises:
-            InvalidArgumentError: the bytes are none.
+            InvalidArgumentError: the bytes are not such a message.
         """
         got = self._parsed()
         if isinstance(got, DecodeError):
@@ -62,16 +62,16 @@ class LazyMessage(Generic[M]):
         return got
 
     def get_or_empty(self) -> M:
-        """The message; an empty one where the bytes are none."""
+        """The message; an empty one if the bytes are not such a message."""
         got = self._parsed()
         return self._kind() if isinstance(got, DecodeError) else got
 
     def _parsed(self) -> M | DecodeError:
-        got = self._came
+        got = self._content
         if isinstance(got, bytes):
             try:
                 got = self._kind.FromString(got)
             except DecodeError as error:
                 got = error
-            self._came = got
+            self._content = got
         return got

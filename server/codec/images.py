@@ -1,4 +1,4 @@
-"""Images on the wire to rows of a graph and back: tensors, and PNG, JPEG or WebP files."""
+"""Image codec: from images on the wire (tensors, PNG, JPEG or WebP files) to rows of a graph and back."""
 
 import io
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from autoencoder.v1 import autoencoder_pb2
 from autoencoder.v1.autoencoder_pb2 import EncodedImages, Images, Tensor
 from numpy.typing import NDArray
 
-from server.batching.row_queue import Buffer
 from server.codec import tensors
 from server.codec.tensors import Convert
 from server.config import LimitsConfig
 from server.errors import InvalidArgumentError, ServingError
+from server.types import Buffer
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -26,7 +26,7 @@ _ORIENTATION = 0x0112
 
 
 class PixelBudget:
-    """What decoding the files of one request may cost; `check_wanted` raises when nobody waits for it any more."""
+    """Limits the pixels decoded for one request; `check_wanted` raises once its call has ended."""
 
     def __init__(self, limits: LimitsConfig, check_wanted: Callable[[], None]) -> None:
         self._limits = limits
@@ -34,11 +34,11 @@ class PixelBudget:
         self._spent = 0
 
     def spend(self, field: str, size: tuple[int, int]) -> None:
-        """Take the pixels of an image about to be decoded; its header tells them.
+        """Count the pixels of an image about to be decoded, according to its header.
 
         Raises:
             InvalidArgumentError: too many, in this image or in all of the request.
-            DeadlineError, CancelledError: nobody waits.
+            DeadlineError, CancelledError: the call has ended.
         """
         self._check_wanted()
         width, height = size
@@ -60,9 +60,9 @@ class PixelBudget:
 def rows_of_tensor(
     message: Tensor, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int
 ) -> tuple[Convert | None, int]:
-    """How the data of a Tensor become rows for a graph that takes (N, H, W, C) of uint8, or of float32 in 0 … 1, and N.
+    """Return how a Tensor's data become rows of a graph that takes (N, H, W, C) uint8, or float32 in 0 … 1; and N.
 
-    None: as they are. Else by a call, which raises InvalidArgumentError where values are out of range.
+    None: unchanged. Otherwise by a call, which raises InvalidArgumentError if values are out of range.
 
     Raises:
         InvalidArgumentError: another shape, size or type, N = 0 or too large.
@@ -98,7 +98,7 @@ def rows_of_files(
 
 
 def fill(message: Images, images: NDArray[np.float32], image_format: int) -> None:
-    """Write (N, H, W, C) in 0 … 1 into an empty message, in the form asked for; PNG is slow."""
+    """Write (N, H, W, C) in 0 … 1 into an empty message, in the requested format; PNG is slow."""
     if image_format == autoencoder_pb2.IMAGE_FORMAT_FLOAT32:
         tensors.fill(message.tensor, images)
     elif image_format == autoencoder_pb2.IMAGE_FORMAT_PNG:
@@ -108,7 +108,7 @@ def fill(message: Images, images: NDArray[np.float32], image_format: int) -> Non
 
 
 def check_format(image_format: int) -> None:
-    """Refuse a format of another build."""
+    """Refuse an unknown format."""
     if image_format not in autoencoder_pb2.ImageFormat.values():
         names = ", ".join(autoencoder_pb2.ImageFormat.keys())
         raise InvalidArgumentError("image_format", f"expected one of {names}, got {image_format}")
@@ -140,7 +140,7 @@ def _convert(images: NDArray[Any], field: str, dtype: np.dtype[Any]) -> NDArray[
 
 
 def _decode(file: bytes, field: str, shape: Shape, pixels: PixelBudget, *, resize: bool) -> NDArray[np.uint8]:
-    # Most callers send tensors: the library is loaded for those who do not.
+    # Imported lazily: most callers send tensors.
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
 
     height, width, channels = shape
@@ -148,7 +148,7 @@ def _decode(file: bytes, field: str, shape: Shape, pixels: PixelBudget, *, resiz
         with Image.open(io.BytesIO(file), formats=_FORMATS) as image:
             pixels.spend(field, image.size)
             if image.size != (height, width):
-                # Not even turned would it fit: no need to decode it.
+                # Rotation cannot make it fit, so its size is checked before it is decoded.
                 _check_size(field, image.size, (width, height), resize=resize)
             upright = _upright(image)
             _check_size(field, upright.size, (width, height), resize=resize)
@@ -161,19 +161,19 @@ def _decode(file: bytes, field: str, shape: Shape, pixels: PixelBudget, *, resiz
     except UnidentifiedImageError:
         raise InvalidArgumentError(field, "expected a PNG, JPEG or WebP file, got something else") from None
     except Exception as error:
-        # A decoder of untrusted bytes raises whatever it likes.
+        # A decoder of untrusted bytes may raise anything.
         raise InvalidArgumentError(field, f"expected a readable PNG, JPEG or WebP file: {error}") from error
 
 
 def _upright(image: "PillowImage") -> "PillowImage":
-    """The image as a viewer shows it, where its EXIF says how the camera was held."""
+    """Rotate the image as its EXIF orientation says."""
     from PIL import ImageOps  # noqa: PLC0415 (as above)
 
     return image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
 
 
 def _flat(image: "PillowImage") -> "PillowImage":
-    """8 bits a channel, on black where the image is transparent."""
+    """Reduce to 8 bits a channel, with transparency blended onto black."""
     from PIL import Image  # noqa: PLC0415 (as above)
 
     if image.mode.startswith("I"):
@@ -187,7 +187,7 @@ def _flat(image: "PillowImage") -> "PillowImage":
 
 
 def _check_size(field: str, got: tuple[int, int], expected: tuple[int, int], *, resize: bool) -> None:
-    """Widths and heights."""
+    """Refuse a (width, height) other than the expected one, unless the image is to be resized."""
     if got != expected and not resize:
         raise InvalidArgumentError(
             field,

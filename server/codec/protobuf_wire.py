@@ -1,4 +1,4 @@
-"""Parts of messages as they stand on the wire, for what would be too slow to make anew for every request.
+"""Protocol Buffers wire format, for parts of messages that are too slow to build again for every request.
 
 Protocol Buffers, "Encoding": https://protobuf.dev/programming-guides/encoding/. Serialised parts of a message may
 follow one another in any order.
@@ -13,22 +13,22 @@ from autoencoder.v1.model_pb2 import DataType
 _DATA = Tensor.DESCRIPTOR.fields_by_name["data"].number
 
 
-def opening(number: int, size: int) -> bytes:
-    """What stands before the `size` bytes of a field that holds bytes, text or a message."""
+def field_header(number: int, size: int) -> bytes:
+    """Tag and length that precede the `size` bytes of a field that holds bytes, text or a message."""
     return _varint(number << 3 | 2) + _varint(size)
 
 
-def field(number: int, content: bytes) -> bytes:
-    """A field with bytes, text or a serialised message in it."""
-    return opening(number, len(content)) + content
+def length_delimited(number: int, content: bytes) -> bytes:
+    """Serialise a field that holds bytes, text or a serialised message."""
+    return field_header(number, len(content)) + content
 
 
 @lru_cache(maxsize=4096)
-def tensor_opening(path: Sequence[int], data_type: DataType, shape: tuple[int, ...], size: int) -> bytes:
-    """What stands before the `size` bytes of a Tensor's data; `path` leads from the response to the Tensor."""
-    head = Tensor(data_type=data_type, shape=shape).SerializeToString() + opening(_DATA, size)
+def tensor_header(path: Sequence[int], data_type: DataType, shape: tuple[int, ...], size: int) -> bytes:
+    """Bytes that precede the `size` bytes of a Tensor's data; `path` leads from the response to the Tensor."""
+    head = Tensor(data_type=data_type, shape=shape).SerializeToString() + field_header(_DATA, size)
     for number in reversed(path):
-        head = opening(number, len(head) + size) + head
+        head = field_header(number, len(head) + size) + head
     return head
 
 

@@ -1,4 +1,4 @@
-"""Tensor messages to arrays and back, every size checked."""
+"""Tensor codec: from Tensor messages to arrays and back, every size checked."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,8 +11,8 @@ from autoencoder.v1.autoencoder_pb2 import Tensor
 from autoencoder.v1.model_pb2 import DataType
 from numpy.typing import NDArray
 
-from server.batching.row_queue import Buffer
 from server.errors import InvalidArgumentError
+from server.types import Buffer
 
 # From the bytes of a Tensor's data to rows of a graph.
 Convert: TypeAlias = Callable[[bytes], Buffer]
@@ -21,9 +21,9 @@ _TYPES: dict[int, np.dtype[Any]] = {
     model_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
     model_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
 }
-# A caller may send millions.
-_SIZES_TOLD = 8
-# Far beyond what any model's latents reach, and far below where its sums overflow.
+# A caller may send millions of dimensions.
+_MAX_SIZES_SHOWN = 8
+# Far beyond the latents of any model, and far below where its sums overflow.
 _LARGEST_LATENT = 1e6
 
 
@@ -35,10 +35,10 @@ def fill(tensor: Tensor, array: NDArray[np.float32] | NDArray[np.uint8]) -> None
 
 
 def check_data(tensor: Tensor, field: str) -> np.dtype[Any]:
-    """Type of a message whose shape has been checked: uint8, float16 or float32.
+    """Check type and size of a message whose shape has been checked; return uint8, float16 or float32.
 
     Raises:
-        InvalidArgumentError: a type that nothing takes, or a byte count that the shape does not give.
+        InvalidArgumentError: an unsupported type, or a byte count that does not match the shape.
     """
     kind = tensor.data_type
     dtype = _TYPES.get(kind)
@@ -55,7 +55,7 @@ def check_data(tensor: Tensor, field: str) -> np.dtype[Any]:
 
 
 def rows_of_latents(tensor: Tensor, field: str, latent_size: int, limit_rows: int) -> tuple[Convert, int]:
-    """How the data of a FLOAT32 or FLOAT16 Tensor become (N, D) float32, by a call that refuses NaN and infinity; N.
+    """Return how a FLOAT32 or FLOAT16 Tensor's data become (N, D) float32, refusing NaN and infinity; and N.
 
     Raises:
         InvalidArgumentError: another shape, size or type, or too many rows.
@@ -75,7 +75,7 @@ def read_latents(tensor: Tensor, field: str, latent_size: int, limit_rows: int) 
     """(N, D) float32 of a FLOAT32 or FLOAT16 message.
 
     Raises:
-        InvalidArgumentError: another shape, size or type, too many rows, or numbers that no graph can take.
+        InvalidArgumentError: another shape, size or type, too many rows, or values that are not finite or too large.
     """
     convert, rows = rows_of_latents(tensor, field, latent_size, limit_rows)
     return np.frombuffer(convert(tensor.data), np.float32).reshape(rows, latent_size)
@@ -88,7 +88,7 @@ def _finite(kind: np.dtype[Any], field: str, data: bytes) -> Buffer:
 
 
 def check_rows(rows: int, field: str, limit_rows: int) -> None:
-    """Refuse more rows than one request may carry."""
+    """Refuse more rows than a request may have."""
     if rows > limit_rows:
         few = "one row" if limit_rows == 1 else f"at most {limit_rows} rows a request"
         advice = "" if limit_rows == 1 else ": send several requests"
@@ -102,7 +102,7 @@ def check_finite(array: NDArray[Any], field: str) -> None:
 
 
 def check_latents(latents: NDArray[Any], field: str, advice: str = "send smaller ones") -> None:
-    """Refuse NaN, infinity and numbers of a size at which graphs would give them."""
+    """Refuse NaN, infinity, and values so large that graphs would return them."""
     # NaN makes the comparison false.
     if not np.abs(latents).max() <= _LARGEST_LATENT:
         raise InvalidArgumentError(
@@ -113,12 +113,12 @@ def check_latents(latents: NDArray[Any], field: str, advice: str = "send smaller
 
 
 def type_name(kind: int) -> str:
-    """Name of a data type, also of one from another build."""
+    """Name of a data type; its number if it is unknown."""
     known: dict[int, str] = {value: name for name, value in DataType.items()}
     return known.get(kind, str(kind))
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """(2, 28, 28) as people write it; of one with many sizes the first alone."""
-    more = ", …" if len(shape) > _SIZES_TOLD else ""
-    return f"({', '.join(map(str, shape[:_SIZES_TOLD]))}{more})"
+    """Format a shape as (2, 28, 28), truncated after the first few sizes."""
+    more = ", …" if len(shape) > _MAX_SIZES_SHOWN else ""
+    return f"({', '.join(map(str, shape[:_MAX_SIZES_SHOWN]))}{more})"

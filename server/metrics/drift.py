@@ -1,6 +1,7 @@
-"""How far what callers send lies from what the model was trained on, counted a block of rows at a time."""
+"""Drift (out-of-distribution) detection: compares callers' data with the training data, a block of rows at a time."""
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from math import exp, lgamma, log, log1p
 from threading import Lock
 
@@ -9,15 +10,16 @@ from numpy.typing import NDArray
 
 from bundle.latents import LatentStatistics
 from server.metrics.registry import Metrics
+from server.types import Array
 
-# Rows that are counted together: one costs next to nothing, nobody notices a block, and numpy starts no threads for it.
+# Rows counted together: adding one is nearly free, a block takes too little time to notice or for numpy to thread.
 _BLOCK = 256
 _LEVEL = 0.999
-# What is unlike is worth an alarm where it is more than this, which is ten times as much as is normal …
+# Alarm when the share of outliers exceeds this, ten times the normal share …
 _ALARM_SHARE = 0.01
-# … or more than only one in so many models gets of what is like.
+# … or the share that in-distribution data exceeds with this probability, if that is larger.
 _FALSE_ALARMS = 0.001
-# So many make that certain.
+# With this many held-out rows the quantile is exact enough for the first rule alone.
 _MANY_ROWS = 10_000
 
 
@@ -33,21 +35,25 @@ class Drift:
         self._errors: deque[bytes] = deque()
         self._latents: deque[bytes] = deque()
         self._waiting_rows = 0
-        """About, where several threads count: nothing is lost, a block may be larger."""
+        """Approximate, as several threads add to it: no row is lost, but a block may be larger."""
         self._lock = Lock()
 
-    def add_errors(self, errors: bytes, rows: int) -> None:
-        """(rows,) float32 squared errors per pixel that Reconstruct has answered with."""
-        self._add(self._errors, errors, rows)
+    def observer(self, signature: str) -> Callable[[Sequence[Array]], None] | None:
+        """Return what takes the (rows, …) outputs of a graph that are answered with; None if drift ignores them."""
+        return {"encode": self._observe_latents, "reconstruct": self._observe_errors}.get(signature)
 
-    def add_latents(self, latents: bytes, rows: int) -> None:
-        """(rows, D) float32 latents that Encode has answered with."""
+    def _observe_errors(self, outputs: Sequence[Array]) -> None:
+        """(rows, …) images and (rows,) float32 squared errors per pixel of Reconstruct."""
+        self._add(self._errors, outputs[1])
+
+    def _observe_latents(self, outputs: Sequence[Array]) -> None:
+        """(rows, D) float32 latents of Encode."""
         if self._statistics is not None:
-            self._add(self._latents, latents, rows)
+            self._add(self._latents, outputs[0])
 
     def flush(self) -> None:
-        """Count what has come in since the last time."""
-        # One at a time, so that who asks for the metrics finds everything counted.
+        """Count the rows added since the last flush."""
+        # One thread at a time, so that an exposition of the metrics includes every row.
         with self._lock:
             self._waiting_rows = 0
             if self._errors:
@@ -59,9 +65,9 @@ class Drift:
                     distances = self._statistics.distance(rows[first : first + _BLOCK])
                     self._count("latent", distances, self._distance_limit)
 
-    def _add(self, waiting: deque[bytes], data: bytes, rows: int) -> None:
-        waiting.append(data)
-        self._waiting_rows += rows
+    def _add(self, waiting: deque[bytes], values: Array) -> None:
+        waiting.append(values.tobytes())
+        self._waiting_rows += len(values)
         if self._waiting_rows >= _BLOCK:
             self.flush()
 
@@ -75,14 +81,14 @@ class Drift:
 
 
 def _drain(waiting: deque[bytes]) -> bytes:
-    """Everything that has come in; what comes in meanwhile is left for the next time or taken too."""
+    """Remove and join everything added; what is added meanwhile may be included."""
     return b"".join([waiting.popleft() for _ in range(len(waiting))])
 
 
 def alarm_share(statistics: LatentStatistics | None) -> float:
-    """The share of rows beyond the 99.9 % quantile from which on they tell of other data.
+    """Share of rows beyond the 99.9 % quantile above which the input distribution has shifted.
 
-    A quantile of a few hundred images is nearly the largest of them, and much of what is like them may lie beyond.
+    A quantile of a few hundred images is nearly their maximum, and a larger share of similar images may exceed it.
     """
     if statistics is None or statistics.held_out_rows is None or not 1 <= statistics.held_out_rows < _MANY_ROWS:
         return _ALARM_SHARE
@@ -91,14 +97,14 @@ def alarm_share(statistics: LatentStatistics | None) -> float:
     low, high = _ALARM_SHARE, 1.0
     if _fewer(above, rows, low) <= _FALSE_ALARMS:
         return low
-    while high - low > 1e-6:  # noqa: PLR2004 (closer than anybody counts)
+    while high - low > 1e-6:  # noqa: PLR2004 (finer than any use of it)
         middle = (low + high) / 2
         low, high = (middle, high) if _fewer(above, rows, middle) > _FALSE_ALARMS else (low, middle)
     return high
 
 
 def _fewer(count: int, rows: int, share: float) -> float:
-    """The chance that of so many rows, each of which lies beyond a limit by this chance, fewer than `count` do."""
+    """Probability that fewer than `count` of `rows` lie beyond a limit, each with probability `share`."""
     return sum(
         exp(lgamma(rows + 1) - lgamma(k + 1) - lgamma(rows - k + 1) + k * log(share) + (rows - k) * log1p(-share))
         for k in range(count)

@@ -1,4 +1,4 @@
-"""Memory and load of the GPUs, through NVIDIA's management library; nothing where there is none."""
+"""Memory use and utilisation of the GPUs, through NVIDIA's management library (NVML), if it is installed."""
 
 import importlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ Nvml: TypeAlias = Any
 
 
 def watch_gpus(registry: CollectorRegistry) -> int:
-    """Add the gauges of every GPU, if there is one; how many there are."""
+    """Add the gauges of every GPU and return the number of GPUs."""
     try:
         nvml: Nvml = importlib.import_module("pynvml")
     except ImportError:
@@ -30,7 +30,7 @@ def watch_gpus(registry: CollectorRegistry) -> int:
 
 
 class GpuCollector(Collector):
-    """Asks the driver at every exposition."""
+    """Queries the driver at every exposition."""
 
     def __init__(self, nvml: Nvml) -> None:
         self._nvml = nvml

@@ -22,9 +22,9 @@ from prometheus_client import Histogram as ClientHistogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from server.metrics.run_statistics import RunRecord
+from server.metrics.run_statistics import RunStatistics
 
-# The time at which each series began is of no use here and doubles the page; the library has no setting per registry.
+# The creation time of each series is of no use and doubles the page; the library has no setting per registry.
 disable_created_metrics()
 Labels: TypeAlias = tuple[str, ...]
 DURATIONS_SECONDS = (
@@ -38,7 +38,7 @@ LOAD_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60
 
 
 class Histogram:
-    """Counts per bucket; not safe by itself."""
+    """Counts per bucket; not thread-safe."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -66,7 +66,7 @@ class Histogram:
         self.total += float(values.sum())
 
     def cumulative(self) -> list[tuple[str, float]]:
-        """Buckets as Prometheus wants them."""
+        """Cumulative buckets, as Prometheus expects them."""
         names = [*(f"{bound:g}" for bound in self.bounds), "+Inf"]
         return list(zip(names, map(float, accumulate(self.counts)), strict=True))
 
@@ -96,7 +96,7 @@ class RunSeries:
         self._queue = metrics.queue_seconds.series[self._key]
         self._run = metrics.run_seconds.series[self._key]
         self._batch = metrics.batch_rows.series[self._key]
-        self._record = metrics.records[self._rows_key]
+        self._statistics = metrics.statistics[self._rows_key]
 
     def ran(self, rows: int, run_seconds: float, queue_seconds: Sequence[float]) -> None:
         """Count a graph run of `rows`, and the waits of the requests that began in it."""
@@ -104,14 +104,14 @@ class RunSeries:
             self._run.observe(run_seconds)
             self._batch.observe(rows)
             self._metrics.rows[self._rows_key] += rows
-            self._record.ran(rows, run_seconds, queue_seconds)
+            self._statistics.ran(rows, run_seconds, queue_seconds)
             self._queue.observe_each(queue_seconds)
 
     def dropped(self, reason: str, rows: int) -> None:
         """Count rows that will never run."""
         with self._metrics.lock:
             self._metrics.dropped_rows[(*self._key, reason)] += rows
-            self._record.dropped += 1
+            self._statistics.dropped += 1
 
 
 class Metrics(Collector):
@@ -124,7 +124,7 @@ class Metrics(Collector):
         self.in_flight: defaultdict[str, int] = defaultdict(int)
         self.rows: defaultdict[Labels, int] = defaultdict(int)
         self.dropped_rows: defaultdict[Labels, int] = defaultdict(int)
-        self.records: defaultdict[Labels, RunRecord] = defaultdict(RunRecord)
+        self.statistics: defaultdict[Labels, RunStatistics] = defaultdict(RunStatistics)
         self.queues: dict[Labels, Callable[[], int]] = {}
         self.before_collect: list[Callable[[], None]] = []
         self.request_seconds = Family(
@@ -154,14 +154,14 @@ class Metrics(Collector):
         GCCollector(registry=self.registry)
 
     def finished(self, method: str, model: str, version: str, code: str, seconds: Sequence[float]) -> None:
-        """Count requests that have ended together after `seconds` each, whatever happened to them."""
+        """Count requests that have ended together after `seconds` each, whatever their outcome."""
         with self.lock:
             self.in_flight[method] -= len(seconds)
             self.requests[method, model, version, code] += len(seconds)
             self.request_seconds.series[method, model].observe_each(seconds)
 
     def requests_in_flight(self) -> int:
-        """Requests that have come in and not ended."""
+        """Requests that have arrived and not ended."""
         with self.lock:
             return sum(self.in_flight.values())
 
@@ -224,7 +224,7 @@ class ModelMetrics:
         version = ("model", "version")
         self.info = Gauge(
             "autoencoder_model_info",
-            "What serves, on which provider.",
+            "Loaded versions and their execution provider.",
             (*version, "family", "provider", "opset"),
             registry=registry,
         )
@@ -246,17 +246,17 @@ class ModelMetrics:
         self.error_quantile = Gauge(
             "autoencoder_reconstruction_error_quantile",
             "Quantiles of the reconstruction error recorded at export.",
-            (*version, "quantile"),
+            (*version, "level"),
             registry=registry,
         )
         self.alarm_share = Gauge(
             "autoencoder_out_of_distribution_alarm_ratio",
-            "Share of rows out of distribution from which on they tell of other data.",
+            "Out-of-distribution share above which the input distribution has shifted.",
             version,
             registry=registry,
         )
         self.gpu_expected = Gauge(
-            "autoencoder_gpu_expected", "1 where models should run on a GPU, whether they do or not.", registry=registry
+            "autoencoder_gpu_expected", "1 if models should run on a GPU, whether they do or not.", registry=registry
         )
         self.queue_limit = Gauge(
             "autoencoder_queue_limit_rows", "Rows that may wait for each model.", registry=registry

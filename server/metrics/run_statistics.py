@@ -1,12 +1,12 @@
-"""Exact counts of one graph's runs, for those who ask for numbers instead of histograms."""
+"""Exact counts of one graph's runs, for the statistics extension, which reports totals instead of histograms."""
 
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 
 
-class Times:
-    """How often, and for how many nanoseconds in all."""
+class DurationTotal:
+    """Number of events and their total duration in nanoseconds."""
 
     __slots__ = ("count", "ns")
 
@@ -15,25 +15,25 @@ class Times:
         self.ns = ns
 
     def add(self, count: int, seconds: float) -> None:
-        """Count events that took so long together."""
+        """Add events that took `seconds` in total."""
         self.count += count
         self.ns += int(seconds * 1e9)
 
 
-class RunRecord:
-    """Runs of one graph of one version; not safe by itself."""
+class RunStatistics:
+    """Runs of one graph of one version; not thread-safe."""
 
     __slots__ = ("compute", "dropped", "last_run_ms", "queue", "runs")
 
     def __init__(self) -> None:
-        self.runs: defaultdict[int, Times] = defaultdict(Times)
+        self.runs: defaultdict[int, DurationTotal] = defaultdict(DurationTotal)
         """Runs by rows."""
-        self.queue = Times()
-        """Requests that have begun to run, and what they waited."""
-        self.compute = Times()
-        """The same requests, and the runs that they began in."""
+        self.queue = DurationTotal()
+        """Requests that began to run, and their time in the queue."""
+        self.compute = DurationTotal()
+        """The same requests, and the time of the runs they began in."""
         self.dropped = 0
-        """Requests that left the queue without a run."""
+        """Requests that left the queue without running."""
         self.last_run_ms = 0
         """End of the last run, in ms since 1970."""
 

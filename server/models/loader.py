@@ -15,12 +15,12 @@ from bundle.golden import Golden
 from bundle.graph import check_graph
 from bundle.latents import LatentStatistics
 from server.batching.batcher import Batcher
-from server.batching.executor import Dispatcher
+from server.batching.entry import Backlog
+from server.batching.executor import Executor
 from server.batching.policy import choose, cores, measure
-from server.batching.row_queue import Backlog
-from server.batching.run import Doctor
+from server.batching.run import OnRunFailed, RunHooks
 from server.calls.call import Call
-from server.calls.tracing import Graph, Tracer
+from server.calls.tracing import Tracer, run_attributes
 from server.config import Config
 from server.metrics.drift import Drift, alarm_share
 from server.metrics.registry import Metrics, RunSeries
@@ -63,14 +63,14 @@ class Loader:
         config: Config,
         provider: ExecutionProvider,
         signing: SigningVerifier,
-        dispatcher: Dispatcher,
+        executor: Executor,
         metrics: Metrics,
         tracer: Tracer | None,
     ) -> None:
         self._config = config
         self._signing = signing
         self._provider = provider
-        self._dispatcher = dispatcher
+        self._executor = executor
         self._metrics = metrics
         self._tracer = tracer
 
@@ -79,7 +79,7 @@ class Loader:
         folder: Path,
         name: str,
         version: int,
-        on_run_failed: Doctor,
+        on_run_failed: OnRunFailed,
         cancelled: Callable[[], bool],
     ) -> ServedModel:
         """Load, check and warm up one version; `on_run_failed` is called when a run of one of its sessions fails.
@@ -111,7 +111,9 @@ class Loader:
             self._metrics.models.loads.labels(name, result or progress.result).inc()
             self._metrics.models.load_seconds.labels(name).observe(time.monotonic() - started)
 
-    def _load(self, folder: Path, name: str, version: int, on_run_failed: Doctor, progress: _Progress) -> ServedModel:
+    def _load(
+        self, folder: Path, name: str, version: int, on_run_failed: OnRunFailed, progress: _Progress
+    ) -> ServedModel:
         parts = self._read(folder, name, version, progress)
         progress.result = "self_test_failed"
         self._self_test(parts, progress.cancelled)
@@ -162,8 +164,9 @@ class Loader:
         if parts.golden.sample_case is not None:
             replay_sample(parts, parts.golden.sample_case)
 
-    def _serve(self, parts: LoadedBundle, on_run_failed: Doctor, progress: _Progress) -> ServedModel:
+    def _serve(self, parts: LoadedBundle, on_run_failed: OnRunFailed, progress: _Progress) -> ServedModel:
         model, statistics = parts.model, parts.statistics
+        drift = Drift(self._metrics, model.name, model.version, statistics)
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
         for signature in _until_cancelled(progress.cancelled, model):
@@ -174,7 +177,8 @@ class Loader:
             plan = choose(seconds, self._config, cores() if self._provider.uses_cores else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
-            batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, on_run_failed, traced)
+            hooks = RunHooks(series, on_run_failed, traced, drift.observer(signature.name))
+            batchers[signature.name] = Batcher(session, plan, backlog, self._executor, hooks)
             _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, plan)
         test = partial(self._self_test, parts, progress.cancelled, note=False)
         return ServedModel(
@@ -182,7 +186,7 @@ class Loader:
             batchers=batchers,
             input_types={name: session.dtype for name, session in parts.sessions.items()},
             statistics=statistics,
-            drift=Drift(self._metrics, model.name, model.version, statistics),
+            drift=drift,
             provider=self._provider.name,
             opset=parts.opset,
             interrupt=progress.interrupt,
@@ -192,7 +196,7 @@ class Loader:
     def _traced(self, model: Model, signature: str) -> Callable[[Iterable[Call], float, float], None] | None:
         if self._tracer is None:
             return None
-        return partial(self._tracer.ran, Graph(model.name, model.version, signature))
+        return partial(self._tracer.ran, run_attributes(model.name, model.version, signature))
 
 
 def _until_cancelled(cancelled: Callable[[], bool], model: Model) -> Iterator[Signature]:

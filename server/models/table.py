@@ -1,71 +1,46 @@
-"""What is loaded: models that serve, and the table that finds one by name and version or label."""
+"""The table of loaded models: finds the version to serve by name and version or label."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any
 
-import numpy as np
-from autoencoder.v1.model_pb2 import Model
-
-from bundle.latents import LatentStatistics
 from server.batching.batcher import Batcher
-from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError, WrongMethodError
+from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError
 from server.metrics.drift import Drift
+from server.model_version import ModelVersion
 from server.models.lifecycle import Key, State, Unavailable
 from server.runtime.session import Interrupt
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ServedModel:
-    """One version that has passed its checks."""
+class ServedModel(ModelVersion):
+    """A version that has passed its checks, with the parts that run it."""
 
-    model: Model
     batchers: Mapping[str, Batcher]
-    input_types: Mapping[str, np.dtype[Any]]
-    statistics: LatentStatistics | None
+    """By signature."""
     drift: Drift
-    provider: str
-    opset: int
     interrupt: Interrupt
-    """Of all its graphs."""
+    """Shared by all its graphs."""
     self_test: Callable[[], None]
-    """Raises where the graphs no longer give their golden outputs."""
-    name: str = field(init=False)
-    version: str = field(init=False)
-    image_shape: tuple[int, int, int] = field(init=False)
-    latent_size: int = field(init=False)
-    methods: frozenset[str] = field(init=False)
-    has_posterior: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Read once what every request needs."""
-        model = self.model
-        object.__setattr__(self, "name", model.name)
-        object.__setattr__(self, "version", model.version)
-        object.__setattr__(self, "image_shape", (model.height, model.width, model.channels))
-        object.__setattr__(self, "latent_size", model.latent_size)
-        object.__setattr__(self, "methods", frozenset(model.methods))
-        encoders = [signature for signature in model.signatures if signature.name == "encode"]
-        object.__setattr__(self, "has_posterior", any(len(encoder.outputs) > 1 for encoder in encoders))
+    """Raises if the graphs no longer reproduce their golden outputs."""
 
     @property
     def given_up(self) -> bool:
-        """Whether a run has not ended in time, after which it serves nothing more."""
+        """Whether a run exceeded its time limit, after which the version serves nothing more."""
         return any(batcher.given_up for batcher in self.batchers.values())
 
     @property
     def blocks(self) -> bool:
-        """Whether a run that does not end holds the thread of the transport, so that nothing is answered at all."""
+        """Whether a run that does not end occupies the transport's thread, so that nothing at all is answered."""
         return any(each.given_up and each.busy and each.plan.inline for each in self.batchers.values())
 
     @property
     def busy(self) -> bool:
-        """Whether a graph runs now."""
+        """Whether a graph is running."""
         return any(batcher.busy for batcher in self.batchers.values())
 
     def tick(self) -> int:
-        """Count one look at the runs under way; how often the longest has been seen."""
+        """Count one look of the watchdog at the runs in progress; return the count of the longest one."""
         return max(batcher.tick() for batcher in self.batchers.values())
 
     def give_up(self, error: ServingError, reason: str) -> None:
@@ -74,22 +49,10 @@ class ServedModel:
             batcher.give_up(error, reason)
         self.interrupt.set()
 
-    def check(self, method: str) -> None:
-        """Refuse a method that the model lacks.
-
-        Raises:
-            WrongMethodError: lists those that it has.
-        """
-        if method not in self.methods:
-            raise WrongMethodError(
-                f"model {self.name!r} version {self.version} of family {self.model.family!r} has no {method}: "
-                f"it serves {', '.join(sorted(self.methods))}"
-            )
-
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The table at one moment; never changed, only replaced."""
+    """The table at one moment: immutable, only ever replaced."""
 
     models: Mapping[str, Mapping[int, ServedModel]]
     labels: Mapping[str, Mapping[str, int]]
@@ -140,13 +103,13 @@ class ModelTable:
         return self._scanned
 
     def replace(self, snapshot: Snapshot) -> None:
-        """Switch to another set of versions; requests under way keep theirs."""
+        """Switch to another set of versions; requests in flight keep theirs."""
         with self._lock:
             self._snapshot = snapshot.usable()
             self._routes = _routes(self._snapshot)
 
     def withdraw(self, served: ServedModel, why: str) -> None:
-        """Serve a version no more, from any thread and at once."""
+        """Stop serving a version at once; may be called from any thread."""
         with self._lock:
             self._withdrawn = [served, *(each for each in self._withdrawn if each.busy)]
             snapshot = self._snapshot
@@ -162,9 +125,9 @@ class ModelTable:
         """Note that the first scan has ended."""
         self._scanned = True
 
-    def find(self, name: str, version: str) -> ServedModel | None:
-        """As `get`; None where that raises."""
-        return self._routes.get((name, version))
+    def find(self, names: tuple[str, str]) -> ServedModel | None:
+        """Model for a request's name and version, as `get`; None where that raises."""
+        return self._routes.get(names)
 
     def get(self, name: str, version: str) -> ServedModel:
         """Model for a request's `model_name` and `model_version`, either of which may be empty.
@@ -206,7 +169,7 @@ class ModelTable:
 
 
 def _routes(snapshot: Snapshot) -> dict[tuple[str, str], ServedModel]:
-    """Every (name, version) that a request may say, empty ones and labels included."""
+    """Every (name, version) that a request may give, including empty ones and labels."""
     routes: dict[tuple[str, str], ServedModel] = {}
     for name, versions in snapshot.models.items():
         newest = versions[max(versions)]

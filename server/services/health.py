@@ -16,7 +16,7 @@ Context: TypeAlias = "aio.ServicerContext[HealthCheckRequest, HealthCheckRespons
 class HealthService(health_pb2_grpc.HealthServicer):
     """Check and Watch over statuses that another thread sets.
 
-    grpc_health's own asyncio servicer forgets all watchers of a service as soon as one of them leaves.
+    grpc_health's own asyncio servicer drops all watchers of a service as soon as one of them disconnects.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class HealthService(health_pb2_grpc.HealthServicer):
         self._changed: asyncio.Event
 
     async def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Serve on this loop."""
+        """Serve on this event loop."""
         self._loop = loop
         self._changed = asyncio.Event()
 

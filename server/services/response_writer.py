@@ -1,7 +1,8 @@
-"""From outputs of a run to the answers of all requests that it served alike."""
+"""Batched response serialiser: from the outputs of one run to the responses of all requests with the same form."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -9,113 +10,113 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import model_pb2
 from google.protobuf.message import Message
 
-from server.batching.row_queue import Array, Buffer, Entry
+from server.batching.entry import Entry
 from server.calls.call import Call
 from server.codec import images, protobuf_wire
-from server.models.table import ServedModel
+from server.model_version import ModelVersion
+from server.types import Array, Buffer
 
-# What is noted of (rows, …) outputs that leave.
-Note: TypeAlias = Callable[[ServedModel, Sequence[Array]], None]
+# From the (N, …) shape of a response's rows and their size in bytes to the bytes that precede them.
+Header: TypeAlias = Callable[[tuple[int, ...], int], bytes]
+# From the version, the number of rows N and the (rows, …) outputs to the fields that all responses of N rows share.
+Head: TypeAlias = Callable[[ModelVersion, int, Sequence[Array]], bytes]
 
 
 @dataclass(frozen=True)
-class Column:
-    """An output of the graph as a Tensor of the response."""
+class OutputField:
+    """An output of the graph, and how the response holds it."""
 
-    path: tuple[int, ...]
-    """Numbers of the fields that lead to the Tensor."""
     output: int
+    header: Header
     to_bytes: bool = False
-    """Whether floats in 0 … 1 leave as 0 … 255."""
+    """Whether floats in 0 … 1 are sent as 0 … 255."""
 
 
-def column(response: type[Message], path: str, output: int, *, to_bytes: bool = False) -> Column:
-    """A column by the path of its Tensor in the response, as `images.tensor`."""
+def tensor_field(response: type[Message], path: str, output: int, *, to_bytes: bool = False) -> OutputField:
+    """Make a field for an output that leaves as the Tensor at a path of the response, such as `images.tensor`."""
     numbers: list[int] = []
     kind: Any = response.DESCRIPTOR
     for name in path.split("."):
         numbers.append(kind.fields_by_name[name].number)
         kind = kind.fields_by_name[name].message_type
-    return Column(tuple(numbers), output, to_bytes)
+    data_type = model_pb2.DATA_TYPE_UINT8 if to_bytes else model_pb2.DATA_TYPE_FLOAT32
+    return OutputField(output, partial(protobuf_wire.tensor_header, tuple(numbers), data_type), to_bytes)
 
 
-class Answers:
-    """Writes the responses of one method. What they have in common is written once: a response costs a join."""
+def raw_field(number: int, output: int) -> OutputField:
+    """Make a field for an output that leaves as bytes in the field of this number."""
+    return OutputField(output, lambda _, size_bytes: protobuf_wire.field_header(number, size_bytes))
 
-    def __init__(
-        self,
-        response: type[Message],
-        columns: Sequence[Column],
-        note: Note | None = None,
-        constant: Callable[[ServedModel], bytes] | None = None,
-    ) -> None:
-        self._columns = columns
-        self._note = note
-        self._constant = constant
-        self._info = response.DESCRIPTOR.fields_by_name["info"].number
+
+def info_field(response: type[Message]) -> int:
+    """Return the number of the response's field for the ServingInfo."""
+    return response.DESCRIPTOR.fields_by_name["info"].number
+
+
+class ResponseWriter:
+    """Writes responses. What those of one run have in common is serialised once: each further one costs a join.
+
+    A response is the head, the ServingInfo under the number `info` if there is one, what the call echoes, and the
+    fields.
+    """
+
+    def __init__(self, fields: Sequence[OutputField], head: Head | None = None, info: int | None = None) -> None:
+        self._fields = fields
+        self._head = head
+        self._info = info
 
     def __call__(self, entries: Sequence[Entry], outputs: Sequence[Array]) -> None:
         """Answer requests whose rows ran together."""
-        served = entries[0].call.served
-        assert served is not None  # noqa: S101 (its rows have run)
-        if self._note is not None:
-            self._note(served, rows_of(entries, outputs))
-        columns = [(each, _array(each, outputs)) for each in self._columns if each.output < len(outputs)]
-        constant = b"" if self._constant is None else self._constant(served)
-        Call.answer_all(self._responses(entries, columns, constant))
+        Call.answer_all(self._responses(entries, outputs))
 
-    def _responses(
-        self, entries: Sequence[Entry], columns: Sequence[tuple[Column, Array]], constant: bytes
-    ) -> Iterator[tuple[Call, bytes]]:
+    def _responses(self, entries: Sequence[Entry], outputs: Sequence[Array]) -> Iterator[tuple[Call, bytes]]:
+        arrays = [(field, _array(field, outputs)) for field in self._fields if field.output < len(outputs)]
         count, queue_seconds, run_seconds = 0, -1.0, -1.0
         parts: list[tuple[bytes, int, memoryview]] = []
-        common = constant
+        info, head = self._info, b""
+        common = b""
         for entry in entries:
             call = entry.call
             if entry.count != count:
-                count = entry.count
-                parts = [_part(each, array, count) for each, array in columns]
-            if call.queue_seconds != queue_seconds or call.run_seconds != run_seconds:
+                count, queue_seconds = entry.count, -1.0
+                common = head = b"" if self._head is None else self._head(version_of(call), count, outputs)
+                parts = [_part(field, array, count) for field, array in arrays]
+            if info and (call.queue_seconds != queue_seconds or call.run_seconds != run_seconds):
                 queue_seconds, run_seconds = call.queue_seconds, call.run_seconds
-                common = constant + protobuf_wire.field(self._info, serving_info(call).SerializeToString())
+                common = head + protobuf_wire.length_delimited(info, serving_info(call).SerializeToString())
             first, stop = entry.first, entry.first + count
-            response: list[Buffer] = [common]
-            for opening, row_bytes, data in parts:
-                response += (opening, data[first * row_bytes : stop * row_bytes])
+            response: list[Buffer] = [common, call.echo]
+            for header, row_bytes, data in parts:
+                response += (header, data[first * row_bytes : stop * row_bytes])
             yield call, b"".join(response)
 
 
 def serving_info(call: Call) -> pb.ServingInfo:
-    """What served a call that has run."""
-    served = call.served
-    assert served is not None  # noqa: S101 (as above)
+    """What served a call whose rows have run."""
+    version = version_of(call)
     return pb.ServingInfo(
-        model_name=served.name,
-        model_version=served.version,
+        model_name=version.name,
+        model_version=version.version,
         queue_microseconds=int(call.queue_seconds * 1e6),
         run_microseconds=int(call.run_seconds * 1e6),
         batch_size=call.batch_rows,
     )
 
 
-def _array(each: Column, outputs: Sequence[Array]) -> Array:
+def version_of(call: Call) -> ModelVersion:
+    """Return the version that served a call whose rows have run."""
+    assert call.served is not None  # noqa: S101 (its rows have run)
+    return call.served
+
+
+def _array(field: OutputField, outputs: Sequence[Array]) -> Array:
     """(rows, …) in the form in which it leaves."""
-    array = outputs[each.output]
-    return np.ascontiguousarray(images.to_bytes(array) if each.to_bytes else array)
+    array = outputs[field.output]
+    return np.ascontiguousarray(images.to_bytes(array) if field.to_bytes else array)
 
 
-def _part(each: Column, array: Array, count: int) -> tuple[bytes, int, memoryview]:
-    """What stands before `count` rows of a column, the bytes of a row, and all rows."""
-    kind = model_pb2.DATA_TYPE_UINT8 if each.to_bytes else model_pb2.DATA_TYPE_FLOAT32
+def _part(field: OutputField, array: Array, count: int) -> tuple[bytes, int, memoryview]:
+    """Bytes before `count` rows of a field, bytes of one row, and all rows."""
     rows, *shape = array.shape
     row_bytes = array.nbytes // rows
-    opening = protobuf_wire.tensor_opening(each.path, kind, (count, *shape), count * row_bytes)
-    return opening, row_bytes, array.data.cast("B")
-
-
-def rows_of(entries: Sequence[Entry], outputs: Sequence[Array]) -> Sequence[Array]:
-    """(rows, …) outputs of these requests alone: others may have run with them, or gone."""
-    if sum([entry.count for entry in entries]) == len(outputs[0]):
-        return outputs
-    rows = np.concatenate([np.arange(entry.first, entry.first + entry.count) for entry in entries])
-    return [output[rows] for output in outputs]
+    return field.header((count, *shape), count * row_bytes), row_bytes, array.data.cast("B")

@@ -12,7 +12,7 @@ import grpc
 from grpc import aio
 
 from server.calls.call import FOREVER, Call
-from server.calls.streaming import Item, StreamMethod
+from server.calls.streaming import StreamItem, StreamMethod
 from server.endpoint import Endpoint
 from server.errors import Status, UnavailableError
 
@@ -46,10 +46,10 @@ class StreamPump:
         self._peer = context.peer()
         left: Any = context.time_remaining()  # None without a deadline, whatever its type says
         self._deadline = FOREVER if left is None else time.monotonic() + left
-        self._calls: dict[Item, Call] = {}
-        self._settled: deque[tuple[Item, bytes]] = deque()
+        self._calls: dict[StreamItem, Call] = {}
+        self._settled: deque[tuple[StreamItem, bytes]] = deque()
         self._settling = False
-        self._answers: deque[tuple[Item, bytes]] = deque()
+        self._answers: deque[tuple[StreamItem, bytes]] = deque()
         self._bytes = 0
         self._read_all = False
         self._stopping = False
@@ -79,16 +79,16 @@ class StreamPump:
             call.stop()
         self._answered.set()
 
-    def send_all(self, answers: Sequence[tuple[Item, bytes]]) -> None:
+    def send_all(self, answers: Sequence[tuple[StreamItem, bytes]]) -> None:
         """Take answers, from any thread."""
         for token, payload in answers:
             self._settle(token, token.answer(payload))
 
-    def fail(self, token: Item, status: Status) -> None:
+    def fail(self, token: StreamItem, status: Status) -> None:
         """Take a failure, from any thread."""
         self._settle(token, token.fail(status))
 
-    def _settle(self, item: Item, message: bytes) -> None:
+    def _settle(self, item: StreamItem, message: bytes) -> None:
         if threading.get_ident() == self._thread:
             self._keep(item, message)
             return
@@ -104,7 +104,7 @@ class StreamPump:
         while self._settled:
             self._keep(*self._settled.popleft())
 
-    def _keep(self, item: Item, message: bytes) -> None:
+    def _keep(self, item: StreamItem, message: bytes) -> None:
         # While it waits to be written an answer takes the place of its request.
         self._bytes += len(message) - item.size_bytes
         self._answers.append((item, message))

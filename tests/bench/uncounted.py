@@ -15,5 +15,5 @@ def nothing(*_: object) -> None:
 if __name__ == "__main__":
     CallObserver.started = CallObserver.finished = nothing
     RunSeries.ran = RunSeries.dropped = nothing
-    Drift.add_errors = Drift.add_latents = nothing
+    Drift.observer = nothing
     sys.exit(main())

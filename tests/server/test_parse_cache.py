@@ -1,4 +1,4 @@
-"""Requests that are recognised instead of parsed: they must be understood as if they were parsed."""
+"""Requests that are recognised instead of parsed: the result must be the same as if they were parsed."""
 
 import shutil
 from functools import partial
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 
-from server.parse_cache import Layouts
+from server.parse_cache import ParseCache
 from tests.server.conftest import GOLDEN, Served, array, graph_run, images, pixels, serving, tensor
 from tests.server.models.test_manager import until
 
@@ -21,33 +21,39 @@ def pixels_of(request: pb.EncodeRequest) -> bytes:
 
 
 @pytest.fixture
-def layouts() -> Layouts:
-    return Layouts(pb.EncodeRequest.FromString, pixels_of)
+def cache() -> ParseCache:
+    return ParseCache(pb.EncodeRequest.FromString, pixels_of)
 
 
-class Heard:
-    """In place of a route: keeps the data that it was found with."""
+class Prepared:
+    """In place of a prepared request and of the table that says which version serves."""
 
-    def __init__(self, *, holds: bool = True) -> None:
-        self.holds = holds
-        self.data: list[bytes] = []
+    repeats = True
+    names = ("", "")
 
-    def run(self, _: None, data: bytes) -> bool:
-        self.data.append(data)
-        return self.holds
+    def __init__(self, *, current: bool = True) -> None:
+        self.table = self
+        self.current = current
+        self.asked = 0
+
+    def served(self) -> str:
+        return "served"
+
+    def find(self, _: tuple[str, str]) -> str:
+        self.asked += 1
+        return "served" if self.current else "newer"
 
 
 def encode(data: np.ndarray, name: str = "fc-ae", **more: int) -> bytes:
     return pb.EncodeRequest(model_name=name, images=images(data), **more).SerializeToString()
 
 
-def test_other_data_in_the_same_layout_is_found(layouts: Layouts) -> None:
-    heard = Heard()
+def test_other_data_in_the_same_template_is_found(cache: ParseCache) -> None:
+    prepared = Prepared()
     first, second = pixels(1, seed=1), pixels(1, seed=2)
-    assert not layouts.run(None, encode(first))
-    layouts.learn(encode(first), heard, first.tobytes())
-    assert layouts.run(None, encode(second))
-    assert heard.data == [second.tobytes()]
+    assert not cache.find(None, encode(first))
+    cache.learn(encode(first), prepared, first.tobytes())
+    assert cache.find(None, encode(second)) == (prepared, "served", second.tobytes())
 
 
 @pytest.mark.parametrize(
@@ -61,68 +67,74 @@ def test_other_data_in_the_same_layout_is_found(layouts: Layouts) -> None:
     ],
     ids=["name", "more behind", "shape", "rows", "nothing"],
 )
-def test_another_layout_is_not(layouts: Layouts, other: bytes) -> None:
-    heard = Heard()
-    layouts.learn(encode(pixels(1)), heard, pixels(1).tobytes())
-    assert not layouts.run(None, other)
-    assert not heard.data
+def test_another_template_is_not(cache: ParseCache, other: bytes) -> None:
+    prepared = Prepared()
+    cache.learn(encode(pixels(1)), prepared, pixels(1).tobytes())
+    assert not cache.find(None, other)
+    assert not prepared.asked
 
 
-def test_what_stands_behind_the_data_counts(layouts: Layouts) -> None:
-    heard = Heard()
+def test_a_request_that_does_not_repeat_is_not_kept(cache: ParseCache) -> None:
+    once = Prepared()
+    once.repeats = False
+    cache.learn(encode(pixels(1)), once, pixels(1).tobytes())
+    assert cache.size() == 0
+
+
+def test_what_stands_behind_the_data_counts(cache: ParseCache) -> None:
+    prepared = Prepared()
     message = partial(encode, pixels(1), posterior=pb.POSTERIOR_SAMPLE)
-    layouts.learn(message(seed=7), heard, pixels(1).tobytes())
-    assert not layouts.run(None, message(seed=8))
-    assert layouts.run(None, message(seed=7))
+    cache.learn(message(seed=7), prepared, pixels(1).tobytes())
+    assert not cache.find(None, message(seed=8))
+    assert cache.find(None, message(seed=7))
 
 
-def test_data_that_stand_elsewhere_too_are_not_mistaken(layouts: Layouts) -> None:
-    heard = Heard()
+def test_data_that_stand_elsewhere_too_are_not_mistaken(cache: ParseCache) -> None:
+    prepared = Prepared()
     # An unknown field in front holds the same bytes as the image.
     black = np.zeros((1, 8, 8, 1), np.uint8)
     decoy = bytes([15 << 3 | 2, 64]) + bytes(64)
-    layouts.learn(decoy + encode(black), heard, black.tobytes())
-    assert not layouts.run(None, decoy + encode(pixels(1)))
+    cache.learn(decoy + encode(black), prepared, black.tobytes())
+    assert not cache.find(None, decoy + encode(pixels(1)))
     for _ in range(64):
-        layouts.learn(decoy + encode(pixels(1)), heard, pixels(1).tobytes())
-    assert layouts.run(None, decoy + encode(pixels(1, seed=5)))
-    assert heard.data == [pixels(1, seed=5).tobytes()]
+        cache.learn(decoy + encode(pixels(1)), prepared, pixels(1).tobytes())
+    assert cache.find(None, decoy + encode(pixels(1, seed=5))) == (prepared, "served", pixels(1, seed=5).tobytes())
 
 
-def test_a_field_given_twice_is_not_mistaken(layouts: Layouts) -> None:
+def test_a_field_given_twice_is_not_mistaken(cache: ParseCache) -> None:
     # The last one holds, as everywhere in Protocol Buffers.
-    heard = Heard()
+    prepared = Prepared()
     twice = pb.EncodeRequest(images=images(pixels(1, seed=1))).SerializeToString() + encode(pixels(1, seed=2))
-    layouts.learn(twice, heard, pixels(1, seed=1).tobytes())
-    assert not layouts.run(None, twice)
+    cache.learn(twice, prepared, pixels(1, seed=1).tobytes())
+    assert not cache.find(None, twice)
 
 
-def test_a_route_that_no_longer_holds_is_forgotten(layouts: Layouts) -> None:
-    gone = Heard(holds=False)
-    layouts.learn(encode(pixels(1)), gone, pixels(1).tobytes())
-    assert not layouts.run(None, encode(pixels(1)))
-    assert not layouts.run(None, encode(pixels(1)))
-    assert len(gone.data) == 1
+def test_a_request_for_a_version_that_is_gone_is_forgotten(cache: ParseCache) -> None:
+    gone = Prepared(current=False)
+    cache.learn(encode(pixels(1)), gone, pixels(1).tobytes())
+    assert not cache.find(None, encode(pixels(1)))
+    assert not cache.find(None, encode(pixels(1)))
+    assert gone.asked == 1
 
 
-def test_what_is_known_is_bounded(layouts: Layouts) -> None:
-    big = Heard()
+def test_what_is_known_is_bounded(cache: ParseCache) -> None:
+    big = Prepared()
     padding = bytes([15 << 3 | 2, 0x80, 0x10]) + bytes(2048)
-    layouts.learn(padding + encode(pixels(1)), big, pixels(1).tobytes())
-    assert not layouts.run(None, padding + encode(pixels(1)))
+    cache.learn(padding + encode(pixels(1)), big, pixels(1).tobytes())
+    assert not cache.find(None, padding + encode(pixels(1)))
     for number in range(5000):
-        layouts.learn(encode(pixels(1), f"{number:05}"), Heard(), pixels(1).tobytes())
-    assert sum(layouts.run(None, encode(pixels(1), f"{number:05}")) for number in range(5000)) <= 4
+        cache.learn(encode(pixels(1), f"{number:05}"), Prepared(), pixels(1).tobytes())
+    assert sum(cache.find(None, encode(pixels(1), f"{number:05}")) is not None for number in range(5000)) <= 4
     for number in range(1, 3000):
-        layouts.learn(encode(pixels(1), "x" * (number % 900), seed=number), Heard(), pixels(1).tobytes())
-    assert layouts.size() <= 4 * 1024
+        cache.learn(encode(pixels(1), "x" * (number % 900), seed=number), Prepared(), pixels(1).tobytes())
+    assert cache.size() <= 4 * 1024
 
 
 @pytest.mark.parametrize("shape", [(1, 1024, 1025, 1), (1, 3, 5, 1)], ids=["large", "tiny"])
-def test_what_is_too_large_or_too_small_for_a_trial_is_parsed(layouts: Layouts, shape: tuple[int, ...]) -> None:
+def test_what_is_too_large_or_too_small_for_a_trial_is_parsed(cache: ParseCache, shape: tuple[int, ...]) -> None:
     image = np.zeros(shape, np.uint8)
-    layouts.learn(encode(image), Heard(), image.tobytes())
-    assert layouts.size() == 0
+    cache.learn(encode(image), Prepared(), image.tobytes())
+    assert cache.size() == 0
 
 
 def test_every_request_is_answered_as_if_it_came_first(server: Served) -> None:

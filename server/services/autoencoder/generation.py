@@ -1,4 +1,4 @@
-"""The RPCs that make images from points of the latent space: Sample, Interpolate, Edit."""
+"""RPCs that generate images from points of the latent space: Sample, Interpolate, Edit."""
 
 import math
 import secrets
@@ -11,28 +11,30 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from numpy.typing import NDArray
 
 from bundle import latents, noise
+from server.batching.entry import Each, Entry
 from server.batching.output_check import NotFiniteError
-from server.batching.row_queue import Array, Each, Entry
 from server.calls.call import Call
 from server.codec import images, tensors
 from server.errors import InvalidArgumentError
+from server.model_version import ModelVersion
 from server.models.table import ServedModel
 from server.services.autoencoder import interpolation
 from server.services.graph_calls import GraphCalls, ImagesResponse, Latents, Source
+from server.types import Array
 
-# Seeds that the server draws survive a trip through JSON and JavaScript.
+# Seeds that the server draws are exact in JSON and JavaScript.
 _SEED_LIMIT = 2**53
-# Making this many numbers takes about as long as a small batch; more goes to another thread.
+# Computing this many numbers takes about as long as a small batch; more goes to another thread.
 _HEAVY_NUMBERS = 4096
 
 
 def draw_seed() -> int:
-    """Make a seed for a request that brings none."""
+    """Draw a seed for a request without one."""
     return secrets.randbelow(_SEED_LIMIT)
 
 
 def sample_posterior(means: NDArray[Any], log_variances: NDArray[Any], seed: int) -> Latents:
-    """(N, D) means and log variances to (N, D) draws; row i depends on the seed and i alone.
+    """(N, D) means and log variances to (N, D) draws by reparameterisation; row i depends only on the seed and i.
 
     Raises:
         NotFiniteError: a variance beyond what float32 holds.
@@ -46,7 +48,7 @@ def sample_posterior(means: NDArray[Any], log_variances: NDArray[Any], seed: int
 
 
 class Generation:
-    """Images from latents that the server makes."""
+    """Images from latents that the server computes."""
 
     def __init__(self, graphs: GraphCalls) -> None:
         self._graphs = graphs
@@ -62,7 +64,7 @@ class Generation:
         if not 0.0 <= temperature < math.inf:
             raise InvalidArgumentError("temperature", f"expected a finite number from 0, got {temperature:g}")
         seed = request.seed if request.HasField("seed") else draw_seed()
-        self._soon(call, request.count, partial(self._draw, call, request, served, seed, temperature))
+        self._compute(call, served, request.count, partial(self._draw, call, request, served, seed, temperature))
 
     def _draw(self, call: Call, request: pb.SampleRequest, served: ServedModel, seed: int, temperature: float) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -73,11 +75,11 @@ class Generation:
         response = pb.SampleResponse(seed=seed, noise_scheme=noise.SCHEME)
         if request.include_latents:
             tensors.fill(response.latents, drawn)
-        self._decode(call, drawn, response, request.image_format)
+        self._decode(call, served, drawn, response, request.image_format)
 
     def interpolate(self, call: Call, request: pb.InterpolateRequest) -> None:
         """Images along the path between two points."""
-        self._graphs.model(call, request, "Interpolate")
+        served = self._graphs.model(call, request, "Interpolate")
         images.check_format(request.image_format)
         limit = self._graphs.limits.max_request_rows
         if not 2 <= request.steps <= limit:  # noqa: PLR2004 (both ends)
@@ -88,15 +90,22 @@ class Generation:
         ends = [_source(request, "from", "from_images", "from_latents", 1)]
         ends.append(_source(request, "to", "to_images", "to_latents", 1))
         self._graphs.run_sources(
-            call, ends, lambda points: self._soon(call, request.steps, partial(self._walk, call, request, points))
+            call,
+            served,
+            ends,
+            lambda points: self._compute(
+                call, served, request.steps, partial(self._interpolate, call, request, served, points)
+            ),
         )
 
-    def _walk(self, call: Call, request: pb.InterpolateRequest, ends: list[Latents]) -> None:
+    def _interpolate(
+        self, call: Call, request: pb.InterpolateRequest, served: ServedModel, ends: list[Latents]
+    ) -> None:
         spherical = request.interpolation == pb.INTERPOLATION_SPHERICAL
         path = (interpolation.spherical if spherical else interpolation.linear)(ends[0][0], ends[1][0], request.steps)
         response = pb.InterpolateResponse()
         tensors.fill(response.latents, path)
-        self._decode(call, path, response, request.image_format)
+        self._decode(call, served, path, response, request.image_format)
 
     def edit(self, call: Call, request: pb.EditRequest) -> None:
         """Images moved along attribute directions."""
@@ -106,29 +115,40 @@ class Generation:
         source = _source(request, "input", "images", "latents", self._graphs.limits.max_request_rows)
         self._graphs.run_sources(
             call,
+            served,
             [source],
-            lambda points: self._soon(call, len(points[0]), partial(self._edit, call, request, move, points)),
+            lambda points: self._compute(
+                call, served, len(points[0]), partial(self._edit, call, request, served, move, points)
+            ),
         )
 
-    def _edit(self, call: Call, request: pb.EditRequest, move: NDArray[np.float64], points: list[Latents]) -> None:
+    def _edit(
+        self,
+        call: Call,
+        request: pb.EditRequest,
+        served: ServedModel,
+        move: NDArray[np.float64],
+        points: list[Latents],
+    ) -> None:
         with np.errstate(over="ignore"):
             moved = (points[0] + move).astype(np.float32)
         tensors.check_latents(moved, "shifts", "ask for smaller amounts")
         response = pb.EditResponse()
         tensors.fill(response.latents, moved)
-        self._decode(call, moved, response, request.image_format)
+        self._decode(call, served, moved, response, request.image_format)
 
-    def _soon(self, call: Call, rows: int, job: Callable[[], None]) -> None:
-        """Make so many latents at once, or on another thread where that takes longer than others should wait."""
-        assert call.served is not None  # noqa: S101 (every caller has found its model)
-        if rows * call.served.latent_size > _HEAVY_NUMBERS:
+    def _compute(self, call: Call, served: ServedModel, rows: int, job: Callable[[], None]) -> None:
+        """Compute `rows` latents at once, or on another thread if that would keep other calls waiting."""
+        if rows * served.latent_size > _HEAVY_NUMBERS:
             self._graphs.offload(call, job)
         else:
             job()
 
-    def _decode(self, call: Call, points: Latents, response: ImagesResponse, image_format: int) -> None:
+    def _decode(
+        self, call: Call, served: ServedModel, points: Latents, response: ImagesResponse, image_format: int
+    ) -> None:
         done = Each(partial(self._decoded, response, image_format))
-        self._graphs.run(call, "decode", np.ascontiguousarray(points).data, len(points), done)
+        self._graphs.run(call, served, "decode", np.ascontiguousarray(points).data, len(points), done)
 
     def _decoded(self, response: ImagesResponse, image_format: int, entry: Entry, outputs: Sequence[Array]) -> None:
         self._graphs.answer_images(entry.call, response, outputs[0], image_format)
@@ -144,13 +164,13 @@ def _source(
     return Source(given, value if given == image_field else None, value if given == latent_field else None, limit_rows)
 
 
-def _move(served: ServedModel, request: pb.EditRequest) -> NDArray[np.float64]:
+def _move(version: ModelVersion, request: pb.EditRequest) -> NDArray[np.float64]:
     """(D,): the sum of the shifts."""
-    statistics = served.statistics
+    statistics = version.statistics
     names = [] if statistics is None else [str(name) for name in statistics.attribute_names]
-    move = np.zeros(served.latent_size)
+    move = np.zeros(version.latent_size)
     if not request.shifts:
-        raise InvalidArgumentError("shifts", f"expected a shift at least, along {', '.join(names)}, got none")
+        raise InvalidArgumentError("shifts", f"expected at least one shift, along {', '.join(names)}, got none")
     for index, shift in enumerate(request.shifts):
         if shift.attribute not in names or statistics is None:
             raise InvalidArgumentError(

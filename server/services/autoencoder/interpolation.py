@@ -1,4 +1,4 @@
-"""Ways through a latent space."""
+"""Linear and spherical interpolation (lerp, slerp) of latents."""
 
 import numpy as np
 from numpy.typing import NDArray

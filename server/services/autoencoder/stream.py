@@ -8,7 +8,7 @@ from google.rpc.status_pb2 import Status as RpcStatus
 
 from server.calls.call import Call
 from server.calls.streaming import LazyMessage, StreamMethod
-from server.codec.protobuf_wire import field
+from server.codec.protobuf_wire import length_delimited
 from server.endpoint import Method
 from server.errors import InvalidArgumentError, Status
 
@@ -44,15 +44,15 @@ class _Item:
 
     def answer(self, response: bytes) -> bytes:
         """A StreamResponse around a response that is serialised already."""
-        # An answer comes to a request that has a kind.
+        # A request without a kind is never answered with a response.
         kind = self._message.get().WhichOneof("request") or ""
-        return self._head() + field(_RESPONSES[kind], response)
+        return self._head() + length_delimited(_RESPONSES[kind], response)
 
     def fail(self, status: Status) -> bytes:
         """A StreamResponse with an error."""
         details = status.details or RpcStatus(code=status.number, message=status.message).SerializeToString()
-        return self._head() + field(_ERROR, details)
+        return self._head() + length_delimited(_ERROR, details)
 
     def _head(self) -> bytes:
         name = self._message.get_or_empty().id
-        return field(_ID, name.encode()) if name else b""
+        return length_delimited(_ID, name.encode()) if name else b""

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol calls a model: a graph, addressed as <model>.<signature>."""
+"""Graphs, addressed as <model>.<signature>: the Open Inference Protocol's notion of a model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _DATATYPES: dict[model_pb2.DataType, str] = {
     model_pb2.DATA_TYPE_FLOAT32: "FP32",
     model_pb2.DATA_TYPE_INT64: "INT64",
 }
-# Images in, images out: what a plain model name stands for.
+# Images in, images out: the graph that a plain model name selects.
 _DEFAULTS = ("reconstruct", "denoise")
 
 
@@ -45,10 +45,10 @@ class Graph:
 
     @property
     def served(self) -> ServedModel:
-        """The version that it belongs to.
+        """Return the version that it belongs to.
 
         Raises:
-            UnavailableError: it has been unloaded this moment.
+            UnavailableError: it has just been unloaded.
         """
         served = self.version()
         if served is None:
@@ -57,7 +57,7 @@ class Graph:
 
 
 class GraphTable:
-    """Finds the graph that a name and a version stand for."""
+    """Finds a graph by name and version."""
 
     def __init__(self, table: ModelTable) -> None:
         self.table = table
@@ -68,7 +68,7 @@ class GraphTable:
 
         Raises:
             InvalidArgumentError, NotFoundError, UnavailableError: as `ModelTable.get`.
-            NotFoundError: the model has no such graph; lists those that it has.
+            NotFoundError: the model has no such graph; lists the graphs it has.
         """
         model, _, signature = name.partition(".")
         served = self.table.get(model, version)

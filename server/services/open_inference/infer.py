@@ -1,27 +1,28 @@
-"""ModelInfer: a request's tensors to rows of a graph, and the graph's outputs to a response."""
+"""ModelInfer: from a request's tensors to rows of a graph, and from the graph's outputs to a response."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from weakref import ref
 
-import numpy as np
 from inference import open_inference_pb2 as pb
 
-from server.batching.row_queue import Array, Buffer, Each, Entry
+from server.batching.entry import Each, Entry
 from server.calls.call import Call
 from server.codec import protobuf_wire
 from server.errors import InvalidArgumentError
-from server.models.table import ServedModel
-from server.parse_cache import IdField
+from server.model_version import ModelVersion
+from server.parse_cache import IdField, PreparedRequest, Ready
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference.graphs import Graph, GraphTable
 from server.services.open_inference.tensors import check_raw, fill_contents, read_rows
-from server.services.response_writer import rows_of
+from server.services.response_writer import ResponseWriter, raw_field, version_of
+from server.types import Array
 
-# What callers may ask for and we do not have; ignoring it would give them something else than they wait for.
+# Features that callers may request and this server lacks; ignoring them would return something else than expected.
 _REFUSED = ("classification", "shared_memory_region")
-# Clients of streams ask with the first to be told with the second which response is a request's last.
-_WANTS_FINAL = "triton_enable_empty_final_response"
+# On streams, a client requests with the first parameter that the second marks the last response to a request.
+_FINAL_REQUESTED = "triton_enable_empty_final_response"
 _FINAL = "triton_final_response"
 ID = IdField(pb.ModelInferRequest.DESCRIPTOR.fields_by_name["id"].number, lambda request: request.id)
 _RAW = pb.ModelInferResponse.DESCRIPTOR.fields_by_name["raw_output_contents"].number
@@ -34,29 +35,33 @@ class Inference:
         self._graphs = graphs
         self._calls = calls
 
-    def infer(self, call: Call, request: pb.ModelInferRequest) -> None:
-        """Queue a request's rows; raw contents in, raw contents out."""
+    def infer(self, call: Call, request: pb.ModelInferRequest) -> Ready | None:
+        """Make a request's rows ready for the graph; raw contents in, raw contents out."""
         graph = self._graphs.get(request.model_name, request.model_version)
-        call.served = graph.served
+        served = graph.served
+        call.served = served
         data, count = read_rows(graph, request, self._calls.limits.max_request_rows)
-        asked = _Asked(graph, request.model_name, _wanted(graph, request), final=_WANTS_FINAL in request.parameters)
+        form = _ResponseForm(
+            graph, request.model_name, _outputs(graph, request), final=_FINAL_REQUESTED in request.parameters
+        )
         if request.id:
-            call.echo = protobuf_wire.field(ID.number, request.id.encode())
+            call.echo = protobuf_wire.length_delimited(ID.number, request.id.encode())
         signature = graph.signature.name
         if request.raw_input_contents:
             names = (request.model_name.partition(".")[0], request.model_version)
-            reading = (partial(check_raw, graph) if graph.datatype != "UINT8" else None, count)
-            raw = request.raw_input_contents[0]
-            self._calls.run_data(call, names, signature, raw, reading, partial(_answer_raw, asked))
-        else:
-            self._calls.run(call, signature, data, count, Each(partial(_answer_typed, asked)))
+            convert = partial(check_raw, graph) if graph.datatype != "UINT8" else None
+            writer = ResponseWriter([raw_field(_RAW, index) for index in form.outputs], form.serialised)
+            prepared = PreparedRequest(self._calls.table, names, ref(served), signature, count, convert, writer)
+            return prepared, served, request.raw_input_contents[0]
+        self._calls.run(call, served, signature, data, count, Each(partial(_answer_typed, form)))
+        return None
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """What a request wants to be told; not the request, because its rows are large and this may be kept.
+class _ResponseForm:
+    """What the response to a request contains; kept instead of the request, whose rows are large.
 
-    Its id is not in it: requests that differ in that alone are alike.
+    The request's id is not part of it: requests that differ only in that share a form.
     """
 
     graph: Graph
@@ -64,9 +69,9 @@ class _Asked:
     outputs: Sequence[int]
     final: bool
 
-    def head(self, served: ServedModel, count: int, arrays: Sequence[Array]) -> pb.ModelInferResponse:
-        """The response to `count` rows but for their contents and the id."""
-        response = pb.ModelInferResponse(model_name=self.name or served.name, model_version=served.version)
+    def message(self, version: ModelVersion, count: int, arrays: Sequence[Array]) -> pb.ModelInferResponse:
+        """Response to `count` rows, without their contents and the id."""
+        response = pb.ModelInferResponse(model_name=self.name or version.name, model_version=version.version)
         for index in self.outputs:
             name, datatype = self.graph.outputs[index]
             response.outputs.add(name=name, datatype=datatype, shape=(count, *arrays[index].shape[1:]))
@@ -74,14 +79,18 @@ class _Asked:
             response.parameters[_FINAL].bool_param = True
         return response
 
+    def serialised(self, version: ModelVersion, count: int, arrays: Sequence[Array]) -> bytes:
+        """Bytes of that response."""
+        return self.message(version, count, arrays).SerializeToString()
+
 
 def raw_contents(request: pb.ModelInferRequest) -> bytes:
     """The rows of a request in raw contents."""
     return b"".join(request.raw_input_contents)
 
 
-def _wanted(graph: Graph, request: pb.ModelInferRequest) -> Sequence[int]:
-    """Indexes of the outputs asked for, in the order asked for."""
+def _outputs(graph: Graph, request: pb.ModelInferRequest) -> Sequence[int]:
+    """Indexes of the requested outputs, in the requested order."""
     if not request.outputs:
         return range(len(graph.outputs))
     indexes: list[int] = []
@@ -100,49 +109,8 @@ def _wanted(graph: Graph, request: pb.ModelInferRequest) -> Sequence[int]:
     return indexes
 
 
-def _answer_raw(asked: _Asked, entries: Sequence[Entry], outputs: Sequence[Array]) -> None:
-    """Answer requests that differ in their rows alone and ran together."""
-    served = _served(entries[0].call)
-    _note_drift(asked.graph, served, rows_of(entries, outputs))
-    Call.answer_all(_raw_responses(asked, served, entries, outputs))
-
-
-def _raw_responses(
-    asked: _Asked, served: ServedModel, entries: Sequence[Entry], outputs: Sequence[Array]
-) -> Iterator[tuple[Call, bytes]]:
-    # What they have in common, the number of rows too, is written once: a response costs a join.
-    count = entries[0].count
-    head = asked.head(served, count, outputs).SerializeToString()
-    parts: list[tuple[bytes, int, memoryview]] = []
-    for index in asked.outputs:
-        array = np.ascontiguousarray(outputs[index])
-        row_bytes = array.nbytes // len(array)
-        parts.append((protobuf_wire.opening(_RAW, count * row_bytes), row_bytes, array.data.cast("B")))
-    for entry in entries:
-        first, stop = entry.first, entry.first + count
-        response: list[Buffer] = [head, entry.call.echo]
-        for opening, row_bytes, data in parts:
-            response += (opening, data[first * row_bytes : stop * row_bytes])
-        yield entry.call, b"".join(response)
-
-
-def _answer_typed(asked: _Asked, entry: Entry, outputs: Sequence[Array]) -> None:
-    served = _served(entry.call)
-    _note_drift(asked.graph, served, outputs)
-    response = asked.head(served, entry.count, outputs)
-    for tensor, index in zip(response.outputs, asked.outputs, strict=True):
+def _answer_typed(form: _ResponseForm, entry: Entry, outputs: Sequence[Array]) -> None:
+    response = form.message(version_of(entry.call), entry.count, outputs)
+    for tensor, index in zip(response.outputs, form.outputs, strict=True):
         fill_contents(tensor.contents, outputs[index])
     entry.call.answer(response.SerializeToString() + entry.call.echo)
-
-
-def _served(call: Call) -> ServedModel:
-    assert call.served is not None  # noqa: S101 (its rows have run)
-    return call.served
-
-
-def _note_drift(graph: Graph, served: ServedModel, outputs: Sequence[Array]) -> None:
-    """Count the same as the typed Encode and Reconstruct."""
-    if graph.signature.name == "encode":
-        served.drift.add_latents(outputs[0].tobytes(), len(outputs[0]))
-    elif graph.signature.name == "reconstruct":
-        served.drift.add_errors(outputs[1].tobytes(), len(outputs[1]))

@@ -6,7 +6,7 @@ from functools import partial
 
 from inference import open_inference_pb2 as pb
 
-from server.batching.executor import Dispatcher
+from server.batching.executor import Executor
 from server.calls.call import Call
 from server.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from server.models.lifecycle import State
@@ -19,10 +19,10 @@ _LOGGER = logging.getLogger(__name__)
 class RepositoryControl:
     """RepositoryIndex, RepositoryModelLoad and RepositoryModelUnload; who may call them is the endpoint's affair."""
 
-    def __init__(self, table: ModelTable, manager: ModelManager, dispatcher: Dispatcher) -> None:
+    def __init__(self, table: ModelTable, manager: ModelManager, executor: Executor) -> None:
         self._table = table
         self._manager = manager
-        self._dispatcher = dispatcher
+        self._executor = executor
 
     def index(self, call: Call, request: pb.RepositoryIndexRequest) -> None:
         """Versions that serve, versions that do not with the reason, and models unloaded on request."""
@@ -76,7 +76,7 @@ class RepositoryControl:
             except Exception as error:  # noqa: BLE001 (it becomes the call's status)
                 call.fail(error)
 
-        self._dispatcher.start_run(run)
+        self._executor.start_run(run)
 
 
 def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:

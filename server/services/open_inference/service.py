@@ -8,7 +8,7 @@ from typing import Any
 from inference import model_config_pb2
 from inference import open_inference_pb2 as pb
 
-from server.batching.executor import Dispatcher
+from server.batching.executor import Executor
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
 from server.config import Config
@@ -17,7 +17,7 @@ from server.errors import ServingError
 from server.metrics.registry import Metrics
 from server.models.manager import ModelManager
 from server.models.readiness import ReadinessCheck
-from server.parse_cache import Layouts
+from server.parse_cache import ParseCache
 from server.runtime.providers import PROVIDERS
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference import stream
@@ -39,24 +39,24 @@ def declared() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What the service works with."""
+class Dependencies:
+    """What the RPCs are built from."""
 
     calls: GraphCalls
     readiness: ReadinessCheck
     manager: ModelManager
-    dispatcher: Dispatcher
+    executor: Executor
     metrics: Metrics
     config: Config
 
 
-def methods(parts: Parts) -> list[Method | StreamMethod]:
+def methods(dependencies: Dependencies) -> list[Method | StreamMethod]:
     """Every RPC of the service."""
-    graphs = GraphTable(parts.calls.table)
-    metadata = Metadata(graphs, parts.readiness, parts.config)
-    inference = Inference(graphs, parts.calls)
-    statistics = Statistics(graphs, parts.metrics)
-    control = RepositoryControl(parts.calls.table, parts.manager, parts.dispatcher)
+    graphs = GraphTable(dependencies.calls.table)
+    metadata = HealthAndMetadata(graphs, dependencies.readiness, dependencies.config)
+    inference = Inference(graphs, dependencies.calls)
+    statistics = Statistics(graphs, dependencies.metrics)
+    control = RepositoryControl(dependencies.calls.table, dependencies.manager, dependencies.executor)
     health: list[tuple[str, _Serve]] = [
         ("ServerLive", metadata.server_live),
         ("ServerReady", metadata.server_ready),
@@ -73,13 +73,14 @@ def methods(parts: Parts) -> list[Method | StreamMethod]:
         ("RepositoryModelLoad", control.load),
         ("RepositoryModelUnload", control.unload),
     ]
-    layouts = Layouts(pb.ModelInferRequest.FromString, raw_contents, ID)
+    cache = ParseCache(pb.ModelInferRequest.FromString, raw_contents, ID)
+    infer = Method(*_wire("ModelInfer"), inference.infer, cache=cache)
     return [
         *(Method(*_wire(name), serve, right=None) for name, serve in health),
         *(Method(*_wire(name), serve) for name, serve in open_to_callers),
         *(Method(*_wire(name), serve, right="admin") for name, serve in admin),
-        Method(*_wire("ModelInfer"), inference.infer, layouts=layouts),
-        stream.method(SERVICE, inference),
+        infer,
+        stream.method(SERVICE, infer),
     ]
 
 
@@ -88,8 +89,8 @@ def _wire(name: str) -> tuple[str, str, Callable[[bytes], Any]]:
     return name, f"/{SERVICE}/{name}", getattr(pb, f"{name}Request").FromString
 
 
-class Metadata:
-    """The RPCs that tell what is there and whether it works."""
+class HealthAndMetadata:
+    """RPCs for health and metadata of the server and its models."""
 
     def __init__(self, graphs: GraphTable, readiness: ReadinessCheck, config: Config) -> None:
         self._graphs = graphs
@@ -111,7 +112,7 @@ class Metadata:
         call.answer(pb.ModelReadyResponse(ready=self._is_ready(request.name, request.version)).SerializeToString())
 
     def server_metadata(self, call: Call, request: pb.ServerMetadataRequest) -> None:
-        """Name and version of this program, and what it speaks."""
+        """Name and version of this program, and the extensions it supports."""
         del request
         version = importlib.metadata.version("hourglass")
         response = pb.ServerMetadataResponse(name="hourglass", version=version, extensions=EXTENSIONS)
@@ -136,7 +137,7 @@ class Metadata:
         call.answer(response.SerializeToString())
 
     def model_config(self, call: Call, request: pb.ModelConfigRequest) -> None:
-        """What the clients of the common extension ask for before they infer."""
+        """Configuration of a model, which clients of that extension request before they infer."""
         graph = self._graph(call, request.name, request.version)
         config = model_config_pb2.ModelConfig(
             name=request.name or graph.served.name,

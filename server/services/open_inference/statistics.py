@@ -1,10 +1,10 @@
-"""The statistics extension: what each graph has done, from the counts behind the metrics."""
+"""The statistics extension: exact counts and durations of each graph, from the counts behind the metrics."""
 
 from inference import open_inference_pb2 as pb
 
 from server.calls.call import Call
 from server.metrics.registry import Metrics
-from server.metrics.run_statistics import RunRecord, Times
+from server.metrics.run_statistics import DurationTotal, RunStatistics
 from server.services.open_inference.graphs import Graph, GraphTable
 
 
@@ -16,12 +16,12 @@ class Statistics:
         self._metrics = metrics
 
     def answer(self, call: Call, request: pb.ModelStatisticsRequest) -> None:
-        """Every graph of what is named; a plain model name stands for all its graphs, no name for all models."""
+        """Statistics of the named graph; a plain model name selects all its graphs, no name all models."""
         response = pb.ModelStatisticsResponse()
         for graph in self._chosen(call, request):
             key = (graph.served.name, graph.served.version, graph.signature.name)
             with self._metrics.lock:
-                response.model_stats.append(_statistics(graph, self._metrics.records[key]))
+                response.model_stats.append(_statistics(graph, self._metrics.statistics[key]))
         call.answer(response.SerializeToString())
 
     def _chosen(self, call: Call, request: pb.ModelStatisticsRequest) -> list[Graph]:
@@ -40,8 +40,10 @@ class Statistics:
         ]
 
 
-def _statistics(graph: Graph, record: RunRecord) -> pb.ModelStatistics:
-    runs = Times(sum(times.count for times in record.runs.values()), sum(times.ns for times in record.runs.values()))
+def _statistics(graph: Graph, record: RunStatistics) -> pb.ModelStatistics:
+    runs = DurationTotal(
+        sum(times.count for times in record.runs.values()), sum(times.ns for times in record.runs.values())
+    )
     return pb.ModelStatistics(
         name=graph.name,
         version=graph.served.version,
@@ -49,26 +51,26 @@ def _statistics(graph: Graph, record: RunRecord) -> pb.ModelStatistics:
         inference_count=sum(rows * times.count for rows, times in record.runs.items()),
         execution_count=runs.count,
         inference_stats=pb.InferStatistics(
-            success=_duration(Times(record.queue.count, record.queue.ns + record.compute.ns)),
-            fail=_duration(Times(record.dropped, 0)),
+            success=_duration(DurationTotal(record.queue.count, record.queue.ns + record.compute.ns)),
+            fail=_duration(DurationTotal(record.dropped, 0)),
             queue=_duration(record.queue),
-            compute_input=_duration(Times(record.compute.count, 0)),
+            compute_input=_duration(DurationTotal(record.compute.count, 0)),
             compute_infer=_duration(record.compute),
-            compute_output=_duration(Times(record.compute.count, 0)),
-            cache_hit=_duration(Times(0, 0)),
-            cache_miss=_duration(Times(0, 0)),
+            compute_output=_duration(DurationTotal(record.compute.count, 0)),
+            cache_hit=_duration(DurationTotal(0, 0)),
+            cache_miss=_duration(DurationTotal(0, 0)),
         ),
         batch_stats=[
             pb.InferBatchStatistics(
                 batch_size=rows,
-                compute_input=_duration(Times(times.count, 0)),
+                compute_input=_duration(DurationTotal(times.count, 0)),
                 compute_infer=_duration(times),
-                compute_output=_duration(Times(times.count, 0)),
+                compute_output=_duration(DurationTotal(times.count, 0)),
             )
             for rows, times in sorted(record.runs.items())
         ],
     )
 
 
-def _duration(times: Times) -> pb.StatisticDuration:
+def _duration(times: DurationTotal) -> pb.StatisticDuration:
     return pb.StatisticDuration(count=times.count, ns=times.ns)

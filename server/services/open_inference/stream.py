@@ -6,39 +6,39 @@ from inference import open_inference_pb2 as pb
 
 from server.calls.call import Call
 from server.calls.streaming import LazyMessage, StreamMethod
-from server.codec.protobuf_wire import field
+from server.codec.protobuf_wire import length_delimited
+from server.endpoint import Method
 from server.errors import Status
-from server.services.open_inference.infer import Inference
 
 _RESPONSE = pb.ModelStreamInferResponse.DESCRIPTOR.fields_by_name["infer_response"].number
 
 
-def method(service: str, inference: Inference) -> StreamMethod:
-    """The RPC."""
-    return StreamMethod("ModelStreamInfer", f"/{service}/ModelStreamInfer", partial(_Item, inference))
+def method(service: str, infer: Method) -> StreamMethod:
+    """Make the RPC, over the unary one."""
+    return StreamMethod("ModelStreamInfer", f"/{service}/ModelStreamInfer", partial(_Item, infer))
 
 
 class _Item:
     """One ModelInferRequest."""
 
-    __slots__ = ("_inference", "_message", "size_bytes")
+    __slots__ = ("_infer", "_message", "size_bytes")
 
-    def __init__(self, inference: Inference, payload: bytes) -> None:
+    def __init__(self, infer: Method, payload: bytes) -> None:
         self.size_bytes = len(payload)
-        self._inference = inference
+        self._infer = infer
         self._message = LazyMessage(pb.ModelInferRequest, payload)
 
     def serve(self, call: Call) -> None:
         """Run the graph."""
-        self._inference.infer(call, self._message.get())
+        self._infer.serve(call, self._message.get())
 
     def answer(self, response: bytes) -> bytes:
         """A ModelStreamInferResponse around a response that is serialised already."""
-        return field(_RESPONSE, response)
+        return length_delimited(_RESPONSE, response)
 
     def fail(self, status: Status) -> bytes:
         """The message has no field for a status code, so that the sentence begins with it."""
         request = self._message.get_or_empty()
-        told = pb.ModelInferResponse(model_name=request.model_name[:100], id=request.id)
+        response = pb.ModelInferResponse(model_name=request.model_name[:100], id=request.id)
         sentence = f"{status.code.name}: {status.message}"
-        return pb.ModelStreamInferResponse(error_message=sentence, infer_response=told).SerializeToString()
+        return pb.ModelStreamInferResponse(error_message=sentence, infer_response=response).SerializeToString()

@@ -8,10 +8,10 @@ import numpy as np
 from inference import open_inference_pb2 as pb
 from numpy.typing import NDArray
 
-from server.batching.row_queue import Buffer
 from server.codec import images, tensors
 from server.errors import InvalidArgumentError
 from server.services.open_inference.graphs import Graph
+from server.types import Buffer
 
 InputTensor: TypeAlias = pb.ModelInferRequest.InferInputTensor
 
@@ -31,7 +31,7 @@ def read_rows(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> t
         raise _wrong_names(graph, request)
     if _SHARED_MEMORY in given.parameters:
         raise InvalidArgumentError(
-            "inputs[0].parameters", f"this server shares no memory: send {graph.input!r} in the request"
+            "inputs[0].parameters", f"shared memory is not supported: send {graph.input!r} in the request"
         )
     if given.datatype != graph.datatype:
         raise InvalidArgumentError(
@@ -40,13 +40,13 @@ def read_rows(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> t
     rows = _check_shape(graph, given, limit_rows)
     raw = request.raw_input_contents
     if len(raw):
-        # Its values are checked with those of all requests that are alike: see `check_raw`.
+        # `check_raw` checks the values later, as it does for requests that are recognised instead of parsed.
         return _raw(graph, given, raw, rows), rows
     return check_raw(graph, _typed(graph, given, rows)), rows
 
 
 def check_raw(graph: Graph, data: Buffer) -> Buffer:
-    """Rows as they are, their values checked.
+    """Check the values of rows and return the rows unchanged.
 
     Raises:
         InvalidArgumentError: values out of range, NaN or infinity.
@@ -88,7 +88,7 @@ def _check_shape(graph: Graph, given: InputTensor, limit_rows: int) -> int:
 
 def _raw(graph: Graph, given: InputTensor, raw: Sequence[bytes], rows: int) -> Buffer:
     if given.HasField("contents") and given.contents.ListFields():
-        raise InvalidArgumentError("inputs[0].contents", "expected nothing beside raw_input_contents, got both")
+        raise InvalidArgumentError("inputs[0].contents", "expected either contents or raw_input_contents, got both")
     if len(raw) != 1:
         raise InvalidArgumentError("raw_input_contents", f"expected one entry for each of 1 inputs, got {len(raw)}")
     data = raw[0]
@@ -103,18 +103,18 @@ def _raw(graph: Graph, given: InputTensor, raw: Sequence[bytes], rows: int) -> B
 
 
 def _typed(graph: Graph, given: InputTensor, rows: int) -> Buffer:
-    wanted_field = _CONTENTS.get(graph.datatype)
-    if wanted_field is None:
-        raise InvalidArgumentError("raw_input_contents", f"{graph.datatype} travels in raw_input_contents alone")
+    expected_field = _CONTENTS.get(graph.datatype)
+    if expected_field is None:
+        raise InvalidArgumentError("raw_input_contents", f"{graph.datatype} is accepted only in raw_input_contents")
     fields = [field.name for field, _ in given.contents.ListFields()]
-    if fields != [wanted_field]:
+    if fields != [expected_field]:
         got = ", ".join(fields) or "nothing"
         raise InvalidArgumentError(
-            "inputs[0].contents", f"expected {wanted_field} for {graph.datatype}, or raw_input_contents, got {got}"
+            "inputs[0].contents", f"expected {expected_field} for {graph.datatype}, or raw_input_contents, got {got}"
         )
-    elements = getattr(given.contents, wanted_field)
+    elements = getattr(given.contents, expected_field)
     expected = rows * math.prod(graph.row_shape)
-    field = f"inputs[0].contents.{wanted_field}"
+    field = f"inputs[0].contents.{expected_field}"
     if len(elements) != expected:
         shape = tensors.shape_text((rows, *graph.row_shape))
         raise InvalidArgumentError(field, f"expected {expected} elements, as shape {shape} needs, got {len(elements)}")
@@ -138,5 +138,5 @@ def _check_values(graph: Graph, data: Buffer) -> None:
 
 
 def _clip(text: str, length: int = 60) -> str:
-    """What a caller sent, as it may stand in an error."""
+    """Quote what a caller sent, short enough for an error message."""
     return repr(text if len(text) <= length else f"{text[:length]}…")

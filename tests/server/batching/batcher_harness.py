@@ -1,4 +1,4 @@
-"""A batcher with everything around it, over a graph that the test can hold back."""
+"""Harness for tests of the batcher: a batcher with its dependencies, over a fake graph that a test can block."""
 
 import threading
 import time
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from server.batching.batcher import Batcher
-from server.batching.executor import Dispatcher
+from server.batching.entry import Backlog, Each, Entry
+from server.batching.executor import Executor
 from server.batching.policy import Plan
-from server.batching.row_queue import Backlog, Each, Entry
+from server.batching.run import RunHooks
 from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
 from server.errors import Status
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 POISON = -1.0
 
 
-class Doubling:
-    """Doubles rows of two numbers; waits for its gate, keeps what it ran, fails on poison."""
+class FakeGraph:
+    """Doubles rows of two numbers; waits for its gate, keeps what it ran, fails on POISON."""
 
     dtype = np.dtype(np.float32)
     row_shape = (2,)
@@ -44,8 +45,8 @@ class Doubling:
         return [batch * 2, batch[:, 0]]
 
 
-class Book:
-    """What the batcher and its calls tell."""
+class Recorder:
+    """Records what a batcher and its calls report."""
 
     def __init__(self) -> None:
         self.runs: list[int] = []
@@ -74,8 +75,8 @@ class Book:
         self.failures[token] = status.code
 
 
-class Desk:
-    """A batcher with everything around it."""
+class BatcherHarness:
+    """A batcher with its dependencies."""
 
     def __init__(self, **plan: object) -> None:
         planned = {
@@ -86,19 +87,20 @@ class Desk:
             "max_delay_seconds": 0,
             "seconds_per_row": 0.01,
         }
-        self.book, self.session = Book(), Doubling()
-        self.dispatcher = Dispatcher(HeavyConfig(heavy_threads=1))
+        self.recorder, self.session = Recorder(), FakeGraph()
+        self.executor = Executor(HeavyConfig(heavy_threads=1))
         self.backlog = Backlog(100, shared=True)
         self.plan = Plan(**(planned | plan))
+        self.hooks = RunHooks(self.recorder, self.recorder.failed)
         self.batcher = self.another()
 
     def another(self) -> Batcher:
-        return Batcher(self.session, self.plan, self.backlog, self.dispatcher, self.book, self.book.failed)
+        return Batcher(self.session, self.plan, self.backlog, self.executor, self.hooks)
 
     def submit(self, name: str, *values: float, seconds: float = FOREVER, caller: str = "") -> Call:
         deadline = time.monotonic() + seconds
-        call = Call("Double", time.monotonic(), deadline, (), self.book, name, lambda *_: None)
-        # Each is a caller of its own, unless it is said whose it is.
+        call = Call("Double", time.monotonic(), deadline, (), self.recorder, name, lambda *_: None)
+        # Each call is a caller of its own, unless a caller is given.
         call.peer = f"test:{caller or name}:1"
         rows = np.repeat(np.array(values, np.float32)[:, None], 2, axis=1)
         self.batcher.submit(Entry(call, rows.data, len(values), Each(self._keep(name))), time.monotonic())
@@ -107,7 +109,7 @@ class Desk:
     def _keep(self, name: str) -> Callable[[Entry, Sequence[np.ndarray]], None]:
         def keep(entry: Entry, outputs: Sequence[np.ndarray]) -> None:
             del entry
-            self.book.answers[name] = list(outputs)
+            self.recorder.answers[name] = list(outputs)
 
         return keep
 
@@ -119,9 +121,9 @@ class Desk:
     def finish(self) -> None:
         """Let everything run to its end."""
         self.session.gate.set()
-        self.dispatcher.close()
+        self.executor.close()
 
     def doubled(self, name: str) -> list[float]:
-        outputs = self.book.answers[name]
+        outputs = self.recorder.answers[name]
         np.testing.assert_array_equal(outputs[0][:, 0], outputs[1] * 2)
         return outputs[0][:, 1].tolist()

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.batching.admission import Admission
-from server.batching.row_queue import Backlog, Entry, RowQueue
+from server.batching.entry import Backlog, Entry
+from server.batching.row_queue import RowQueue
 from server.calls.call import FOREVER, Call
 from server.errors import OverloadedError
 from tests.server.conftest import Served, images, metric, serving, write_slow_denoiser
@@ -55,7 +56,7 @@ def flooding(channel: grpc.Channel, token: str | None, timeout: float | None = N
         over.set()
         for thread in threads:
             thread.join()
-    of_this_caller = [error for error in hints if "rows of this caller wait" in error.details()]
+    of_this_caller = [error for error in hints if "rows of this caller are queued" in error.details()]
     assert of_this_caller
     assert all(detail(error, RetryInfo).retry_delay.ToNanoseconds() > 0 for error in of_this_caller)
 
@@ -114,7 +115,7 @@ def test_it_can_be_turned_off(repository: Path, transport: str) -> None:
         calls = [served.stub.Denoise.future(BATCH, timeout=60) for _ in range(40)]
         refused = [call.exception().details() for call in calls if call.code() is not grpc.StatusCode.OK]
     assert refused
-    assert all("rows wait for this model" in words for words in refused)
+    assert all("rows are queued for this model" in words for words in refused)
 
 
 class Nobody:

@@ -10,18 +10,18 @@ import grpc
 import numpy as np
 import pytest
 
-from server.batching.executor import Dispatcher
-from server.batching.row_queue import Each, Entry
+from server.batching.entry import Each, Entry
+from server.batching.executor import Executor
 from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
 from server.errors import CancelledError, DeadlineError, OverloadedError
-from tests.server.batching.batcher_harness import Desk, Doubling
+from tests.server.batching.batcher_harness import BatcherHarness, FakeGraph
 from tests.server.models.test_manager import until
 
 HEAVY = HeavyConfig(heavy_threads=1, max_heavy_jobs=64, max_heavy_bytes=10_000)
 
 
-class Hollow(Doubling):
+class Hollow(FakeGraph):
     """Gives no outputs where its rows are negative, which no graph does and nobody has thought of."""
 
     def run(self, batch: np.ndarray) -> Sequence[np.ndarray]:
@@ -29,7 +29,7 @@ class Hollow(Doubling):
         return [] if (batch < 0).any() else outputs
 
 
-class Loner(Doubling):
+class Loner(FakeGraph):
     """Runs one row at a time, or fails."""
 
     def run(self, batch: np.ndarray) -> Sequence[np.ndarray]:
@@ -40,68 +40,68 @@ class Loner(Doubling):
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    made = Desk()
+def harness() -> Iterator[BatcherHarness]:
+    made = BatcherHarness()
     yield made
     made.finish()
 
 
-def desk_with(session: Doubling, **plan: object) -> Desk:
-    desk = Desk(**plan)
-    desk.session = session
-    desk.batcher = desk.another()
-    return desk
+def desk_with(session: FakeGraph, **plan: object) -> BatcherHarness:
+    harness = BatcherHarness(**plan)
+    harness.session = session
+    harness.batcher = harness.another()
+    return harness
 
 
 @pytest.mark.parametrize("inline", [False, True])
 def test_an_accident_outside_the_graph_ends_its_calls_and_nothing_else(inline: bool) -> None:
-    desk = desk_with(Hollow(), inline=inline)
-    desk.session.gate.set()
+    harness = desk_with(Hollow(), inline=inline)
+    harness.session.gate.set()
     for name, value in (("bad", -2), ("good", 1), ("worse", -3), ("better", 2)):
-        call = desk.submit(name, value)
-        while call.open and name not in desk.book.answers:
-            desk.dispatcher.run_ready()
-    desk.finish()
-    assert desk.book.failures == dict.fromkeys(("bad", "worse"), grpc.StatusCode.INTERNAL)
-    assert (desk.doubled("good"), desk.doubled("better")) == ([2], [4])
+        call = harness.submit(name, value)
+        while call.open and name not in harness.recorder.answers:
+            harness.executor.run_ready()
+    harness.finish()
+    assert harness.recorder.failures == dict.fromkeys(("bad", "worse"), grpc.StatusCode.INTERNAL)
+    assert (harness.doubled("good"), harness.doubled("better")) == ([2], [4])
 
 
 def test_batches_that_fail_only_as_wholes_tell_of_the_session() -> None:
-    desk = desk_with(Loner(), inline=True)
-    desk.session.gate.set()
+    harness = desk_with(Loner(), inline=True)
+    harness.session.gate.set()
 
     def run_two(value: float) -> None:
         for name in "ab":
-            desk.submit(name, value)
-        while desk.dispatcher.run_ready():
+            harness.submit(name, value)
+        while harness.executor.run_ready():
             pass
-        assert desk.doubled("a") == desk.doubled("b") == [2 * value]
+        assert harness.doubled("a") == harness.doubled("b") == [2 * value]
 
     for value in (1, 2, 0, 3, 4):
         run_two(value)
-    assert desk.book.broken == []
+    assert harness.recorder.broken == []
     run_two(5)
-    assert [str(error) for error in desk.book.broken] == ["together"]
-    assert desk.book.certain == [True]
-    desk.finish()
+    assert [str(error) for error in harness.recorder.broken] == ["together"]
+    assert harness.recorder.certain == [True]
+    harness.finish()
 
 
-def test_only_rows_that_go_first_count_against_a_deadline(desk: Desk) -> None:
-    desk.hold()
-    desk.submit("later", *[1.0] * 90, seconds=20, caller="one")
+def test_only_rows_that_go_first_count_against_a_deadline(harness: BatcherHarness) -> None:
+    harness.hold()
+    harness.submit("later", *[1.0] * 90, seconds=20, caller="one")
     # Ninety rows of 10 ms each run after it.
-    desk.submit("soon", 2, 2, seconds=0.05, caller="one")
+    harness.submit("soon", 2, 2, seconds=0.05, caller="one")
     # One runs, two go first, three come: 60 ms.
-    with pytest.raises(OverloadedError, match="2 rows waiting before it"):
-        desk.submit("late", 3, 3, 3, seconds=0.055, caller="one")
-    desk.submit("patient enough", 3, 3, 3, seconds=0.5, caller="one")
+    with pytest.raises(OverloadedError, match="2 rows queued before it"):
+        harness.submit("late", 3, 3, 3, seconds=0.055, caller="one")
+    harness.submit("patient enough", 3, 3, 3, seconds=0.5, caller="one")
 
 
-def test_a_hint_is_worth_something_when_other_graphs_fill_the_queue(desk: Desk) -> None:
-    desk.hold()
-    desk.submit("a", *[1.0] * 60)
-    other = desk.another()
-    call = Call("Double", 0, FOREVER, (), desk.book, "b", lambda *_: None)
+def test_a_hint_is_worth_something_when_other_graphs_fill_the_queue(harness: BatcherHarness) -> None:
+    harness.hold()
+    harness.submit("a", *[1.0] * 60)
+    other = harness.another()
+    call = Call("Double", 0, FOREVER, (), harness.recorder, "b", lambda *_: None)
     with pytest.raises(OverloadedError) as refused:
         other.submit(Entry(call, bytes(41 * 8), 41, lambda *_: None), time.monotonic())
     assert refused.value.details[0].retry_delay.ToNanoseconds() >= 0.5e9
@@ -120,26 +120,26 @@ def test_a_hint_is_never_nothing() -> None:
         (lambda call: call.fail(RuntimeError("no")), "failed"),
     ],
 )
-def test_rows_are_dropped_for_the_reason_that_ended_their_call(desk: Desk, end: object, reason: str) -> None:
-    desk.hold()
-    end(desk.submit("gone", 1, 2))
-    assert desk.book.drops == [(reason, 2)]
-    assert desk.backlog.rows == 0
+def test_rows_are_dropped_for_the_reason_their_call_ended(harness: BatcherHarness, end: object, reason: str) -> None:
+    harness.hold()
+    end(harness.submit("gone", 1, 2))
+    assert harness.recorder.drops == [(reason, 2)]
+    assert harness.backlog.rows == 0
 
 
-def test_the_rest_of_a_request_whose_run_has_failed_never_runs(desk: Desk) -> None:
-    call = desk.submit("large", -1.0, *range(9))
-    desk.finish()
+def test_the_rest_of_a_request_whose_run_has_failed_never_runs(harness: BatcherHarness) -> None:
+    call = harness.submit("large", -1.0, *range(9))
+    harness.finish()
     assert not call.open
-    assert desk.book.drops == [("failed", 6)]
+    assert harness.recorder.drops == [("failed", 6)]
 
 
-def test_what_a_call_held_goes_with_it(desk: Desk) -> None:
+def test_what_a_call_held_goes_with_it(harness: BatcherHarness) -> None:
     gc.collect()
     gc.disable()
     try:
         held = []
-        desk.session.gate.set()
+        harness.session.gate.set()
         for number in range(3):
             rows = np.full((1, 2), number, np.float32)
             held.append(weakref.ref(rows))
@@ -152,10 +152,10 @@ def test_what_a_call_held_goes_with_it(desk: Desk) -> None:
                 call.answer(outputs[0].tobytes())
                 answered.set()
 
-            desk.batcher.submit(Entry(call, rows.data, 1, Each(done)), time.monotonic())
+            harness.batcher.submit(Entry(call, rows.data, 1, Each(done)), time.monotonic())
             assert answered.wait(10)
         del rows, call, done
-        desk.finish()
+        harness.finish()
         assert [ref() for ref in held] == [None] * 3
     finally:
         gc.enable()
@@ -172,7 +172,7 @@ class Mute:
 
 
 def test_heavy_work_is_bounded_and_survives_accidents() -> None:
-    dispatcher = Dispatcher(HEAVY)
+    executor = Executor(HEAVY)
     gate, ran = threading.Event(), []
 
     def hold() -> None:
@@ -181,68 +181,68 @@ def test_heavy_work_is_bounded_and_survives_accidents() -> None:
     def fail() -> None:
         raise RuntimeError("no")
 
-    dispatcher.offload(hold, HEAVY.max_heavy_bytes)
+    executor.offload(hold, HEAVY.max_heavy_bytes)
     with pytest.raises(OverloadedError, match="try again later") as refused:
-        dispatcher.offload(hold, 1)
+        executor.offload(hold, 1)
     assert refused.value.details[0].HasField("retry_delay")
-    dispatcher.offload(fail)
+    executor.offload(fail)
     for number in range(HEAVY.max_heavy_jobs - 2):
-        dispatcher.offload(lambda number=number: ran.append(number))
-    with pytest.raises(OverloadedError, match=f"of {HEAVY.max_heavy_jobs} and"):
-        dispatcher.offload(hold)
+        executor.offload(lambda number=number: ran.append(number))
+    with pytest.raises(OverloadedError, match=f"the limits are {HEAVY.max_heavy_jobs} and"):
+        executor.offload(hold)
     gate.set()
     until(lambda: ran == list(range(HEAVY.max_heavy_jobs - 2)))
-    dispatcher.close()
+    executor.close()
 
 
 def test_who_sends_many_heavy_messages_waits_for_itself() -> None:
-    dispatcher = Dispatcher(HEAVY)
+    executor = Executor(HEAVY)
     gate, ran = threading.Event(), []
-    dispatcher.offload(lambda: gate.wait(60))
+    executor.offload(lambda: gate.wait(60))
     flood = HEAVY.max_heavy_jobs // 2 - 1
     for _ in range(flood):
-        dispatcher.offload(lambda: ran.append("flood"), 1, "flood")
+        executor.offload(lambda: ran.append("flood"), 1, "flood")
     with pytest.raises(OverloadedError, match="of this caller wait"):
-        dispatcher.offload(lambda: ran.append("flood"), 1, "flood")
+        executor.offload(lambda: ran.append("flood"), 1, "flood")
     for _ in range(3):
-        dispatcher.offload(lambda: ran.append("polite"), 1, "polite")
+        executor.offload(lambda: ran.append("polite"), 1, "polite")
     # One large message takes as much room as many small ones.
-    dispatcher.offload(lambda: ran.append("large"), HEAVY.max_heavy_bytes // 3, "large")
+    executor.offload(lambda: ran.append("large"), HEAVY.max_heavy_bytes // 3, "large")
     with pytest.raises(OverloadedError, match="of this caller wait"):
-        dispatcher.offload(lambda: ran.append("large"), HEAVY.max_heavy_bytes // 3, "large")
+        executor.offload(lambda: ran.append("large"), HEAVY.max_heavy_bytes // 3, "large")
     gate.set()
     until(lambda: len(ran) == flood + 4)
-    dispatcher.close()
+    executor.close()
     assert [index for index, whose in enumerate(ran) if whose == "polite"] == [1, 4, 6]
     assert ran.index("large") == 2
 
 
 def test_heavy_work_of_all_is_one_line_without_fairness() -> None:
-    dispatcher = Dispatcher(HEAVY, fair=False)
+    executor = Executor(HEAVY, fair=False)
     gate, ran = threading.Event(), []
-    dispatcher.offload(lambda: gate.wait(60))
+    executor.offload(lambda: gate.wait(60))
     for number in range(HEAVY.max_heavy_jobs - 2):
-        dispatcher.offload(lambda number=number: ran.append(number), 1, "flood")
-    dispatcher.offload(lambda: ran.append(HEAVY.max_heavy_jobs - 2), 1, "polite")
+        executor.offload(lambda number=number: ran.append(number), 1, "flood")
+    executor.offload(lambda: ran.append(HEAVY.max_heavy_jobs - 2), 1, "polite")
     gate.set()
     until(lambda: ran == list(range(HEAVY.max_heavy_jobs - 1)))
-    dispatcher.close()
+    executor.close()
 
 
 def test_closing_does_not_begin_heavy_work() -> None:
-    dispatcher = Dispatcher(HEAVY)
+    executor = Executor(HEAVY)
     started, gate, ran = threading.Event(), threading.Event(), []
 
     def hold() -> None:
         started.set()
         gate.wait(10)
 
-    dispatcher.offload(hold)
+    executor.offload(hold)
     assert started.wait(10)
     for number in range(5):
-        dispatcher.offload(lambda number=number: ran.append(number))
+        executor.offload(lambda number=number: ran.append(number))
     threading.Timer(0.05, gate.set).start()
-    dispatcher.close()
+    executor.close()
     assert ran == []
 
 

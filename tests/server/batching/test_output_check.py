@@ -15,7 +15,7 @@ from inference import open_inference_pb2_grpc
 from onnx import TensorProto, helper, numpy_helper
 
 from bundle import layout
-from server.batching.output_check import NotFiniteError, spoiled_rows
+from server.batching.output_check import NotFiniteError, non_finite_rows
 from server.services.autoencoder.generation import sample_posterior
 from tests.server.conftest import GOLDEN, array, copy_version, images, metric, pixels, serving
 from tests.server.invalid import encode
@@ -134,12 +134,12 @@ def test_rows_are_told_apart(dtype: type) -> None:
     sound = np.ones((4, 2, 3), dtype)
     huge = np.full((4, 5), np.finfo(dtype).max, dtype)
     counts = np.full((4,), 2**31, np.int64)
-    assert spoiled_rows([sound, huge, counts]) is None
-    assert spoiled_rows([]) is None
+    assert non_finite_rows([sound, huge, counts]) is None
+    assert non_finite_rows([]) is None
     for number in (np.nan, np.inf, -np.inf):
         spoiled = sound.copy()
         spoiled[2, 1, 1] = number
-        assert spoiled_rows([huge, spoiled, counts]).tolist() == [False, False, True, False]
+        assert non_finite_rows([huge, spoiled, counts]).tolist() == [False, False, True, False]
 
 
 def test_many_callers_and_one_poisoner(repository: Path, transport: str) -> None:

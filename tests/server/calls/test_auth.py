@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference import open_inference_pb2, open_inference_pb2_grpc
 
-from server.calls.auth import Gate, TokenFileError, read_tokens
+from server.calls.auth import TokenAuth, TokenFileError, read_tokens
 from server.config import Config
 from server.errors import PermissionDeniedError, UnauthenticatedError
 from server.settings import SettingsError
@@ -115,14 +115,14 @@ def test_tokens_rotate_without_a_gap(guarded: Served, tokens: Path) -> None:
 def test_a_changed_file_is_read_without_a_signal(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text(LINES)
-    gate = Gate(tokens)
-    gate.start()
-    gate.check(bearer(INFER), "inference")
+    auth = TokenAuth(tokens)
+    auth.start()
+    auth.check(bearer(INFER), "inference")
     tokens.write_text(f"inference {BOTH}\n")
     time.sleep(1.1)
-    gate.check(bearer(BOTH), "inference")
+    auth.check(bearer(BOTH), "inference")
     with pytest.raises(UnauthenticatedError):
-        gate.check(bearer(INFER), "inference")
+        auth.check(bearer(INFER), "inference")
 
 
 def test_reflection_is_for_those_who_may_call(guarded: Served) -> None:
@@ -199,17 +199,17 @@ def test_safe_settings_are_taken(settings: dict[str, object]) -> None:
 def test_a_token_has_the_rights_of_all_its_lines(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"inference {INFER}\nadmin {ADMIN}\nadmin {INFER}\n")
-    gate = Gate(file)
-    gate.start()
-    gate.check(bearer(INFER), "inference")
-    gate.check(bearer(INFER), "admin")
-    gate.check(bearer(ADMIN), "admin")
+    auth = TokenAuth(file)
+    auth.start()
+    auth.check(bearer(INFER), "inference")
+    auth.check(bearer(INFER), "admin")
+    auth.check(bearer(ADMIN), "admin")
     with pytest.raises(PermissionDeniedError):
-        gate.check(bearer(ADMIN), "inference")
+        auth.check(bearer(ADMIN), "inference")
     file.write_text(f"admin {INFER}\n")
-    gate.reload()
+    auth.reload()
     with pytest.raises(PermissionDeniedError):
-        gate.check(bearer(INFER), "inference")
+        auth.check(bearer(INFER), "inference")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_token_has_the_rights_of_all_its_lines(tmp_path: Path) -> None:
         ("inference a-token-of-16-chars twice\n", "got 3 words"),
         ("root a-token-of-16-chars\n", "expected the rights inference or admin, got 'root'"),
         ("inference short\n", "16 characters"),
-        ("inference a-token-of-16-chars\n" * 3000, "expected 65536 bytes of tokens at most"),
+        ("inference a-token-of-16-chars\n" * 3000, "expected at most 65536 bytes of tokens"),
     ],
 )
 def test_wrong_files_are_refused(tmp_path: Path, text: str, complaint: str) -> None:
@@ -239,8 +239,8 @@ def test_no_authorization_that_is_not_a_token_lets_anybody_in(
     file = tmp_path_factory.getbasetemp() / "any-tokens"
     if not file.exists():
         file.write_text(LINES)
-    gate = Gate(file)
-    gate.start()
+    auth = TokenAuth(file)
+    auth.start()
     for form in (value, value.decode("latin-1"), f"Bearer {value.decode('latin-1')}"):
         with pytest.raises(UnauthenticatedError):
-            gate.check((("authorization", form),), "inference")
+            auth.check((("authorization", form),), "inference")

@@ -38,7 +38,7 @@ NAMES = {
     "autoencoder_model_load_duration_seconds": {"model"},
     "autoencoder_self_test_max_error": {"model", "version", "signature"},
     "autoencoder_reconstruction_error": {"model", "version"},
-    "autoencoder_reconstruction_error_quantile": {"model", "version", "quantile"},
+    "autoencoder_reconstruction_error_quantile": {"model", "version", "level"},
     "autoencoder_latent_distance": {"model", "version"},
     "autoencoder_out_of_distribution": {"model", "version", "signal"},
     "autoencoder_out_of_distribution_alarm_ratio": {"model", "version"},
@@ -119,6 +119,13 @@ def test_drift_is_what_the_statistics_say(fresh: Served) -> None:
         metric(fresh, outside, signal="reconstruction")
         == (errors > statistics.reconstruction_error_quantile(0.999)).sum()
     )
+
+
+def test_drift_leaves_out_what_is_encoded_on_the_way_to_an_answer(fresh: Served) -> None:
+    two = [images(pixels(1, seed=seed)) for seed in (1, 2)]
+    fresh.stub.Interpolate(pb.InterpolateRequest(model_name="vae", from_images=two[0], to_images=two[1], steps=3))
+    assert metric(fresh, "autoencoder_rows_total", signature="encode") == 2
+    assert metric(fresh, "autoencoder_latent_distance_count") == 0
 
 
 def test_gauges_of_an_unloaded_version_go_and_counters_stay(repository: Path) -> None:

@@ -29,7 +29,7 @@ def test_an_accident_in_a_round_ends_nothing(
     with serving(repository, transport=transport, poll_seconds=0) as served:
         for _ in range(3):
             accident = Accident()
-            served.app._dispatcher.add_ready(accident)
+            served.app._executor.add_ready(accident)
             assert version(served) == "1"
             until(lambda accident=accident: accident.happened)
         assert version(served) == "1"

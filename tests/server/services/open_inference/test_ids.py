@@ -8,10 +8,11 @@ import pytest
 from inference import open_inference_pb2 as pb
 from inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
-from server.parse_cache import Layouts
+from server.parse_cache import ParseCache
 from server.services.open_inference.infer import ID, raw_contents
 from tests.server.conftest import Served, graph_run, pixels
 from tests.server.services.open_inference.conftest import arrays, failure, request
+from tests.server.test_parse_cache import Prepared
 
 PATH = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -22,25 +23,14 @@ class Caller:
     echo = b""
 
 
-class Heard:
-    """In place of a route: keeps the data that it was found with."""
-
-    def __init__(self) -> None:
-        self.data: list[bytes] = []
-
-    def run(self, _: object, data: bytes) -> bool:
-        self.data.append(data)
-        return True
-
-
 def message(name: str, seed: int = 0, model: str = "vae.encode") -> bytes:
     return request(model, pixels(1, seed=seed), id=name).SerializeToString()
 
 
-def learnt(payload: bytes) -> tuple[Layouts, Heard]:
-    layouts, heard = Layouts(pb.ModelInferRequest.FromString, raw_contents, ID), Heard()
-    layouts.learn(payload, heard, pixels(1).tobytes())
-    return layouts, heard
+def learnt(payload: bytes) -> tuple[ParseCache, Prepared]:
+    cache, prepared = ParseCache(pb.ModelInferRequest.FromString, raw_contents, ID), Prepared()
+    cache.learn(payload, prepared, pixels(1).tobytes())
+    return cache, prepared
 
 
 @pytest.mark.parametrize(
@@ -48,10 +38,9 @@ def learnt(payload: bytes) -> tuple[Layouts, Heard]:
     [("r000001", "r000002"), ("a", "b"), ("b", "a"), ("images", "UINT8!"), ("vae.encode", "xyz.encode"), ("ö", "ab")],
 )
 def test_another_id_is_found_and_repeated(first: str, second: str) -> None:
-    layouts, heard = learnt(message(first))
+    cache, prepared = learnt(message(first))
     caller = Caller()
-    assert layouts.run(caller, message(second, seed=1))
-    assert heard.data == [pixels(1, seed=1).tobytes()]
+    assert cache.find(caller, message(second, seed=1)) == (prepared, "served", pixels(1, seed=1).tobytes())
     assert pb.ModelInferResponse.FromString(caller.echo).id == second
 
 
@@ -61,9 +50,8 @@ def test_another_id_is_found_and_repeated(first: str, second: str) -> None:
     ids=["none", "longer", "another model", "not ascii"],
 )
 def test_what_differs_in_more_is_parsed(other: bytes) -> None:
-    layouts, heard = learnt(message("r000001"))
-    assert not layouts.run(Caller(), other)
-    assert not heard.data
+    cache, _ = learnt(message("r000001"))
+    assert cache.find(Caller(), other) is None
 
 
 def test_bytes_that_are_no_text_are_refused(server: Served, stub: GRPCInferenceServiceStub) -> None:
