@@ -14,7 +14,7 @@ from server.calls.auth import Gate
 from server.calls.call import STOPPED
 from server.calls.observer import CallObserver
 from server.calls.tracing import open_tracer
-from server.config import Config
+from server.config import Config, join_host_port
 from server.endpoint import Endpoint
 from server.errors import UnavailableError
 from server.metrics.gpu import watch_gpus
@@ -31,7 +31,7 @@ from server.services.autoencoder import service as autoencoder
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
 from server.services.open_inference import service as open_inference
-from server.transport.select import admin_transport, join, main_transport
+from server.transport.select import admin_transport, main_transport
 from server.transport.tls import Certificates
 
 if TYPE_CHECKING:
@@ -125,8 +125,9 @@ class App:
         reason = self._readiness.check()
         if not reason.ready:
             _LOGGER.warning("not ready: %s", reason.reason)
-        rest = "" if self.rest_port is None else f" rest={join(config.host, self.rest_port)}"
-        return f"listening grpc={join(config.host, port)} metrics={join(self._metrics_host, metrics_port)}{rest}"
+        metrics = join_host_port(self._metrics_host, metrics_port)
+        rest = "" if self.rest_port is None else f" rest={join_host_port(config.host, self.rest_port)}"
+        return f"listening grpc={join_host_port(config.host, port)} metrics={metrics}{rest}"
 
     def reload(self) -> None:
         """Read certificates and tokens again, look for changes in the repository, and at refused versions again."""
@@ -194,7 +195,7 @@ class App:
         except BaseException:
             self._transport.close()
             raise
-        _LOGGER.info("the admin port is %s", join(self._config.admin_host, port))
+        _LOGGER.info("the admin port is %s", join_host_port(self._config.admin_host, port))
 
     def _start_rest(self) -> int | None:
         if self._rest is None:

@@ -221,5 +221,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def join_host_port(host: str, port: int) -> str:
+    """HOST:PORT, as URLs write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _is_version(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER and int(text) > 0

@@ -9,8 +9,9 @@ import numpy as np
 
 from server.batching.admission import Admission
 from server.batching.executor import Dispatcher
+from server.batching.gather import seconds_to_fill
 from server.batching.output_check import NotFiniteError, spoiled_rows
-from server.batching.policy import Plan
+from server.batching.policy import BatchPolicy
 from server.batching.row_queue import Array, Backlog, Done, Entry, RowQueue, Slice, joined
 from server.batching.run import Doctor, Run, Runnable, RunObserver
 from server.calls.call import FOREVER, Call
@@ -29,7 +30,7 @@ class Batcher:
     def __init__(
         self,
         session: Runnable,
-        plan: Plan,
+        plan: BatchPolicy,
         backlog: Backlog,
         dispatcher: Dispatcher,
         observer: RunObserver,
@@ -161,10 +162,7 @@ class Batcher:
 
     def _gather(self) -> None:
         """Give a batch time to fill, where the settings ask for it."""
-        while 0 < self.queue.rows < self.plan.max_rows:
-            rest = self._window_end - time.monotonic()
-            if rest <= 0:
-                return
+        while (rest := seconds_to_fill(self.queue.rows, self.plan.max_rows, self._window_end)) > 0:
             self._grown.wait(rest)
 
     def _run_batch(self) -> None:

@@ -1,6 +1,5 @@
 """How a graph is run, decided by the times measured at its warm-up."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ _TIMED_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPolicy:
     """How a graph is run.
 
     Rows of a run at most, and as few as a run may have when several could share what waits; runs at a time; on the
@@ -42,7 +41,7 @@ class Plan:
     seconds_per_row: float
 
 
-def measure(session: Session, buckets: Sequence[int], *, alone: bool) -> dict[int, float]:
+def profile(session: Session, buckets: Sequence[int], *, alone: bool) -> dict[int, float]:
     """Run every batch bucket, smallest first, up to where a run gets long; seconds per run by rows.
 
     `alone` says that graphs run on the calling thread only. Then what other threads and programs take of its time is
@@ -66,13 +65,13 @@ def measure(session: Session, buckets: Sequence[int], *, alone: bool) -> dict[in
     return seconds
 
 
-def choose(seconds: Mapping[int, float], config: BatchingConfig, cores: int) -> Plan:
+def choose_policy(seconds: Mapping[int, float], config: BatchingConfig, cores: int) -> BatchPolicy:
     """Plan for a graph that took `seconds[rows]` a run."""
     rows = min(config.max_batch_rows, max(seconds)) if config.max_batch_rows else _best_rows(seconds)
     nearest = max((size for size in seconds if size <= rows), default=min(seconds))
     quick = min(seconds.values()) * 1e6 <= config.inline_run_microseconds and not config.max_queue_delay_ms
     several = not quick and min(seconds.values()) >= _CONCURRENT_RUN_SECONDS
-    return Plan(
+    return BatchPolicy(
         max_rows=rows,
         shared_rows=min(_efficient(seconds)[0], rows),
         concurrent_runs=config.concurrent_runs or (cores if several else 1),
@@ -99,8 +98,3 @@ def _time(session: Session, batch: Array, clock: Callable[[], float]) -> float:
     started = clock()
     session.run(batch)
     return clock() - started
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,7 +16,7 @@ from bundle.graph import check_graph
 from bundle.latents import LatentStatistics
 from server.batching.batcher import Batcher
 from server.batching.executor import Dispatcher
-from server.batching.policy import choose, cores, measure
+from server.batching.policy import choose_policy, profile
 from server.batching.row_queue import Backlog
 from server.batching.run import Doctor
 from server.calls.call import Call
@@ -28,6 +28,7 @@ from server.models.bounded import OverdueError, UnwantedError, bounded
 from server.models.self_test import Parts, check_invariance, replay, replay_sample
 from server.models.signing import SignatureCheck
 from server.models.table import ServedModel
+from server.runtime.cpu import cores
 from server.runtime.session import CPU, DEFAULT_BUCKETS, DeviceError, Interrupt, Provider, Session
 
 _LOGGER = logging.getLogger(__name__)
@@ -175,8 +176,8 @@ class Loader:
         on_cpu = self._provider == CPU
         for signature in _unless(progress.stopping, model):
             session = parts.sessions[signature.name]
-            seconds = measure(session, _buckets(signature), alone=on_cpu and self._config.intra_op_threads == 1)
-            plan = choose(seconds, self._config, cores() if on_cpu else 1)
+            seconds = profile(session, _buckets(signature), alone=on_cpu and self._config.intra_op_threads == 1)
+            plan = choose_policy(seconds, self._config, cores() if on_cpu else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
             batchers[signature.name] = Batcher(session, plan, backlog, self._dispatcher, series, failed, traced)

@@ -2,20 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 from google.protobuf.message import Message
 from grpc import StatusCode
 
+from server.batching.gather import GatherPolicy
 from server.calls.call import Call, Metadata
 from server.endpoint import Endpoint, Method
 from server.errors import DeadlineError, ServingError, Status, UnavailableError
 from server.services.open_inference.service import SERVICE
-
-_Settled: TypeAlias = "asyncio.Future[bytes | Status]"
+from server.transport.event_loop import Drain, LoopReplies, Pending, resolve
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,14 @@ class Core:
         self.max_message_bytes = endpoint.max_message_bytes
         self._endpoint = endpoint
         self._body_seconds = body_seconds
-        self._drain_scheduled = False
+        # These exist once the loop runs.
+        self._replies: LoopReplies[Pending, bytes | Status]
+        self._drain: Drain
+
+    def start(self) -> None:
+        """Bind to the running event loop, which is that of the HTTP server."""
+        self._replies = LoopReplies(resolve)
+        self._drain = Drain(self._endpoint.run_ready, GatherPolicy())
 
     async def ask(self, method: str, sent: Sent) -> bytes:
         """The serialised response of a method.
@@ -72,8 +77,7 @@ class Core:
                 body = await self._receive(sent)
             except ServingError as error:
                 refusal = error
-        loop = asyncio.get_running_loop()
-        token: _Settled = loop.create_future()
+        token: Pending = asyncio.get_running_loop().create_future()
         # From here on as over gRPC, where a call begins when its message is there.
         call = self._endpoint.open(method, None, sent.metadata, sent.peer, self, token)
         # It may have begun to stop meanwhile.
@@ -84,7 +88,7 @@ class Core:
         else:
             serve = partial(_serve, self._endpoint.methods[path], body.read)
             self._endpoint.accept_parsed(call, serve, body.size_bytes)
-            self._schedule_drain(loop)
+            self._drain.add_call()
         return await _outcome(call, token, sent)
 
     async def _receive(self, sent: Sent) -> Body:
@@ -94,32 +98,16 @@ class Core:
         except TimeoutError:
             raise DeadlineError(f"The body has not come within {self._body_seconds:g} s.") from None
 
-    def send_all(self, answers: Sequence[tuple[_Settled, bytes]]) -> None:
+    def send_all(self, answers: Sequence[tuple[Pending, bytes]]) -> None:
         """Take answers, from any thread."""
-        for token, payload in answers:
-            self._settle(token, payload)
+        self._replies.put(answers)
 
-    def fail(self, token: _Settled, status: Status) -> None:
+    def fail(self, token: Pending, status: Status) -> None:
         """Take a failure, from any thread."""
-        self._settle(token, status)
-
-    def _settle(self, token: _Settled, result: bytes | Status) -> None:
-        # Nobody waits any more when the loop has ended.
-        with suppress(RuntimeError):
-            token.get_loop().call_soon_threadsafe(_resolve, token, result)
-
-    def _schedule_drain(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._drain_scheduled:
-            self._drain_scheduled = True
-            loop.call_soon(self._drain, loop)
-
-    def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._drain_scheduled = False
-        if self._endpoint.run_ready():
-            self._schedule_drain(loop)
+        self._replies.put([(token, status)])
 
 
-async def _outcome(call: Call, token: _Settled, sent: Sent) -> bytes:
+async def _outcome(call: Call, token: Pending, sent: Sent) -> bytes:
     """The response, unless the caller leaves or the HTTP server ends before it: then the call ends too."""
     leaving = asyncio.ensure_future(sent.gone())
     try:
@@ -141,8 +129,3 @@ async def _outcome(call: Call, token: _Settled, sent: Sent) -> bytes:
 
 def _serve(method: Method, read: Callable[[], Message], call: Call) -> None:
     method.serve(call, read())
-
-
-def _resolve(token: _Settled, result: bytes | Status) -> None:
-    if not token.done():
-        token.set_result(result)

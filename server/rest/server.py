@@ -77,6 +77,7 @@ class RestServer:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
+        self._core.start()
         renewing = asyncio.create_task(self._renew())
         try:
             await self._server.serve([self._socket])

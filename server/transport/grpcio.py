@@ -4,8 +4,7 @@ import asyncio
 import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -16,6 +15,7 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 
+from server.batching.gather import GatherPolicy
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
 from server.config import ConnectionConfig
@@ -23,21 +23,16 @@ from server.endpoint import Endpoint, Method
 from server.errors import ServingError, Status
 from server.services.health import HealthService
 from server.transport import BindError
+from server.transport.event_loop import Drain, LoopReplies, Pending, resolve
 from server.transport.grpcio_options import options
-from server.transport.grpcio_stream import StreamPump
+from server.transport.grpcio_stream import StreamHandler
 from server.transport.reflection import add_reflection
 from server.transport.tls import Certificates
 
-_Settled: TypeAlias = "asyncio.Future[bytes | Status]"
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _CLOSE_SECONDS = 1.0
-# Turns of the loop without a new call after which a batch leaves. gRPC hands over one call at a time, from another
-# thread, which takes some turns; where no others are about, a call waits for none.
-_QUIET_TURNS = 5
-_LONE_TURNS = 2
-# Turns, with new calls or without, after which it leaves all the same.
-_MAX_TURNS = 64
+_GATHER = GatherPolicy()
 
 
 class GrpcioTransport:
@@ -64,16 +59,13 @@ class GrpcioTransport:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="grpcio")
         self._port: Future[int] = Future()
-        self._settled: deque[tuple[_Settled, bytes | Status]] = deque()
-        self._settling = False
-        self._drain_scheduled = False
-        self._came = self._came_before = 0
-        self._quiet_turns = 0
-        self._turns = 0
-        self._pumps: set[StreamPump] = set()
+        self._streams: set[StreamHandler] = set()
         self._calls: set[Call] = set()
+        # These exist once the loop runs.
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
+        self._replies: LoopReplies[Pending, bytes | Status]
+        self._drain: Drain
 
     @property
     def socket_path(self) -> str:
@@ -96,34 +88,19 @@ class GrpcioTransport:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def send_all(self, answers: Sequence[tuple[_Settled, bytes]]) -> None:
+    def send_all(self, answers: Sequence[tuple[Pending, bytes]]) -> None:
         """Answer calls."""
-        self._settle(answers)
+        self._replies.put(answers)
 
-    def fail(self, token: _Settled, status: Status) -> None:
+    def fail(self, token: Pending, status: Status) -> None:
         """End a call with a status."""
-        self._settle([(token, status)])
-
-    def _settle(self, results: Iterable[tuple[_Settled, bytes | Status]]) -> None:
-        if threading.get_ident() == self._thread.ident:
-            for token, result in results:
-                _resolve(token, result)
-            return
-        # One wake-up of the loop serves all answers of a batch.
-        self._settled.extend(results)
-        if not self._settling:
-            self._settling = True
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._settle_all)
-
-    def _settle_all(self) -> None:
-        self._settling = False
-        while self._settled:
-            _resolve(*self._settled.popleft())
+        self._replies.put([(token, status)])
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._replies = LoopReplies(resolve)
+        self._drain = Drain(self._endpoint.run_ready, _GATHER)
         limits = options(self._limits, self._endpoint.max_message_bytes, lasting=self._address is None)
         server = aio.server(options=limits)
         try:
@@ -134,8 +111,8 @@ class GrpcioTransport:
         self._port.set_result(port)
         await self._stop.wait()
         self._health.detach()
-        for pump in self._pumps:
-            pump.stop()
+        for stream in self._streams:
+            stream.stop()
         for call in list(self._calls):
             call.stop()
         await server.stop(_CLOSE_SECONDS)
@@ -161,34 +138,33 @@ class GrpcioTransport:
         return server.add_secure_port(address, self._certificates.credentials())
 
     async def _unary(self, method: Method, payload: bytes, context: _Context) -> bytes:
-        token: _Settled = self._loop.create_future()
+        token: Pending = self._loop.create_future()
         call = self._open(method.name, context, token)
         self._endpoint.accept(call, method, payload)
-        self._came += 1
-        self._schedule_drain()
+        self._drain.add_call()
         return await self._finish(call, token, context)
 
     async def _stream(self, method: StreamMethod, context: _Context) -> None:
-        pump = StreamPump(method, self._endpoint, context, self._schedule_drain, self._limits.max_stream_requests)
-        self._pumps.add(pump)
+        stream = StreamHandler(method, self._endpoint, context, self._drain, self._limits.max_stream_requests, _GATHER)
+        self._streams.add(stream)
         try:
-            await pump.run()
+            await stream.run()
         finally:
-            self._pumps.discard(pump)
+            self._streams.discard(stream)
 
     async def _refused(self, path: str, error: ServingError, context: _Context) -> None:
-        token: _Settled = self._loop.create_future()
+        token: Pending = self._loop.create_future()
         call = self._open(self._endpoint.label(path), context, token)
         call.fail(error)
         await self._finish(call, token, context)
 
-    def _open(self, method: str, context: _Context, token: _Settled) -> Call:
+    def _open(self, method: str, context: _Context, token: Pending) -> Call:
         metadata: Any = context.invocation_metadata() or ()
         call = self._endpoint.open(method, context.time_remaining(), metadata, context.peer(), self, token)
         self._calls.add(call)
         return call
 
-    async def _finish(self, call: Call, token: _Settled, context: _Context) -> bytes:
+    async def _finish(self, call: Call, token: Pending, context: _Context) -> bytes:
         try:
             result = await token
         except asyncio.CancelledError:
@@ -204,28 +180,6 @@ class GrpcioTransport:
         if result.details is not None:
             context.set_trailing_metadata((("grpc-status-details-bin", result.details),))
         return b""
-
-    def _schedule_drain(self) -> None:
-        """Run what has come in as soon as the loop brings no more: calls come one at a time and leave together."""
-        self._quiet_turns = 0
-        if not self._drain_scheduled:
-            self._drain_scheduled = True
-            self._turns = 0
-            self._loop.call_soon(self._drain)
-
-    def _drain(self) -> None:
-        self._turns += 1
-        self._quiet_turns += 1
-        enough = _QUIET_TURNS if max(self._came, self._came_before) > 1 else _LONE_TURNS
-        if self._quiet_turns < enough and self._turns < _MAX_TURNS:
-            self._loop.call_soon(self._drain)
-            return
-        self._drain_scheduled = False
-        self._came_before, self._came = self._came, 0
-        if self._endpoint.run_ready():
-            self._schedule_drain()
-            # What is left has waited already.
-            self._quiet_turns = _QUIET_TURNS
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -276,8 +230,3 @@ def _stream_handler(serve: Callable[[_Context], Awaitable[None]]) -> Handler:
         await serve(context)
 
     return grpc.stream_stream_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (as above)
-
-
-def _resolve(token: _Settled, result: bytes | Status) -> None:
-    if not token.done():
-        token.set_result(result)

@@ -1,28 +1,25 @@
 """One stream of the grpcio transport: takes requests in while there is room, writes answers as they come."""
 
 import asyncio
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import grpc
 from grpc import aio
 
+from server.batching.gather import GatherPolicy
 from server.calls.call import FOREVER, Call
 from server.calls.streaming import Item, StreamMethod
 from server.endpoint import Endpoint
 from server.errors import Status, UnavailableError
+from server.transport.event_loop import Drain, LoopReplies
 
 Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 
-# Requests of a caller who does not read run all the same after this, so that their rows do not fill the queue.
-_PATIENCE_SECONDS = 0.005
 
-
-class StreamPump:
+class StreamHandler:
     """A stream is a flow of calls, each counted, answered and failed on its own.
 
     Of those taken in and not answered there are `max_items` at most, answers not written yet included: a caller who
@@ -34,28 +31,28 @@ class StreamPump:
         method: StreamMethod,
         endpoint: Endpoint,
         context: Context,
-        schedule_drain: Callable[[], None],
+        drain: Drain,
         max_items: int,
+        policy: GatherPolicy,
     ) -> None:
         self._max_items = max_items
         self._method = method
         self._endpoint = endpoint
         self._context = context
-        self._schedule_drain = schedule_drain
+        self._drain = drain
+        self._policy = policy
         self._metadata: Any = context.invocation_metadata() or ()
         self._peer = context.peer()
         left: Any = context.time_remaining()  # None without a deadline, whatever its type says
         self._deadline = FOREVER if left is None else time.monotonic() + left
         self._calls: dict[Item, Call] = {}
-        self._settled: deque[tuple[Item, bytes]] = deque()
-        self._settling = False
+        self._replies: LoopReplies[Item, bytes] = LoopReplies(self._keep)
         self._answers: deque[tuple[Item, bytes]] = deque()
         self._bytes = 0
         self._read_all = False
         self._stopping = False
         self._held: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
         self._answered = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -81,28 +78,11 @@ class StreamPump:
 
     def send_all(self, answers: Sequence[tuple[Item, bytes]]) -> None:
         """Take answers, from any thread."""
-        for token, payload in answers:
-            self._settle(token, token.answer(payload))
+        self._replies.put([(token, token.answer(payload)) for token, payload in answers])
 
     def fail(self, token: Item, status: Status) -> None:
         """Take a failure, from any thread."""
-        self._settle(token, token.fail(status))
-
-    def _settle(self, item: Item, message: bytes) -> None:
-        if threading.get_ident() == self._thread:
-            self._keep(item, message)
-            return
-        # One wake-up of the loop serves all answers of a batch.
-        self._settled.append((item, message))
-        if not self._settling:
-            self._settling = True
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._keep_all)
-
-    def _keep_all(self) -> None:
-        self._settling = False
-        while self._settled:
-            self._keep(*self._settled.popleft())
+        self._replies.put([(token, token.fail(status))])
 
     def _keep(self, item: Item, message: bytes) -> None:
         # While it waits to be written an answer takes the place of its request.
@@ -143,15 +123,15 @@ class StreamPump:
         An answer would not leave before those, and meanwhile more requests come in that can run with this one.
         """
         if not self._answers:
-            self._schedule_drain()
+            self._drain.schedule()
         elif self._held is None:
-            self._held = self._loop.call_later(_PATIENCE_SECONDS, self._run_held)
+            self._held = self._loop.call_later(self._policy.unread_seconds, self._run_held)
 
     def _run_held(self) -> None:
         if self._held is not None:
             self._held.cancel()
             self._held = None
-            self._schedule_drain()
+            self._drain.schedule()
 
     async def _write(self) -> None:
         while True:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from grpc import StatusCode
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from server.batching.policy import cores
+from server.batching.gather import GatherPolicy
 from server.config import Config
 from server.endpoint import Endpoint, Method
 from server.errors import Status
+from server.runtime.cpu import cores
 from server.transport import BindError
 from server.transport.grpcio import GrpcioTransport
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_EVENTS = 256
+_GATHER = GatherPolicy()
 # The native side measures what is left of a deadline a little earlier than we do.
 _CLOCK_SLACK_SECONDS = 0.005
 _KEEPALIVE_TIMEOUT_MS = 20_000
@@ -104,9 +106,8 @@ class NativeTransport:
         more = False
         while (events := self._front.recv_batch_details(_MAX_EVENTS, 0) if more else self._wait()) is not None:
             self._take_all(events)
-            # What has come in meanwhile goes along: a larger batch costs less than another one. Once: more turns cost
-            # as much as they save, because the network's threads and callers idle meanwhile.
-            self._take_all(self._front.recv_batch_details(_MAX_EVENTS, 0) or [])
+            for _ in range(_GATHER.extra_receives):
+                self._take_all(self._front.recv_batch_details(_MAX_EVENTS, 0) or [])
             more = self._endpoint.run_ready()
             self._respond_all()
 

@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 
-from server.config import Config, is_loopback
+from server.config import Config, is_loopback, join_host_port
 from server.endpoint import Endpoint
 from server.services.health import HealthService
 from server.transport import Transport
@@ -17,7 +17,7 @@ def main_transport(
     config: Config, endpoint: Endpoint, health: HealthService, certificates: Certificates | None
 ) -> Transport:
     """The transport of the gRPC port."""
-    address = join(config.host, config.port)
+    address = join_host_port(config.host, config.port)
     if not _wants_native(config, certificates):
         return GrpcioTransport(endpoint, health, address, config, certificates, reflection=config.reflection)
     from server.transport.native import NativeTransport  # noqa: PLC0415 (may not be installed)
@@ -38,13 +38,8 @@ def admin_transport(
     """The transport of the admin port, where one is asked for."""
     if config.admin_port is None:
         return None
-    address = join(config.admin_host, config.admin_port)
+    address = join_host_port(config.admin_host, config.admin_port)
     return GrpcioTransport(endpoint, health, address, config, certificates, reflection=config.reflection)
-
-
-def join(host: str, port: int) -> str:
-    """HOST:PORT, as URLs write it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _wants_native(config: Config, certificates: Certificates | None) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from server.batching.batcher import Batcher
 from server.batching.executor import Dispatcher
-from server.batching.policy import Plan
+from server.batching.policy import BatchPolicy
 from server.batching.row_queue import Backlog, Each, Entry
 from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
@@ -89,7 +89,7 @@ class Desk:
         self.book, self.session = Book(), Doubling()
         self.dispatcher = Dispatcher(HeavyConfig(heavy_threads=1))
         self.backlog = Backlog(100, shared=True)
-        self.plan = Plan(**(planned | plan))
+        self.plan = BatchPolicy(**(planned | plan))
         self.batcher = self.another()
 
     def another(self) -> Batcher:
