@@ -1,4 +1,4 @@
-"""The parts of a server, and the order in which they start and stop."""
+"""Application: creates the parts of a server, starts and stops them in order (graceful shutdown)."""
 
 import importlib.metadata
 import logging
@@ -19,7 +19,7 @@ from server.endpoint import Endpoint
 from server.errors import UnavailableError
 from server.metrics.gpu import watch_gpus
 from server.metrics.registry import Metrics
-from server.metrics_server import Monitor
+from server.metrics_server import MetricsServer
 from server.models.loader import Loader
 from server.models.manager import ModelRepository
 from server.models.readiness import ReadinessCheck
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from server.rest.server import RestServer
 
 _LOGGER = logging.getLogger(__name__)
-# Scripts that wait for the line of `App.start` should find the models there, if they can be loaded at once.
+# Scripts that wait for the line of `App.start` should find the models loaded, if they load quickly.
 _FIRST_SCAN_SECONDS = 5.0
 _DRAIN_POLL_SECONDS = 0.005
-# Answers handed to the native transport leave it a moment later.
+# Answers handed to the native transport are sent a little later.
 _FLUSH_SECONDS = 0.1
-# Runs are interrupted when the drain is over.
+# Runs are interrupted at the end of the drain.
 _LAST_RUN_SECONDS = 2.0
 
 
@@ -66,7 +66,7 @@ class App:
         self._config = config
         self._readiness = ReadinessCheck(self.table, strict=config.strict_readiness)
         self._health = HealthService()
-        # Each belongs to the loop of its transport.
+        # A separate service, because each belongs to the event loop of its transport.
         self._admin_health = HealthService()
         self._dispatcher = Dispatcher(config, fair=config.fair_queue)
         self._gate = Gate(config.token_file)
@@ -81,11 +81,13 @@ class App:
             loader,
             self.table,
             self.metrics,
-            self._tell_health,
+            self._update_health,
         )
         self._hangs = HangWatch(self.table, config.run_timeout_seconds, self.repository.hung)
         self._metrics_host = config.metrics_host or config.host
-        self._monitor = Monitor(self._metrics_host, config.metrics_port, self.metrics.registry, self._readiness)
+        self._metrics_server = MetricsServer(
+            self._metrics_host, config.metrics_port, self.metrics.registry, self._readiness
+        )
         self._certificates = _certificates(config)
         self._endpoint = self._make_endpoint(model_control=config.model_control)
         self._transport = main_transport(config, self._endpoint, self._health, self._certificates)
@@ -96,10 +98,10 @@ class App:
         self._stopped = threading.Event()
 
     def start(self) -> str:
-        """Listen and load; the line that says where.
+        """Listen and load models, and return the line with the addresses.
 
         Raises:
-            BindError: a port is taken.
+            BindError: a port is in use.
             TokenFileError, TlsError, KeyFileError: a file cannot be used.
         """
         config = self._config
@@ -111,13 +113,13 @@ class App:
         self.metrics.models.queue_limit.set(config.max_queue_rows)
         versions = (importlib.metadata.version("hourglass"), RUNTIME_VERSION, grpc.__version__)
         self.metrics.models.build.labels(*versions, self._transport.name).set(1)
-        metrics_port = self._monitor.start()
+        metrics_port = self._metrics_server.start()
         try:
             port = self._transport.start()
             self._start_admin()
             self.rest_port = self._start_rest()
         except BaseException:
-            self._monitor.close()
+            self._metrics_server.close()
             raise
         self.repository.start()
         self._hangs.start()
@@ -130,19 +132,19 @@ class App:
         return f"listening grpc={join_host_port(config.host, port)} metrics={metrics}{rest}"
 
     def reload(self) -> None:
-        """Read certificates and tokens again, look for changes in the repository, and at refused versions again."""
+        """Reload certificates and tokens, rescan the repository, and try rejected versions again."""
         self._gate.reload()
         if self._certificates is not None:
             self._certificates.reload()
         self.repository.rescan()
 
     def stop(self) -> bool:
-        """Become unready, refuse new calls after the lame-duck time, answer those accepted, then close.
+        """Become unready, refuse new calls after the lame-duck time, answer accepted calls, then close.
 
-        Whether all work has ended: a graph run that does not is left to itself.
+        Returns whether all work has ended; a graph run that does not end is abandoned.
         """
         self._readiness.stop()
-        self._tell_health()
+        self._update_health()
         time.sleep(self._config.lame_duck_seconds)
         self._endpoint.drain()
         self._admin_endpoint.drain()
@@ -150,8 +152,8 @@ class App:
         while (left := self.metrics.requests_in_flight()) and time.monotonic() < deadline:
             time.sleep(_DRAIN_POLL_SECONDS)
         if left:
-            _LOGGER.warning("%d requests are not answered after %g s", left, self._config.drain_seconds)
-            # The transport's own thread may be in a run that does not end.
+            _LOGGER.warning("%d requests are still unanswered after %g s", left, self._config.drain_seconds)
+            # The transport's thread may be in a run that does not end.
             self._hangs.give_up_all(UnavailableError(STOPPED))
         time.sleep(_FLUSH_SECONDS)
         self._transport.close()
@@ -163,8 +165,8 @@ class App:
         self._hangs.close()
         ended = self._dispatcher.close(_LAST_RUN_SECONDS)
         if not ended:
-            _LOGGER.error("a graph run has not ended: it is left to itself")
-        self._monitor.close()
+            _LOGGER.error("a graph run did not finish and was abandoned")
+        self._metrics_server.close()
         if self._tracer is not None:
             self._tracer.close()
         return ended
@@ -195,7 +197,7 @@ class App:
         except BaseException:
             self._transport.close()
             raise
-        _LOGGER.info("the admin port is %s", join_host_port(self._config.admin_host, port))
+        _LOGGER.info("admin port: listening on %s", join_host_port(self._config.admin_host, port))
 
     def _start_rest(self) -> int | None:
         if self._rest is None:
@@ -208,7 +210,7 @@ class App:
                 self._admin.close()
             raise
 
-    def _tell_health(self) -> None:
+    def _update_health(self) -> None:
         serving = self._readiness.serving((autoencoder.SERVICE, open_inference.SERVICE))
         self._health.update(serving)
         self._admin_health.update(serving)
@@ -224,9 +226,9 @@ def _declared() -> list[str]:
 
 def _rest(config: Config, endpoint: Endpoint, certificates: Certificates | None) -> "RestServer":
     try:
-        from server.rest.server import RestServer  # noqa: PLC0415 (an extra)
+        from server.rest.server import RestServer  # noqa: PLC0415 (optional dependency)
     except ImportError as error:
-        raise RestError(f"--rest-port: the extra is not installed, pip install 'hourglass[rest]': {error}") from error
+        raise RestError(f"--rest-port needs the extra `rest`: pip install 'hourglass[rest]': {error}") from error
     return RestServer(config, endpoint, certificates)
 
 

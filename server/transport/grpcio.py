@@ -1,4 +1,4 @@
-"""The reference transport: grpc.aio on a thread of its own; also serves what the native one cannot."""
+"""grpcio transport: grpc.aio on its own thread; also serves what the native transport cannot."""
 
 import asyncio
 import tempfile
@@ -36,7 +36,7 @@ _GATHER = GatherPolicy()
 
 
 class GrpcioTransport:
-    """Serves every method, health and reflection. Without an address it listens on a socket file of its own."""
+    """Serves every method, health and reflection; without an address, on a Unix socket in a temporary folder."""
 
     name = "grpcio"
 
@@ -69,19 +69,19 @@ class GrpcioTransport:
 
     @property
     def socket_path(self) -> str:
-        """Socket file, where it listens on one."""
-        assert self._folder is not None  # noqa: S101 (asked for after start alone)
+        """The Unix socket, when it has no address."""
+        assert self._folder is not None  # noqa: S101 (only called after start)
         return str(Path(self._folder.name) / "grpc.sock")
 
     def start(self) -> int:
-        """Listen; the port."""
+        """Listen, and return the port."""
         if self._address is None:
             self._folder = _make_folder()
         self._thread.start()
         return self._port.result()
 
     def close(self) -> None:
-        """Stop listening and end what is left."""
+        """Stop listening and end the calls that are left."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
@@ -105,7 +105,7 @@ class GrpcioTransport:
         server = aio.server(options=limits)
         try:
             port = await self._listen(server)
-        except Exception as error:  # noqa: BLE001 (the caller of start gets it)
+        except Exception as error:  # noqa: BLE001 (start raises it)
             self._port.set_exception(error)
             return
         self._port.set_result(port)
@@ -122,7 +122,7 @@ class GrpcioTransport:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)  # pyright: ignore[reportUnknownMemberType]
         if self._reflection:
             add_reflection(server, self._endpoint)
-        # The last, because it takes every path.
+        # Added last, because it handles every path.
         server.add_generic_rpc_handlers([_Handlers(self._unary, self._stream, self._refused, self._endpoint)])
         address = self._address or f"unix:{self.socket_path}"
         try:
@@ -183,7 +183,7 @@ class GrpcioTransport:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """Finds the handler of a path; bytes go through as they are."""
+    """Finds the handler of a path; passes messages as bytes."""
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ class _Handlers(grpc.GenericRpcHandler):
         """Handler for a call."""
         path = handler_call_details.method
         metadata: Any = handler_call_details.invocation_metadata or ()
-        # Before the message is read: who may not call costs no memory.
+        # Checked before the message is read, so that an unauthorised call costs no memory.
         refusal = self._endpoint.refusal(path, metadata)
         return self._known[path] if refusal is None else _stream_handler(partial(self._refused, path, refusal))
 
@@ -213,7 +213,7 @@ def _make_folder() -> "tempfile.TemporaryDirectory[str]":
     try:
         return tempfile.TemporaryDirectory(prefix="hourglass-")
     except OSError as error:
-        raise BindError(f"expected a folder for a socket, in TMPDIR or /tmp: {error}: make one writable") from error
+        raise BindError(f"expected a writable directory for a socket in TMPDIR or /tmp: {error}") from error
 
 
 def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]], method: Method) -> Handler:
@@ -224,7 +224,7 @@ def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]],
 
 
 def _stream_handler(serve: Callable[[_Context], Awaitable[None]]) -> Handler:
-    """Handler with streams on both sides; a refusal takes this form too, because it ends calls of any kind."""
+    """Handler of a bidirectional stream; also used for refusals, because it can end calls of any kind."""
 
     async def handle(_: object, context: _Context) -> None:
         await serve(context)

@@ -1,4 +1,4 @@
-"""One stream of the grpcio transport: takes requests in while there is room, writes answers as they come."""
+"""One bidirectional stream on grpc.aio, with backpressure: reads requests while there is room, writes answers."""
 
 import asyncio
 import time
@@ -20,10 +20,10 @@ Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 
 
 class StreamHandler:
-    """A stream is a flow of calls, each counted, answered and failed on its own.
+    """Serves one stream as a series of calls, each counted, answered and failed on its own.
 
-    Of those taken in and not answered there are `max_items` at most, answers not written yet included: a caller who
-    does not read stops being read from, and nobody else notices.
+    At most `max_items` of them are open, including those with an answer that is not written yet: the server stops
+    reading from a client that does not read, without effect on other clients.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class StreamHandler:
         self._policy = policy
         self._metadata: Any = context.invocation_metadata() or ()
         self._peer = context.peer()
-        left: Any = context.time_remaining()  # None without a deadline, whatever its type says
+        left: Any = context.time_remaining()  # None without a deadline, despite its type
         self._deadline = FOREVER if left is None else time.monotonic() + left
         self._calls: dict[Item, Call] = {}
         self._replies: LoopReplies[Item, bytes] = LoopReplies(self._keep)
@@ -57,7 +57,7 @@ class StreamHandler:
         self._room = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve the stream until the caller has sent everything and got everything."""
+        """Serve the stream until the client has sent all requests and received all answers."""
         reader = asyncio.create_task(self._read())
         try:
             await self._write()
@@ -70,22 +70,22 @@ class StreamHandler:
             self._context.set_details(status.message)
 
     def stop(self) -> None:
-        """Take nothing more in; what is not answered by now fails, and the stream ends."""
+        """Read nothing more, fail the open calls, and end the stream."""
         self._stopping = True
         for call in list(self._calls.values()):
             call.stop()
         self._answered.set()
 
     def send_all(self, answers: Sequence[tuple[Item, bytes]]) -> None:
-        """Take answers, from any thread."""
+        """Queue answers, from any thread."""
         self._replies.put([(token, token.answer(payload)) for token, payload in answers])
 
     def fail(self, token: Item, status: Status) -> None:
-        """Take a failure, from any thread."""
+        """Queue a failure, from any thread."""
         self._replies.put([(token, token.fail(status))])
 
     def _keep(self, item: Item, message: bytes) -> None:
-        # While it waits to be written an answer takes the place of its request.
+        # Until it is written, an answer counts in place of its request.
         self._bytes += len(message) - item.size_bytes
         self._answers.append((item, message))
         self._answered.set()
@@ -107,9 +107,9 @@ class StreamHandler:
         self._bytes += item.size_bytes
         left = None if self._deadline == FOREVER else self._deadline - time.monotonic()
         call = self._endpoint.open(self._method.name, left, self._metadata, self._peer, self, item)
-        # Before the answer, which takes it out again.
+        # Added before it is answered, because answering removes it.
         self._calls[item] = call
-        # Each time: the server may have begun to stop, or the token may hold no more.
+        # Checked for each request: the server may have begun to stop, or the token may have been revoked.
         refusal = self._endpoint.refusal(self._method.path, self._metadata)
         if refusal is not None:
             call.fail(refusal)
@@ -118,9 +118,10 @@ class StreamHandler:
         self._run_soon()
 
     def _run_soon(self) -> None:
-        """Have quick graphs run, as soon as no answer waits to be written.
+        """Run quick graphs as soon as no answer waits to be written.
 
-        An answer would not leave before those, and meanwhile more requests come in that can run with this one.
+        The answer to this request would not be sent before those, and requests that arrive in the meantime can share
+        its run.
         """
         if not self._answers:
             self._drain.schedule()

@@ -52,7 +52,7 @@ def test_body_that_does_not_come_is_waited_for_so_long_alone() -> None:
     with serving_rest(GOLDEN, rest_body_seconds=0.2) as own:
         answer = until_closed(own, opening(INFER, 1000) + b"{")
         assert answer.startswith(b"HTTP/1.1 408 ")
-        assert b"not come within 0.2 s" in answer
+        assert b"did not arrive within 0.2 s" in answer
         assert metric(own.served, "autoencoder_requests_total", method="ModelInfer", code="DEADLINE_EXCEEDED") == 1
         assert metric(own.served, "autoencoder_requests_in_flight") == 0
         assert own.post(INFER, document(pixels(1))).status == 200

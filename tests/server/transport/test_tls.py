@@ -90,7 +90,7 @@ def test_every_port_shows_a_replaced_certificate(
     caplog.set_level("INFO", "server")
     certificate, key = authority.issue().write(tmp_path)
     with serving(GOLDEN, tls_certificate=certificate, tls_key=key, admin_port=0, rest_port=0) as served:
-        admin = re.search(r"the admin port is (\S+)", caplog.text)[1]
+        admin = re.search(r"admin port: listening on (\S+)", caplog.text)[1]
         ports = [served.address, admin, f"127.0.0.1:{served.app.rest_port}"]
         for reload in (lambda: None, served.app.reload):
             new = authority.issue()

@@ -39,7 +39,10 @@ def test_an_accident_in_a_round_ends_nothing(
 def test_a_machine_without_a_folder_for_the_socket_is_told(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container whose file system is read-only has none unless it is given one."""
     monkeypatch.setattr("tempfile.tempdir", "/proc/none")
-    with pytest.raises(BindError, match="expected a folder for a socket, in TMPDIR or /tmp"), serving(repository):
+    with (
+        pytest.raises(BindError, match="expected a writable directory for a socket in TMPDIR or /tmp"),
+        serving(repository),
+    ):
         pass
 
 
