@@ -198,8 +198,12 @@ ODD: dict[str, tuple[str, list[int], str]] = {
 }
 
 
+@pytest.mark.parametrize("bytes_per_list", [0, 2**30], ids=["at once", "in pieces"])
 @pytest.mark.parametrize("case", ODD)
-def test_odd_arrays_are_refused_as_short_ones_are(case: str) -> None:
+def test_odd_arrays_are_refused_as_short_ones_are(
+    case: str, bytes_per_list: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_arrays, "_BYTES_PER_LIST", bytes_per_list)
     data, shape, words = ODD[case]
     assert len(data) > 65536
     body = f'{{"inputs": [{{"name": "x", "datatype": "UINT8", "shape": {shape}, "data": {data}}}]}}'
@@ -215,13 +219,15 @@ def test_odd_arrays_are_refused_as_short_ones_are(case: str) -> None:
     ],
     ids=["elsewhere", "an object"],
 )
-def test_numbers_elsewhere_are_no_data(body: str) -> None:
+def test_numbers_elsewhere_are_no_data(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_arrays, "_BYTES_PER_LIST", 2**30)
     long = "[" + "1," * MANY + "1]"
     with pytest.raises(InvalidArgumentError):
         InferDocument("vae", "", body.replace("NUMBERS", long).encode(), None)
 
 
-def test_text_that_looks_like_data_is_text() -> None:
+def test_text_that_looks_like_data_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_arrays, "_BYTES_PER_LIST", 2**30)
     long = "[" + "1," * MANY + "1]"
     name = f'"data": {long}'
     asked = InferDocument("vae", "", json.dumps({"id": name, "inputs": []}).encode(), None)
