@@ -12,7 +12,7 @@ from server.batching.offload_pool import HeavyWork
 from server.config import HeavyConfig
 
 _LOGGER = logging.getLogger(__name__)
-# Batchers bound their own runs, so this only has to be more than they ever ask for: one slow model waits for nobody.
+# Batchers limit their own runs, so this only has to exceed their sum: one slow model must not delay another.
 _MAX_RUN_THREADS = 1024
 
 
@@ -20,7 +20,7 @@ class InlineWork(Protocol):
     """Rows waiting for a quick graph."""
 
     def run_once(self) -> None:
-        """Run one batch, if there is one and nobody else is at it."""
+        """Run one batch, if there is one and no other thread runs it."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Settings: where they come from, what they default to, what is said when they are wrong."""
+"""Configuration: sources, defaults and error messages of settings."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The program itself: its line, its exit codes, its signals, what it loads."""
+"""The server process: its output, exit codes, signals and imports."""
 
 import os
 import re
@@ -82,7 +82,7 @@ def test_the_metrics_port_may_have_an_address_of_its_own() -> None:
 
 
 def test_a_variable_that_is_no_setting_is_warned_of() -> None:
-    """Who misspells the name of the token file should hear that nobody needs a token."""
+    """A misspelled setting of the token file must be reported, because calls then need no token."""
     environment = {"HOURGLASS_TOKENFILE": "/run/secrets/tokens"}
     with program("--repository", str(GOLDEN), **environment) as (process, *_):
         process.send_signal(signal.SIGTERM)

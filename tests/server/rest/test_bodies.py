@@ -1,4 +1,4 @@
-"""How bodies are read and answers written: nobody unknown is read, nothing is waited for without end, nobody stalls."""
+"""Reading bodies and writing answers: authorisation first, timeouts, other callers are not blocked."""
 
 import json
 import socket
@@ -144,7 +144,7 @@ def test_large_documents_keep_their_numbers(job: Callable[[], bytes]) -> None:
 
 
 def test_other_threads_run_while_numbers_are_read_and_written() -> None:
-    """One call into C for all numbers would let nobody else run."""
+    """One call into C for all numbers would block every other thread."""
     texts = [json.dumps(LARGE.tolist()).encode(), json.dumps(LARGE.ravel().tolist()).encode()]
     jobs = [
         lambda each=each: json_arrays.from_text("data", each, LARGE.shape, json_arrays.DTYPES["FP32"]) for each in texts
@@ -153,13 +153,13 @@ def test_other_threads_run_while_numbers_are_read_and_written() -> None:
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)
     try:
-        turns = [turns_beside(job) for job in [*jobs, lambda: json_arrays.text(LARGE.ravel())]]
+        turns = [turns_during(job) for job in [*jobs, lambda: json_arrays.text(LARGE.ravel())]]
     finally:
         sys.setswitchinterval(before)
     assert min(turns) > 10
 
 
-def turns_beside(job: Callable[[], object]) -> int:
+def turns_during(job: Callable[[], object]) -> int:
     """How often this thread runs while another one does `job`."""
     worker = threading.Thread(target=job)
     worker.start()
@@ -174,8 +174,8 @@ def test_large_answers_are_whole_and_others_are_answered_meanwhile() -> None:
     batch = np.random.default_rng(0).random((1024, 8, 8, 1), np.float32)
     with serving_rest(GOLDEN) as own:
         answer = own.post("/v2/models/denoiser/infer", document(batch))
-    (told,) = answer.document["outputs"]
-    denoised = np.float32(told["data"]).reshape(told["shape"])
+    (output,) = answer.document["outputs"]
+    denoised = np.float32(output["data"]).reshape(output["shape"])
     np.testing.assert_allclose(denoised, graph_run("denoise", "denoiser", batch)[0], atol=1e-6)
 
 

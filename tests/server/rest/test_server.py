@@ -1,4 +1,4 @@
-"""The HTTP port as a server: rights, TLS, callers who leave, the end, the program."""
+"""The HTTP server: authorisation, TLS, disconnects, shutdown, process."""
 
 import json
 import socket
@@ -207,7 +207,7 @@ def test_callers_beyond_the_limit_are_refused() -> None:
             caller.close()
 
 
-def test_taken_port_is_told(rest: Rest) -> None:
+def test_port_in_use_is_reported(rest: Rest) -> None:
     with (
         pytest.raises(BindError, match="cannot listen"),
         serving(GOLDEN, rest_port=int(rest.address.rpartition(":")[2])),

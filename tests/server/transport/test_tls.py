@@ -1,4 +1,4 @@
-"""TLS as clients meet it: the real server, real handshakes."""
+"""TLS with real servers and handshakes."""
 
 import re
 import socket
@@ -142,7 +142,7 @@ def test_mutual_tls_lets_known_clients_in_alone(authority: Authority, tmp_path: 
 
 
 @pytest.mark.parametrize("broken", ["certificate", "key", "client_ca", "encrypted", "pair"])
-def test_unusable_files_are_told_at_start(authority: Authority, tmp_path: Path, broken: str) -> None:
+def test_unusable_files_are_reported_at_start(authority: Authority, tmp_path: Path, broken: str) -> None:
     certificate, key = authority.issue().write(tmp_path)
     client_ca = tmp_path / "ca.crt"
     client_ca.write_bytes(authority.certificate)
