@@ -1,4 +1,4 @@
-"""The parts of a server, and the order in which they start and stop."""
+"""Application: creates the parts of a server, starts and stops them in order (graceful shutdown)."""
 
 import importlib.metadata
 import logging
@@ -14,12 +14,12 @@ from server.calls.auth import TokenAuth
 from server.calls.call import STOPPED
 from server.calls.observer import CallObserver
 from server.calls.tracing import open_tracer
-from server.config import Config
+from server.config import Config, join_host_port
 from server.endpoint import Endpoint
 from server.errors import UnavailableError
 from server.metrics.gpu import watch_gpus
 from server.metrics.registry import Metrics
-from server.metrics_server import Monitor
+from server.metrics_server import MetricsServer
 from server.models.loader import Loader
 from server.models.manager import ModelManager
 from server.models.readiness import ReadinessCheck
@@ -33,19 +33,19 @@ from server.services.autoencoder import service as autoencoder
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
 from server.services.open_inference import service as open_inference
-from server.transport.select import admin_transport, join, main_transport
+from server.transport.select import admin_transport, main_transport
 from server.transport.tls import Certificates
 
 if TYPE_CHECKING:
     from server.rest.server import RestServer
 
 _LOGGER = logging.getLogger(__name__)
-# Scripts that wait for the line of `App.start` should find the models there, if they can be loaded at once.
+# Scripts that wait for the line of `App.start` should find the models loaded, if they load quickly.
 _FIRST_SCAN_SECONDS = 5.0
 _DRAIN_POLL_SECONDS = 0.005
-# Answers handed to the native transport leave it a moment later.
+# Answers handed to the native transport are sent a little later.
 _FLUSH_SECONDS = 0.1
-# Runs are interrupted when the drain is over.
+# Runs are interrupted at the end of the drain.
 _LAST_RUN_SECONDS = 2.0
 
 
@@ -68,7 +68,7 @@ class App:
         self._config = config
         self._readiness = ReadinessCheck(self.table, strict=config.strict_readiness)
         self._health = HealthService()
-        # Each belongs to the loop of its transport.
+        # A separate service, because each belongs to the event loop of its transport.
         self._admin_health = HealthService()
         self._executor = Executor(config, fair=config.fair_queue)
         self._auth = TokenAuth(config.token_file)
@@ -82,11 +82,13 @@ class App:
             loader,
             self.table,
             self.metrics,
-            self._tell_health,
+            self._update_health,
         )
         self._watchdog = Watchdog(self.table, config.run_timeout_seconds, self.manager.on_hang)
         self._metrics_host = config.metrics_host or config.host
-        self._monitor = Monitor(self._metrics_host, config.metrics_port, self.metrics.registry, self._readiness)
+        self._metrics_server = MetricsServer(
+            self._metrics_host, config.metrics_port, self.metrics.registry, self._readiness
+        )
         self._certificates = _certificates(config)
         self._endpoint = self._make_endpoint(model_control=config.model_control)
         self._transport = main_transport(config, self._endpoint, self._health, self._certificates)
@@ -97,10 +99,10 @@ class App:
         self._stopped = threading.Event()
 
     def start(self) -> str:
-        """Listen and load; the line that says where.
+        """Listen and load models, and return the line with the addresses.
 
         Raises:
-            BindError: a port is taken.
+            BindError: a port is in use.
             TokenFileError, TlsError, KeyFileError: a file cannot be used.
         """
         config = self._config
@@ -112,13 +114,13 @@ class App:
         self.metrics.models.queue_limit.set(config.max_queue_rows)
         versions = (importlib.metadata.version("hourglass"), RUNTIME_VERSION, grpc.__version__)
         self.metrics.models.build.labels(*versions, self._transport.name).set(1)
-        metrics_port = self._monitor.start()
+        metrics_port = self._metrics_server.start()
         try:
             port = self._transport.start()
             self._start_admin()
             self.rest_port = self._start_rest()
         except BaseException:
-            self._monitor.close()
+            self._metrics_server.close()
             raise
         self.manager.start()
         self._watchdog.start()
@@ -126,23 +128,24 @@ class App:
         reason = self._readiness.check()
         if not reason.ready:
             _LOGGER.warning("not ready: %s", reason.reason)
-        rest = "" if self.rest_port is None else f" rest={join(config.host, self.rest_port)}"
-        return f"listening grpc={join(config.host, port)} metrics={join(self._metrics_host, metrics_port)}{rest}"
+        metrics = join_host_port(self._metrics_host, metrics_port)
+        rest = "" if self.rest_port is None else f" rest={join_host_port(config.host, self.rest_port)}"
+        return f"listening grpc={join_host_port(config.host, port)} metrics={metrics}{rest}"
 
     def reload(self) -> None:
-        """Read certificates and tokens again, look for changes in the repository, and at refused versions again."""
+        """Reload certificates and tokens, rescan the repository, and try rejected versions again."""
         self._auth.reload()
         if self._certificates is not None:
             self._certificates.reload()
         self.manager.rescan()
 
     def stop(self) -> bool:
-        """Become unready, refuse new calls after the lame-duck time, answer those accepted, then close.
+        """Become unready, refuse new calls after the lame-duck time, answer accepted calls, then close.
 
-        Whether all work has ended: a graph run that does not is left to itself.
+        Returns whether all work has ended; a graph run that does not end is abandoned.
         """
         self._readiness.stop()
-        self._tell_health()
+        self._update_health()
         time.sleep(self._config.lame_duck_seconds)
         self._endpoint.drain()
         self._admin_endpoint.drain()
@@ -150,8 +153,8 @@ class App:
         while (left := self.metrics.requests_in_flight()) and time.monotonic() < deadline:
             time.sleep(_DRAIN_POLL_SECONDS)
         if left:
-            _LOGGER.warning("%d requests are not answered after %g s", left, self._config.drain_seconds)
-            # The transport's own thread may be in a run that does not end.
+            _LOGGER.warning("%d requests are still unanswered after %g s", left, self._config.drain_seconds)
+            # The transport's thread may be in a run that does not end.
             self._watchdog.give_up_all(UnavailableError(STOPPED))
         time.sleep(_FLUSH_SECONDS)
         self._transport.close()
@@ -163,8 +166,8 @@ class App:
         self._watchdog.close()
         ended = self._executor.close(_LAST_RUN_SECONDS)
         if not ended:
-            _LOGGER.error("a graph run has not ended: it is left to itself")
-        self._monitor.close()
+            _LOGGER.error("a graph run did not finish and was abandoned")
+        self._metrics_server.close()
         if self._tracer is not None:
             self._tracer.close()
         return ended
@@ -195,7 +198,7 @@ class App:
         except BaseException:
             self._transport.close()
             raise
-        _LOGGER.info("the admin port is %s", join(self._config.admin_host, port))
+        _LOGGER.info("admin port: listening on %s", join_host_port(self._config.admin_host, port))
 
     def _start_rest(self) -> int | None:
         if self._rest is None:
@@ -208,7 +211,7 @@ class App:
                 self._admin.close()
             raise
 
-    def _tell_health(self) -> None:
+    def _update_health(self) -> None:
         serving = self._readiness.serving((autoencoder.SERVICE, open_inference.SERVICE))
         self._health.update(serving)
         self._admin_health.update(serving)
@@ -224,9 +227,9 @@ def _declared() -> list[str]:
 
 def _rest(config: Config, endpoint: Endpoint, certificates: Certificates | None) -> "RestServer":
     try:
-        from server.rest.server import RestServer  # noqa: PLC0415 (an extra)
+        from server.rest.server import RestServer  # noqa: PLC0415 (optional dependency)
     except ImportError as error:
-        raise RestError(f"--rest-port: the extra is not installed, pip install 'hourglass[rest]': {error}") from error
+        raise RestError(f"--rest-port needs the extra `rest`: pip install 'hourglass[rest]': {error}") from error
     return RestServer(config, endpoint, certificates)
 
 

@@ -1,4 +1,4 @@
-"""Noticing that files have changed without reading them."""
+"""File change detection by stat, without reading the files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TypeAlias
 Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 
 
-class WatchedFiles:
+class FileWatcher:
     """Files that may be replaced while the server runs."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -15,19 +15,19 @@ class WatchedFiles:
         self._seen: Stamp | None = None
 
     def changed(self) -> bool:
-        """Whether they differ from the last time that this was asked; at first they do."""
+        """Whether they differ from the previous call; true on the first call."""
         stamp = tuple(stamp_of(path) for path in self._paths)
         changed = stamp != self._seen
         self._seen = stamp
         return changed
 
-    def forget(self) -> None:
-        """Take them as changed the next time."""
+    def invalidate(self) -> None:
+        """Report a change on the next call, whether there is one or not."""
         self._seen = None
 
 
 def stamp_of(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is replaced or written; nothing where there is none."""
+    """Inode, size in bytes and mtime in ns, which change when a file is replaced or written; None if it is absent."""
     try:
         status = path.stat()
     except OSError:

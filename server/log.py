@@ -1,4 +1,4 @@
-"""Log lines on standard error, for people or for machines."""
+"""Logging to standard error, as text or JSON lines, with a rate limit."""
 
 import json
 import logging
@@ -14,19 +14,19 @@ _LINES_PER_SECOND = 100
 
 
 def start_log(level: str, form: LogFormat) -> None:
-    """Send the server's log to standard error, with what the libraries in it warn of."""
+    """Log to standard error: the server from `level` on, libraries from warnings on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     handler.addFilter(FloodFilter())
     expected = logging.getLevelNamesMapping()[level.upper()]
-    # Else Python would write what they tell of strangers' broken requests as lines without form, and as many as come.
+    # Without a handler Python would write library warnings about malformed requests unformatted and without a limit.
     logging.basicConfig(level=max(expected, logging.WARNING), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     logging.getLogger("server").setLevel(expected)
 
 
 class LineLimit:
-    """So many lines a second; a few too many or too few under a race do no harm."""
+    """Rate limit of lines per second; not exact when threads race, which does no harm."""
 
     def __init__(self) -> None:
         self._second: int = 0
@@ -41,7 +41,7 @@ class LineLimit:
         return allowed
 
     def left_out(self) -> int:
-        """Begin a second when one has passed; the lines left out in those before it."""
+        """Start a new second if one has passed, and return the number of lines left out until then."""
         second = int(time.monotonic())
         if second == self._second:
             return 0
@@ -51,14 +51,14 @@ class LineLimit:
 
 
 class FloodFilter(logging.Filter):
-    """Lets so many lines of one place in the code pass a second, and tells in the next one how many were left out."""
+    """Limits the lines per second of each place in the code; the next second reports how many were left out."""
 
     def __init__(self) -> None:
         super().__init__()
         self._limits: defaultdict[object, LineLimit] = defaultdict(LineLimit)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a line is written; who asks for debug wants them all."""
+        """Whether a line is written; debug lines are not limited."""
         if record.levelno <= logging.DEBUG:
             return True
         limit = self._limits[record.pathname, record.lineno]
@@ -68,20 +68,20 @@ class FloodFilter(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """One line a record, its fields behind the text; a traceback follows on lines of its own."""
+    """One line per record, with its fields after the message; a traceback follows on separate lines."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
         """The line."""
-        # What callers send must not begin a line of its own.
+        # Text sent by clients must not start a new line (log injection).
         record.message = record.message.replace("\n", "\\n").replace("\r", "\\r")
         return super().formatMessage(record) + "".join(f" {key}={value!r}" for key, value in fields(record).items())
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -98,5 +98,5 @@ class JsonFormatter(logging.Formatter):
 
 
 def fields(record: logging.LogRecord) -> dict[str, str | int | float]:
-    """What was logged beside the text, under `extra={"fields": …}`."""
+    """The fields logged with the message, under `extra={"fields": …}`."""
     return getattr(record, "fields", {})

@@ -1,4 +1,4 @@
-"""The metrics port: /metrics for Prometheus, /livez and /readyz for probes."""
+"""Metrics server: HTTP server of /metrics for Prometheus, /livez and /readyz for probes."""
 
 import logging
 import sys
@@ -21,12 +21,12 @@ from server.transport import BindError
 _LOGGER = logging.getLogger(__name__)
 _PLAIN = "text/plain; charset=utf-8"
 MAX_CONNECTIONS = 64
-"""Each has a thread; a few scrapers and probes are all that have business here."""
+"""Each connection has a thread; only a few scrapers and probes are expected."""
 _NO_FILES_SECONDS = 0.1
 
 
-class Monitor:
-    """A small HTTP server on threads of its own."""
+class MetricsServer:
+    """A small HTTP server on its own threads."""
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, readiness: ReadinessCheck) -> None:
         self._address = (host, port)
@@ -35,17 +35,17 @@ class Monitor:
         self._server: ThreadingHTTPServer
 
     def start(self) -> int:
-        """Listen; the port.
+        """Listen, and return the port.
 
         Raises:
-            BindError: the address is taken or not ours.
+            BindError: the address is in use or does not belong to this machine.
         """
         host, port = self._address
         try:
             self._server = (_HttpServer6 if ":" in host else _HttpServer)(self._address, _handler(self.respond))
         except OSError as error:
             raise BindError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-        threading.Thread(target=self._server.serve_forever, name="monitor", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
         return int(self._server.server_address[1])
 
     def close(self) -> None:
@@ -71,16 +71,16 @@ def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
     try:
         return choose_encoder(accept)
     except (TypeError, ValueError):
-        # The library compares versions that are no numbers.
+        # The library compares version numbers without checking that they are numbers.
         return choose_encoder("")
 
 
 def _handler(respond: Callable[[str, str], tuple[HTTPStatus, str, bytes]]) -> type[BaseHTTPRequestHandler]:
-    """The class that http.server wants, around one function."""
+    """A handler class for http.server that calls one function."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # A silent client must not hold a thread for ever.
+        # A silent client must not hold a thread forever.
         timeout = 30
 
         def do_GET(self) -> None:
@@ -88,9 +88,9 @@ def _handler(respond: Callable[[str, str], tuple[HTTPStatus, str, bytes]]) -> ty
             try:
                 status, content_type, body = respond(path, self.headers.get("Accept", ""))
             except Exception:
-                # Whoever is told that the server is down should find a reason.
-                _LOGGER.exception("%s cannot be answered", path)
-                status, content_type, body = HTTPStatus.INTERNAL_SERVER_ERROR, _PLAIN, b"the log has the reason\n"
+                # The log must hold the reason for a failed probe.
+                _LOGGER.exception("failed to answer %s", path)
+                status, content_type, body = HTTPStatus.INTERNAL_SERVER_ERROR, _PLAIN, b"internal error: see the log\n"
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
@@ -98,28 +98,28 @@ def _handler(respond: Callable[[str, str], tuple[HTTPStatus, str, bytes]]) -> ty
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        do_HEAD = do_GET  # noqa: N815 (likewise)
+        do_HEAD = do_GET  # noqa: N815 (as above)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's name)
-            """Probes and scrapes are no news."""
+            """Do not log probes and scrapes."""
 
     return Handler
 
 
 class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
-    # A port in use is an error.
+    # Fail if the port is in use.
     allow_reuse_port = False
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         super().__init__(address, handler)
         self._lock = threading.Lock()
-        # The oldest first.
+        # Open connections, oldest first.
         self._open: dict[Any, None] = {}
 
     def get_request(self) -> tuple[socket, Any]:
-        """Accept a connection; with no file left for it the next try would come at once, again and again."""
+        """Accept a connection; pause after a failure such as no free file descriptor, which would repeat at once."""
         try:
             return super().get_request()
         except OSError:
@@ -127,30 +127,30 @@ class _HttpServer(ThreadingHTTPServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 (socketserver's types)
-        """Serve a connection; one too many takes the place of the oldest, for a probe must always get through."""
+        """Serve a connection; above the limit, close the oldest one, so that a probe always gets through."""
         with self._lock:
             self._open[request] = None
             oldest = next(iter(self._open)) if len(self._open) > MAX_CONNECTIONS else None
             self._open.pop(oldest, None)
         if oldest is not None:
-            # Its thread finds it at its end, and closes it.
+            # Its thread then reads the end of the stream and closes the connection.
             with suppress(OSError):
                 oldest.shutdown(SHUT_RDWR)
         super().process_request(request, client_address)
 
-    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 (likewise)
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 (as above)
         """Close a connection."""
         with self._lock:
             self._open.pop(request, None)
         super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A scraper that has hung up is no news; anything else is, but no reason to write to standard error."""
+        """Log failures at debug level, because most are scrapers that disconnected; the default prints them."""
         del request
         _LOGGER.debug("a request of %s to the metrics port failed", client_address, exc_info=sys.exc_info())
 
     def server_bind(self) -> None:
-        # HTTPServer's own would ask the name service who we are.
+        # HTTPServer.server_bind would look up the host name in DNS.
         TCPServer.server_bind(self)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from server.batching.admission import Admission
 from server.batching.entry import Backlog, Done, Entry, Slice, join_rows, outputs_of
 from server.batching.executor import Executor
+from server.batching.gather import seconds_to_fill
 from server.batching.output_check import NotFiniteError, non_finite_rows
-from server.batching.policy import Plan
+from server.batching.policy import BatchPolicy
 from server.batching.row_queue import RowQueue
 from server.batching.run import GraphRunner, Run, RunHooks
 from server.calls.call import FOREVER
@@ -31,7 +32,7 @@ class Batcher:
     def __init__(
         self,
         session: GraphRunner,
-        plan: Plan,
+        plan: BatchPolicy,
         backlog: Backlog,
         executor: Executor,
         hooks: RunHooks,
@@ -165,10 +166,7 @@ class Batcher:
 
     def _gather(self) -> None:
         """Give a batch time to fill, if the settings ask for it."""
-        while 0 < self.queue.rows < self.plan.max_rows:
-            rest = self._window_end - time.monotonic()
-            if rest <= 0:
-                return
+        while (rest := seconds_to_fill(self.queue.rows, self.plan.max_rows, self._window_end)) > 0:
             self._grown.wait(rest)
 
     def _run_batch(self) -> None:

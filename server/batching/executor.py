@@ -12,7 +12,7 @@ from server.batching.offload_pool import OffloadPool
 from server.config import HeavyConfig
 
 _LOGGER = logging.getLogger(__name__)
-# Batchers bound their own runs, so this only has to exceed what they ever ask for: no model waits for another's runs.
+# Batchers limit their own runs, so this only has to exceed their sum: one slow model must not delay another.
 _MAX_RUN_THREADS = 1024
 
 
@@ -27,8 +27,8 @@ class InlineWork(Protocol):
 class Executor:
     """Threads for graph runs and for heavy messages, and the list of quick graphs that have rows waiting.
 
-    A thread that submits rows calls `run_ready` afterwards; between two calls a transport can accept more requests,
-    which is what makes batches.
+    A thread that submits rows calls `run_ready` afterwards. Until then a transport can accept more requests, which
+    share a batch; `GatherPolicy` says for how long.
     """
 
     def __init__(self, heavy: HeavyConfig, *, fair: bool = True) -> None:
@@ -42,18 +42,18 @@ class Executor:
         self._ready.append(work)
 
     def run_ready(self) -> bool:
-        """Run one batch of each quick graph that has rows; true when some are left."""
+        """Run one batch of each quick graph that has rows; returns whether rows are left."""
         for _ in range(len(self._ready)):
             try:
                 work = self._ready.popleft()
             except IndexError:
-                # Another thread has taken it meanwhile.
+                # Another thread has taken it in the meantime.
                 break
             _logged(work.run_once)
         return bool(self._ready)
 
     def run_after(self) -> None:
-        """Run once what work on this thread has queued; the rest runs on a worker, so that this thread is free."""
+        """Run one batch of quick graphs that the caller's work made ready; a worker runs the rest."""
         if self.run_ready():
             self.start_run(self._run_rest)
 

@@ -1,6 +1,5 @@
-"""How a graph is run, decided by the times measured at its warm-up."""
+"""Batch policy of a graph: batch size, concurrency and thread, chosen from a profile of its warm-up."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,41 +11,43 @@ from server.runtime.session import Array, Session
 
 # A larger batch must save this share of the time per row to be worth its latency …
 _WORTHWHILE = 0.15
-# … but a run shorter than this is all overhead.
+# … but a run shorter than this is mostly overhead.
 _SHORT_RUN_SECONDS = 0.001
-# … and no run should keep others waiting this long, if it can be smaller.
+# … and no run should delay others by more than this, if it can be smaller.
 _LONG_RUN_SECONDS = 0.010
-# A second concurrent run pays only where the graph outweighs what two threads cost each other.
+# A second concurrent run pays only for a graph that takes longer than two threads cost each other.
 _CONCURRENT_RUN_SECONDS = 0.0001
-# Larger batches of a graph this slow would tell nothing and delay the start.
+# Larger batches of a graph this slow add no information and delay the start.
 _TOO_LONG_SECONDS = 0.1
-# Turns in which each batch is timed, and when enough have been.
-_LEAST_TURNS = 2
-_TIMED_TURNS = 20
-_TIMED_SECONDS = 0.02
+# Rounds in which each batch is timed: at least, at most, and until this much time has passed.
+_MIN_ROUNDS = 2
+_MAX_ROUNDS = 20
+_PROFILE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a graph is run.
-
-    Rows of a run at most, and as few as a run may have when several could share what waits; runs at a time; on the
-    transport's thread or on workers; how long a batch may wait to fill.
-    """
+class BatchPolicy:
+    """How a graph is run."""
 
     max_rows: int
+    """Maximum rows of a run."""
     shared_rows: int
+    """Minimum rows of a run when several runs could share what waits."""
     concurrent_runs: int
+    """Maximum runs at a time."""
     inline: bool
+    """Whether it runs on the transport's thread rather than on a worker."""
     max_delay_seconds: float
+    """Maximum time that a batch waits to fill."""
     seconds_per_row: float
+    """Measured time of a row in a full run."""
 
 
-def measure(session: Session, buckets: Sequence[int], *, alone: bool) -> dict[int, float]:
-    """Run every batch bucket, smallest first, up to where a run gets long; seconds per run by rows.
+def profile(session: Session, buckets: Sequence[int], *, alone: bool) -> dict[int, float]:
+    """Measure seconds per run of every batch bucket, smallest first, until a run gets long; keyed by rows.
 
-    `alone` says that graphs run on the calling thread only. Then what other threads and programs take of its time is
-    left out: a model that is loaded beside traffic gets the plan that it would get on an idle machine.
+    `alone` means that graphs run on the calling thread only. Then its CPU time is measured, without what other threads
+    and programs take: a model that is loaded during traffic gets the policy that it would get on an idle machine.
     """
     clock = time.thread_time if alone else time.perf_counter
     zeros = np.zeros((max(buckets), *session.row_shape), session.dtype)
@@ -56,23 +57,23 @@ def measure(session: Session, buckets: Sequence[int], *, alone: bool) -> dict[in
         seconds[rows] = _time(session, zeros[:rows], clock)
         if seconds[rows] > _TOO_LONG_SECONDS:
             break
-    # What slows a core down lasts longer than a short run: each size is timed again when the others have been.
-    until = time.perf_counter() + _TIMED_SECONDS
-    for turn in range(_TIMED_TURNS):
-        if turn >= _LEAST_TURNS and time.perf_counter() > until:
+    # A disturbance of a core lasts longer than a short run, so each size is timed again after the others.
+    until = time.perf_counter() + _PROFILE_SECONDS
+    for round_ in range(_MAX_ROUNDS):
+        if round_ >= _MIN_ROUNDS and time.perf_counter() > until:
             break
         for rows, least in seconds.items():
             seconds[rows] = min(least, _time(session, zeros[:rows], clock))
     return seconds
 
 
-def choose(seconds: Mapping[int, float], config: BatchingConfig, cores: int) -> Plan:
-    """Plan for a graph that took `seconds[rows]` a run."""
+def choose_policy(seconds: Mapping[int, float], config: BatchingConfig, cores: int) -> BatchPolicy:
+    """Choose the policy of a graph that took `seconds[rows]` per run, on a machine with this many cores."""
     rows = min(config.max_batch_rows, max(seconds)) if config.max_batch_rows else _best_rows(seconds)
     nearest = max((size for size in seconds if size <= rows), default=min(seconds))
     quick = min(seconds.values()) * 1e6 <= config.inline_run_microseconds and not config.max_queue_delay_ms
     several = not quick and min(seconds.values()) >= _CONCURRENT_RUN_SECONDS
-    return Plan(
+    return BatchPolicy(
         max_rows=rows,
         shared_rows=min(_efficient(seconds)[0], rows),
         concurrent_runs=config.concurrent_runs or (cores if several else 1),
@@ -83,13 +84,13 @@ def choose(seconds: Mapping[int, float], config: BatchingConfig, cores: int) -> 
 
 
 def _best_rows(seconds: Mapping[int, float]) -> int:
-    """The smallest batch that is nearly as fast a row as any, between too short a run and too long a one."""
+    """The smallest efficient batch whose run is not too short; the largest efficient one if all are."""
     good = _efficient(seconds)
     return next((rows for rows in good if seconds[rows] >= _SHORT_RUN_SECONDS), good[-1])
 
 
 def _efficient(seconds: Mapping[int, float]) -> list[int]:
-    """Batch sizes that are nearly as fast a row as any, none of them too long a run; ascending."""
+    """Batch sizes whose time per row is nearly the best, without those whose run is too long; ascending."""
     sizes = [rows for rows in sorted(seconds) if seconds[rows] <= _LONG_RUN_SECONDS] or [min(seconds)]
     best = min(seconds[rows] / rows for rows in sizes)
     return [rows for rows in sizes if seconds[rows] / rows <= best * (1 + _WORTHWHILE)]
@@ -99,8 +100,3 @@ def _time(session: Session, batch: Array, clock: Callable[[], float]) -> float:
     started = clock()
     session.run(batch)
     return clock() - started
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 
 from server.calls.call import Metadata
 from server.errors import PermissionDeniedError, UnauthenticatedError
-from server.file_watch import WatchedFiles
+from server.file_watch import FileWatcher
 
 Right: TypeAlias = Literal["inference", "admin"]
 
@@ -36,7 +36,7 @@ class TokenAuth:
         self.required = file is not None
         """Whether calls need a token."""
         self._file = file
-        self._watched = WatchedFiles([] if file is None else [file])
+        self._watched = FileWatcher([] if file is None else [file])
         self._looked = 0.0
         self._rights: list[tuple[bytes, frozenset[str]]] = []
 
@@ -52,7 +52,7 @@ class TokenAuth:
 
     def reload(self) -> None:
         """Read the file again before the next call, changed or not."""
-        self._watched.forget()
+        self._watched.invalidate()
         self._looked = 0.0
 
     def check(self, metadata: Metadata, right: Right) -> None:
@@ -87,7 +87,7 @@ class TokenAuth:
         try:
             self._rights = read_tokens(file)
         except TokenFileError as error:
-            self._watched.forget()
+            self._watched.invalidate()
             _LOGGER.error("%s; the previous tokens stay valid", error)  # noqa: TRY400 (the text says it all)
         else:
             _LOGGER.info("%d tokens reloaded from %s", len(self._rights), file)

@@ -17,7 +17,7 @@ from bundle.latents import LatentStatistics
 from server.batching.batcher import Batcher
 from server.batching.entry import Backlog
 from server.batching.executor import Executor
-from server.batching.policy import choose, cores, measure
+from server.batching.policy import choose_policy, profile
 from server.batching.run import OnRunFailed, RunHooks
 from server.calls.call import Call
 from server.calls.tracing import Tracer, run_attributes
@@ -28,6 +28,7 @@ from server.models.self_test import LoadedBundle, check_invariance, replay, repl
 from server.models.signing import SigningVerifier
 from server.models.table import ServedModel
 from server.models.watchdog import CancelledError, TimedOutError, run_with_timeout
+from server.runtime.cpu import cores
 from server.runtime.providers import ExecutionProvider
 from server.runtime.session import DEFAULT_BUCKETS, DeviceError, Interrupt
 
@@ -171,10 +172,10 @@ class Loader:
         batchers: dict[str, Batcher] = {}
         for signature in _until_cancelled(progress.cancelled, model):
             session = parts.sessions[signature.name]
-            seconds = measure(
+            seconds = profile(
                 session, _buckets(signature), alone=self._provider.uses_cores and self._config.intra_op_threads == 1
             )
-            plan = choose(seconds, self._config, cores() if self._provider.uses_cores else 1)
+            plan = choose_policy(seconds, self._config, cores() if self._provider.uses_cores else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
             hooks = RunHooks(series, on_run_failed, traced, drift.observer(signature.name))

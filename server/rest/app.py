@@ -1,4 +1,4 @@
-"""The protocol's paths, a few lines each."""
+"""ASGI application: the routes of the Open Inference Protocol over HTTP."""
 
 import asyncio
 import json
@@ -20,9 +20,9 @@ from starlette.routing import Route
 
 from server.calls.call import Metadata
 from server.errors import InvalidArgumentError, Status, TooLargeError
-from server.rest.bridge import Body, Core, Sent, StatusError
+from server.rest.bridge import Body, Bridge, IncomingRequest, StatusError
 from server.rest.infer_json import InferDocument, response_document
-from server.rest.json_messages import plain
+from server.rest.json_messages import to_dict
 
 JSON_BYTES = "inference-header-content-length"
 _HTTP = {
@@ -40,15 +40,15 @@ _HTTP = {
 }
 _TOO_LARGE = 413
 _NOT_READY = 503
-# Of outputs that go back as numbers in JSON: more of them take the loop longer than a batch does.
-_JSON_BYTES_HERE = 16 * 1024
+# Outputs written as numbers in JSON on the event loop; more of them would block it for longer than a batch does.
+_INLINE_JSON_BYTES = 16 * 1024
 _MODEL = "/v2/models/{name}"
 _VERSION = "/v2/models/{name}/versions/{version}"
 
 
-def application(core: Core) -> Starlette:
+def application(bridge: Bridge) -> Starlette:
     """The ASGI application."""
-    service = Rest(core)
+    service = Rest(bridge)
     routes = [
         Route("/v2", service.server_metadata),
         Route("/v2/health/live", service.live),
@@ -69,9 +69,9 @@ def application(core: Core) -> Starlette:
             Route(f"{base}/infer", service.infer, methods=["POST"]),
         ]
     handlers: dict[Any, Any] = {
-        StatusError: _failed,
+        StatusError: _failure,
         HTTPException: _no_route,
-        ClientDisconnect: _gone,
+        ClientDisconnect: _disconnected,
     }
     return Starlette(routes=routes, exception_handlers=handlers)
 
@@ -79,89 +79,91 @@ def application(core: Core) -> Starlette:
 class Rest:
     """HTTP requests to calls, and responses to documents."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
 
     async def live(self, request: Request) -> Response:
-        """Whether the server runs."""
-        answer = pb.ServerLiveResponse.FromString(await self._ask("ServerLive", request))
+        """Liveness of the server."""
+        answer = pb.ServerLiveResponse.FromString(await self._call("ServerLive", request))
         return JSONResponse({"live": answer.live})
 
     async def ready(self, request: Request) -> Response:
-        """Whether it should get traffic; another status than 200 says no, for probes."""
-        answer = pb.ServerReadyResponse.FromString(await self._ask("ServerReady", request))
+        """Readiness of the server; a status other than 200 means not ready, for probes."""
+        answer = pb.ServerReadyResponse.FromString(await self._call("ServerReady", request))
         return JSONResponse({"ready": answer.ready}, 200 if answer.ready else _NOT_READY)
 
     async def model_ready(self, request: Request) -> Response:
-        """Whether a model serves."""
-        answer = pb.ModelReadyResponse.FromString(await self._ask("ModelReady", request, **_path(request)))
+        """Readiness of a model."""
+        answer = pb.ModelReadyResponse.FromString(await self._call("ModelReady", request, **_path(request)))
         name = request.path_params["name"]
         return JSONResponse({"name": name, "ready": answer.ready}, 200 if answer.ready else _NOT_READY)
 
     async def server_metadata(self, request: Request) -> Response:
-        """What the server is."""
-        answer = pb.ServerMetadataResponse.FromString(await self._ask("ServerMetadata", request))
-        return JSONResponse(plain(answer) | {"extensions": [*answer.extensions, "binary_tensor_data"]})
+        """Name, version and extensions of the server."""
+        answer = pb.ServerMetadataResponse.FromString(await self._call("ServerMetadata", request))
+        return JSONResponse(to_dict(answer) | {"extensions": [*answer.extensions, "binary_tensor_data"]})
 
     async def model_metadata(self, request: Request) -> Response:
         """Inputs and outputs of a graph."""
-        data = await self._ask("ModelMetadata", request, **_path(request))
-        return JSONResponse(plain(pb.ModelMetadataResponse.FromString(data)))
+        data = await self._call("ModelMetadata", request, **_path(request))
+        return JSONResponse(to_dict(pb.ModelMetadataResponse.FromString(data)))
 
     async def model_config(self, request: Request) -> Response:
         """Configuration of a graph."""
-        data = await self._ask("ModelConfig", request, **_path(request))
-        return JSONResponse(plain(pb.ModelConfigResponse.FromString(data).config))
+        data = await self._call("ModelConfig", request, **_path(request))
+        return JSONResponse(to_dict(pb.ModelConfigResponse.FromString(data).config))
 
     async def statistics(self, request: Request) -> Response:
-        """What graphs have done."""
-        data = await self._ask("ModelStatistics", request, **_path(request))
-        return JSONResponse(plain(pb.ModelStatisticsResponse.FromString(data)))
+        """Request and run statistics of graphs."""
+        data = await self._call("ModelStatistics", request, **_path(request))
+        return JSONResponse(to_dict(pb.ModelStatisticsResponse.FromString(data)))
 
     async def index(self, request: Request) -> Response:
         """Models and their states."""
-        data = await self._core.ask("RepositoryIndex", self._sent(request, _index_request))
-        return JSONResponse([plain(model) for model in pb.RepositoryIndexResponse.FromString(data).models])
+        data = await self._bridge.call("RepositoryIndex", self._incoming(request, _index_request))
+        return JSONResponse([to_dict(model) for model in pb.RepositoryIndexResponse.FromString(data).models])
 
     async def control(self, method: str, request: Request) -> Response:
-        """Load or unload a model, where that is allowed."""
+        """Load or unload a model, if that is allowed."""
         kind = pb.RepositoryModelLoadRequest if method == "RepositoryModelLoad" else pb.RepositoryModelUnloadRequest
         name: str = request.path_params["name"]
-        await self._core.ask(method, self._sent(request, partial(_control_request, kind, name)))
+        await self._bridge.call(method, self._incoming(request, partial(_control_request, kind, name)))
         return JSONResponse({})
 
     async def infer(self, request: Request) -> Response:
         """Run a graph."""
-        asked: list[InferDocument] = []
-        data = await self._core.ask("ModelInfer", self._sent(request, partial(_infer_request, request, asked)))
-        document, binary = await _response(asked[0], pb.ModelInferResponse.FromString(data))
+        documents: list[InferDocument] = []
+        data = await self._bridge.call(
+            "ModelInfer", self._incoming(request, partial(_infer_request, request, documents))
+        )
+        document, binary = await _response(documents[0], pb.ModelInferResponse.FromString(data))
         if not binary:
             return Response(document, media_type="application/json")
         headers = {JSON_BYTES: str(len(document))}
         return Response(document + binary, media_type="application/octet-stream", headers=headers)
 
-    async def _ask(self, method: str, request: Request, **fields: str) -> bytes:
+    async def _call(self, method: str, request: Request, **fields: str) -> bytes:
         message: type[Message] = getattr(pb, f"{method}Request")
-        return await self._core.ask(method, _sent(request, partial(_nothing, partial(message, **fields))))
+        return await self._bridge.call(method, _incoming(request, partial(_no_body, partial(message, **fields))))
 
-    def _sent(self, request: Request, read: Callable[[bytes], Message]) -> Sent:
-        return _sent(request, partial(_receive, request, read, self._core.max_message_bytes))
-
-
-def _sent(request: Request, receive: Callable[[], Awaitable[Body]]) -> Sent:
-    return Sent(receive, _metadata(request), _peer(request), partial(_leave, request))
+    def _incoming(self, request: Request, read: Callable[[bytes], Message]) -> IncomingRequest:
+        return _incoming(request, partial(_receive, request, read, self._bridge.max_message_bytes))
 
 
-async def _nothing(read: Callable[[], Message]) -> Body:
-    """A request that its path says whole."""
+def _incoming(request: Request, receive: Callable[[], Awaitable[Body]]) -> IncomingRequest:
+    return IncomingRequest(receive, _metadata(request), _peer(request), partial(_until_disconnected, request))
+
+
+async def _no_body(read: Callable[[], Message]) -> Body:
+    """The body of a request that its path describes completely."""
     return Body(read)
 
 
 async def _receive(request: Request, read: Callable[[bytes], Message], limit_bytes: int) -> Body:
-    """A body, of which no more is read than the limit on messages."""
+    """Read a body, but no more than the limit on message size."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
-        raise InvalidArgumentError("content-encoding", f"expected the body as it is, got {encoding[:60]!r}")
+        raise InvalidArgumentError("content-encoding", f"expected identity, got {encoding[:60]!r}")
     size = int(request.headers.get("content-length", 0))
     parts: list[bytes] = []
     if size <= limit_bytes:
@@ -176,11 +178,11 @@ async def _receive(request: Request, read: Callable[[bytes], Message], limit_byt
     return Body(partial(read, b"".join(parts)), size)
 
 
-async def _response(asked: InferDocument, response: pb.ModelInferResponse) -> tuple[bytes, bytes]:
-    """JSON and the bytes behind it; many numbers are written on another thread, which lets the loop go on."""
-    if asked.json_bytes(response) <= _JSON_BYTES_HERE:
-        return response_document(asked, response)
-    return await asyncio.to_thread(response_document, asked, response)
+async def _response(document: InferDocument, response: pb.ModelInferResponse) -> tuple[bytes, bytes]:
+    """JSON and the binary data after it; long JSON is written on another thread, to keep the event loop free."""
+    if document.json_bytes(response) <= _INLINE_JSON_BYTES:
+        return response_document(document, response)
+    return await asyncio.to_thread(response_document, document, response)
 
 
 def _path(request: Request) -> dict[str, str]:
@@ -195,11 +197,11 @@ def _metadata(request: Request) -> Metadata:
     return tuple((key, value) for key, value in request.headers.items())
 
 
-def _infer_request(request: Request, asked: list[InferDocument], body: bytes) -> Message:
-    """The message; the document goes to `asked`, because the response depends on it."""
+def _infer_request(request: Request, documents: list[InferDocument], body: bytes) -> Message:
+    """The message; the document is appended to `documents`, because the response depends on it."""
     name, version = request.path_params["name"], request.path_params.get("version", "")
-    asked.append(InferDocument(name, version, body, _json_bytes(request, body)))
-    return asked[0].message
+    documents.append(InferDocument(name, version, body, _json_bytes(request, body)))
+    return documents[0].message
 
 
 def _index_request(body: bytes) -> Message:
@@ -209,7 +211,7 @@ def _index_request(body: bytes) -> Message:
 def _control_request(
     kind: type[pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest], name: str, body: bytes
 ) -> Message:
-    """What the parameters say is refused or ignored, so that their names are enough."""
+    """The request with the names of its parameters only: every parameter is refused or ignored."""
     made = kind(model_name=name)
     parameters = _json_object(body).get("parameters")
     for parameter in cast("dict[str, object]", parameters) if isinstance(parameters, dict) else ():
@@ -223,7 +225,7 @@ def _json_object(body: bytes) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise InvalidArgumentError("request", f"expected a JSON object: {error}") from error
     if not isinstance(document, dict):
-        raise InvalidArgumentError("request", "expected a JSON object, got something else")
+        raise InvalidArgumentError("request", "expected a JSON object, got another JSON value")
     return cast("dict[str, object]", document)
 
 
@@ -238,29 +240,29 @@ def _json_bytes(request: Request, body: bytes) -> int | None:
     return int(given)
 
 
-async def _leave(request: Request) -> None:
-    """Return when the caller has gone."""
+async def _until_disconnected(request: Request) -> None:
+    """Return when the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-async def _failed(request: Request, error: StatusError) -> Response:
+async def _failure(request: Request, error: StatusError) -> Response:
     del request
     status = error.status
     http = _HTTP.get(status.code, 500)
     headers: dict[str, str] = {}
     if status.code is StatusCode.RESOURCE_EXHAUSTED:
-        # Too busy comes with a hint when to try again, too large without one.
+        # Overload has a hint when to retry; a request that is too large has none.
         seconds = _retry_seconds(status)
         http, headers = (_TOO_LARGE, {}) if seconds is None else (http, {"retry-after": str(seconds)})
     elif status.code is StatusCode.DEADLINE_EXCEEDED:
-        # What of the body is still to come must not be taken for another request.
+        # The rest of the body must not be parsed as another request.
         headers = {"connection": "close"}
     return JSONResponse({"error": status.message}, http, headers)
 
 
 def _retry_seconds(status: Status) -> int | None:
-    """When it may be worth another try, in the whole seconds that HTTP has; None when it never is."""
+    """When to retry, in whole seconds as in HTTP; None if a retry cannot succeed."""
     hint = RetryInfo()
     for detail in RpcStatus.FromString(status.details or b"").details:
         if detail.Unpack(hint):
@@ -273,6 +275,6 @@ async def _no_route(request: Request, error: HTTPException) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code)
 
 
-async def _gone(request: Request, error: ClientDisconnect) -> Response:
+async def _disconnected(request: Request, error: ClientDisconnect) -> Response:
     del request, error
     return Response(status_code=_HTTP[StatusCode.CANCELLED])

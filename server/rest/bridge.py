@@ -1,138 +1,126 @@
-"""From the event loop of the HTTP server to the endpoint and back: one call per request, as from a transport."""
+"""Bridge between the HTTP server's event loop and the endpoint: one call per request, as from a transport."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 from google.protobuf.message import Message
 from grpc import StatusCode
 
+from server.batching.gather import GatherPolicy
 from server.calls.call import Call, Metadata
 from server.endpoint import Endpoint, Method
 from server.errors import DeadlineError, ServingError, Status, UnavailableError
 from server.services.open_inference.service import SERVICE
-
-_Settled: TypeAlias = "asyncio.Future[bytes | Status]"
+from server.transport.event_loop import Drain, LoopReplies, Pending, resolve
 
 
 @dataclass(frozen=True)
 class Body:
-    """What a caller has sent as the request itself."""
+    """The body of a request."""
 
     read: Callable[[], Message]
-    """Makes the request's message, or raises what is wrong with it."""
+    """Makes the request's message, or raises the error in it."""
     size_bytes: int = 0
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What a caller sends."""
+class IncomingRequest:
+    """An HTTP request, with a body that is not read yet."""
 
     receive: Callable[[], Awaitable[Body]]
-    """Reads the body, or raises why that is not done; asked for only where the caller may call."""
+    """Reads the body, or raises why it cannot be read; called only if the caller is authorised."""
     metadata: Metadata
     peer: str
-    gone: Callable[[], Awaitable[None]]
-    """Returns when the caller has left."""
+    disconnected: Callable[[], Awaitable[None]]
+    """Returns when the client has disconnected."""
 
 
 class StatusError(Exception):
-    """A call ended with another status than OK."""
+    """A call ended with a status other than OK."""
 
     def __init__(self, status: Status) -> None:
         super().__init__(status.message)
         self.status = status
 
 
-class Core:
-    """Calls methods of the protocol's service on behalf of HTTP callers."""
+class Bridge:
+    """Calls methods of the Open Inference Protocol's service for HTTP requests."""
 
     def __init__(self, endpoint: Endpoint, body_seconds: float) -> None:
-        """Calls an endpoint; a body may take `body_seconds` to come."""
+        """Call an endpoint; a body must arrive within `body_seconds`."""
         self.max_message_bytes = endpoint.max_message_bytes
         self._endpoint = endpoint
         self._body_seconds = body_seconds
-        self._drain_scheduled = False
+        # These exist once the loop runs.
+        self._replies: LoopReplies[Pending, bytes | Status]
+        self._drain: Drain
 
-    async def ask(self, method: str, sent: Sent) -> bytes:
+    def start(self) -> None:
+        """Bind to the running event loop, which is that of the HTTP server."""
+        self._replies = LoopReplies(resolve)
+        self._drain = Drain(self._endpoint.run_ready, GatherPolicy())
+
+    async def call(self, method: str, request: IncomingRequest) -> bytes:
         """The serialised response of a method.
 
         Raises:
             StatusError: the call failed.
         """
         path = f"/{SERVICE}/{method}"
-        # Before the body is read: who may not call costs no memory.
-        refusal = self._endpoint.refusal(path, sent.metadata)
+        # Checked before the body is read, so that an unauthorised call costs no memory.
+        refusal = self._endpoint.refusal(path, request.metadata)
         body: Body | None = None
         if refusal is None:
             try:
-                body = await self._receive(sent)
+                body = await self._receive(request)
             except ServingError as error:
                 refusal = error
-        loop = asyncio.get_running_loop()
-        token: _Settled = loop.create_future()
-        # From here on as over gRPC, where a call begins when its message is there.
-        call = self._endpoint.open(method, None, sent.metadata, sent.peer, self, token)
-        # It may have begun to stop meanwhile.
-        refusal = refusal or self._endpoint.refusal(path, sent.metadata)
+        token: Pending = asyncio.get_running_loop().create_future()
+        # As over gRPC, a call begins when its message has arrived.
+        call = self._endpoint.open(method, None, request.metadata, request.peer, self, token)
+        # The server may have begun to stop in the meantime.
+        refusal = refusal or self._endpoint.refusal(path, request.metadata)
         if body is None or refusal is not None:
-            assert refusal is not None  # noqa: S101 (there is a body else)
+            assert refusal is not None  # noqa: S101 (otherwise there is a body)
             call.fail(refusal)
         else:
             serve = partial(_serve, self._endpoint.methods[path], body.read)
             self._endpoint.accept_parsed(call, serve, body.size_bytes)
-            self._schedule_drain(loop)
-        return await _outcome(call, token, sent)
+            self._drain.add_call()
+        return await _outcome(call, token, request)
 
-    async def _receive(self, sent: Sent) -> Body:
+    async def _receive(self, request: IncomingRequest) -> Body:
         try:
             async with asyncio.timeout(self._body_seconds):
-                return await sent.receive()
+                return await request.receive()
         except TimeoutError:
-            raise DeadlineError(f"The body has not come within {self._body_seconds:g} s.") from None
+            raise DeadlineError(f"The body did not arrive within {self._body_seconds:g} s.") from None
 
-    def send_all(self, answers: Sequence[tuple[_Settled, bytes]]) -> None:
-        """Take answers, from any thread."""
-        for token, payload in answers:
-            self._settle(token, payload)
+    def send_all(self, answers: Sequence[tuple[Pending, bytes]]) -> None:
+        """Pass on answers, from any thread."""
+        self._replies.put(answers)
 
-    def fail(self, token: _Settled, status: Status) -> None:
-        """Take a failure, from any thread."""
-        self._settle(token, status)
-
-    def _settle(self, token: _Settled, result: bytes | Status) -> None:
-        # Nobody waits any more when the loop has ended.
-        with suppress(RuntimeError):
-            token.get_loop().call_soon_threadsafe(_resolve, token, result)
-
-    def _schedule_drain(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._drain_scheduled:
-            self._drain_scheduled = True
-            loop.call_soon(self._drain, loop)
-
-    def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._drain_scheduled = False
-        if self._endpoint.run_ready():
-            self._schedule_drain(loop)
+    def fail(self, token: Pending, status: Status) -> None:
+        """Pass on a failure, from any thread."""
+        self._replies.put([(token, status)])
 
 
-async def _outcome(call: Call, token: _Settled, sent: Sent) -> bytes:
-    """The response, unless the caller leaves or the HTTP server ends before it: then the call ends too."""
-    leaving = asyncio.ensure_future(sent.gone())
+async def _outcome(call: Call, token: Pending, request: IncomingRequest) -> bytes:
+    """The response; the call ends early if the client disconnects or the HTTP server stops."""
+    disconnecting = asyncio.ensure_future(request.disconnected())
     try:
-        await asyncio.wait((token, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((token, disconnecting), return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
-        # The HTTP server ends, and has time left for a sentence.
+        # The HTTP server is stopping, with time left to send an error.
         call.stop()
         raise StatusError(UnavailableError("The server is stopping: try another one.").status()) from None
     finally:
-        leaving.cancel()
+        disconnecting.cancel()
     if not token.done():
         call.cancel(StatusCode.CANCELLED)
-        raise StatusError(Status(StatusCode.CANCELLED, "The caller has gone."))
+        raise StatusError(Status(StatusCode.CANCELLED, "The client disconnected."))
     result = token.result()
     if isinstance(result, Status):
         raise StatusError(result)
@@ -141,8 +129,3 @@ async def _outcome(call: Call, token: _Settled, sent: Sent) -> bytes:
 
 def _serve(method: Method, read: Callable[[], Message], call: Call) -> None:
     method.serve(call, read())
-
-
-def _resolve(token: _Settled, result: bytes | Status) -> None:
-    if not token.done():
-        token.set_result(result)

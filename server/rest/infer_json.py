@@ -1,4 +1,4 @@
-"""The JSON documents of the protocol's HTTP side, and the binary extension, to messages and back."""
+"""JSON of Open Inference Protocol requests and responses, with the binary tensor extension."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class _Part(BaseModel):
 
 class _Input(_Part):
     datatype: str
-    # No model has more axes, and what is counted out of a shape grows with it.
+    # No model has more axes, and the cost of checking a shape grows with its length.
     shape: list[int] = Field(max_length=32)
     data: Any = None
 
@@ -37,19 +37,19 @@ class _Document(BaseModel):
 
 
 class InferDocument:
-    """A request as it came: its message, and which outputs go back in binary."""
+    """A parsed request: its message, and which outputs the response returns in binary."""
 
     def __init__(self, name: str, version: str, body: bytes, json_bytes: int | None) -> None:
-        """Reads a request.
+        """Parse a request.
 
         Args:
-            name: the model of the path.
-            version: its version, where the path has one.
-            body: JSON, with the data of binary inputs behind it.
-            json_bytes: size of the JSON in front; None without binary inputs.
+            name: the model in the path.
+            version: the version in the path; empty if there is none.
+            body: JSON, followed by the data of binary inputs.
+            json_bytes: size of the JSON; None without binary inputs.
 
         Raises:
-            InvalidArgumentError: no JSON, another structure, numbers of another kind, sizes that do not fit.
+            InvalidArgumentError: invalid JSON, wrong structure, wrong type of numbers, or sizes that do not match.
         """
         document = _read(body if json_bytes is None else body[:json_bytes])
         self.message = pb.ModelInferRequest(model_name=name, model_version=version, id=document.id)
@@ -59,7 +59,7 @@ class InferDocument:
             rest = self._add(f"inputs[{index}]", given, rest)
         if len(rest):
             raise InvalidArgumentError(
-                "inputs", f"expected as many bytes as binary_data_size says, got {len(rest)} more"
+                "inputs", f"expected as many bytes as the binary_data_size of the inputs, got {len(rest)} more"
             )
         for output in document.outputs:
             _copy_parameters(output.parameters, self.message.outputs.add(name=output.name))
@@ -68,16 +68,16 @@ class InferDocument:
         self._binary = {output.name for output in document.outputs if output.parameters.get("binary_data", default)}
 
     def json_bytes(self, response: pb.ModelInferResponse) -> int:
-        """Bytes of the outputs that go back as numbers in JSON."""
+        """Bytes of the outputs that are returned as numbers in JSON."""
         pairs = zip(response.outputs, response.raw_output_contents, strict=True)
         return sum(len(content) for output, content in pairs if not self.is_binary(output.name))
 
     def is_binary(self, output: str) -> bool:
-        """Whether an output goes back as bytes behind the JSON."""
+        """Whether an output is returned as bytes after the JSON."""
         return self._all_binary or output in self._binary
 
     def _add(self, field: str, given: _Input, rest: memoryview) -> memoryview:
-        # Sizes of a message are 64 bits; what fits no message fits no model.
+        # Sizes in a message have 64 bits; a larger one matches no model either.
         shape = [max(-1, min(size, 2**62)) for size in given.shape]
         tensor = self.message.inputs.add(name=given.name, datatype=given.datatype, shape=shape)
         size = given.parameters.pop(_BINARY_SIZE, None)
@@ -94,19 +94,19 @@ class InferDocument:
         return rest[size:]
 
 
-def response_document(asked: InferDocument, response: pb.ModelInferResponse) -> tuple[bytes, bytes]:
-    """JSON and the bytes behind it."""
+def response_document(request: InferDocument, response: pb.ModelInferResponse) -> tuple[bytes, bytes]:
+    """JSON and the binary data after it."""
     binary: list[bytes] = []
     outputs: list[str] = []
     for output, content in zip(response.outputs, response.raw_output_contents, strict=True):
-        told: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
-        if asked.is_binary(output.name):
-            told["parameters"] = {_BINARY_SIZE: len(content)}
+        fields: dict[str, Any] = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}
+        if request.is_binary(output.name):
+            fields["parameters"] = {_BINARY_SIZE: len(content)}
             binary.append(content)
-            outputs.append(json.dumps(told))
+            outputs.append(json.dumps(fields))
         else:
             data = json_arrays.text(np.frombuffer(content, json_arrays.DTYPES[output.datatype]))
-            outputs.append(f'{json.dumps(told)[:-1]}, "data": [{data}]}}')
+            outputs.append(f'{json.dumps(fields)[:-1]}, "data": [{data}]}}')
     document: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
     if response.id:
         document["id"] = response.id
@@ -115,15 +115,15 @@ def response_document(asked: InferDocument, response: pb.ModelInferResponse) -> 
 
 
 def _read(body: bytes) -> _Document:
-    """A document, the data of its inputs as lists, or as arrays where they are long and plain."""
+    """A document, the data of its inputs as lists, or as arrays if they are long and regular."""
     short, texts = json_arrays.cut(body)
     document = _parse(short)
-    fine = [_put_back(f"inputs[{index}]", given, texts) for index, given in enumerate(document.inputs)]
-    return document if all(fine) else _parse(body)
+    parsed = [_put_back(f"inputs[{index}]", given, texts) for index, given in enumerate(document.inputs)]
+    return document if all(parsed) else _parse(body)
 
 
 def _put_back(field: str, given: _Input, texts: Mapping[str, bytes]) -> bool:
-    """Read the numbers that were cut out of an input; false when they have to be read with the rest."""
+    """Parse the numbers that were cut out of an input; false if they have to be parsed with the rest."""
     dtype = json_arrays.DTYPES.get(given.datatype)
     data: object = given.data
     if dtype is None or not isinstance(data, dict):
@@ -148,7 +148,7 @@ def _parse(body: bytes) -> _Document:
 def _data(field: str, given: _Input) -> bytes:
     """Numbers of a JSON array, nested or flat, as bytes."""
     if given.datatype not in json_arrays.DTYPES:
-        # The check of the graph's own type comes first and says more.
+        # The check against the graph's data type comes first and has a better message.
         return b""
     data: object = given.data
     if isinstance(data, np.ndarray):

@@ -1,4 +1,4 @@
-"""Messages as JSON: every field but the choices not made, the names of the .proto file, 64-bit numbers as numbers."""
+"""Protobuf messages to JSON: all fields except unset oneofs, .proto field names, 64-bit integers as numbers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import FieldDescriptor
 
 
-def plain(message: Message) -> dict[str, object]:
-    """What json.dumps takes; protobuf's own JSON makes texts of 64-bit numbers."""
-    # Its type has two implementations with the same attributes.
+def to_dict(message: Message) -> dict[str, object]:
+    """A dictionary for json.dumps; protobuf's own JSON writes 64-bit integers as strings."""
+    # The descriptor type has two implementations with the same attributes.
     fields = cast("Sequence[FieldDescriptor]", message.DESCRIPTOR.fields)
     return {
         field.name: _field(field, getattr(message, field.name))
@@ -26,7 +26,7 @@ def plain(message: Message) -> dict[str, object]:
 def _field(field: FieldDescriptor, value: object) -> object:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         entries = cast("Mapping[str, object]", value)
-        return {key: plain(entry) if isinstance(entry, Message) else entry for key, entry in entries.items()}
+        return {key: to_dict(entry) if isinstance(entry, Message) else entry for key, entry in entries.items()}
     if field.is_repeated:
         return [_value(field, item) for item in cast("Sequence[object]", value)]
     return _value(field, value)
@@ -34,7 +34,7 @@ def _field(field: FieldDescriptor, value: object) -> object:
 
 def _value(field: FieldDescriptor, value: object) -> object:
     if isinstance(value, Message):
-        return plain(value)
+        return to_dict(value)
     if field.enum_type is not None:
         return field.enum_type.values_by_number[cast("int", value)].name
     return value

@@ -10,70 +10,72 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 _TOO_LARGE = 431
 
 
-def bounded(head_seconds: float, max_connections: int) -> type[H11Protocol]:
-    """The protocol class that uvicorn makes one of for each connection.
+def limited_protocol(head_seconds: float, max_connections: int) -> type[H11Protocol]:
+    """The protocol class that uvicorn instantiates for each connection.
 
     Args:
-        head_seconds: time in which the head of a request must have come. Uvicorn itself limits only how long a
-            connection may be silent after an answer.
-        max_connections: connections at a time; those beyond are closed at once.
+        head_seconds: time limit for receiving the head of a request. Uvicorn itself limits only how long a connection
+            may be idle after an answer.
+        max_connections: open connections at a time; further ones are closed at once.
     """
-    return type("Configured", (Bounded,), {"head_seconds": head_seconds, "max_connections": max_connections})
+    return type(
+        "ConfiguredProtocol", (LimitedProtocol,), {"head_seconds": head_seconds, "max_connections": max_connections}
+    )
 
 
-class Bounded(H11Protocol):
-    """Uvicorn's, within limits."""
+class LimitedProtocol(H11Protocol):
+    """Uvicorn's HTTP protocol with a connection limit and a timeout for request heads."""
 
     head_seconds: ClassVar[float]
     max_connections: ClassVar[int]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (uvicorn's own)
         super().__init__(*args, **kwargs)
-        self._waiting: asyncio.TimerHandle | None = None
+        self._timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] (as in uvicorn)
-        """Refuse the caller, or wait for a request."""
+        """Close the connection if there are too many, otherwise start the timeout."""
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
             transport.abort()
         else:
-            self._wait()
+            self._update_timeout()
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of a request."""
+        """Receive a part of a request."""
         super().data_received(data)
-        self._wait()
+        self._update_timeout()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the caller."""
-        self._wait_no_more()
+        """Stop the timeout."""
+        self._stop_timeout()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        """Have the caller's time run, unless it does already or a request is being served."""
-        # There is none before the first request, whatever uvicorn's types say.
+    def _update_timeout(self) -> None:
+        """Start the timeout unless it runs already; stop it while a request is being served."""
+        # None before the first request, despite uvicorn's types.
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
-            self._wait_no_more()
-        elif self._waiting is None:
-            self._waiting = self.loop.call_later(self.head_seconds, self.transport.abort)
+            self._stop_timeout()
+        elif self._timeout is None:
+            self._timeout = self.loop.call_later(self.head_seconds, self.transport.abort)
 
-    def _wait_no_more(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def _stop_timeout(self) -> None:
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
 
 
-def within(application: ASGIApp, limit_bytes: int) -> ASGIApp:
-    """Reject requests with larger headers: the parser checks only heads that arrive in several pieces."""
+def limit_headers(application: ASGIApp, max_bytes: int) -> ASGIApp:
+    """Reject requests with larger headers, because the parser checks only heads that arrive in several pieces."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         size = sum(len(name) + len(value) for name, value in scope["headers"])
-        if size <= limit_bytes:
+        if size <= max_bytes:
             await application(scope, receive, send)
             return
-        refusal = {"error": f"expected headers of {limit_bytes} bytes at most, got {size}: send less"}
-        # The body is not read: what comes of it must not be taken for another request.
+        refusal = {"error": f"expected headers of at most {max_bytes} bytes, got {size}"}
+        # The body is not read: the rest of it must not be parsed as another request.
         await JSONResponse(refusal, _TOO_LARGE, {"connection": "close"})(scope, receive, send)
 
     return serve

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn on a thread of its own."""
+"""HTTP server of the REST API: uvicorn on its own thread."""
 
 import asyncio
 import logging
@@ -12,49 +12,51 @@ import uvicorn
 from server.config import Config
 from server.endpoint import Endpoint
 from server.rest.app import application
-from server.rest.bridge import Core
-from server.rest.limits import bounded, within
+from server.rest.bridge import Bridge
+from server.rest.limits import limit_headers, limited_protocol
 from server.transport import BindError
 from server.transport.tls import Certificates
 
 _BACKLOG = 1024
 _CLOSE_SECONDS = 1
-_LOOK_SECONDS = 1.0
+_CERTIFICATE_CHECK_SECONDS = 1.0
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """Waits for the handshakes of TLS as long as it is told to; else that is a minute, which uvicorn cannot change."""
+    """An event loop with a timeout for TLS handshakes; the default is a minute, which uvicorn cannot change."""
 
     def __init__(self, handshake_seconds: float) -> None:
         super().__init__()
         self._handshake_seconds = handshake_seconds
 
-    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:  # noqa: ANN401 (asyncio's own)
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:  # noqa: ANN401 (asyncio's signature)
         """Listen."""
         seconds = self._handshake_seconds if kwargs.get("ssl") else None
         return await super().create_server(*args, **kwargs, ssl_handshake_timeout=seconds)
 
 
 class RestServer:
-    """Serves the protocol's HTTP side; endpoint and certificates are those of the gRPC port."""
+    """Serves the Open Inference Protocol over HTTP, with the endpoint and certificates of the gRPC port."""
 
     def __init__(self, config: Config, endpoint: Endpoint, certificates: Certificates | None) -> None:
         self._config = config
         self._certificates = certificates
-        self._core = Core(endpoint, config.rest_body_seconds)
+        self._bridge = Bridge(endpoint, config.rest_body_seconds)
         self._server: uvicorn.Server
         self._socket: socket.socket
         self._thread = threading.Thread(target=self._run, name="rest")
 
     def start(self) -> int:
-        """Listen; the port.
+        """Listen, and return the port.
 
         Raises:
-            BindError: the address is taken or not ours.
+            BindError: the address is in use or does not belong to this machine.
         """
         config = self._config
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        # With its protocol named, asyncio sets TCP_NODELAY on its connections: else an answer on one that is kept open
+        # waits 40 ms for an acknowledgement.
+        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((config.host, config.rest_port or 0))
@@ -62,12 +64,12 @@ class RestServer:
             self._socket.close()
             raise BindError(f"cannot listen on {config.host}:{config.rest_port}: {error.strerror}") from error
         self._socket.listen(_BACKLOG)
-        self._server = uvicorn.Server(self._settings())
+        self._server = uvicorn.Server(self._uvicorn_config())
         self._thread.start()
         return int(self._socket.getsockname()[1])
 
     def close(self) -> None:
-        """Stop listening and end what is left."""
+        """Stop listening and end the calls that are left."""
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
@@ -77,29 +79,30 @@ class RestServer:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        renewing = asyncio.create_task(self._renew())
+        self._bridge.start()
+        reloading = asyncio.create_task(self._reload_certificates())
         try:
             await self._server.serve([self._socket])
         finally:
-            renewing.cancel()
+            reloading.cancel()
 
-    async def _renew(self) -> None:
-        """Look for new certificates: unlike gRPC, asyncio does not ask before a handshake."""
+    async def _reload_certificates(self) -> None:
+        """Reload changed certificates: unlike gRPC, asyncio does not check before a handshake."""
         if self._certificates is None:
             return
         watch = self._certificates.watch()
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_CERTIFICATE_CHECK_SECONDS)
             if self._server.config.ssl is not None:
                 self._certificates.renew(self._server.config.ssl, watch)
 
-    def _settings(self) -> uvicorn.Config:
+    def _uvicorn_config(self) -> uvicorn.Config:
         config = self._config
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         return uvicorn.Config(
-            within(application(self._core), config.max_header_bytes),
+            limit_headers(application(self._bridge), config.max_header_bytes),
             loop="asyncio",
-            http=bounded(config.rest_head_seconds, config.max_connections),
+            http=limited_protocol(config.rest_head_seconds, config.max_connections),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -115,6 +118,6 @@ class RestServer:
 
 
 def _client_certificates(config: Config) -> int:
-    import ssl  # noqa: PLC0415 (where there is TLS alone)
+    import ssl  # noqa: PLC0415 (needed only with TLS)
 
     return ssl.CERT_REQUIRED if config.tls_client_ca else ssl.CERT_NONE

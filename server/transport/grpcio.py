@@ -1,11 +1,10 @@
-"""The reference transport: grpc.aio on a thread of its own; also serves what the native one cannot."""
+"""grpcio transport: grpc.aio on its own thread; also serves what the native transport cannot."""
 
 import asyncio
 import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -16,6 +15,7 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2_grpc
 
+from server.batching.gather import GatherPolicy
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
 from server.config import ConnectionConfig
@@ -23,25 +23,20 @@ from server.endpoint import Endpoint, Method
 from server.errors import ServingError, Status
 from server.services.health import HealthService
 from server.transport import BindError
+from server.transport.event_loop import Drain, LoopReplies, Pending, resolve
 from server.transport.grpcio_options import options
-from server.transport.grpcio_stream import StreamPump
+from server.transport.grpcio_stream import StreamHandler
 from server.transport.reflection import add_reflection
 from server.transport.tls import Certificates
 
-_Settled: TypeAlias = "asyncio.Future[bytes | Status]"
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _CLOSE_SECONDS = 1.0
-# Turns of the loop without a new call after which a batch leaves. gRPC hands over one call at a time, from another
-# thread, which takes some turns; where no others are about, a call waits for none.
-_QUIET_TURNS = 5
-_LONE_TURNS = 2
-# Turns, with new calls or without, after which it leaves all the same.
-_MAX_TURNS = 64
+_GATHER = GatherPolicy()
 
 
 class GrpcioTransport:
-    """Serves every method, health and reflection. Without an address it listens on a socket file of its own."""
+    """Serves every method, health and reflection; without an address, on a Unix socket in a temporary folder."""
 
     name = "grpcio"
 
@@ -64,78 +59,60 @@ class GrpcioTransport:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="grpcio")
         self._port: Future[int] = Future()
-        self._settled: deque[tuple[_Settled, bytes | Status]] = deque()
-        self._settling = False
-        self._drain_scheduled = False
-        self._came = self._came_before = 0
-        self._quiet_turns = 0
-        self._turns = 0
-        self._pumps: set[StreamPump] = set()
+        self._streams: set[StreamHandler] = set()
         self._calls: set[Call] = set()
+        # These exist once the loop runs.
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
+        self._replies: LoopReplies[Pending, bytes | Status]
+        self._drain: Drain
 
     @property
     def socket_path(self) -> str:
-        """Socket file, where it listens on one."""
-        assert self._folder is not None  # noqa: S101 (asked for after start alone)
+        """The Unix socket, when it has no address."""
+        assert self._folder is not None  # noqa: S101 (only called after start)
         return str(Path(self._folder.name) / "grpc.sock")
 
     def start(self) -> int:
-        """Listen; the port."""
+        """Listen, and return the port."""
         if self._address is None:
             self._folder = _make_folder()
         self._thread.start()
         return self._port.result()
 
     def close(self) -> None:
-        """Stop listening and end what is left."""
+        """Stop listening and end the calls that are left."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         if self._folder is not None:
             self._folder.cleanup()
 
-    def send_all(self, answers: Sequence[tuple[_Settled, bytes]]) -> None:
+    def send_all(self, answers: Sequence[tuple[Pending, bytes]]) -> None:
         """Answer calls."""
-        self._settle(answers)
+        self._replies.put(answers)
 
-    def fail(self, token: _Settled, status: Status) -> None:
+    def fail(self, token: Pending, status: Status) -> None:
         """End a call with a status."""
-        self._settle([(token, status)])
-
-    def _settle(self, results: Iterable[tuple[_Settled, bytes | Status]]) -> None:
-        if threading.get_ident() == self._thread.ident:
-            for token, result in results:
-                _resolve(token, result)
-            return
-        # One wake-up of the loop serves all answers of a batch.
-        self._settled.extend(results)
-        if not self._settling:
-            self._settling = True
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._settle_all)
-
-    def _settle_all(self) -> None:
-        self._settling = False
-        while self._settled:
-            _resolve(*self._settled.popleft())
+        self._replies.put([(token, status)])
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        self._replies = LoopReplies(resolve)
+        self._drain = Drain(self._endpoint.run_ready, _GATHER)
         limits = options(self._limits, self._endpoint.max_message_bytes, lasting=self._address is None)
         server = aio.server(options=limits)
         try:
             port = await self._listen(server)
-        except Exception as error:  # noqa: BLE001 (the caller of start gets it)
+        except Exception as error:  # noqa: BLE001 (start raises it)
             self._port.set_exception(error)
             return
         self._port.set_result(port)
         await self._stop.wait()
         self._health.detach()
-        for pump in self._pumps:
-            pump.stop()
+        for stream in self._streams:
+            stream.stop()
         for call in list(self._calls):
             call.stop()
         await server.stop(_CLOSE_SECONDS)
@@ -145,7 +122,7 @@ class GrpcioTransport:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)  # pyright: ignore[reportUnknownMemberType]
         if self._reflection:
             add_reflection(server, self._endpoint)
-        # The last, because it takes every path.
+        # Added last, because it handles every path.
         server.add_generic_rpc_handlers([_Handlers(self._unary, self._stream, self._refused, self._endpoint)])
         address = self._address or f"unix:{self.socket_path}"
         try:
@@ -161,34 +138,33 @@ class GrpcioTransport:
         return server.add_secure_port(address, self._certificates.credentials())
 
     async def _unary(self, method: Method, payload: bytes, context: _Context) -> bytes:
-        token: _Settled = self._loop.create_future()
+        token: Pending = self._loop.create_future()
         call = self._open(method.name, context, token)
         self._endpoint.accept(call, method, payload)
-        self._came += 1
-        self._schedule_drain()
+        self._drain.add_call()
         return await self._finish(call, token, context)
 
     async def _stream(self, method: StreamMethod, context: _Context) -> None:
-        pump = StreamPump(method, self._endpoint, context, self._schedule_drain, self._limits.max_stream_requests)
-        self._pumps.add(pump)
+        stream = StreamHandler(method, self._endpoint, context, self._drain, self._limits.max_stream_requests, _GATHER)
+        self._streams.add(stream)
         try:
-            await pump.run()
+            await stream.run()
         finally:
-            self._pumps.discard(pump)
+            self._streams.discard(stream)
 
     async def _refused(self, path: str, error: ServingError, context: _Context) -> None:
-        token: _Settled = self._loop.create_future()
+        token: Pending = self._loop.create_future()
         call = self._open(self._endpoint.label(path), context, token)
         call.fail(error)
         await self._finish(call, token, context)
 
-    def _open(self, method: str, context: _Context, token: _Settled) -> Call:
+    def _open(self, method: str, context: _Context, token: Pending) -> Call:
         metadata: Any = context.invocation_metadata() or ()
         call = self._endpoint.open(method, context.time_remaining(), metadata, context.peer(), self, token)
         self._calls.add(call)
         return call
 
-    async def _finish(self, call: Call, token: _Settled, context: _Context) -> bytes:
+    async def _finish(self, call: Call, token: Pending, context: _Context) -> bytes:
         try:
             result = await token
         except asyncio.CancelledError:
@@ -205,31 +181,9 @@ class GrpcioTransport:
             context.set_trailing_metadata((("grpc-status-details-bin", result.details),))
         return b""
 
-    def _schedule_drain(self) -> None:
-        """Run what has come in as soon as the loop brings no more: calls come one at a time and leave together."""
-        self._quiet_turns = 0
-        if not self._drain_scheduled:
-            self._drain_scheduled = True
-            self._turns = 0
-            self._loop.call_soon(self._drain)
-
-    def _drain(self) -> None:
-        self._turns += 1
-        self._quiet_turns += 1
-        enough = _QUIET_TURNS if max(self._came, self._came_before) > 1 else _LONE_TURNS
-        if self._quiet_turns < enough and self._turns < _MAX_TURNS:
-            self._loop.call_soon(self._drain)
-            return
-        self._drain_scheduled = False
-        self._came_before, self._came = self._came, 0
-        if self._endpoint.run_ready():
-            self._schedule_drain()
-            # What is left has waited already.
-            self._quiet_turns = _QUIET_TURNS
-
 
 class _Handlers(grpc.GenericRpcHandler):
-    """Finds the handler of a path; bytes go through as they are."""
+    """Finds the handler of a path; passes messages as bytes."""
 
     def __init__(
         self,
@@ -250,7 +204,7 @@ class _Handlers(grpc.GenericRpcHandler):
         """Handler for a call."""
         path = handler_call_details.method
         metadata: Any = handler_call_details.invocation_metadata or ()
-        # Before the message is read: who may not call costs no memory.
+        # Checked before the message is read, so that an unauthorised call costs no memory.
         refusal = self._endpoint.refusal(path, metadata)
         return self._known[path] if refusal is None else _stream_handler(partial(self._refused, path, refusal))
 
@@ -259,7 +213,7 @@ def _make_folder() -> "tempfile.TemporaryDirectory[str]":
     try:
         return tempfile.TemporaryDirectory(prefix="hourglass-")
     except OSError as error:
-        raise BindError(f"expected a folder for a socket, in TMPDIR or /tmp: {error}: make one writable") from error
+        raise BindError(f"expected a writable directory for a socket in TMPDIR or /tmp: {error}") from error
 
 
 def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]], method: Method) -> Handler:
@@ -270,14 +224,9 @@ def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]],
 
 
 def _stream_handler(serve: Callable[[_Context], Awaitable[None]]) -> Handler:
-    """Handler with streams on both sides; a refusal takes this form too, because it ends calls of any kind."""
+    """Handler of a bidirectional stream; also used for refusals, because it can end calls of any kind."""
 
     async def handle(_: object, context: _Context) -> None:
         await serve(context)
 
     return grpc.stream_stream_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (as above)
-
-
-def _resolve(token: _Settled, result: bytes | Status) -> None:
-    if not token.done():
-        token.set_result(result)

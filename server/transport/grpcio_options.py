@@ -1,4 +1,4 @@
-"""What gRPC is told of strangers: how much one may hold, and for how long."""
+"""gRPC options that bound what an untrusted client can hold, and for how long."""
 
 from server.config import ConnectionConfig
 
@@ -6,15 +6,15 @@ _ALWAYS = (
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_send_message_length", -1),
-    # None but the identity: a small compressed message could fill the memory before its size is looked at.
+    # Only identity: a small compressed message could fill the memory before its size is checked.
     ("grpc.compression_enabled_algorithms_bitset", 1),
-    # Whoever connects and says nothing is let go.
+    # Drops clients that connect and send nothing.
     ("grpc.server_handshake_timeout_ms", 10_000),
 )
 
 
 def options(limits: ConnectionConfig, max_message_bytes: int, *, lasting: bool) -> list[tuple[str, int]]:
-    """Options of a server; connections to one behind another transport are `lasting`, whatever the limits say."""
+    """Options of a server; `lasting` connections, from a transport in front of it, may be old or idle."""
     found = [
         *_ALWAYS,
         ("grpc.http2.min_ping_interval_without_data_ms", round(limits.min_ping_seconds * 1000)),

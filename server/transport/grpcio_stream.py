@@ -1,32 +1,29 @@
-"""One stream of the grpcio transport: takes requests in while there is room, writes answers as they come."""
+"""One bidirectional stream on grpc.aio, with backpressure: reads requests while there is room, writes answers."""
 
 import asyncio
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import grpc
 from grpc import aio
 
+from server.batching.gather import GatherPolicy
 from server.calls.call import FOREVER, Call
 from server.calls.streaming import StreamItem, StreamMethod
 from server.endpoint import Endpoint
 from server.errors import Status, UnavailableError
+from server.transport.event_loop import Drain, LoopReplies
 
 Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 
-# Requests of a caller who does not read run all the same after this, so that their rows do not fill the queue.
-_PATIENCE_SECONDS = 0.005
 
+class StreamHandler:
+    """Serves one stream as a series of calls, each counted, answered and failed on its own.
 
-class StreamPump:
-    """A stream is a flow of calls, each counted, answered and failed on its own.
-
-    Of those taken in and not answered there are `max_items` at most, answers not written yet included: a caller who
-    does not read stops being read from, and nobody else notices.
+    At most `max_items` of them are open, including those with an answer that is not written yet: the server stops
+    reading from a client that does not read, without effect on other clients.
     """
 
     def __init__(
@@ -34,33 +31,33 @@ class StreamPump:
         method: StreamMethod,
         endpoint: Endpoint,
         context: Context,
-        schedule_drain: Callable[[], None],
+        drain: Drain,
         max_items: int,
+        policy: GatherPolicy,
     ) -> None:
         self._max_items = max_items
         self._method = method
         self._endpoint = endpoint
         self._context = context
-        self._schedule_drain = schedule_drain
+        self._drain = drain
+        self._policy = policy
         self._metadata: Any = context.invocation_metadata() or ()
         self._peer = context.peer()
-        left: Any = context.time_remaining()  # None without a deadline, whatever its type says
+        left: Any = context.time_remaining()  # None without a deadline, despite its type
         self._deadline = FOREVER if left is None else time.monotonic() + left
         self._calls: dict[StreamItem, Call] = {}
-        self._settled: deque[tuple[StreamItem, bytes]] = deque()
-        self._settling = False
+        self._replies: LoopReplies[StreamItem, bytes] = LoopReplies(self._keep)
         self._answers: deque[tuple[StreamItem, bytes]] = deque()
         self._bytes = 0
         self._read_all = False
         self._stopping = False
         self._held: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
         self._answered = asyncio.Event()
         self._room = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve the stream until the caller has sent everything and got everything."""
+        """Serve the stream until the client has sent all requests and received all answers."""
         reader = asyncio.create_task(self._read())
         try:
             await self._write()
@@ -73,39 +70,22 @@ class StreamPump:
             self._context.set_details(status.message)
 
     def stop(self) -> None:
-        """Take nothing more in; what is not answered by now fails, and the stream ends."""
+        """Read nothing more, fail the open calls, and end the stream."""
         self._stopping = True
         for call in list(self._calls.values()):
             call.stop()
         self._answered.set()
 
     def send_all(self, answers: Sequence[tuple[StreamItem, bytes]]) -> None:
-        """Take answers, from any thread."""
-        for token, payload in answers:
-            self._settle(token, token.answer(payload))
+        """Queue answers, from any thread."""
+        self._replies.put([(token, token.answer(payload)) for token, payload in answers])
 
     def fail(self, token: StreamItem, status: Status) -> None:
-        """Take a failure, from any thread."""
-        self._settle(token, token.fail(status))
-
-    def _settle(self, item: StreamItem, message: bytes) -> None:
-        if threading.get_ident() == self._thread:
-            self._keep(item, message)
-            return
-        # One wake-up of the loop serves all answers of a batch.
-        self._settled.append((item, message))
-        if not self._settling:
-            self._settling = True
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._keep_all)
-
-    def _keep_all(self) -> None:
-        self._settling = False
-        while self._settled:
-            self._keep(*self._settled.popleft())
+        """Queue a failure, from any thread."""
+        self._replies.put([(token, token.fail(status))])
 
     def _keep(self, item: StreamItem, message: bytes) -> None:
-        # While it waits to be written an answer takes the place of its request.
+        # Until it is written, an answer counts in place of its request.
         self._bytes += len(message) - item.size_bytes
         self._answers.append((item, message))
         self._answered.set()
@@ -127,9 +107,9 @@ class StreamPump:
         self._bytes += item.size_bytes
         left = None if self._deadline == FOREVER else self._deadline - time.monotonic()
         call = self._endpoint.open(self._method.name, left, self._metadata, self._peer, self, item)
-        # Before the answer, which takes it out again.
+        # Added before it is answered, because answering removes it.
         self._calls[item] = call
-        # Each time: the server may have begun to stop, or the token may hold no more.
+        # Checked for each request: the server may have begun to stop, or the token may have been revoked.
         refusal = self._endpoint.refusal(self._method.path, self._metadata)
         if refusal is not None:
             call.fail(refusal)
@@ -138,20 +118,21 @@ class StreamPump:
         self._run_soon()
 
     def _run_soon(self) -> None:
-        """Have quick graphs run, as soon as no answer waits to be written.
+        """Run quick graphs as soon as no answer waits to be written.
 
-        An answer would not leave before those, and meanwhile more requests come in that can run with this one.
+        The answer to this request would not be sent before those, and requests that arrive in the meantime can share
+        its run.
         """
         if not self._answers:
-            self._schedule_drain()
+            self._drain.schedule()
         elif self._held is None:
-            self._held = self._loop.call_later(_PATIENCE_SECONDS, self._run_held)
+            self._held = self._loop.call_later(self._policy.unread_seconds, self._run_held)
 
     def _run_held(self) -> None:
         if self._held is not None:
             self._held.cancel()
             self._held = None
-            self._schedule_drain()
+            self._drain.schedule()
 
     async def _write(self) -> None:
         while True:

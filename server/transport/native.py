@@ -1,4 +1,4 @@
-"""The fast transport: pygrpc-native does HTTP/2 and gRPC outside the GIL and hands calls over in batches."""
+"""Native gRPC transport: pygrpc-native does HTTP/2 and gRPC outside the GIL and delivers calls in batches."""
 
 import logging
 import threading
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from grpc import StatusCode
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from server.batching.policy import cores
+from server.batching.gather import GatherPolicy
 from server.config import Config
 from server.endpoint import Endpoint, Method
 from server.errors import Status
+from server.runtime.cpu import cores
 from server.transport import BindError
 from server.transport.grpcio import GrpcioTransport
 
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_EVENTS = 256
-# The native side measures what is left of a deadline a little earlier than we do.
+_GATHER = GatherPolicy()
+# The native side measures the remaining time of a deadline slightly earlier than this module.
 _CLOCK_SLACK_SECONDS = 0.005
 _KEEPALIVE_TIMEOUT_MS = 20_000
-# Answers handed to the native side leave it a moment later.
+# Answers handed to the native side are sent a little later.
 _FLUSH_SECONDS = 0.1
 
 
 class NativeTransport:
-    """Serves unary methods itself; streams, health and reflection go to a grpcio server behind it."""
+    """Serves unary methods itself; forwards streams, health and reflection to a grpcio server."""
 
     name = "native"
 
@@ -43,14 +45,14 @@ class NativeTransport:
         self._methods: list[Method] = list(endpoint.methods.values())
         self._calls: dict[int, Call] = {}
         self._answers: list[tuple[int, bytes]] = []
-        self._dispatching = 0
-        # With one core it would keep away those whom it waits for.
+        self._dispatch_thread = 0
+        # On one core spinning would block the threads it waits for.
         self._spin_seconds = config.spin_microseconds / 1e6 if cores() > 1 else 0.0
         self._front: NativeGrpcFront
         self._thread = threading.Thread(target=self._dispatch, name="dispatch")
 
     def start(self) -> int:
-        """Listen; the port."""
+        """Listen, and return the port."""
         try:
             self._front = NativeGrpcFront(
                 self._address,
@@ -74,8 +76,8 @@ class NativeTransport:
         return self._front.bound_port
 
     def close(self) -> None:
-        """Stop listening and end what is left."""
-        # Streams run through the front: they end first.
+        """Stop listening and end the calls that are left."""
+        # Streams run through the front, so they end first.
         self._fallback.close()
         left = list(self._calls.values())
         for call in left:
@@ -87,8 +89,8 @@ class NativeTransport:
 
     def send_all(self, answers: Sequence[tuple[int, bytes]]) -> None:
         """Answer calls."""
-        if threading.get_ident() == self._dispatching:
-            # All answers of a round leave together: that wakes the network's threads once, and packs what they send.
+        if threading.get_ident() == self._dispatch_thread:
+            # The answers of a round are sent together: this wakes the I/O threads once, and fills their packets.
             self._answers += answers
         else:
             self._respond(answers)
@@ -100,18 +102,17 @@ class NativeTransport:
         self._front.fail(token, status.number, status.message, trailers)
 
     def _dispatch(self) -> None:
-        self._dispatching = threading.get_ident()
+        self._dispatch_thread = threading.get_ident()
         more = False
         while (events := self._front.recv_batch_details(_MAX_EVENTS, 0) if more else self._wait()) is not None:
             self._take_all(events)
-            # What has come in meanwhile goes along: a larger batch costs less than another one. Once: more turns cost
-            # as much as they save, because the network's threads and callers idle meanwhile.
-            self._take_all(self._front.recv_batch_details(_MAX_EVENTS, 0) or [])
+            for _ in range(_GATHER.extra_receives):
+                self._take_all(self._front.recv_batch_details(_MAX_EVENTS, 0) or [])
             more = self._endpoint.run_ready()
             self._respond_all()
 
     def _wait(self) -> "list[DetailedEvent] | None":
-        """The next events; None at the end. Looks for them for a while, because to be woken takes longer."""
+        """The next events, or None at the end. Polls before it sleeps, because waking up takes longer (spin-wait)."""
         receive, until = self._front.recv_batch_details, time.monotonic() + self._spin_seconds
         while time.monotonic() < until:
             if events := receive(_MAX_EVENTS, 0):
@@ -124,10 +125,10 @@ class NativeTransport:
             try:
                 self._take(event, now)
             except Exception as error:
-                # Whatever it is, it must not end this thread: there is no other.
-                _LOGGER.exception("an event of the native transport has failed")
+                # No error may end this thread: there is no other.
+                _LOGGER.exception("an event of the native transport failed")
                 self._fail_call(event[1], error)
-        # Else they would stay, whatever their size, until somebody calls again.
+        # Otherwise the events, of any size, would be kept in memory until the next call.
         events.clear()
 
     def _respond_all(self) -> None:
@@ -146,7 +147,7 @@ class NativeTransport:
             try:
                 respond(token, payload)
             except Exception:
-                _LOGGER.exception("an answer could not be sent")
+                _LOGGER.exception("failed to send an answer")
 
     def _take(self, event: "DetailedEvent", now: float) -> None:
         kind, token, method_id, payload, _, details = event
@@ -155,7 +156,7 @@ class NativeTransport:
             return
         metadata, peer, seconds_left = details
         method = self._methods[method_id]
-        # Kept before it is answered, which takes it out again.
+        # Added before it is answered, because answering removes it.
         call = self._calls[token] = self._endpoint.open(method.name, seconds_left, metadata, peer, self, token, now)
         refusal = self._endpoint.refusal(method.path, metadata)
         if refusal is None:
@@ -171,5 +172,5 @@ class NativeTransport:
 
 
 def _default_io_threads() -> int:
-    """Half the cores: the other half runs graphs and callers. One thread takes the calls, so four are enough for it."""
+    """Half the cores, because graphs and clients need the rest; 4 at most, because one thread takes all calls."""
     return min(max(cores() // 2, 1), 4)

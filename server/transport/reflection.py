@@ -1,4 +1,4 @@
-"""Server reflection, so that generic clients need no .proto files."""
+"""gRPC server reflection, so that generic clients need no .proto files."""
 
 from typing import Any, TypeAlias
 
@@ -18,21 +18,21 @@ Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 
 
 def add_reflection(server: aio.Server, endpoint: Endpoint) -> None:
-    """Answer reflection for every service, for callers who may infer."""
-    server.add_generic_rpc_handlers([_Gate(endpoint)])
+    """Serve reflection of every service to callers with the inference right."""
+    server.add_generic_rpc_handlers([_ReflectionAuth(endpoint)])
     health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     names = (autoencoder.SERVICE, open_inference.SERVICE, health, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
 
 
-class _Gate(grpc.GenericRpcHandler):
-    """Stands before reflection, which knows of no tokens."""
+class _ReflectionAuth(grpc.GenericRpcHandler):
+    """Authorises reflection calls, because the reflection service does not check tokens."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
-        """Handler that refuses a call; with None the next one is asked."""
+        """Handler that refuses the call; None passes the call to the next handler."""
         metadata: Any = handler_call_details.invocation_metadata or ()
         if not handler_call_details.method.startswith(_PREFIX):
             return None

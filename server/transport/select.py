@@ -1,9 +1,9 @@
-"""Which transport listens where."""
+"""Transport selection: native or grpcio, for the gRPC port and the admin port."""
 
 import importlib.util
 import logging
 
-from server.config import Config, is_loopback
+from server.config import Config, is_loopback, join_host_port
 from server.endpoint import Endpoint
 from server.services.health import HealthService
 from server.transport import Transport
@@ -17,16 +17,16 @@ def main_transport(
     config: Config, endpoint: Endpoint, health: HealthService, certificates: Certificates | None
 ) -> Transport:
     """The transport of the gRPC port."""
-    address = join(config.host, config.port)
+    address = join_host_port(config.host, config.port)
     if not _wants_native(config, certificates):
         return GrpcioTransport(endpoint, health, address, config, certificates, reflection=config.reflection)
-    from server.transport.native import NativeTransport  # noqa: PLC0415 (may not be installed)
+    from server.transport.native import NativeTransport  # noqa: PLC0415 (optional dependency)
 
     if not is_loopback(config.host):
         _LOGGER.warning(
-            "the native transport has no TLS, no limits on connections, their age and client pings, and unpacks a "
-            "compressed message whole before its size is looked at, so that a small one can fill the memory: "
-            "beyond loopback put a proxy before it, or use --transport grpcio"
+            "the native transport has no TLS and does not limit connections, their age or client pings; it "
+            "decompresses a message before checking its size, so that a small one can fill the memory: "
+            "beyond loopback put a proxy in front of it, or use --transport grpcio"
         )
     behind = GrpcioTransport(endpoint, health, None, config, None, reflection=config.reflection)
     return NativeTransport(endpoint, behind, address, config)
@@ -35,16 +35,11 @@ def main_transport(
 def admin_transport(
     config: Config, endpoint: Endpoint, health: HealthService, certificates: Certificates | None
 ) -> GrpcioTransport | None:
-    """The transport of the admin port, where one is asked for."""
+    """The transport of the admin port; None unless `--admin-port` is set."""
     if config.admin_port is None:
         return None
-    address = join(config.admin_host, config.admin_port)
+    address = join_host_port(config.admin_host, config.admin_port)
     return GrpcioTransport(endpoint, health, address, config, certificates, reflection=config.reflection)
-
-
-def join(host: str, port: int) -> str:
-    """HOST:PORT, as URLs write it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _wants_native(config: Config, certificates: Certificates | None) -> bool:

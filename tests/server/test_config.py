@@ -1,4 +1,4 @@
-"""Settings: where they come from, what they default to, what is said when they are wrong."""
+"""Configuration: sources, defaults and error messages of settings."""
 
 import dataclasses
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_parts_take_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "--repository (HOURGLASS_REPOSITORY): expected, got none"),
+        ((), "--repository (HOURGLASS_REPOSITORY) is required"),
         (("--repository", "m", "--max-request-rows", "0"), "--max-request-rows (HOURGLASS_MAX_REQUEST_ROWS)"),
         (("--repository", "m", "--port", "65536"), "expected a whole number from 0 to 65535, got '65536'"),
         (("--repository", "m", "--port", "1.5"), "expected a whole number from 0 to 65535, got '1.5'"),

@@ -1,4 +1,4 @@
-"""Limits, full queues, deadlines, cancelled calls, accidents, on both transports: what is refused and what it costs."""
+"""Limits, full queues, deadlines, cancelled calls and internal errors on both transports: statuses and rows run."""
 
 import time
 from pathlib import Path

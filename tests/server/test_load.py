@@ -1,4 +1,4 @@
-"""Correct under load, on both transports: nobody suffers for a neighbour, nothing is lost."""
+"""Correctness under load on both transports: requests do not affect each other, none is lost."""
 
 import random
 import threading

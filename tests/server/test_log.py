@@ -1,4 +1,4 @@
-"""Log lines of the real server: one a request, no image data, nothing that a caller could forge."""
+"""Log lines of a real server: one per request, no image data, no log injection by clients."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ def test_every_request_is_one_json_line(logged: tuple[grpc.Channel, Path]) -> No
 
 
 def test_what_libraries_tell_has_the_same_form_and_the_same_limit(tmp_path: Path) -> None:
-    """A stranger's broken HTTP requests, which are uvicorn's to tell, and a collector that is away, OpenTelemetry's."""
+    """Uvicorn warns about malformed HTTP requests, OpenTelemetry about an unreachable collector: both are limited."""
     log = tmp_path / "server.log"
     port = free_port()
     flags = ("--rest-port", str(port), "--otlp-endpoint", "http://127.0.0.1:1", "--log-format", "json")
@@ -69,13 +69,13 @@ def test_what_libraries_tell_has_the_same_form_and_the_same_limit(tmp_path: Path
             autoencoder_pb2_grpc.AutoencoderServiceStub(channel).ListModels(pb.ListModelsRequest(), timeout=10)
         started = time.monotonic()
         for _ in range(300):
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:
-                stranger.sendall(b"no HTTP\r\n\r\n")
-                assert stranger.recv(1000).startswith(b"HTTP/1.1 400")
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+                client.sendall(b"no HTTP\r\n\r\n")
+                assert client.recv(1000).startswith(b"HTTP/1.1 400")
         seconds = time.monotonic() - started
-    told = Counter(line["logger"].partition(".")[0] for line in map(json.loads, log.read_text().splitlines()))
-    assert 1 <= told["uvicorn"] <= 100 * (seconds + 2)
-    assert told["opentelemetry"] >= 1
+    loggers = Counter(line["logger"].partition(".")[0] for line in map(json.loads, log.read_text().splitlines()))
+    assert 1 <= loggers["uvicorn"] <= 100 * (seconds + 2)
+    assert loggers["opentelemetry"] >= 1
 
 
 def test_an_orderly_stop_is_no_error(tmp_path: Path, transport: str) -> None:

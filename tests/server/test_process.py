@@ -1,4 +1,4 @@
-"""The program itself: its line, its exit codes, its signals, what it loads."""
+"""The server process: its output, exit codes, signals and imports."""
 
 import os
 import re
@@ -82,13 +82,13 @@ def test_the_metrics_port_may_have_an_address_of_its_own() -> None:
 
 
 def test_a_variable_that_is_no_setting_is_warned_of() -> None:
-    """Who misspells the name of the token file should hear that nobody needs a token."""
+    """A misspelled setting of the token file must be reported, because calls then need no token."""
     environment = {"HOURGLASS_TOKENFILE": "/run/secrets/tokens"}
     with program("--repository", str(GOLDEN), **environment) as (process, *_):
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
         warned = [line for line in process.stderr.read().splitlines() if "WARNING" in line]
-    assert re.search(r"HOURGLASS_TOKENFILE.*: no such settings", warned[0])
+    assert re.search(r"HOURGLASS_TOKENFILE.*: unknown settings", warned[0])
 
 
 def test_it_loads_nothing_of_training(transport: str) -> None:
@@ -148,7 +148,7 @@ def test_an_empty_repository_is_not_ready_and_says_why(repository: Path) -> None
 def test_a_missing_repository_is_bad_usage(tmp_path: Path) -> None:
     code, complaint = refusal("--repository", str(tmp_path / "nowhere"))
     assert code == 2
-    assert "expected a folder of models" in complaint
+    assert "is not a directory" in complaint
     assert len(complaint.splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""What is refused, on both transports and on streams: the status, the field, a sentence, counted once."""
+"""Error statuses on both transports and on streams: code, field and message, counted once."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The end of a server: in time, with every call counted as its caller saw it."""
+"""Graceful shutdown: in time, with every call counted with the status that its client got."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What a stranger may hold of a transport, each limit exceeded; whatever came, the next honest caller is served."""
+"""Untrusted clients that exceed each limit of a transport; a well-behaved client is served afterwards."""
 
 import os
 import re
@@ -230,7 +230,7 @@ def test_who_says_nothing_is_let_go(repository: Path) -> None:
             assert 5 < time.monotonic() - started < 60
 
 
-def test_the_metrics_port_answers_whoever_else_holds_connections(repository: Path) -> None:
+def test_the_metrics_port_answers_while_others_hold_connections(repository: Path) -> None:
     with ExitStack() as strangers, serving(repository) as served:
         host, _, port = served.metrics_address.rpartition(":")
         threads = threading.active_count()

@@ -10,7 +10,7 @@ import numpy as np
 from server.batching.batcher import Batcher
 from server.batching.entry import Backlog, Each, Entry
 from server.batching.executor import Executor
-from server.batching.policy import Plan
+from server.batching.policy import BatchPolicy
 from server.batching.run import RunHooks
 from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
@@ -90,7 +90,7 @@ class BatcherHarness:
         self.recorder, self.session = Recorder(), FakeGraph()
         self.executor = Executor(HeavyConfig(heavy_threads=1))
         self.backlog = Backlog(100, shared=True)
-        self.plan = Plan(**(planned | plan))
+        self.plan = BatchPolicy(**(planned | plan))
         self.hooks = RunHooks(self.recorder, self.recorder.failed)
         self.batcher = self.another()
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bundle import layout
-from server.batching.policy import choose, measure
+from server.batching.policy import choose_policy, profile
 from server.config import BatchingConfig
 from server.runtime.session import Session
 from tests.server.conftest import GOLDEN
@@ -30,32 +30,32 @@ class Slow(Session):
 
 
 def test_a_dense_graph_runs_inline_in_large_batches() -> None:
-    plan = choose(DENSE, BatchingConfig(), cores=2)
+    plan = choose_policy(DENSE, BatchingConfig(), cores=2)
     assert (plan.inline, plan.concurrent_runs, plan.max_rows, plan.shared_rows) == (True, 1, 1024, 256)
     assert plan.seconds_per_row == pytest.approx(942e-6 / 1024)
 
 
 def test_a_convolutional_graph_runs_on_workers_in_small_batches() -> None:
-    plan = choose(CONVOLUTIONAL, BatchingConfig(), cores=2)
+    plan = choose_policy(CONVOLUTIONAL, BatchingConfig(), cores=2)
     assert (plan.inline, plan.concurrent_runs, plan.max_rows, plan.shared_rows) == (False, 2, 8, 1)
 
 
 def test_a_run_that_is_always_long_takes_one_row() -> None:
-    assert choose({1: 0.05, 8: 0.4}, BatchingConfig(), cores=4).max_rows == 1
+    assert choose_policy({1: 0.05, 8: 0.4}, BatchingConfig(), cores=4).max_rows == 1
 
 
 def test_settings_overrule_what_was_measured() -> None:
     config = BatchingConfig(max_batch_rows=32, concurrent_runs=3, inline_run_microseconds=1000)
-    plan = choose(CONVOLUTIONAL, config, cores=2)
+    plan = choose_policy(CONVOLUTIONAL, config, cores=2)
     assert (plan.inline, plan.concurrent_runs, plan.max_rows) == (True, 3, 32)
 
 
 def test_batches_never_exceed_what_export_tested() -> None:
-    assert choose({1: 1e-5, 8: 2e-5}, BatchingConfig(max_batch_rows=500), cores=2).max_rows == 8
+    assert choose_policy({1: 1e-5, 8: 2e-5}, BatchingConfig(max_batch_rows=500), cores=2).max_rows == 8
 
 
 def test_a_batch_that_waits_to_fill_waits_on_a_worker() -> None:
-    plan = choose(DENSE, BatchingConfig(max_queue_delay_ms=5), cores=2)
+    plan = choose_policy(DENSE, BatchingConfig(max_queue_delay_ms=5), cores=2)
     assert (plan.inline, plan.max_delay_seconds) == (False, 0.005)
 
 
@@ -64,5 +64,5 @@ def test_what_others_take_of_the_time_is_not_the_graphs() -> None:
     graph = (GOLDEN / "vae" / "1" / signature.file).read_bytes()
     session = Slow(onnxruntime.InferenceSession(graph), signature)
     buckets = (1, 8)
-    assert min(measure(session, buckets, alone=False).values()) >= PAUSE_SECONDS
-    assert max(measure(session, buckets, alone=True).values()) < PAUSE_SECONDS
+    assert min(profile(session, buckets, alone=False).values()) >= PAUSE_SECONDS
+    assert max(profile(session, buckets, alone=True).values()) < PAUSE_SECONDS

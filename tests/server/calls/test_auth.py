@@ -146,7 +146,7 @@ def test_the_admin_port_controls_models_and_the_other_does_not(tokens: Path, cap
     caplog.set_level("INFO", "server")
     with serving(GOLDEN, token_file=tokens, admin_port=0) as served:
         assert unloading(served, bearer(ADMIN)) is grpc.StatusCode.PERMISSION_DENIED
-        address = re.search(r"the admin port is (\S+)", caplog.text)[1]
+        address = re.search(r"admin port: listening on (\S+)", caplog.text)[1]
         with grpc.insecure_channel(address) as channel:
             stub = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
             request = open_inference_pb2.RepositoryModelUnloadRequest(model_name="vae")
@@ -161,18 +161,18 @@ def test_the_admin_port_controls_models_and_the_other_does_not(tokens: Path, cap
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"token_file": "tokens", "host": "0.0.0.0"}, "only under TLS"),  # noqa: S104 (refused)
-        ({"token_file": "tokens", "admin_port": 1, "admin_host": "10.0.0.1"}, "only under TLS"),
-        ({"admin_port": 1, "admin_host": "10.0.0.1"}, "from beyond this machine"),
-        ({"admin_port": 1, "admin_host": "::"}, "from beyond this machine"),
-        ({"model_control": True, "host": "0.0.0.0"}, "from beyond this machine"),  # noqa: S104
+        ({"token_file": "tokens", "host": "0.0.0.0"}, "unencrypted: set --tls-certificate"),  # noqa: S104 (refused)
+        ({"token_file": "tokens", "admin_port": 1, "admin_host": "10.0.0.1"}, "unencrypted: set --tls-certificate"),
+        ({"admin_port": 1, "admin_host": "10.0.0.1"}, "any client on the network"),
+        ({"admin_port": 1, "admin_host": "::"}, "any client on the network"),
+        ({"model_control": True, "host": "0.0.0.0"}, "any client on the network"),  # noqa: S104
         (
             {"admin_port": 1, "admin_host": "10.0.0.1", "tls_certificate": "a", "tls_key": "b"},
-            "from beyond this machine",
+            "any client on the network",
         ),
         ({"tls_certificate": "server.crt"}, "both"),
         ({"tls_key": "server.key"}, "both"),
-        ({"tls_client_ca": "ca.crt"}, "alone"),
+        ({"tls_client_ca": "ca.crt"}, "needs --tls-certificate"),
         ({"tls_certificate": "a", "tls_key": "b", "transport": "native"}, "no TLS"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A server with an HTTP port, and a caller without a library of the protocol."""
+"""A server with an HTTP port, and a client that uses http.client only."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""The protocol over HTTP: documents and bytes against the graphs, refusals, limits, rights, the end."""
+"""The Open Inference Protocol over HTTP: JSON and binary answers against the graphs, errors, limits."""
 
 import json
 from typing import Any

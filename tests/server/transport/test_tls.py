@@ -1,4 +1,4 @@
-"""TLS as clients meet it: the real server, real handshakes."""
+"""TLS with real servers and handshakes."""
 
 import re
 import socket
@@ -90,7 +90,7 @@ def test_every_port_shows_a_replaced_certificate(
     caplog.set_level("INFO", "server")
     certificate, key = authority.issue().write(tmp_path)
     with serving(GOLDEN, tls_certificate=certificate, tls_key=key, admin_port=0, rest_port=0) as served:
-        admin = re.search(r"the admin port is (\S+)", caplog.text)[1]
+        admin = re.search(r"admin port: listening on (\S+)", caplog.text)[1]
         ports = [served.address, admin, f"127.0.0.1:{served.app.rest_port}"]
         for reload in (lambda: None, served.app.reload):
             new = authority.issue()
@@ -142,7 +142,7 @@ def test_mutual_tls_lets_known_clients_in_alone(authority: Authority, tmp_path: 
 
 
 @pytest.mark.parametrize("broken", ["certificate", "key", "client_ca", "encrypted", "pair"])
-def test_unusable_files_are_told_at_start(authority: Authority, tmp_path: Path, broken: str) -> None:
+def test_unusable_files_are_reported_at_start(authority: Authority, tmp_path: Path, broken: str) -> None:
     certificate, key = authority.issue().write(tmp_path)
     client_ca = tmp_path / "ca.crt"
     client_ca.write_bytes(authority.certificate)

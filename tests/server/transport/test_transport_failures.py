@@ -1,4 +1,4 @@
-"""Accidents on a transport's own thread, which is the only one that it has."""
+"""Unexpected errors on a transport's only thread."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.server.models.test_manager import until, version
 
 
 class Accident:
-    """Quick work that fails in a way that nobody has thought of."""
+    """Quick work with an unexpected error."""
 
     def __init__(self) -> None:
         self.happened = False
@@ -36,10 +36,13 @@ def test_an_accident_in_a_round_ends_nothing(
     assert "an accident" in caplog.text
 
 
-def test_a_machine_without_a_folder_for_the_socket_is_told(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_folder_for_the_socket_is_reported(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container whose file system is read-only has none unless it is given one."""
     monkeypatch.setattr("tempfile.tempdir", "/proc/none")
-    with pytest.raises(BindError, match="expected a folder for a socket, in TMPDIR or /tmp"), serving(repository):
+    with (
+        pytest.raises(BindError, match="expected a writable directory for a socket in TMPDIR or /tmp"),
+        serving(repository),
+    ):
         pass
 
 
