@@ -29,7 +29,7 @@ LONGEST = (
     "export/test_exporter.py",
     "server/test_untrusted_clients.py",
     "deploy/test_rolling_restart.py",
-    "server/test_process.py",
+    "server/test_main.py",
     "training/reproduction/test_reproduction.py",
     "training/test_kills.py",
     "training/evaluation/test_attributes.py",

@@ -16,7 +16,7 @@ from autoencoder.v1 import autoencoder_pb2_grpc
 from tests.server.conftest import Served, copy_version, images, metric, pixels, serving
 from tests.server.hanging_graph import hang_in_self_test, write_hanging_denoiser
 from tests.server.models.test_manager import readyz, until, version
-from tests.server.test_process import cpu_seconds, probe, program
+from tests.server.test_main import cpu_seconds, probe, program
 
 LOADS = "autoencoder_model_loads_total"
 WHITE = pb.DenoiseRequest(model_name="hanging", images=images(np.full((1, 32, 32, 1), 255, np.uint8)))
