@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from training import checkpoint, config, cpu
+from training import checkpoint, cpu
 from training.commands import COMMANDS
 from training.errors import InputError, StoppedError, TrainingError
+from training.recipe import load_recipe, recipe_names
 from training.train import train
 
 USAGE_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
@@ -25,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         description="Train an autoencoder from a recipe.",
         epilog="Other commands: evaluate, attributes and judge; each has a --help.",
     )
-    flags.add_argument("recipe", help=f"one of {', '.join(config.recipe_names())}, or the path of a .toml file")
+    flags.add_argument("recipe", help=f"one of {', '.join(recipe_names())}, or the path of a .toml file")
     kinds = "digits, mnist, fashion-mnist, folder (of images), npz"
     flags.add_argument("--data", default="digits", help=f"data set: {kinds} (default: %(default)s)")
     flags.add_argument("--data-dir", type=Path, help="folder of the data set's files, or the .npz file")
@@ -75,7 +76,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 def run_training(flags: argparse.Namespace) -> str:
     """Trains; the figures."""
-    chosen = config.load(flags.recipe, flags.data, flags.set, settings(flags))
+    chosen = load_recipe(flags.recipe, flags.data, flags.set, settings(flags))
     with stop_on_signals() as stop:
         best = train(chosen, flags.out, resume=flags.resume, overwrite=flags.overwrite, stop=stop)
     metrics = checkpoint.read_meta(best)["metrics"]

@@ -13,6 +13,7 @@ from training.data.dataset import Dataset
 from training.errors import CheckpointError, TrainingError
 from training.evaluation import attributes, classifier, evaluate
 from training.figures import run
+from training.recipe import parse_config
 
 
 def evaluate_parser() -> argparse.ArgumentParser:
@@ -27,7 +28,7 @@ def run_evaluate(flags: argparse.Namespace) -> str:
     """Every figure of a checkpoint on the test split, taken anew."""
     trained, settings, dataset = _source(flags)
     if flags.nll_samples is not None:
-        settings = config.parse({**settings.model_dump(), "evaluation": {"nll_samples": flags.nll_samples}})
+        settings = parse_config({**settings.model_dump(), "evaluation": {"nll_samples": flags.nll_samples}})
     figures = evaluate.measure(trained.model, dataset, settings, trained.latents)
     return "\n".join(f"{name:40} {value:.6g}" for name, value in sorted(figures.items()))
 
@@ -83,7 +84,7 @@ def _add_source(flags: argparse.ArgumentParser) -> None:
 
 def _source(flags: argparse.Namespace) -> tuple[Checkpoint, Config, Dataset]:
     trained = checkpoint.load(flags.checkpoint)
-    settings = config.parse(trained.meta["config"])
+    settings = parse_config(trained.meta["config"])
     dataset = data.load(settings.data.model_copy(update={"folder": str(flags.data_dir or "")}))
     if dataset.sha256 != trained.meta["data"]["sha256"]:
         raise CheckpointError(f"{flags.checkpoint} was trained on other data than {dataset.name} in {flags.data_dir}")

@@ -61,14 +61,14 @@ def _fetch_one(url: str, target: Path, checksums: idx.Checksums) -> None:
         # What is wrong at the end was wrong at the start: the next attempt begins anew.
         partial.unlink()
         raise
-    os.replace(partial, target)  # noqa: PTH105  the one call that replaces on every system
+    os.replace(partial, target)  # noqa: PTH105 (the one call that replaces on every system)
 
 
 def _continue(url: str, partial: Path) -> None:
     have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310  the user's URL
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 (the user's URL)
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310  the user's URL
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 (the user's URL)
             mode = "ab" if answer.status == PARTIAL_CONTENT else "wb"
             expected = int(answer.headers.get("Content-Length", -1))
             got = _copy(answer, partial, mode)

@@ -92,9 +92,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _as_bytes(images: np.ndarray, path: Path) -> np.ndarray:
     """uint8 (N, H, W, C)."""
-    if images.ndim == 3:  # noqa: PLR2004  (N, H, W)
+    if images.ndim == 3:  # noqa: PLR2004 ((N, H, W))
         images = images[..., np.newaxis]
-    if images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:  # noqa: PLR2004  (N, H, W, C)
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:  # noqa: PLR2004 ((N, H, W, C))
         raise DataError(f"{path}: images want shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {images.shape}")
     if images.dtype == np.uint8:
         return images

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from training.blas import one_thread
 from training.checkpoint import Checkpoint
+from training.cpu import one_blas_thread
 from training.data.dataset import Dataset
 from training.errors import CheckpointError, DataError
 from training.evaluation import classifier, evaluate, shape_measures
-from training.evaluation.classifier import Judge
-from training.models.autoencoders import Network
+from training.evaluation.classifier import Classifier
+from training.models.families import Network
 
 FITTED_IMAGES = 10_000
 CALIBRATED_IMAGES = 2_000
@@ -71,7 +71,7 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
     return dataclasses.replace(trained, latents=with_directions(trained, found)), scores
 
 
-@one_thread
+@one_blas_thread
 def regress(codes: np.ndarray, values: Mapping[str, np.ndarray], labels: np.ndarray | None) -> list[Direction]:
     """Codes (N, D) on attributes (N,) each, all at once and within classes: partial effects, not mixtures."""
     table = np.stack(list(values.values()), 1)
@@ -109,7 +109,7 @@ def moved(codes: np.ndarray, direction: Direction, amount: float) -> np.ndarray:
 
 def class_pairs(codes: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...]) -> list[Direction]:
     """From each class towards the one whose codes lie nearest, as `4-to-9`: the difference of their mean codes."""
-    if labels is None or len(set(labels.tolist())) < 2:  # noqa: PLR2004  a pair
+    if labels is None or len(set(labels.tolist())) < 2:  # noqa: PLR2004 (a pair)
         return []
     present = sorted(set(labels.tolist()))
     means = np.stack([codes[labels == label].mean(0) for label in present])
@@ -147,18 +147,20 @@ def score(model: Network, dataset: Dataset, found: list[Direction]) -> Scores:
     """What moving test images along each direction does, as far as it can be measured on images."""
     images = dataset.test.take(slice(SCORED_IMAGES))
     codes = evaluate.all_codes(model, images)
-    eye = classifier.find(dataset)
+    network = classifier.find(dataset)
     measured = [each for each in found if each.name in shape_measures.MEASURES]
-    scores = {each.name: property_scores(model, codes, each, measured, eye) for each in measured}
+    scores = {each.name: property_scores(model, codes, each, measured, network) for each in measured}
     pairs = [each for each in found if "-to-" in each.name and each.name not in scores]
-    if eye is not None and images.labels is not None:
+    if network is not None and images.labels is not None:
         labels = images.labels
-        scores |= {each.name: {"class_reached": reached(model, codes, labels, each, dataset, eye)} for each in pairs}
+        scores |= {
+            each.name: {"class_reached": reached(model, codes, labels, each, dataset, network)} for each in pairs
+        }
     return scores
 
 
 def property_scores(
-    model: Network, codes: np.ndarray, direction: Direction, measured: list[Direction], eye: Judge | None
+    model: Network, codes: np.ndarray, direction: Direction, measured: list[Direction], network: Classifier | None
 ) -> dict[str, float]:
     """Spearman between amounts asked and measured; gain; leakage into other properties and class kept at 1 sd."""
     still = decode(model, codes)
@@ -178,9 +180,9 @@ def property_scores(
     others = [each.name for each in measured if each is not direction]
     if others:
         scores["leakage"] = float(max(np.abs(np.mean(changes[name][1.0] - changes[name][-1.0])) / 2 for name in others))
-    if eye is not None:
-        classes = classifier.classify(eye, still)
-        kept = [classifier.classify(eye, pictures[amount]) == classes for amount in (-1.0, 1.0)]
+    if network is not None:
+        classes = classifier.classify(network, still)
+        kept = [classifier.classify(network, pictures[amount]) == classes for amount in (-1.0, 1.0)]
         scores["class_kept"] = float(np.mean(kept))
     return scores
 
@@ -196,12 +198,12 @@ def change(measured: Direction, before: np.ndarray, after: torch.Tensor) -> np.n
 
 
 def reached(
-    model: Network, codes: np.ndarray, labels: np.ndarray, pair: Direction, dataset: Dataset, eye: Judge
+    model: Network, codes: np.ndarray, labels: np.ndarray, pair: Direction, dataset: Dataset, network: Classifier
 ) -> float:
     """The share of images of the first class that the judge takes for the second after the whole way."""
     start, end = ends(pair, dataset.classes)
     arrived = moved(codes[labels == start], pair, ACROSS)
-    return float((classifier.classify(eye, decode(model, arrived)) == end).mean()) if len(arrived) else 0.0
+    return float((classifier.classify(network, decode(model, arrived)) == end).mean()) if len(arrived) else 0.0
 
 
 def ends(pair: Direction, classes: Sequence[str]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from bundle.latents import MAX_COMPONENTS, LatentStatistics
-from training.blas import one_thread
+from training.cpu import one_blas_thread
 
 QUANTILE_LEVELS = np.array([0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999])
 MIXTURE_COMPONENTS = 30
@@ -18,7 +18,7 @@ MAX_ITERATIONS = 200
 ROWS_AT_ONCE = 5_000
 
 
-@one_thread
+@one_blas_thread
 def fit(codes: np.ndarray, held_out_codes: np.ndarray, held_out_errors: np.ndarray, seed: int) -> LatentStatistics:
     """Statistics of training codes (N, D), with quantiles over held-out codes (M, D) and squared errors (M,)."""
     mean = codes.mean(0, dtype=np.float64)

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from training.blas import one_thread
+from training.cpu import one_blas_thread
 from training.data.dataset import Dataset
 
 NEIGHBOURS = 5
@@ -19,7 +19,7 @@ PROJECTIONS = 512
 WIDEST_PROBED = 64
 
 
-@one_thread
+@one_blas_thread
 def probes(codes: np.ndarray, test_codes: np.ndarray, dataset: Dataset) -> dict[str, float]:
     """Accuracy on the test split of a linear probe and of 5 neighbours on codes (N, D), beside PCA of the same size.
 

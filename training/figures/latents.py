@@ -1,4 +1,4 @@
-"""Pictures of a latent space: where codes lie, what the plane decodes to, ways between images, units in use, edits."""
+"""Figures of a latent space: scatter of codes, decoded plane, interpolations, KL by unit, attribute sweeps."""
 
 import matplotlib as mpl
 import matplotlib.patheffects
@@ -12,8 +12,7 @@ from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
 from training.evaluation import evaluate
 from training.figures.style import INK, PALE, PALETTE, show, strip
-from training.losses import terms
-from training.models.autoencoders import Network, VariationalAutoencoder
+from training.models.families import Network
 
 SCATTERED = 5_000
 GRID = 15
@@ -29,14 +28,14 @@ def scatter(name: str, dataset: Dataset, trained: Checkpoint, latents: LatentSta
     """Test codes by class; of a code with more than two values, its two leading principal components."""
     images = dataset.test.take(slice(SCATTERED))
     codes = evaluate.all_codes(trained.model, images).astype(np.float64)
-    plane = codes if codes.shape[1] == 2 else (codes - latents.mean) @ latents.components[:2].T  # noqa: PLR2004  a plane
+    plane = codes if codes.shape[1] == 2 else (codes - latents.mean) @ latents.components[:2].T  # noqa: PLR2004 (a plane)
     figure = Figure(figsize=(7.5, 6.2), layout="constrained")
     axis = figure.subplots()
     if images.labels is None:
         axis.scatter(*plane.T, s=4, color=INK, alpha=0.5, linewidths=0)
     else:
         _by_class(axis, plane, images.labels, dataset.classes)
-    what = "latent" if codes.shape[1] == 2 else "principal component"  # noqa: PLR2004  a plane
+    what = "latent" if codes.shape[1] == 2 else "principal component"  # noqa: PLR2004 (a plane)
     axis.set(xlabel=f"{what} 1", ylabel=f"{what} 2", title=f"{name}: codes of {len(images):,} test images")
     axis.set_aspect("equal", "datalim")
     return figure
@@ -49,7 +48,7 @@ def _by_class(axis: mpl.axes.Axes, plane: np.ndarray, labels: np.ndarray, classe
     for label, title in enumerate(classes[: len(PALETTE)]):
         chosen = plane[labels == label]
         axis.scatter(*chosen.T, s=size, color=PALETTE[label], alpha=0.6, linewidths=0, label=title)
-    # The name stands in the middle of its cloud too, for who cannot tell the colours apart.
+    # Names in the middle of each cloud too, for readers who cannot distinguish the colours.
     present = [label for label in range(min(len(classes), len(PALETTE))) if (labels == label).any()]
     middles = np.stack([np.median(plane[labels == label], 0) for label in present])
     for label, place in zip(present, apart(middles, LABEL_GAP * np.ptp(plane, 0).max()), strict=True):
@@ -60,7 +59,7 @@ def _by_class(axis: mpl.axes.Axes, plane: np.ndarray, labels: np.ndarray, classe
 
 def apart(places: np.ndarray, gap: float) -> np.ndarray:
     """Places (N, 2), moved away from each other until no two are much closer than the gap."""
-    # Two in the same place would not know where to go.
+    # Two labels in the same place need a direction to part in.
     places = places + 1e-6 * gap * np.arange(len(places))[:, np.newaxis]
     for _ in range(100):
         ways = places[:, np.newaxis] - places
@@ -73,7 +72,7 @@ def apart(places: np.ndarray, gap: float) -> np.ndarray:
 def plane(name: str, dataset: Dataset, model: Network) -> Figure:
     """What a two-dimensional code decodes to, on a grid of equal probability."""
     positions = norm.ppf(PROBABILITIES)
-    if isinstance(model, VariationalAutoencoder):
+    if model.variational:
         across, down = positions, positions[::-1]
     else:
         # A plain code has no prior: the grid follows the codes themselves.
@@ -100,10 +99,10 @@ def interpolations(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
     return figure
 
 
-def divergences(name: str, dataset: Dataset, model: VariationalAutoencoder) -> Figure:
+def divergences(name: str, dataset: Dataset, model: Network) -> Figure:
     """The KL divergence of each latent, largest first: units that stay near 0 carry nothing."""
     with torch.no_grad():
-        found = [terms.kl_to_standard_normal(*model.encode(images)) for images in evaluate.batches(dataset.test)]
+        found = [model.encode(images).kl() for images in evaluate.batches(dataset.test)]
     nats = np.sort(torch.cat(found).mean(0).numpy())[::-1]
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axis = figure.subplots()

@@ -8,8 +8,8 @@ from training.config import Config
 from training.evaluation import attributes
 from training.figures.report import goal
 from training.reproduction import records
-from training.reproduction import runs as plan
 from training.reproduction.records import Cost, Record
+from training.reproduction.runs import RUNS
 
 RESULTS = Path("docs/results.md")
 PICTURES = Path("docs/results")
@@ -28,7 +28,7 @@ MISSED = """
 ## What was missed, and why
 
 """
-RUNS = """
+_RUNS_SECTION = """
 ## The runs
 
 Wall times are of a machine shared with other work, which often had the larger part of it: read them as upper bounds,
@@ -58,12 +58,14 @@ our classifier takes for the other class after the whole way.
 def publish(runs: Path, results: Path = RESULTS, pictures: Path = PICTURES) -> None:
     """Writes the page; keeps the records and pictures of `runs` in the folder `pictures`."""
     known = records.collect(runs, pictures)
-    planned = {each.name: each.config for each in plan.RUNS}
+    planned = {each.name: each.config for each in RUNS}
     text = HEAD + "".join(rows(name, recipe, known.get(name)) for name, recipe in planned.items())
     text += shortfalls({name: recipe for name, recipe in planned.items() if missing(recipe, known.get(name))})
-    text += RUNS + "".join(run_row(name, recipe, known[name]) for name, recipe in planned.items() if name in known)
+    text += _RUNS_SECTION + "".join(
+        run_row(name, recipe, known[name]) for name, recipe in planned.items() if name in known
+    )
     text += "".join(f"\n`{name}`: {record.remark}.\n" for name, record in known.items() if record.remark)
-    text += together([known[each.name].cost for each in plan.RUNS if each.on_cpu and each.name in known])
+    text += together([known[each.name].cost for each in RUNS if each.on_cpu and each.name in known])
     text += attribute_table(known)
     for name in planned:
         if name in known:

@@ -69,6 +69,6 @@ class Processes:
         with self.lock, log.open("ab") as output:
             if self.stopping:
                 raise StoppedError("not begun: asked to stop")
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, process_group=0)  # noqa: S603  our own program
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, process_group=0)  # noqa: S603 (our own program)
             self.running.add(process)
             return process

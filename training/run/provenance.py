@@ -58,7 +58,7 @@ def git_revision() -> str:
     """The commit of this source tree when it was first asked for, or `unknown` outside of one."""
     command = ["git", "rev-parse", "HEAD"]
     try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603  fixed command
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603 (fixed command)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found.stdout.strip()

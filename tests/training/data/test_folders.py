@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import checkpoint, config
+from training import checkpoint
 from training.config import Data
 from training.data import dataset, inspect
 from training.errors import DataError
+from training.recipe import load_recipe
 from training.train import train
 
 
@@ -38,7 +39,7 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
 def test_colour_images_train_in_every_kind_of_network(recipe: str, tmp_path: Path) -> None:
     paint(tmp_path / "data")
     settings = {"data": {"kind": "folder", "folder": str(tmp_path / "data")}}
-    train(config.load(recipe, "folder", ["run.epochs=1", "evaluation.nll_samples=0"], settings), tmp_path / "run")
+    train(load_recipe(recipe, "folder", ["run.epochs=1", "evaluation.nll_samples=0"], settings), tmp_path / "run")
     loaded = checkpoint.load(tmp_path / "run")
     assert loaded.model.image_shape == (16, 16, 3)
     assert loaded.reference.images.shape == (4, 16, 16, 3)
@@ -49,7 +50,7 @@ def test_unlabelled_images_are_no_food_for_a_classifier(tmp_path: Path) -> None:
     paint(tmp_path / "data", ("",))
     settings = {"data": {"kind": "folder", "folder": str(tmp_path / "data")}, "run": {"epochs": 1}}
     with pytest.raises(Exception, match="wants labelled images"):
-        train(config.load("multitask-vae", "folder", [], settings), tmp_path / "run")
+        train(load_recipe("multitask-vae", "folder", [], settings), tmp_path / "run")
 
 
 def test_other_sizes_are_refused_by_name(tmp_path: Path) -> None:
