@@ -1,7 +1,7 @@
 """Distributed training: the group of processes that share a run, one alone or those started by torchrun."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ class ProcessGroup:
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[ProcessGroup]:
+def process_group(device: torch.device) -> Generator[ProcessGroup]:
     """The group that torchrun's environment describes: NCCL between GPUs, gloo between CPUs; else one process."""
     if "WORLD_SIZE" not in os.environ or not dist.is_available():
         yield ProcessGroup()

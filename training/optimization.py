@@ -59,10 +59,10 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return torch.autocast(device.type, torch.bfloat16, enabled=lower)
 
 
-def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     """The update of an exponential moving average (EMA); its decay grows, to forget the initial weights sooner."""
 
-    def follow(average: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor) -> None:
+    def follow(average: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
         count = float(updates)
         share = min(decay, (1 + count) / (10 + count))
         for old, new in zip(average, weights, strict=True):
@@ -74,4 +74,4 @@ def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor]
 def clip(grads: list[Tensor], norm: float, limit: float) -> None:
     """Scale the gradients to the norm `limit` if theirs, `norm`, is larger; a limit of 0 leaves them."""
     if limit and norm > limit:
-        torch._foreach_mul_(grads, limit / norm)
+        torch._foreach_mul_(grads, limit / norm)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.optim.swa_utils import AveragedModel
@@ -63,7 +63,7 @@ class TrainingState:
         self.steps_per_epoch = -(-len(dataset.train) // config.run.batch_size)
         self.steps = self.steps_per_epoch * config.run.epochs
         self.model = autoencoders.build(config.model, dataset.image_shape, dataset.classes)
-        self.model.to(device, memory_format=self.memory_format)
+        cast("Any", self.model).to(device, memory_format=self.memory_format)
         decay = config.run.ema_decay
         self.average = AveragedModel(self.model, multi_avg_fn=optimization.moving_average(decay)) if decay else None
         self.parameter_groups = self.model.parameter_groups()
@@ -73,7 +73,7 @@ class TrainingState:
     @property
     def served_model(self) -> Network:
         """The network that is evaluated and saved: the moving average of the weights where one is kept."""
-        return self.average.module if self.average else self.model
+        return cast("Network", self.average.module) if self.average else self.model
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors; `load_state_dict` continues from them exactly."""

@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -48,7 +49,7 @@ class Dataset:
             for array in (split.images, split.labels):
                 if array is not None:
                     digest.update(f"{array.shape}{array.dtype}".encode())
-                    digest.update(np.ascontiguousarray(array))
+                    digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
@@ -73,7 +74,7 @@ def load(data: Data) -> Dataset:
 
 def digits() -> Dataset:
     """The 1,797 8x8 digits that come with scikit-learn, scaled to 28x28: 1,350 train, 150 validation, 297 test."""
-    bunch = load_digits()
+    bunch = cast("Any", load_digits())
     images = np.stack([_enlarged(image) for image in bunch.images])
     everything = Split(images[..., np.newaxis], bunch.target.astype(np.int64))
     rest, test = hold_out(everything, 297)

@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -173,8 +174,8 @@ def property_scores(
     answers = list(changes[direction.name].values())
     asked, answered = np.repeat(AMOUNTS, len(codes)), np.concatenate(answers)
     scores = {
-        "spearman": float(spearmanr(asked, answered).statistic),
-        "spearman_per_image": float(np.mean([spearmanr(AMOUNTS, each).statistic for each in np.transpose(answers)])),
+        "spearman": _spearman(asked, answered),
+        "spearman_per_image": float(np.mean([_spearman(AMOUNTS, each) for each in np.transpose(answers)])),
         "gain": gain(answers),
     }
     others = [each.name for each in measured if each is not direction]
@@ -253,3 +254,9 @@ def _refuse_names(columns: Iterable[str], table: Path) -> None:
     for name in columns:
         if not NAME.fullmatch(name) or name in shape_measures.MEASURES or "-to-" in name:
             raise DataError(f"{expected} ({', '.join(shape_measures.MEASURES)}, A-to-B); got {name!r}")
+
+
+def _spearman(asked: Sequence[float] | np.ndarray, answered: np.ndarray) -> float:
+    """The rank correlation."""
+    result: Any = spearmanr(asked, answered)
+    return float(result.statistic)

@@ -63,6 +63,7 @@ def train(dataset: Dataset, seed: int = 0) -> Classifier:
     for step, rows in enumerate(batches):
         optimizer.param_groups[0]["lr"] = _LEARNING_RATE * (1 + math.cos(math.pi * step / len(batches))) / 2
         images, labels = loaded.batch(rows)
+        assert labels is not None  # noqa: S101 (checked above)
         loss = functional.cross_entropy(network(_shifted(images, seed, step)), labels)
         optimizer.zero_grad()
         loss.backward()

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -94,12 +95,13 @@ def _image_figures(seen: Seen) -> dict[str, Tensor]:
     """(N,) each. SSIM: Gaussian window 11x11, sigma 1.5, borders dropped; PSNR: per image, then averaged."""
     outputs, pixels = seen.outputs, seen.targets[0].numel()
     bce = terms.bernoulli_nll(seen.logits, seen.targets) / pixels
+    similarity = structural_similarity_index_measure(outputs, seen.targets, data_range=1.0, reduction="none")
     return {
         "bce_per_pixel": bce,
         "excess_bce_per_pixel": bce - _entropy(seen.targets) / pixels,
         "mse": (outputs - seen.targets).square().mean(_PIXEL_AXES),
         "psnr": peak_signal_noise_ratio(outputs, seen.targets, data_range=1.0, dim=_PIXEL_AXES, reduction="none"),
-        "ssim": structural_similarity_index_measure(outputs, seen.targets, data_range=1.0, reduction="none"),
+        "ssim": cast("Tensor", similarity),
     }
 
 

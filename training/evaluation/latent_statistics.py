@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -24,7 +25,7 @@ def fit(codes: np.ndarray, held_out_codes: np.ndarray, held_out_errors: np.ndarr
     mean = codes.mean(0, dtype=np.float64)
     covariance = scatter(codes, mean) / (len(codes) - 1)
     components, variances = principal_axes(covariance)
-    mixture = fit_mixture(np.concatenate([part @ components.T for part in centred(codes, mean)]), seed)
+    mixture: Any = _fit_mixture(np.concatenate([part @ components.T for part in centred(codes, mean)]), seed)
     statistics = LatentStatistics(
         mean=mean,
         components=components,
@@ -77,14 +78,14 @@ def principal_axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return axes * np.sign(largest)[:, np.newaxis], np.maximum(variances[::-1][:MAX_COMPONENTS], 0)
 
 
-def fit_mixture(coordinates: np.ndarray, seed: int) -> GaussianMixture:
-    """A Gaussian mixture of codes (N, k); fewer components where codes are few.
+def _fit_mixture(coordinates: np.ndarray, seed: int) -> Any:  # noqa: ANN401 (a GaussianMixture, whose fitted arrays have no types)
+    """Fit a Gaussian mixture to codes (N, k); fewer components where codes are few.
 
     The ridge is relative to the spread of the codes, which has no unit of its own.
     """
     distinct = len(np.unique(coordinates.round(6), axis=0))
     count = max(1, min(MIXTURE_COMPONENTS, len(coordinates) // MIN_CODES_PER_COMPONENT, distinct))
-    ridge = 1e-4 * float(coordinates.var(0).mean()) + np.finfo(np.float32).tiny
+    ridge = 1e-4 * float(coordinates.var(0).mean()) + float(np.finfo(np.float32).tiny)
     mixture = GaussianMixture(count, reg_covar=ridge, random_state=seed, max_iter=MAX_ITERATIONS, tol=1e-2)
     with warnings.catch_warnings():
         # Collapsed codes make clusters coincide: the mixture is then simpler than asked for, and still right.

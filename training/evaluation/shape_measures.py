@@ -39,7 +39,7 @@ def _thickness(image: np.ndarray) -> float:
     large = ndimage.zoom(image, ENLARGED, order=1) >= THRESHOLD * image.max()
     if not image.any() or large.all():
         return 0.0
-    distance = ndimage.distance_transform_edt(large)
+    distance = np.asarray(ndimage.distance_transform_edt(large))
     middle = large & (distance >= ndimage.maximum_filter(distance, 3))
     return float(2 * distance[middle].mean() / ENLARGED)
 

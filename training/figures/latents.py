@@ -1,9 +1,9 @@
 """Figures of a latent space: scatter of codes, decoded plane, interpolations, KL by unit, attribute sweeps."""
 
-import matplotlib as mpl
-import matplotlib.patheffects
 import numpy as np
 import torch
+from matplotlib import patheffects
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
@@ -41,7 +41,7 @@ def scatter(name: str, dataset: Dataset, trained: Checkpoint, latents: LatentSta
     return figure
 
 
-def _by_class(axis: mpl.axes.Axes, plane: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+def _by_class(axis: Axes, plane: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
     size = float(np.clip(8_000 / len(plane), 4, 28))
     if (rest := labels >= len(PALETTE)).any():
         axis.scatter(*plane[rest].T, s=size, color=PALE, alpha=0.6, linewidths=0, label="others")
@@ -52,8 +52,8 @@ def _by_class(axis: mpl.axes.Axes, plane: np.ndarray, labels: np.ndarray, classe
     present = [label for label in range(min(len(classes), len(PALETTE))) if (labels == label).any()]
     middles = np.stack([np.median(plane[labels == label], 0) for label in present])
     for label, place in zip(present, apart(middles, LABEL_GAP * np.ptp(plane, 0).max()), strict=True):
-        text = axis.text(*place, classes[label], weight="bold", ha="center", va="center", fontsize=13)
-        text.set_path_effects([mpl.patheffects.withStroke(linewidth=3, foreground="white")])
+        text = axis.text(place[0], place[1], classes[label], weight="bold", ha="center", va="center", fontsize=13)
+        text.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
     axis.legend(frameon=False, markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
@@ -115,7 +115,7 @@ def divergences(name: str, dataset: Dataset, model: Network) -> Figure:
 def sweep(name: str, dataset: Dataset, model: Network, vector: np.ndarray) -> Figure:
     """Test images moved along one direction by -2 to 2 standard deviations; the middle column is the reconstruction."""
     codes = evaluate.all_codes(model, dataset.test.take(slice(EDITED)))
-    moved = codes[:, np.newaxis] + np.float32(AMOUNTS)[:, np.newaxis] * np.float32(vector)
+    moved = codes[:, np.newaxis] + AMOUNTS.astype(np.float32)[:, np.newaxis] * np.float32(vector)
     rows = [strip(_decode(model, each)) for each in moved]
     figure = Figure(figsize=(len(AMOUNTS) * 0.9, EDITED * 0.9 + 0.8), layout="constrained")
     axis = figure.subplots()

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
@@ -30,7 +30,7 @@ class Processes:
         self.stopping = False
 
     @contextmanager
-    def stopped_by(self, *signals: signal.Signals) -> Iterator[None]:
+    def stopped_by(self, *signals: signal.Signals) -> Generator[None]:
         """While it lasts, these signals are handed on, and nothing new begins after one."""
         before = {number: signal.signal(number, self.stop) for number in signals}
         try:
