@@ -19,7 +19,7 @@ from training.train import train
 USAGE_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     """The flags; every other setting is reached by --set."""
     flags = argparse.ArgumentParser(
         prog="python -m training",
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     again = flags.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in --out from its last save")
     again.add_argument("--overwrite", action="store_true", help="replace the run in --out")
-    flags.add_argument("--tensorboard", action="store_true", help="write TensorBoard files beside metrics.jsonl")
+    flags.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files")
     flags.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
     flags.add_argument(
         "--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="any setting of the recipe; repeatable"
@@ -58,7 +58,7 @@ def settings(flags: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def stop_on_signals() -> Generator[threading.Event]:
+def _stop_on_signals() -> Generator[threading.Event]:
     """An event that the first Ctrl-C or SIGTERM sets; the second one ends the process at once."""
     stop = threading.Event()
 
@@ -74,19 +74,19 @@ def stop_on_signals() -> Generator[threading.Event]:
             signal.signal(number, handler)
 
 
-def run_training(flags: argparse.Namespace) -> str:
-    """Trains; the figures."""
+def _run_training(flags: argparse.Namespace) -> str:
+    """Train; the figures of the best checkpoint."""
     chosen = load_recipe(flags.recipe, flags.data, flags.set, settings(flags))
-    with stop_on_signals() as stop:
+    with _stop_on_signals() as stop:
         best = train(chosen, flags.out, resume=flags.resume, overwrite=flags.overwrite, stop=stop)
     metrics = checkpoint.read_meta(best)["metrics"]
     return f"{best}: " + ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; 0 when all went well, 2 for unusable input, 1 for a run that failed."""
+    """Run the command line; 0 on success, 2 for unusable input, 1 for a failed run, 130 if stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    make_parser, run = COMMANDS.get(words[0] if words else "", (parser, run_training))
+    make_parser, run = COMMANDS.get(words[0] if words else "", (_parser, _run_training))
     flags = make_parser().parse_args(words[1:] if words and words[0] in COMMANDS else words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cpu.keep_freed_memory()

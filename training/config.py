@@ -12,7 +12,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Section(BaseModel):
     """A part of the configuration: unknown names are errors, values never change."""
 
-    # What stands below a setting is its description in docs/training.md.
+    # The string below a setting is its description in docs/training.md.
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 

@@ -70,7 +70,7 @@ def per_image(model: Network, split: Split, config: Config) -> dict[str, float]:
         if model.variational:
             figures |= _bound_figures(model, images, draws, config)
         if hasattr(model, "classify") and labels is not None:
-            figures["accuracy"] = (model.classify(codes(model, images)).argmax(1) == labels).float()
+            figures["accuracy"] = (model.classify(_codes(model, images)).argmax(1) == labels).float()
         sums.update({name: float(values.double().sum()) for name, values in figures.items()})
     return {name: value / len(loaded) for name, value in sums.items()}
 
@@ -81,11 +81,11 @@ def see(model: Network, images: Tensor, draws: Draws, loss: Loss) -> Seen:
     if hasattr(model, "denoise"):
         inputs = objectives.noisy(images, draws, loss.noise)
         return Seen(images, inputs, model.denoise(inputs))
-    return Seen(images, images, model.decode(codes(model, images)))
+    return Seen(images, images, model.decode(_codes(model, images)))
 
 
 @torch.no_grad()
-def codes(model: Network, images: Tensor) -> Tensor:
+def _codes(model: Network, images: Tensor) -> Tensor:
     """(N, C, H, W) to (N, D): the code, or the mean of its posterior."""
     encoded: Tensor | Posterior = model.encode(images)
     return encoded.means if isinstance(encoded, Posterior) else encoded
@@ -169,14 +169,14 @@ def all_codes(model: Network, split: Split) -> np.ndarray:
     """Every code of a split, float32 (N, D)."""
     found = np.empty((len(split), model.latent_size), np.float32)
     for first, images in zip(range(0, len(split), _BATCH), batches(split), strict=True):
-        found[first : first + _BATCH] = codes(model, images).numpy()
+        found[first : first + _BATCH] = _codes(model, images).numpy()
     return found
 
 
 @torch.no_grad()
 def squared_errors(model: Network, split: Split) -> np.ndarray:
     """Squared error per pixel of every reconstruction of a split, (N,)."""
-    outputs = ((model.decode(codes(model, images)).sigmoid(), images) for images in batches(split))
+    outputs = ((model.decode(_codes(model, images)).sigmoid(), images) for images in batches(split))
     return np.concatenate([(output - images).square().mean(_PIXEL_AXES).numpy() for output, images in outputs])
 
 

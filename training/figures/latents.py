@@ -14,19 +14,19 @@ from training.evaluation import evaluate
 from training.figures.style import INK, PALE, PALETTE, show, strip
 from training.models.families import Network
 
-SCATTERED = 5_000
+_SCATTERED = 5_000
 GRID = 15
 # The plane is cut where 95 % of N(0, 1) lies, in steps of equal probability (Kingma & Welling 2013, appendix A).
 PROBABILITIES = np.linspace(0.05, 0.95, GRID)
 # Between the names of two classes, as a share of the picture.
-LABEL_GAP = 0.04
+_LABEL_GAP = 0.04
 WAYS, STEPS = 5, 12
 EDITED, AMOUNTS = 6, np.linspace(-2, 2, 9)
 
 
 def scatter(name: str, dataset: Dataset, trained: Checkpoint, latents: LatentStatistics) -> Figure:
     """Test codes by class; of a code with more than two values, its two leading principal components."""
-    images = dataset.test.take(slice(SCATTERED))
+    images = dataset.test.take(slice(_SCATTERED))
     codes = evaluate.all_codes(trained.model, images).astype(np.float64)
     plane = codes if codes.shape[1] == 2 else (codes - latents.mean) @ latents.components[:2].T  # noqa: PLR2004 (a plane)
     figure = Figure(figsize=(7.5, 6.2), layout="constrained")
@@ -51,7 +51,7 @@ def _by_class(axis: Axes, plane: np.ndarray, labels: np.ndarray, classes: tuple[
     # Names in the middle of each cloud too, for readers who cannot distinguish the colours.
     present = [label for label in range(min(len(classes), len(PALETTE))) if (labels == label).any()]
     middles = np.stack([np.median(plane[labels == label], 0) for label in present])
-    for label, place in zip(present, apart(middles, LABEL_GAP * np.ptp(plane, 0).max()), strict=True):
+    for label, place in zip(present, apart(middles, _LABEL_GAP * np.ptp(plane, 0).max()), strict=True):
         text = axis.text(place[0], place[1], classes[label], weight="bold", ha="center", va="center", fontsize=13)
         text.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
     axis.legend(frameon=False, markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -29,7 +29,7 @@ PALETTE = (
     "#8C8C8C",
 )
 INK, WARM, PALE = PALETTE[0], PALETTE[3], "#D0D0D0"
-DOTS_PER_INCH = 120
+_DOTS_PER_INCH = 120
 
 
 def strip(pictures: np.ndarray) -> np.ndarray:
@@ -46,4 +46,4 @@ def show(axis: Axes, picture: np.ndarray) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG; the same figure, the same bytes."""
-    FigureCanvasAgg(figure).print_figure(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_figure(path, dpi=_DOTS_PER_INCH, metadata={"Software": None})

@@ -42,7 +42,7 @@ def losses(
     minimised = {
         "encoder": kl_weight * kl + distance,
         "decoder": distance + settings.adversarial * adversarial,
-        "discriminator": discrimination + gradient_penalty(model, images, settings.gradient_penalty),
+        "discriminator": discrimination + _gradient_penalty(model, images, settings.gradient_penalty),
     }
     accuracy = ((real_logits > 0).float() + (reconstructed_logits < 0).float() + (generated_logits < 0).float()) / 3
     pixels = 0.5 * (reconstructions - images).square().flatten(1).sum(1)
@@ -58,7 +58,7 @@ def losses(
     return minimised, measures
 
 
-def gradient_penalty(model: AdversarialModel, images: Tensor, weight: float) -> Tensor:
+def _gradient_penalty(model: AdversarialModel, images: Tensor, weight: float) -> Tensor:
     """(N,): half the squared gradient of the logit at real images, weighted (R1, Mescheder et al. 2018)."""
     if not weight or not torch.is_grad_enabled():
         return images.new_zeros(len(images))

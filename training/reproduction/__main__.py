@@ -19,7 +19,7 @@ from training.reproduction.runs import RUNS, RunSpec
 from training.reproduction.subprocesses import Processes
 
 # The recipe whose latent space the attributes are shown on.
-WITH_ATTRIBUTES = "vae"
+_WITH_ATTRIBUTES = "vae"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,7 +96,7 @@ class Runner:
         resumed = (out / "latest").exists()
         words = [spec.recipe, *self._source(str(self.data_dir)), "--out", str(out), *self.settings(spec)]
         cost = self.processes.spend([*words, "--resume"], log, resumed=resumed)
-        if spec.name == WITH_ATTRIBUTES:
+        if spec.name == _WITH_ATTRIBUTES:
             folder = ["--data-dir", str(self.data_dir)] if self.data_dir else []
             self.processes.spend(["attributes", str(out), *folder], log, resumed=False)
         shown = [spec.recipe, *self._source("DIR"), "--out", "DIR", *self.settings(spec)]

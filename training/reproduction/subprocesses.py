@@ -1,4 +1,4 @@
-"""Our own programs run as processes, some at a time; a signal ends them well, and what each took is measured."""
+"""Subprocesses of a reproduction: run in parallel, stopped cleanly by a signal, with their cost measured."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from training.errors import StoppedError, TrainingError
 from training.reproduction.records import Cost
 
 # Of ru_maxrss: kilobytes on Linux.
-MAXRSS_UNIT = 1024
+_MAXRSS_UNIT = 1024
 
 
 class Processes:
@@ -63,7 +63,7 @@ class Processes:
         if process.returncode:
             last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
             raise TrainingError(f"ended with {process.returncode}: {''.join(last)}")
-        return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * MAXRSS_UNIT, resumed)
+        return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _MAXRSS_UNIT, resumed)
 
     def _start(self, command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
         with self.lock, log.open("ab") as output:

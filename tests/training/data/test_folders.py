@@ -49,7 +49,7 @@ def test_colour_images_train_in_every_kind_of_network(recipe: str, tmp_path: Pat
 def test_unlabelled_images_are_no_food_for_a_classifier(tmp_path: Path) -> None:
     paint(tmp_path / "data", ("",))
     settings = {"data": {"kind": "folder", "folder": str(tmp_path / "data")}, "run": {"epochs": 1}}
-    with pytest.raises(Exception, match="wants labelled images"):
+    with pytest.raises(Exception, match="needs labelled images"):
         train(load_recipe("multitask-vae", "folder", [], settings), tmp_path / "run")
 
 
@@ -79,7 +79,7 @@ def test_pixels_of_more_than_8_bits_are_refused_not_cut_off(kind: type, tmp_path
 def test_an_empty_or_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds 0 images .* at least 10"):
         dataset.load(Data(kind="folder", folder=str(tmp_path)))
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a directory"):
         dataset.load(Data(kind="folder", folder=str(tmp_path / "none")))
 
 
@@ -103,12 +103,12 @@ def test_npz_of_bytes_or_floats(tmp_path: Path) -> None:
         ({"images": np.zeros((20, 8))}, "shape"),
         ({"images": np.zeros((20, 8, 8, 2))}, "shape"),
         ({"images": np.zeros((20, 8, 8), np.int32)}, "uint8 in 0 to 255 or floats"),
-        ({"images": np.full((20, 8, 8), 1.5)}, "values in 0 to 1, got 1.5 to 1.5"),
+        ({"images": np.full((20, 8, 8), 1.5)}, "float images in 0 to 1, got 1.5 to 1.5"),
         ({"images": np.full((20, 8, 8), np.nan)}, "finite values"),
         ({"images": np.zeros((3, 8, 8))}, "holds 3 images"),
-        ({"images": np.zeros((20, 8, 8)), "labels": np.zeros(19, int)}, "20 integers"),
+        ({"images": np.zeros((20, 8, 8)), "labels": np.zeros(19, int)}, "20 integer labels"),
         ({"images": np.zeros((20, 0, 8))}, "shape"),
-        ({"images": np.zeros((20, 8, 8)), "labels": np.full(20, -1)}, "20 integers from 0, .* got -1 to -1"),
+        ({"images": np.zeros((20, 8, 8)), "labels": np.full(20, -1)}, "20 integer labels from 0, .* got -1 to -1"),
         ({"images": np.zeros((20, 8, 8)), "labels": np.full(20, 2**40)}, "fewer classes than images"),
     ],
 )
@@ -119,7 +119,7 @@ def test_an_unfit_npz_is_refused(arrays: dict, message: str, tmp_path: Path) -> 
 
 def test_a_damaged_or_missing_npz_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"no zip")
-    with pytest.raises(DataError, match=r"no .npz file"):
+    with pytest.raises(DataError, match=r"not a .npz file"):
         dataset.load(Data(kind="npz", folder=str(tmp_path / "x.npz")))
     with pytest.raises(DataError, match="no file"):
         dataset.load(Data(kind="npz", folder=str(tmp_path / "y.npz")))
