@@ -17,13 +17,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from training import config
-from training.data.batches import order
+from training.data.batches import shuffled_batches
 from training.data.dataset import Dataset
 from training.data.split import Split
-from training.distributed import Team
+from training.distributed import ProcessGroup
 from training.models import autoencoders
 from training.random_streams import Purpose, generator
+from training.recipe import load_recipe
 from training.train import Trainer
 
 BATCH = 256
@@ -57,12 +57,12 @@ def plain_step(split: Split) -> Callable[[torch.Tensor], float]:
 
 def our_step(split: Split, folder: Path) -> Callable[[torch.Tensor], object]:
     """The step of the trainer: with its sums, the norm of the gradient, the guard and the schedule."""
-    settings = config.load("fc-ae", "mnist")
-    trainer = Trainer(settings, Dataset("random", split, split, split), folder, Team(), Event())
-    autoencoders.initialise(trainer.model, generator(0, Purpose.WEIGHTS))
+    settings = load_recipe("fc-ae", "mnist")
+    trainer = Trainer(settings, Dataset("random", split, split, split), folder, ProcessGroup(), Event())
+    autoencoders.initialise(trainer.state.model, generator(0, Purpose.WEIGHTS))
 
     def step(rows: torch.Tensor) -> None:
-        trainer.progress.count(trainer.train_batch(rows), 0.0)
+        trainer.step(rows)
 
     return step
 
@@ -83,7 +83,7 @@ def main() -> int:
     flags = parser.parse_args()
     torch.set_num_threads(flags.threads)
     split = images(BATCH * 60)
-    batches = order(0, 0, len(split), BATCH)
+    batches = shuffled_batches(0, 0, len(split), BATCH)
     with tempfile.TemporaryDirectory() as folder:
         ours, plain = our_step(split, Path(folder)), plain_step(split)
         times = [(seconds(ours, batches), seconds(plain, batches)) for _ in range(flags.rounds + 1)][1:]

@@ -15,7 +15,6 @@ from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE, REPORT_FILE, describe_files
 from bundle.runtime_options import Device
 from export.checkpoint import load
-from export.errors import ExportError
 from export.gate import checks, gate, quantized, report
 from export.gate.checks import Check, Finding, crash_refused
 from export.gate.gate import CheckedGraphs, GateResult
@@ -144,8 +143,6 @@ def assemble(loaded: Checkpoint, weights: str) -> Draft:
     """
     model = build.folded(loaded.model)
     facts = methods.facts(model)
-    if facts.family not in tensor_specs.FAMILIES:
-        raise ExportError(f"expected a family of {sorted(tensor_specs.FAMILIES)}, got {facts.family!r}")
     described: list[Signature] = []
     built: dict[str, bytes] = {}
     for method in methods.methods(model):

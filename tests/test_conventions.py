@@ -86,6 +86,7 @@ COVERED_BY = {
     "training/losses/importance_sampling.py": "training/losses/test_objectives.py",
     "training/models/layers.py": "training/models/test_autoencoders.py",
     "training/random_streams.py": "training/test_known_defects.py",
+    "training/recipe.py": "training/test_config.py",
     "training/reproduction/__main__.py": "training/reproduction/test_reproduction.py",
     "training/reproduction/records.py": "training/reproduction/test_reproduction.py",
     "training/reproduction/results_page.py": "training/reproduction/test_reproduction.py",
@@ -95,6 +96,8 @@ COVERED_BY = {
     "training/run/finalize.py": "training/test_train.py",
     "training/run/metrics_log.py": "training/test_train.py",
     "training/run/provenance.py": "training/test_train.py",
+    "training/state.py": "training/test_checkpoint.py",
+    "training/step.py": "training/test_train.py",
     "training/unused_settings.py": "training/test_config.py",
 }
 

@@ -5,27 +5,28 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from training import checkpoint, config, cpu
+from training import checkpoint, cpu
 from training.commands import COMMANDS
 from training.errors import InputError, StoppedError, TrainingError
+from training.recipe import load_recipe, recipe_names
 from training.train import train
 
 USAGE_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     """The flags; every other setting is reached by --set."""
     flags = argparse.ArgumentParser(
         prog="python -m training",
         description="Train an autoencoder from a recipe.",
         epilog="Other commands: evaluate, attributes and judge; each has a --help.",
     )
-    flags.add_argument("recipe", help=f"one of {', '.join(config.recipe_names())}, or the path of a .toml file")
+    flags.add_argument("recipe", help=f"one of {', '.join(recipe_names())}, or the path of a .toml file")
     kinds = "digits, mnist, fashion-mnist, folder (of images), npz"
     flags.add_argument("--data", default="digits", help=f"data set: {kinds} (default: %(default)s)")
     flags.add_argument("--data-dir", type=Path, help="folder of the data set's files, or the .npz file")
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     again = flags.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in --out from its last save")
     again.add_argument("--overwrite", action="store_true", help="replace the run in --out")
-    flags.add_argument("--tensorboard", action="store_true", help="write TensorBoard files beside metrics.jsonl")
+    flags.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files")
     flags.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
     flags.add_argument(
         "--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="any setting of the recipe; repeatable"
@@ -57,12 +58,12 @@ def settings(flags: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
+def _stop_on_signals() -> Generator[threading.Event]:
     """An event that the first Ctrl-C or SIGTERM sets; the second one ends the process at once."""
     stop = threading.Event()
 
     def ask(number: int, _frame: object) -> None:
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
         stop.set()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -73,19 +74,19 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def run_training(flags: argparse.Namespace) -> str:
-    """Trains; the figures."""
-    chosen = config.load(flags.recipe, flags.data, flags.set, settings(flags))
-    with stop_on_signals() as stop:
+def _run_training(flags: argparse.Namespace) -> str:
+    """Train; the figures of the best checkpoint."""
+    chosen = load_recipe(flags.recipe, flags.data, flags.set, settings(flags))
+    with _stop_on_signals() as stop:
         best = train(chosen, flags.out, resume=flags.resume, overwrite=flags.overwrite, stop=stop)
     metrics = checkpoint.read_meta(best)["metrics"]
     return f"{best}: " + ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; 0 when all went well, 2 for unusable input, 1 for a run that failed."""
+    """Run the command line; 0 on success, 2 for unusable input, 1 for a failed run, 130 if stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    make_parser, run = COMMANDS.get(words[0] if words else "", (parser, run_training))
+    make_parser, run = COMMANDS.get(words[0] if words else "", (_parser, _run_training))
     flags = make_parser().parse_args(words[1:] if words and words[0] in COMMANDS else words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cpu.keep_freed_memory()

@@ -19,10 +19,10 @@ from bundle.files import sync_folder, write_synced
 from bundle.latents import LatentStatistics
 from training.config import Architecture
 from training.data.split import Split
-from training.errors import CheckpointError
+from training.errors import CheckpointError, ConfigError
 from training.models import autoencoders
 
-FORMAT_VERSION = 1
+_FORMAT_VERSION = 1
 WEIGHTS, META, REFERENCE, LATENTS, STATE = (
     "model.safetensors",
     "checkpoint.json",
@@ -43,7 +43,7 @@ class Checkpoint:
 
 
 def load(folder: Path) -> Checkpoint:
-    """Reads a checkpoint, or the best one of a run's folder; nothing but the folder is needed.
+    """Read a checkpoint, or the best one of a run's folder; nothing but the folder is needed.
 
     Raises:
         CheckpointError: missing, damaged, or of another format version.
@@ -54,8 +54,8 @@ def load(folder: Path) -> Checkpoint:
         model = _rebuild(meta["model"], load_tensors((folder / WEIGHTS).read_bytes()))
         reference = _reference(npz.unpack((folder / REFERENCE).read_bytes(), REFERENCE))
         latents = LatentStatistics.from_bytes((folder / LATENTS).read_bytes()) if (folder / LATENTS).exists() else None
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, BundleError) as error:
-        raise CheckpointError(f"the checkpoint in {folder} is damaged: {error}; train it anew") from error
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, BundleError, ConfigError) as error:
+        raise CheckpointError(f"the checkpoint in {folder} is damaged: {error}; train it again") from error
     return Checkpoint(model, meta, reference, latents)
 
 
@@ -74,9 +74,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / META} cannot be read: {error}") from None
     version = meta.get("format_version") if isinstance(meta, dict) else None
-    if version != FORMAT_VERSION:
-        expected = f"checkpoint format {FORMAT_VERSION} expected, {version} came"
-        raise CheckpointError(f"{folder}: {expected}; use the release of Hourglass that wrote it, or train anew")
+    if version != _FORMAT_VERSION:
+        expected = f"expected checkpoint format {_FORMAT_VERSION}, got {version}"
+        raise CheckpointError(f"{folder}: {expected}; use the release of Hourglass that wrote it, or train again")
     return meta
 
 
@@ -97,14 +97,14 @@ def files(
     """The files of a checkpoint by name."""
     contents = {
         WEIGHTS: save_tensors({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}),
-        META: (json.dumps({"format_version": FORMAT_VERSION, **meta}, indent=2) + "\n").encode(),
+        META: (json.dumps({"format_version": _FORMAT_VERSION, **meta}, indent=2) + "\n").encode(),
         REFERENCE: _npz(reference),
     }
     return contents if latents is None else {**contents, LATENTS: latents.to_bytes()}
 
 
 def rewrite(folder: Path, changed: Checkpoint) -> None:
-    """Replaces a checkpoint by itself with other statistics or description, its state to resume from included.
+    """Rewrite a checkpoint with other statistics or description, its state to resume from included.
 
     Raises:
         OSError: as `write`.
@@ -116,7 +116,7 @@ def rewrite(folder: Path, changed: Checkpoint) -> None:
 
 
 def write(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Replaces a checkpoint's folder by these files, whole or not at all, even if the power fails.
+    """Replace a checkpoint's folder by these files, atomically, even if the power fails.
 
     Raises:
         OSError: the disk is full or the folder unwritable; the folder is as it was.
@@ -141,7 +141,7 @@ def write(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def recover(folder: Path) -> None:
-    """Puts the previous checkpoint back if the process died between the two renames of `write`."""
+    """Put the previous checkpoint back if the process died between the two renames of `write`."""
     previous = folder.with_name(f"{folder.name}.previous")
     if previous.exists():
         if folder.exists():

@@ -1,4 +1,4 @@
-"""What the command line does beside training: `evaluate`, `attributes` and `judge`."""
+"""Sub-commands other than training: `evaluate`, `attributes` and `judge` (trains the classifier)."""
 
 import argparse
 import dataclasses
@@ -13,9 +13,10 @@ from training.data.dataset import Dataset
 from training.errors import CheckpointError, TrainingError
 from training.evaluation import attributes, classifier, evaluate
 from training.figures import run
+from training.recipe import parse_config
 
 
-def evaluate_parser() -> argparse.ArgumentParser:
+def _evaluate_parser() -> argparse.ArgumentParser:
     """Flags of `python -m training evaluate`."""
     flags = argparse.ArgumentParser(prog="python -m training evaluate", description="Measure a checkpoint again.")
     _add_source(flags)
@@ -23,16 +24,16 @@ def evaluate_parser() -> argparse.ArgumentParser:
     return flags
 
 
-def run_evaluate(flags: argparse.Namespace) -> str:
-    """Every figure of a checkpoint on the test split, taken anew."""
+def _run_evaluate(flags: argparse.Namespace) -> str:
+    """Every figure of a checkpoint on the test split, measured again."""
     trained, settings, dataset = _source(flags)
     if flags.nll_samples is not None:
-        settings = config.parse({**settings.model_dump(), "evaluation": {"nll_samples": flags.nll_samples}})
+        settings = parse_config({**settings.model_dump(), "evaluation": {"nll_samples": flags.nll_samples}})
     figures = evaluate.measure(trained.model, dataset, settings, trained.latents)
     return "\n".join(f"{name:40} {value:.6g}" for name, value in sorted(figures.items()))
 
 
-def attributes_parser() -> argparse.ArgumentParser:
+def _attributes_parser() -> argparse.ArgumentParser:
     """Flags of `python -m training attributes`."""
     flags = argparse.ArgumentParser(prog="python -m training attributes", description="Fit directions in latent space.")
     _add_source(flags)
@@ -40,8 +41,8 @@ def attributes_parser() -> argparse.ArgumentParser:
     return flags
 
 
-def run_attributes(flags: argparse.Namespace) -> str:
-    """Fits directions and stores them in the checkpoint; their scores."""
+def _run_attributes(flags: argparse.Namespace) -> str:
+    """Fit directions and store them in the checkpoint; their scores."""
     trained, settings, dataset = _source(flags)
     fitted, scores = attributes.fit(trained, dataset, flags.csv)
     fitted = dataclasses.replace(fitted, meta={**fitted.meta, "attributes": scores})
@@ -54,16 +55,18 @@ def run_attributes(flags: argparse.Namespace) -> str:
     return "\n".join(f"{name:16} " + _line(found) for name, found in scores.items())
 
 
-def judge_parser() -> argparse.ArgumentParser:
+def _judge_parser() -> argparse.ArgumentParser:
     """Flags of `python -m training judge`."""
-    flags = argparse.ArgumentParser(prog="python -m training judge", description="Train the classifier of samples.")
+    flags = argparse.ArgumentParser(
+        prog="python -m training judge", description="Train the classifier that evaluates samples and edits."
+    )
     flags.add_argument("--data", default="digits", help="data set (default: %(default)s)")
     flags.add_argument("--data-dir", type=Path, help="folder of the data set's files")
     return flags
 
 
 def run_judge(flags: argparse.Namespace) -> str:
-    """Trains the judge of a data set and puts it where evaluation finds it; its accuracy."""
+    """Train the classifier of a data set and save it where evaluation looks for it; its accuracy."""
     dataset = data.load(config.Data(kind=flags.data, folder=str(flags.data_dir or "")))
     trained = classifier.train(dataset)
     path = classifier.FOLDER / f"{dataset.name}.safetensors"
@@ -83,7 +86,7 @@ def _add_source(flags: argparse.ArgumentParser) -> None:
 
 def _source(flags: argparse.Namespace) -> tuple[Checkpoint, Config, Dataset]:
     trained = checkpoint.load(flags.checkpoint)
-    settings = config.parse(trained.meta["config"])
+    settings = parse_config(trained.meta["config"])
     dataset = data.load(settings.data.model_copy(update={"folder": str(flags.data_dir or "")}))
     if dataset.sha256 != trained.meta["data"]["sha256"]:
         raise CheckpointError(f"{flags.checkpoint} was trained on other data than {dataset.name} in {flags.data_dir}")
@@ -91,7 +94,7 @@ def _source(flags: argparse.Namespace) -> tuple[Checkpoint, Config, Dataset]:
 
 
 COMMANDS = {
-    "evaluate": (evaluate_parser, run_evaluate),
-    "attributes": (attributes_parser, run_attributes),
-    "judge": (judge_parser, run_judge),
+    "evaluate": (_evaluate_parser, _run_evaluate),
+    "attributes": (_attributes_parser, _run_attributes),
+    "judge": (_judge_parser, run_judge),
 }

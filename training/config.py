@@ -1,16 +1,8 @@
-"""Every setting of a run, once and typed: a recipe's TOML, then its table for the data set, then the command line."""
+"""The configuration schema: every setting of a run, typed, with its default and its documentation."""
 
-import tomllib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from training import unused_settings
-from training.errors import ConfigError
-
-RECIPES = Path(__file__).parent / "recipes"
+from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -20,15 +12,15 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Section(BaseModel):
     """A part of the configuration: unknown names are errors, values never change."""
 
-    # What stands below a setting is its description in docs/training.md.
+    # The string below a setting is its description in docs/training.md.
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Architecture(Section):
     """The network's own constructor arguments: with the image shape and the labels they rebuild it."""
 
-    family: Literal["ae", "vae", "vae-gan", "multitask", "denoiser"]
-    """Which network."""
+    family: str
+    """Which network: `ae`, `vae`, `vae-gan`, `multitask` or `denoiser`."""
     body: Literal["dense", "conv"] = "dense"
     """Of dense layers or of convolutions."""
     hidden: tuple[Positive, ...] = ()
@@ -194,85 +186,3 @@ class Config(Section):
     output: Output = Output()
     evaluation: Evaluation = Evaluation()
     expected: Expected = Expected()
-
-
-def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
-
-
-def load(recipe: str, kind: str, overrides: Iterable[str] = (), settings: Mapping[str, Any] | None = None) -> Config:
-    """Reads a recipe; lays over it, in order, its `[on.KIND]` table, `settings`, and `section.name=value` overrides.
-
-    Raises:
-        ConfigError: no such recipe, an unknown setting, or a value out of range.
-    """
-    values = _read(recipe)
-    _merge(values, values.pop("on", {}).get(kind, {}))
-    _merge(values, settings or {})
-    for override in overrides:
-        _merge(values, _parse(override))
-    return parse(values)
-
-
-def parse(values: Mapping[str, Any]) -> Config:
-    """Validates plain values into a configuration; ConfigError lists every wrong one."""
-    try:
-        found = Config.model_validate(values)
-    except ValidationError as error:
-        lines = (f"{'.'.join(map(str, each['loc']))}: {each['msg']} (got {each['input']!r})" for each in error.errors())
-        raise ConfigError("the configuration is invalid: " + "; ".join(lines)) from None
-    if useless := list(unused_settings.ignored(found)):
-        raise ConfigError("the configuration asks for what will not happen: " + "; ".join(useless))
-    return found
-
-
-def differences(wanted: Config, found: Config) -> list[str]:
-    """Settings on which two configurations differ, as `name: a, not b`."""
-    ours, theirs = _flat(wanted.model_dump(mode="json")), _flat(found.model_dump(mode="json"))
-    names = sorted(ours.keys() | theirs.keys())
-    return [
-        f"{name}: {theirs.get(name)!r}, not {ours.get(name)!r}" for name in names if ours.get(name) != theirs.get(name)
-    ]
-
-
-def _read(recipe: str) -> dict[str, Any]:
-    path = Path(recipe) if recipe.endswith(".toml") else RECIPES / f"{recipe}.toml"
-    if not path.is_file():
-        raise ConfigError(f"no recipe {recipe!r}: give one of {', '.join(recipe_names())}, or the path of a .toml file")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
-
-
-def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    for name, change in changes.items():
-        if isinstance(change, Mapping) and isinstance(values.get(name), dict):
-            _merge(values[name], change)
-        else:
-            values[name] = change
-
-
-def _parse(override: str) -> dict[str, Any]:
-    name, equals, text = override.partition("=")
-    if not equals or not all(part.isidentifier() for part in name.split(".")):
-        raise ConfigError(f"an override is section.name=value, as in optimizer.learning_rate=1e-3; got {override!r}")
-    value = _value(text)
-    for part in reversed(name.split(".")):
-        value = {part: value}
-    return value
-
-
-def _value(text: str) -> Any:  # noqa: ANN401  whatever TOML can say
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # a bare word is a string
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
-    return flat

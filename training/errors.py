@@ -1,4 +1,4 @@
-"""What can go wrong in training; each message says what was expected, what came and what to do."""
+"""What can go wrong in training; each message says what was expected, what was got, and what to do."""
 
 
 class TrainingError(Exception):

@@ -1,4 +1,4 @@
-"""Random numbers that depend on nothing but (seed, purpose, step): no state to save, none to lose."""
+"""Seeded random streams: numbers depend on (seed, purpose, step) alone, so there is no generator state to save."""
 
 import enum
 import hashlib
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Purpose(enum.Enum):
-    """What a stream is for; streams of different purposes never meet."""
+    """What a stream is for; streams of different purposes are independent."""
 
     WEIGHTS = "weights"
     ORDER = "order"
@@ -25,8 +25,8 @@ def generator(seed: int, purpose: Purpose, index: int = 0) -> torch.Generator:
 
 
 @dataclass(frozen=True)
-class Noise:
-    """Draws for one batch. Every process draws for the whole batch and keeps its own rows `start` to `stop`.
+class Draws:
+    """Random numbers for one batch. Every process draws for the whole batch and keeps its own rows `start` to `stop`.
 
     So the numbers of an image do not depend on how many processes share the batch.
     """
@@ -45,7 +45,7 @@ class Noise:
         """float32 (rows, *shape) from U(0, 1)."""
         return torch.rand((self.size, *shape), generator=self.generator)[self.start : self.stop].to(self.device)
 
-
-def whole(source: torch.Generator, size: int, device: torch.device) -> Noise:
-    """Draws for a batch that one process holds alone."""
-    return Noise(source, size, 0, size, device)
+    @classmethod
+    def whole_batch(cls, source: torch.Generator, size: int, device: torch.device) -> "Draws":
+        """Random numbers for a batch that is not shared between processes."""
+        return cls(source, size, 0, size, device)

@@ -1,55 +1,46 @@
-"""Which settings a kind of model heeds. One that it would ignore is refused: who sets it expects something of it."""
+"""Unused settings: those that the chosen model would ignore are refused, because setting one expects an effect."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from training.config import Config, Section
+from training.config import Config, Section
+from training.models import autoencoders
 
-PIXELS = frozenset({"likelihood", "sigma", "binarise"})
-BOUND = frozenset({"beta", "warm_up_epochs"})
-LOSS = {
-    "ae": PIXELS,
-    "denoiser": PIXELS | {"noise"},
-    "vae": PIXELS | BOUND | {"free_bits", "importance_samples", "encoder_noise"},
-    "multitask": PIXELS | BOUND | {"free_bits", "classification", "classifier_noise"},
-    "vae-gan": BOUND | {"binarise", "adversarial", "gradient_penalty"},
-}
 # The bound of many samples has no KL divergence of its own that could be free, and sees images as they are.
-ONE_SAMPLE = frozenset({"free_bits", "encoder_noise"})
-BODY = {"dense": frozenset({"hidden", "activation", "code_activation"}), "conv": frozenset({"channels", "upsampling"})}
-MODEL = {
-    "ae": frozenset({"latent_size", "code_activation"}),
-    "denoiser": frozenset(),
-    "vae": frozenset({"latent_size"}),
-    "multitask": frozenset({"latent_size", "classifier_hidden"}),
-    "vae-gan": frozenset({"latent_size", "discriminator_channels"}),
-}
-ALWAYS = frozenset({"family", "body"})
-WITH_LIKELIHOOD = ("vae", "multitask", "vae-gan")
+_ONE_SAMPLE = frozenset({"free_bits", "encoder_noise"})
+_BODY = {"dense": frozenset({"hidden", "activation", "code_activation"}), "conv": frozenset({"channels", "upsampling"})}
+_ALWAYS = frozenset({"family", "body"})
 
 
-def ignored(config: "Config") -> Iterator[str]:
-    """Each setting that was changed and would have no effect, with what it wants."""
-    family, model, loss = config.model.family, config.model, config.loss
-    unused = BODY["conv" if model.body == "dense" else "dense"]
-    for name in changed(model):
-        body_only = name in BODY["dense"] | BODY["conv"]
-        if name in unused:
-            yield f"model.{name} has no effect with model.body {model.body}"
-        elif name not in MODEL[family] | ALWAYS and (not body_only or name == "code_activation"):
-            yield f"model.{name} has no effect on the family {family}"
-    for name in changed(loss):
-        if name not in LOSS[family]:
-            yield f"loss.{name} has no effect on the family {family}"
-        elif name in ONE_SAMPLE and loss.importance_samples > 1:
+def find(config: Config) -> Iterator[str]:
+    """Each setting that was changed and would have no effect, with what it needs.
+
+    Raises:
+        ConfigError: there is no such family.
+    """
+    network = autoencoders.find(config.model.family)
+    yield from _unused_model_settings(config, network.model_settings)
+    for name in _changed(config.loss):
+        if name not in network.loss_settings:
+            yield f"loss.{name} has no effect on the family {network.family}"
+        elif name in _ONE_SAMPLE and config.loss.importance_samples > 1:
             yield f"loss.{name} has no effect with loss.importance_samples above 1"
-    if config.evaluation.nll_samples and (family not in WITH_LIKELIHOOD or loss.likelihood != "bernoulli"):
-        yield "evaluation.nll_samples wants a variational model with loss.likelihood bernoulli"
+    if config.evaluation.nll_samples and not (network.variational and config.loss.likelihood == "bernoulli"):
+        yield "evaluation.nll_samples needs a variational model with loss.likelihood bernoulli"
 
 
-def changed(section: "Section") -> Iterator[str]:
-    """The settings of a section that are not at their defaults."""
+def _unused_model_settings(config: Config, used: frozenset[str]) -> Iterator[str]:
+    model = config.model
+    other_body = _BODY["conv" if model.body == "dense" else "dense"]
+    for name in _changed(model):
+        of_a_body = name in _BODY["dense"] | _BODY["conv"]
+        if name in other_body:
+            yield f"model.{name} has no effect with model.body {model.body}"
+        elif name not in used | _ALWAYS and (not of_a_body or name == "code_activation"):
+            yield f"model.{name} has no effect on the family {model.family}"
+
+
+def _changed(section: Section) -> Iterator[str]:
+    """Names of the settings that are not at their defaults."""
     for name, field in type(section).model_fields.items():
         if getattr(section, name) != field.default:
             yield name

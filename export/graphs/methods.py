@@ -1,10 +1,12 @@
-"""Which method of which network becomes which graph."""
+"""The methods of a network as exportable modules: encode, decode, reconstruct, denoise, classify."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bundle.latents import prior
+from export.errors import ExportError
 from export.graphs.tensor_specs import Facts
 
 
@@ -15,8 +17,10 @@ class Method(nn.Module):
     """
 
     name = ""
+    needs: tuple[str, ...] = ()
+    """Methods of the network that it calls."""
 
-    def __init__(self, model: Any) -> None:  # noqa: ANN401 (any network with the methods of its family)
+    def __init__(self, model: Any) -> None:  # noqa: ANN401 (any network with these methods)
         super().__init__()
         self.model = model
 
@@ -48,6 +52,7 @@ class Encode(Method):
     """Images to latents."""
 
     name = "encode"
+    needs = ("encode",)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, C) uint8 to (N, D), once or twice."""
@@ -58,6 +63,7 @@ class Decode(Method):
     """Latents to images."""
 
     name = "decode"
+    needs = ("decode",)
 
     def forward(self, latents: Tensor) -> Tensor:
         """(N, D) to (N, H, W, C)."""
@@ -68,6 +74,7 @@ class Reconstruct(Method):
     """Images through the bottleneck and back."""
 
     name = "reconstruct"
+    needs = ("encode", "decode")
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W, C) uint8 to (N, H, W, C) and the mean squared error per pixel (N,)."""
@@ -82,6 +89,7 @@ class Denoise(Method):
     """Noisy images to clean ones."""
 
     name = "denoise"
+    needs = ("denoise",)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, H, W, C) in 0 … 1 to the same."""
@@ -92,20 +100,30 @@ class Classify(Method):
     """Images to class probabilities."""
 
     name = "classify"
+    needs = ("encode", "classify")
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, H, W, C) uint8 to (N, K)."""
         return self.widened(self.model.classify(self.encoded(self.pixels(images))[0])).softmax(dim=1)
 
 
-def facts(model: Any) -> Facts:  # noqa: ANN401 (any network of the five families)
-    """Read them from a network."""
-    return Facts(model.family, tuple(model.image_shape), model.latent_size, tuple(getattr(model, "labels", ())))
+_METHODS: tuple[type[Method], ...] = (Classify, Decode, Denoise, Encode, Reconstruct)
+
+
+def facts(model: Any) -> Facts:  # noqa: ANN401 (any network that describes itself)
+    """Read them from a network: its family, whether it is variational, image shape, latent size and labels.
+
+    Raises:
+        ExportError: it samples from another prior than the server would for a family of this name.
+    """
+    served = prior(model.family)
+    if getattr(model, "prior", served) != served:
+        expected = f"the server draws samples of the family {model.family!r} from the {served} prior"
+        raise ExportError(f"{expected}, got a network with the {model.prior} prior")
+    labels = tuple(getattr(model, "labels", ()))
+    return Facts(model.family, model.variational, tuple(model.image_shape), model.latent_size, labels)
 
 
 def methods(model: Any) -> list[Method]:  # noqa: ANN401 (likewise)
-    """Modules to export, in alphabetical order of their names."""
-    if model.family == "denoiser":
-        return [Denoise(model)]
-    classify: list[Method] = [Classify(model)] if model.family == "multitask" else []
-    return [*classify, Decode(model), Encode(model), Reconstruct(model)]
+    """Modules to export, those that the network has the methods for, in alphabetical order of their names."""
+    return [kind(model) for kind in _METHODS if all(hasattr(model, each) for each in kind.needs)]

@@ -1,4 +1,4 @@
-"""What goes in and out of the graphs of a model, and what it serves with them; needs neither torch nor onnx."""
+"""Tensor specs: inputs and outputs of the graphs of a model, and the RPCs it serves with them; no torch, no onnx."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,10 +8,8 @@ from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, DataTyp
 
 from export.gate.parity import BATCHES
 
-VARIATIONAL = frozenset({"vae", "vae-gan", "multitask"})
-FAMILIES = frozenset({"ae", "denoiser"}) | VARIATIONAL
 LARGEST_BATCH = 256
-# Numbers in the images of the largest batch: what large images would take beyond it is memory, not knowledge.
+# Numbers in the images of the largest batch: beyond it, large images need memory and test nothing more.
 _LARGEST_BATCH_NUMBERS = 2**20
 
 
@@ -20,26 +18,28 @@ class Facts:
     """What the shapes of a model's tensors follow from."""
 
     family: str
+    variational: bool
+    """Whether the encoder returns log-variances too."""
     image_shape: tuple[int, int, int]
     latent_size: int
     labels: tuple[str, ...]
 
 
 def batch_buckets(image_shape: tuple[int, int, int]) -> list[int]:
-    """Batch sizes worth warming up, ascending: powers of two up to the largest that export tries."""
+    """List the batch sizes worth warming up, ascending: powers of two up to the largest that export tries."""
     fitting = _LARGEST_BATCH_NUMBERS // prod(image_shape)
     largest = min(LARGEST_BATCH, max(2 * BATCHES[-1], fitting))
     return [2**exponent for exponent in range(largest.bit_length())]
 
 
 def signature(name: str, about: Facts) -> Signature:
-    """Names, types and shapes of a graph's tensors, as the wire's documentation has them."""
+    """Names, types and shapes of a graph's tensors, as documented in the API."""
     inputs, outputs = _tensors(about)[name]
     return Signature(name=name, file=f"{name}.onnx", inputs=inputs, outputs=outputs)
 
 
 def served_methods(about: Facts, graphs: Mapping[str, object], attributes: object, density: bool) -> list[str]:
-    """RPC names that a model serves with these graphs; `density` says whether there is one to sample from."""
+    """RPC names that a model serves with these graphs; `density`: whether there is one to sample from."""
     encode, decode = "encode" in graphs, "decode" in graphs
     served = {
         "Encode": encode,
@@ -60,7 +60,7 @@ def _tensors(about: Facts) -> dict[str, tuple[list[TensorSpec], list[TensorSpec]
     latents = _spec("latents", DATA_TYPE_FLOAT32, about.latent_size)
     log_variances = [_spec("log_variances", DATA_TYPE_FLOAT32, about.latent_size)]
     return {
-        "encode": ([images], [latents, *(log_variances if about.family in VARIATIONAL else [])]),
+        "encode": ([images], [latents, *(log_variances if about.variational else [])]),
         "decode": ([latents], [floats[0]]),
         "reconstruct": ([images], [floats[1], _spec("squared_errors", DATA_TYPE_FLOAT32)]),
         "denoise": ([floats[0]], [floats[2]]),

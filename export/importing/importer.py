@@ -123,7 +123,8 @@ def _facts(models: Mapping[str, ModelProto], labels: Sequence[str], images: Imag
     classes = prod(seen["classify"][1][0].shape) if "classify" in seen else 0
     if classes != len(labels):
         raise InputError(f"expected {classes} names for {classes} classes, got {len(labels)}: give --labels a,b,…")
-    return Facts(_family(seen, labels), _image_shape(seen, images), _latent_size(seen), tuple(labels))
+    variational = "encode" in seen and len(seen["encode"][1]) > 1
+    return Facts(_family(seen, labels), variational, _image_shape(seen, images), _latent_size(seen), tuple(labels))
 
 
 def _family(seen: Mapping[str, tuple[list[Port], list[Port]]], labels: Sequence[str]) -> str:

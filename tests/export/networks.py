@@ -15,6 +15,7 @@ class Network(nn.Module):
     """Base of all networks."""
 
     family = ""
+    variational = False
     latent_size = 0
 
     def __init__(self, image_shape: ImageShape) -> None:
@@ -49,6 +50,7 @@ class VariationalAutoencoder(Network):
     """Dense, one hidden layer."""
 
     family = "vae"
+    variational = True
 
     def __init__(self, image_shape: ImageShape, latent_size: int = 3, hidden: int = 8) -> None:
         super().__init__(image_shape)

@@ -19,11 +19,12 @@ from server.config import SessionConfig
 from server.runtime.providers import CPU
 from tests.reliability.mutation import FUZZED, damaged
 from tests.server.conftest import GOLDEN
-from training import checkpoint, config
+from training import checkpoint
 from training.data import folders, idx
 from training.data.split import Split
 from training.errors import CheckpointError, DataError
 from training.models import autoencoders
+from training.recipe import load_recipe
 
 VERSION = GOLDEN / "vae" / "1"
 LISTED = sorted(path.name for path in VERSION.iterdir())
@@ -139,7 +140,7 @@ def test_idx_files(tmp_path: Path, compressed: bool) -> None:
 def test_npz_data(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, images=np.zeros((4, 3, 3, 1), np.uint8), labels=np.arange(4))
-    data = config.load("fc-ae", "digits", []).data
+    data = load_recipe("fc-ae", "digits", []).data
 
     @FUZZED
     @given(damaged(path.read_bytes()))
@@ -156,7 +157,7 @@ def test_npz_data(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of weights that have learned nothing yet."""
-    settings = config.load("fc-ae", "digits", [])
+    settings = load_recipe("fc-ae", "digits", [])
     network = autoencoders.build(settings.model, (28, 28, 1))
     meta = {"model": checkpoint.describe(settings.model, (28, 28, 1), ())}
     reference = Split(np.zeros((4, 28, 28, 1), np.uint8), None)

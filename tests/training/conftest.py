@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import config
 from training.config import Config
+from training.recipe import load_recipe
 from training.train import train
 
 # Small and quick, yet with several batches an epoch, the last of them smaller.
@@ -13,7 +13,7 @@ QUICK = ("run.epochs=2", "run.batch_size=256")
 
 
 def quick(recipe: str, *overrides: str) -> Config:
-    return config.load(recipe, "digits", [*QUICK, *overrides])
+    return load_recipe(recipe, "digits", [*QUICK, *overrides])
 
 
 @pytest.fixture(scope="session")

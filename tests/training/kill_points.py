@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from training import config
+from training.recipe import load_recipe
 from training.train import train
 
 STEPS_PER_EPOCH = 6
@@ -54,7 +54,7 @@ def run(folder: str, epochs: int, listener: Connection) -> None:
     """One life: goes on with the run where it was saved last."""
     # What a dying process says is of no interest.
     sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  lives as long as the process
-    settings = config.load("vae", "digits", [*SETTINGS, f"run.epochs={epochs}"])
+    settings = load_recipe("vae", "digits", [*SETTINGS, f"run.epochs={epochs}"])
     train(settings, Path(folder), resume=True, stop=Told(listener))
 
 

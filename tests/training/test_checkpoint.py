@@ -59,7 +59,7 @@ def test_an_empty_folder_is_no_checkpoint(tmp_path: Path) -> None:
 def test_another_format_version_is_refused(copy: Path) -> None:
     path = copy / "best" / checkpoint.META
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
-    with pytest.raises(CheckpointError, match="format 1 expected, 99 came"):
+    with pytest.raises(CheckpointError, match="expected checkpoint format 1, got 99"):
         checkpoint.load(copy)
 
 

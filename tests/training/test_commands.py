@@ -48,7 +48,7 @@ def test_a_vae_of_grey_images_has_the_likelihood_of_pixels_drawn_from_them(
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert 0 < float(printed["nll"]) < float(printed["elbo_loss"])
     assert main(["evaluate", str(denoiser_run), "--nll-samples", "20"]) == 2
-    assert "wants a variational model" in capsys.readouterr().err
+    assert "needs a variational model" in capsys.readouterr().err
 
 
 def test_a_missing_checkpoint_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

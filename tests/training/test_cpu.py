@@ -8,13 +8,13 @@ import pytest
 PROGRAM = """
 import resource
 import torch
-from training import allocator
+from training import cpu
 
 def page_faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 if {keep}:
-    assert allocator.keep_freed_memory()
+    assert cpu.keep_freed_memory()
 torch.set_num_threads(1)
 layer = torch.nn.Conv2d(16, 16, 3, padding=1)
 images = torch.rand(128, 16, 28, 28)

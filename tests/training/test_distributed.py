@@ -9,16 +9,16 @@ import torch
 from tests.training.conftest import QUICK, quick
 from tests.training.test_train import StopAfter, log
 from training import checkpoint
-from training.distributed import Team
+from training.distributed import ProcessGroup, pick_device
 from training.errors import StoppedError
-from training.train import pick_device, train
+from training.train import train
 
 SETTINGS = (*QUICK, "loss.binarise=true")
 
 
 def test_shares_cover_a_batch_without_overlap() -> None:
     for count in (0, 1, 5, 7, 64):
-        rows = [row for rank in range(3) for row in range(count)[Team(rank, 3).share(count)]]
+        rows = [row for rank in range(3) for row in range(count)[ProcessGroup(rank, 3).shard(count)]]
         assert rows == list(range(count))
 
 

@@ -15,23 +15,24 @@ from scipy.stats import norm
 
 from tests.training.conftest import quick
 from tests.training.test_train import StopAfter, log, weights
-from training import checkpoint, optimization
+from training import checkpoint
 from training.config import Loss
 from training.data import dataset
-from training.data.batches import order
-from training.distributed import Team
+from training.data.batches import shuffled_batches
+from training.distributed import ProcessGroup
 from training.errors import CheckpointError, StoppedError, TrainingError
 from training.figures import latents
 from training.losses import objectives
 from training.losses.importance_sampling import negative_log_likelihood
 from training.models import autoencoders
 from training.models.autoencoders import VaeGan
-from training.random_streams import Noise, Purpose, generator, whole
+from training.models.posterior import Posterior
+from training.random_streams import Draws, Purpose, generator
 from training.train import Trainer, train
 
 
-def draws(count: int) -> Noise:
-    return whole(generator(0, Purpose.STEP), count, torch.device("cpu"))
+def draws(count: int) -> Draws:
+    return Draws.whole_batch(generator(0, Purpose.STEP), count, torch.device("cpu"))
 
 
 def test_validation_weighs_the_kl_as_training_does(tmp_path: Path) -> None:
@@ -62,9 +63,9 @@ def test_the_test_split_decides_nothing() -> None:
     for test in (digits.test, digits.test.take(slice(9))):
         seen = dataclasses.replace(digits, test=test)
         with tempfile.TemporaryDirectory() as folder:
-            trainer = Trainer(quick("fc-ae"), seen, Path(folder), Team(), threading.Event())
+            trainer = Trainer(quick("fc-ae"), seen, Path(folder), ProcessGroup(), threading.Event())
             trainer.run()
-        losses.append([each["validation"] for each in trainer.progress.history])
+        losses.append([each["validation"] for each in trainer.state.progress.history])
     assert losses[0] == losses[1]
 
 
@@ -107,10 +108,10 @@ def test_the_plane_is_cut_where_the_prior_has_its_mass() -> None:
 
 def test_every_epoch_has_an_order_of_its_own() -> None:
     # pythae: DistributedSampler without set_epoch gives every epoch the same order.
-    first, second = (torch.cat(order(0, epoch, 100, 32)) for epoch in (0, 1))
+    first, second = (torch.cat(shuffled_batches(0, epoch, 100, 32)) for epoch in (0, 1))
     assert not torch.equal(first, second)
     assert torch.equal(first.sort().values, torch.arange(100))
-    assert torch.equal(torch.cat(order(0, 1, 100, 32)), second)
+    assert torch.equal(torch.cat(shuffled_batches(0, 1, 100, 32)), second)
 
 
 def test_the_distance_of_features_moves_the_decoder() -> None:
@@ -121,16 +122,14 @@ def test_the_distance_of_features_moves_the_decoder() -> None:
     images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     outcome = objectives.evaluate(model, images, None, draws(4), Loss(adversarial=0), kl_weight=0.0)
     for player in ("encoder", "decoder"):
-        slopes = torch.autograd.grad(
-            outcome.losses[player].sum(), optimization.players(model)[player], retain_graph=True
-        )
+        slopes = torch.autograd.grad(outcome.losses[player].sum(), model.parameter_groups()[player], retain_graph=True)
         assert all(slope.abs().max() > 0 for slope in slopes), player
 
 
 def test_the_posterior_is_sampled_with_its_own_standard_deviation() -> None:
     # The Keras blog: noise of 0.1 or 0.01 instead of 1, and one tensor used as log-variance and as log-deviation.
     means, log_variances = torch.full((20_000, 1), 3.0), torch.full((20_000, 1), 4.0).log()
-    drawn = objectives.sampled(means, log_variances, draws(20_000))
+    drawn = Posterior(means, log_variances).sample(draws(20_000).normal((1,)))
     assert drawn.mean().item() == pytest.approx(3, abs=0.05)
     assert drawn.std().item() == pytest.approx(2, abs=0.05)
 
@@ -188,7 +187,7 @@ def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:
         train(quick("fc-ae"), tmp_path, stop=StopAfter(3))
     other = dataset.digits()
     other.train.images[0] = 255 - other.train.images[0]
-    trainer = Trainer(quick("fc-ae"), other, tmp_path, Team(), threading.Event())
+    trainer = Trainer(quick("fc-ae"), other, tmp_path, ProcessGroup(), threading.Event())
     with pytest.raises(CheckpointError, match=r"data: digits \w+, not digits \w+"):
         trainer.run(resume=True)
 

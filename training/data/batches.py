@@ -7,7 +7,7 @@ from training.data.split import Split
 from training.random_streams import Purpose, generator
 
 
-class Feed:
+class InMemoryBatches:
     """A split on the device. Images come out float32 (N, C, H, W) in 0 to 1."""
 
     def __init__(self, split: Split, device: torch.device, memory_format: torch.memory_format) -> None:
@@ -29,6 +29,6 @@ class Feed:
         return images.contiguous(memory_format=self.memory_format), labels
 
 
-def order(seed: int, epoch: int, count: int, batch_size: int) -> tuple[Tensor, ...]:
+def shuffled_batches(seed: int, epoch: int, count: int, batch_size: int) -> tuple[Tensor, ...]:
     """The rows of each batch of an epoch; the last may be smaller."""
     return torch.randperm(count, generator=generator(seed, Purpose.ORDER, epoch)).split(batch_size)

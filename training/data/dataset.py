@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -16,10 +17,10 @@ from training.data.folders import read_folder, read_npz
 from training.data.split import Split
 from training.errors import DataError
 
-DIGITS = tuple("0123456789")
-GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-CLASSES = {"mnist": DIGITS, "fashion-mnist": GARMENTS}
-READERS = {"folder": read_folder, "npz": read_npz}
+_DIGITS = tuple("0123456789")
+_GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+_CLASSES = {"mnist": _DIGITS, "fashion-mnist": _GARMENTS}
+_READERS = {"folder": read_folder, "npz": read_npz}
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Dataset:
             for array in (split.images, split.labels):
                 if array is not None:
                     digest.update(f"{array.shape}{array.dtype}".encode())
-                    digest.update(np.ascontiguousarray(array))
+                    digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
 def load(data: Data) -> Dataset:
-    """Reads and validates the data set that the settings name.
+    """Read and validate the data set that the settings name.
 
     Raises:
         DataError: the data are missing, damaged or unfit.
@@ -63,33 +64,33 @@ def load(data: Data) -> Dataset:
     if data.kind == "digits":
         return digits()
     if data.kind in idx.CHECKSUMS:
-        return idx_files(data.kind, _path(data))
-    if data.kind in READERS:
-        everything, classes = READERS[data.kind](_path(data), data)
-        return divided(data.kind, everything, classes)
-    known = ", ".join(["digits", *idx.CHECKSUMS, *READERS])
+        return _idx_files(data.kind, _path(data))
+    if data.kind in _READERS:
+        everything, classes = _READERS[data.kind](_path(data), data)
+        return _divided(data.kind, everything, classes)
+    known = ", ".join(["digits", *idx.CHECKSUMS, *_READERS])
     raise DataError(f"no data set {data.kind!r}: give one of {known}")
 
 
 def digits() -> Dataset:
     """The 1,797 8x8 digits that come with scikit-learn, scaled to 28x28: 1,350 train, 150 validation, 297 test."""
-    bunch = load_digits()
+    bunch = cast("Any", load_digits())
     images = np.stack([_enlarged(image) for image in bunch.images])
     everything = Split(images[..., np.newaxis], bunch.target.astype(np.int64))
     rest, test = hold_out(everything, 297)
     train, validation = hold_out(rest, 150)
-    return Dataset("digits", train, validation, test, DIGITS, len(everything))
+    return Dataset("digits", train, validation, test, _DIGITS, len(everything))
 
 
-def idx_files(kind: str, folder: Path) -> Dataset:
+def _idx_files(kind: str, folder: Path) -> Dataset:
     """MNIST (LeCun et al. 1998) or Fashion-MNIST (Xiao et al. 2017): 55,000 train, 5,000 validation, 10,000 test."""
     everything = Split(*idx.read_pair(folder, "train", idx.CHECKSUMS[kind]))
     train, validation = hold_out(everything, len(everything) // 12)
     test = Split(*idx.read_pair(folder, "t10k", idx.CHECKSUMS[kind]))
-    return Dataset(kind, train, validation, test, CLASSES[kind], len(everything))
+    return Dataset(kind, train, validation, test, _CLASSES[kind], len(everything))
 
 
-def divided(name: str, everything: Split, classes: tuple[str, ...]) -> Dataset:
+def _divided(name: str, everything: Split, classes: tuple[str, ...]) -> Dataset:
     """A source without a test split of its own: a tenth becomes test, a tenth validation."""
     rest, test = hold_out(everything, max(1, len(everything) // 10))
     train, validation = hold_out(rest, max(1, len(everything) // 10))
@@ -97,7 +98,7 @@ def divided(name: str, everything: Split, classes: tuple[str, ...]) -> Dataset:
 
 
 def hold_out(split: Split, count: int) -> tuple[Split, Split]:
-    """Parts `count` rows from the others: the same rows on every call, so that no run's seed moves a test image."""
+    """Split `count` rows from the others: the same rows on every call, so that no run's seed moves a test image."""
     if split.positions is None:
         split = dataclasses.replace(split, positions=np.arange(len(split)))
     order = np.random.default_rng(0).permutation(len(split))
@@ -106,7 +107,7 @@ def hold_out(split: Split, count: int) -> tuple[Split, Split]:
 
 def _path(data: Data) -> Path:
     if not data.folder:
-        raise DataError(f"{data.kind} wants the place of its files: give --data-dir DIR")
+        raise DataError(f"{data.kind} needs the location of its files: give --data-dir DIR")
     return Path(data.folder)
 
 

@@ -1,4 +1,4 @@
-"""Fetches the IDX files of MNIST or Fashion-MNIST: resumable, and kept only when the checksum is right."""
+"""Download the IDX files of MNIST or Fashion-MNIST: resumable, and kept only if the checksum matches."""
 
 import http.client
 import os
@@ -16,18 +16,18 @@ MIRRORS = {
     ),
     "fashion-mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
 }
-TIMEOUT_SECONDS = 30
-CHUNK_BYTES = 1 << 20
+_TIMEOUT_SECONDS = 30
+_CHUNK_BYTES = 1 << 20
 PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE = 206, 416
 
 
 def fetch(kind: str, folder: Path, url: str = "") -> None:
-    """Puts the four files of `mnist` or `fashion-mnist` into `folder`, from `url` or the known mirrors.
+    """Put the four files of `mnist` or `fashion-mnist` into `folder`, from `url` or the known mirrors.
 
     Files that are there already are left alone; a partial one is continued.
 
     Raises:
-        DataError: no such data set, no mirror answered, or what came has another checksum.
+        DataError: no such data set, no mirror answered, or a file has another checksum.
     """
     if kind not in MIRRORS:
         raise DataError(f"nothing to download for {kind!r}: only {' and '.join(MIRRORS)} have mirrors")
@@ -58,17 +58,17 @@ def _fetch_one(url: str, target: Path, checksums: idx.Checksums) -> None:
     try:
         idx.check(partial, target.name.removesuffix(".gz"), checksums)
     except DataError:
-        # What is wrong at the end was wrong at the start: the next attempt begins anew.
+        # What is wrong at the end was wrong at the start: the next attempt starts from the beginning.
         partial.unlink()
         raise
-    os.replace(partial, target)  # noqa: PTH105  the one call that replaces on every system
+    os.replace(partial, target)  # noqa: PTH105 (the one call that replaces on every system)
 
 
 def _continue(url: str, partial: Path) -> None:
     have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310  the user's URL
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 (the user's URL)
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310  the user's URL
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 (the user's URL)
             mode = "ab" if answer.status == PARTIAL_CONTENT else "wb"
             expected = int(answer.headers.get("Content-Length", -1))
             got = _copy(answer, partial, mode)
@@ -84,6 +84,6 @@ def _continue(url: str, partial: Path) -> None:
 def _copy(answer: http.client.HTTPResponse, partial: Path, mode: str) -> int:
     got = 0
     with partial.open(mode) as file:
-        while chunk := answer.read1(CHUNK_BYTES):
+        while chunk := answer.read1(_CHUNK_BYTES):
             got += file.write(chunk)
     return got

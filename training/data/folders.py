@@ -10,23 +10,23 @@ from training.config import Data
 from training.data.split import Split
 from training.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-MIN_IMAGES = 10
-BYTE_MAX = 255
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_MIN_IMAGES = 10
+_BYTE_MAX = 255
 
 
 def read_folder(folder: Path, data: Data) -> tuple[Split, tuple[str, ...]]:
     """All images under a folder; its subfolders, where images lie in them, are the classes.
 
     Raises:
-        DataError: no folder, too few images, an unreadable one, or different sizes without `data.size`.
+        DataError: not a directory, too few images, an unreadable one, or different sizes without `data.size`.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: --data folder wants one in --data-dir")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if len(paths) < MIN_IMAGES:
+        raise DataError(f"{folder} is not a directory: --data folder needs one in --data-dir")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if len(paths) < _MIN_IMAGES:
         raise DataError(
-            f"{folder} holds {len(paths)} images ({', '.join(SUFFIXES)}), at least {MIN_IMAGES} are expected"
+            f"{folder} holds {len(paths)} images ({', '.join(_SUFFIXES)}), at least {_MIN_IMAGES} are expected"
         )
     images = [_pixels(path, data) for path in paths]
     _refuse_other_sizes(images, paths)
@@ -47,8 +47,8 @@ def read_npz(path: Path, _data: Data) -> tuple[Split, tuple[str, ...]]:
     if "images" not in arrays:
         raise DataError(f"{path} has no array `images`: it holds {', '.join(arrays) or 'nothing'}")
     images = _as_bytes(arrays["images"], path)
-    if len(images) < MIN_IMAGES:
-        raise DataError(f"{path} holds {len(images)} images, at least {MIN_IMAGES} are expected")
+    if len(images) < _MIN_IMAGES:
+        raise DataError(f"{path} holds {len(images)} images, at least {_MIN_IMAGES} are expected")
     if "labels" not in arrays:
         return Split(images, None), ()
     labels = _checked_labels(arrays["labels"], len(images), path)
@@ -85,30 +85,30 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
-        raise DataError(f"no file {path}: --data npz wants a .npz file in --data-dir") from None
+        raise DataError(f"no file {path}: --data npz needs a .npz file in --data-dir") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no .npz file of plain arrays: {error}") from None
+        raise DataError(f"{path} is not a .npz file of plain arrays: {error}") from None
 
 
 def _as_bytes(images: np.ndarray, path: Path) -> np.ndarray:
     """uint8 (N, H, W, C)."""
-    if images.ndim == 3:  # noqa: PLR2004  (N, H, W)
+    if images.ndim == 3:  # noqa: PLR2004 ((N, H, W))
         images = images[..., np.newaxis]
-    if images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:  # noqa: PLR2004  (N, H, W, C)
-        raise DataError(f"{path}: images want shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {images.shape}")
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:  # noqa: PLR2004 ((N, H, W, C))
+        raise DataError(f"{path}: expected images of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {images.shape}")
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind != "f":
-        raise DataError(f"{path}: images want uint8 in 0 to 255 or floats in 0 to 1, got {images.dtype}")
+        raise DataError(f"{path}: expected images of uint8 in 0 to 255 or floats in 0 to 1, got {images.dtype}")
     if not np.isfinite(images).all():
-        raise DataError(f"{path}: float images want finite values in 0 to 1, got NaN or infinity")
+        raise DataError(f"{path}: expected float images with finite values in 0 to 1, got NaN or infinity")
     if images.min() < 0 or images.max() > 1:
-        raise DataError(f"{path}: float images want values in 0 to 1, got {images.min():g} to {images.max():g}")
-    return np.round(images * BYTE_MAX).astype(np.uint8)
+        raise DataError(f"{path}: expected float images in 0 to 1, got {images.min():g} to {images.max():g}")
+    return np.round(images * _BYTE_MAX).astype(np.uint8)
 
 
 def _checked_labels(labels: np.ndarray, count: int, path: Path) -> np.ndarray:
-    expected = f"{path}: labels want {count} integers from 0, fewer classes than images"
+    expected = f"{path}: expected {count} integer labels from 0, fewer classes than images"
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise DataError(f"{expected}; got {labels.dtype} of shape {labels.shape}")
     if labels.min() < 0 or labels.max() >= count:

@@ -12,7 +12,7 @@ import numpy as np
 from training.errors import DataError
 
 IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
-GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_MAGIC = b"\x1f\x8b"
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -21,7 +21,7 @@ FILES = (
     "t10k-labels-idx1-ubyte",
 )
 
-MNIST_SHA256 = {
+_MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
@@ -29,7 +29,7 @@ MNIST_SHA256 = {
 }
 
 # The checksums that Zalando publishes; they are of the compressed files.
-FASHION_MNIST_MD5 = {
+_FASHION_MNIST_MD5 = {
     "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
     "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
     "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
@@ -46,8 +46,8 @@ class Checksums:
 
 
 CHECKSUMS = {
-    "mnist": Checksums(sha256=MNIST_SHA256),
-    "fashion-mnist": Checksums(gzip_md5=FASHION_MNIST_MD5),
+    "mnist": Checksums(sha256=_MNIST_SHA256),
+    "fashion-mnist": Checksums(gzip_md5=_FASHION_MNIST_MD5),
 }
 
 
@@ -58,9 +58,9 @@ def read_pair(folder: Path, prefix: str, checksums: Checksums) -> tuple[np.ndarr
         DataError: a file is missing, truncated, of another kind, or differs from its checksum (where one is known).
     """
     images = read_images(folder, f"{prefix}-images-idx3-ubyte", checksums)
-    labels = read_labels(folder, f"{prefix}-labels-idx1-ubyte", checksums)
+    labels = _read_labels(folder, f"{prefix}-labels-idx1-ubyte", checksums)
     if len(images) != len(labels):
-        raise DataError(f"{folder} holds {len(images)} {prefix} images and {len(labels)} labels: fetch the files anew")
+        raise DataError(f"{folder} holds {len(images)} {prefix} images and {len(labels)} labels: fetch the files again")
     return images, labels
 
 
@@ -70,7 +70,7 @@ def read_images(folder: Path, name: str, checksums: Checksums) -> np.ndarray:
     return _array(data, path, IMAGES_MAGIC, dimensions=3)[..., np.newaxis]
 
 
-def read_labels(folder: Path, name: str, checksums: Checksums) -> np.ndarray:
+def _read_labels(folder: Path, name: str, checksums: Checksums) -> np.ndarray:
     """int64 (N,)."""
     data, path = _content(folder, name, checksums)
     return _array(data, path, LABELS_MAGIC, dimensions=1).astype(np.int64)
@@ -91,7 +91,7 @@ def check(path: Path, name: str, checksums: Checksums) -> bytes:
         DataError: a checksum is known and differs, or the file is no whole gzip file.
     """
     data = path.read_bytes()
-    if data.startswith(GZIP_MAGIC):
+    if data.startswith(_GZIP_MAGIC):
         _compare(path, "MD5", checksums.gzip_md5.get(name), hashlib.md5(data, usedforsecurity=False).hexdigest())
         data = _decompressed(data, path)
     _compare(path, "SHA-256", checksums.sha256.get(name), hashlib.sha256(data).hexdigest())
@@ -100,25 +100,25 @@ def check(path: Path, name: str, checksums: Checksums) -> bytes:
 
 def _compare(path: Path, kind: str, expected: str | None, got: str) -> None:
     if expected and got != expected:
-        raise DataError(f"{path} is damaged: {kind} {expected} expected, {got} came; fetch it anew")
+        raise DataError(f"{path} is damaged: expected {kind} {expected}, got {got}; fetch it again")
 
 
 def _decompressed(data: bytes, path: Path) -> bytes:
     try:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is not a whole gzip file ({error}): fetch it anew") from None
+        raise DataError(f"{path} is not a whole gzip file ({error}): fetch it again") from None
 
 
 def _array(data: bytes, path: Path, magic: int, dimensions: int) -> np.ndarray:
     header = 4 * (1 + dimensions)
     if len(data) < header:
-        raise DataError(f"{path} is truncated: a header of {header} bytes expected, {len(data)} bytes came")
+        raise DataError(f"{path} is truncated: expected a header of {header} bytes, got {len(data)} bytes")
     numbers = np.frombuffer(data, ">u4", count=1 + dimensions).tolist()
     if numbers[0] != magic:
-        raise DataError(f"{path} is another kind of file: IDX magic {magic} expected, {numbers[0]} came")
+        raise DataError(f"{path} is another kind of file: expected IDX magic {magic}, got {numbers[0]}")
     shape = tuple(numbers[1:])
     expected = header + int(np.prod(shape))
     if len(data) != expected:
-        raise DataError(f"{path} has the wrong size: {expected} bytes expected for shape {shape}, {len(data)} came")
+        raise DataError(f"{path} has the wrong size: expected {expected} bytes for shape {shape}, got {len(data)}")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

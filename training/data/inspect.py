@@ -1,4 +1,4 @@
-"""A look at a data set before it is trained on: what it is, and what is odd about it."""
+"""Inspect a data set before training: size, statistics, hash, and anything unusual."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from training.data.dataset import Dataset
 from training.data.split import Split
 from training.errors import DataError
 
-BYTE_MAX = 255
+_BYTE_MAX = 255
 
 
 def describe(dataset: Dataset) -> str:
@@ -18,7 +18,7 @@ def describe(dataset: Dataset) -> str:
         DataError: there is nothing to learn: every training image is one flat colour.
     """
     height, width, channels = dataset.image_shape
-    flat = constant(dataset.train)
+    flat = _constant(dataset.train)
     if flat == len(dataset.train):
         raise DataError(f"{dataset.name}: all {flat} training images are of one flat colour; nothing can be learnt")
     counts = f"{len(dataset.train)} train, {len(dataset.validation)} validation, {len(dataset.test)} test"
@@ -27,14 +27,14 @@ def describe(dataset: Dataset) -> str:
         f"{dataset.name}: {counts} images of {height}x{width}x{channels}, {len(dataset.classes) or 'no'} classes,",
         f"  mean {mean:.4f}, standard deviation {spread:.4f}, SHA-256 {dataset.sha256[:16]}",
     ]
-    return "\n".join([*lines, *(f"  note: {note}" for note in oddities(dataset, flat))])
+    return "\n".join([*lines, *(f"  note: {note}" for note in _oddities(dataset, flat))])
 
 
-def oddities(dataset: Dataset, flat: int) -> Iterator[str]:
+def _oddities(dataset: Dataset, flat: int) -> Iterator[str]:
     """What a user may want to know, though training works."""
     if flat:
         yield f"{flat} training images are of one flat colour"
-    if shared := duplicates(dataset.train, dataset.test):
+    if shared := _duplicates(dataset.train, dataset.test):
         yield f"{shared} test images are also training images: test figures flatter the model"
     if dataset.train.labels is not None:
         missing = sorted(set(range(len(dataset.classes))) - set(dataset.train.labels.tolist()))
@@ -44,19 +44,19 @@ def oddities(dataset: Dataset, flat: int) -> Iterator[str]:
 
 def moments(images: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of uint8 pixels, in 0 to 1; from a histogram, without a copy in floats."""
-    shares = np.bincount(images.reshape(-1), minlength=BYTE_MAX + 1) / images.size
-    values = np.arange(BYTE_MAX + 1) / BYTE_MAX
+    shares = np.bincount(images.reshape(-1), minlength=_BYTE_MAX + 1) / images.size
+    values = np.arange(_BYTE_MAX + 1) / _BYTE_MAX
     mean = shares @ values
     return float(mean), float(np.sqrt(shares @ (values - mean) ** 2))
 
 
-def constant(split: Split) -> int:
+def _constant(split: Split) -> int:
     """How many images are of one flat colour."""
     pixels = split.images.reshape(len(split), -1, split.images.shape[-1])
     return int((pixels.min(1) == pixels.max(1)).all(1).sum())
 
 
-def duplicates(train: Split, test: Split) -> int:
+def _duplicates(train: Split, test: Split) -> int:
     """How many test images are training images to the byte."""
     seen = {image.tobytes() for image in train.images}
     return sum(image.tobytes() in seen for image in test.images)

@@ -10,27 +10,28 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from training.blas import one_thread
 from training.checkpoint import Checkpoint
+from training.cpu import one_blas_thread
 from training.data.dataset import Dataset
 from training.errors import CheckpointError, DataError
 from training.evaluation import classifier, evaluate, shape_measures
-from training.evaluation.classifier import Judge
-from training.models.autoencoders import Network
+from training.evaluation.classifier import Classifier
+from training.models.families import Network
 
-FITTED_IMAGES = 10_000
-CALIBRATED_IMAGES = 2_000
-SCORED_IMAGES = 500
-AMOUNTS = (-1.0, -0.5, 0.5, 1.0)
-LEAST_GAIN = 0.2
+_FITTED_IMAGES = 10_000
+_CALIBRATED_IMAGES = 2_000
+_SCORED_IMAGES = 500
+_AMOUNTS = (-1.0, -0.5, 0.5, 1.0)
+_LEAST_GAIN = 0.2
 # Standard deviations between the middles of two classes: that of as many zeros as ones is a half.
 ACROSS = 2.0
-NAME = re.compile(r"[\w.][\w .-]*")
+_NAME = re.compile(r"[\w.][\w .-]*")
 # What a direction of a measured property should reach.
 WANTED = {"spearman": 0.9, "class_kept": 0.9}
 
@@ -55,34 +56,34 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
         DataError: the table is unusable.
     """
     if trained.latents is None:
-        raise CheckpointError(f"{trained.meta['name']} has no latent space: attributes want an autoencoder with a code")
+        raise CheckpointError(f"{trained.meta['name']} has no latent space: attributes need an autoencoder with a code")
     if trained.meta["data"]["sha256"] != dataset.sha256:
-        raise CheckpointError(f"{trained.meta['name']} was trained on other data than these: give those")
-    sample = dataset.train.take(slice(FITTED_IMAGES))
+        raise CheckpointError(f"{trained.meta['name']} was trained on other data: give the data that it was trained on")
+    sample = dataset.train.take(slice(_FITTED_IMAGES))
     codes = evaluate.all_codes(trained.model, sample).astype(np.float64)
     measured = {name: measure(shape_measures.grey(sample.images)) for name, measure in shape_measures.MEASURES.items()}
     columns = read_table(table, dataset) if table else {}
     regressed = regress(codes, measured | columns, sample.labels)
     found = [
-        *(calibrated(trained.model, codes[:CALIBRATED_IMAGES], each) for each in regressed),
+        *(_calibrated(trained.model, codes[:_CALIBRATED_IMAGES], each) for each in regressed),
         *class_pairs(codes, sample.labels, dataset.classes),
     ]
-    scores = score(trained.model, dataset, found)
-    return dataclasses.replace(trained, latents=with_directions(trained, found)), scores
+    scores = _score(trained.model, dataset, found)
+    return dataclasses.replace(trained, latents=_with_directions(trained, found)), scores
 
 
-@one_thread
+@one_blas_thread
 def regress(codes: np.ndarray, values: Mapping[str, np.ndarray], labels: np.ndarray | None) -> list[Direction]:
     """Codes (N, D) on attributes (N,) each, all at once and within classes: partial effects, not mixtures."""
     table = np.stack(list(values.values()), 1)
     spreads = table.std(0)
-    scaled = centred(table / np.where(spreads > 0, spreads, 1), labels)
-    vectors, *_ = np.linalg.lstsq(scaled, centred(codes, labels), rcond=None)
+    scaled = _centred(table / np.where(spreads > 0, spreads, 1), labels)
+    vectors, *_ = np.linalg.lstsq(scaled, _centred(codes, labels), rcond=None)
     columns = zip(values, vectors, table.mean(0), spreads, strict=True)
     return [Direction(name, vector, float(mean), float(spread)) for name, vector, mean, spread in columns]
 
 
-def calibrated(model: Network, codes: np.ndarray, direction: Direction) -> Direction:
+def _calibrated(model: Network, codes: np.ndarray, direction: Direction) -> Direction:
     """The direction in steps that change the decoded property by one standard deviation on training codes (N, D).
 
     A regression falls short of that by as much as the code leaves the property unexplained. A property that is not
@@ -92,24 +93,24 @@ def calibrated(model: Network, codes: np.ndarray, direction: Direction) -> Direc
         return direction
     codes = codes.astype(np.float32)
     before = values(direction, decode(model, codes))
-    changes = [change(direction, before, decode(model, moved(codes, direction, amount))) for amount in AMOUNTS]
-    length = gain(changes)
-    return dataclasses.replace(direction, vector=direction.vector / length) if length > LEAST_GAIN else direction
+    changes = [_change(direction, before, decode(model, _moved(codes, direction, amount))) for amount in _AMOUNTS]
+    length = _gain(changes)
+    return dataclasses.replace(direction, vector=direction.vector / length) if length > _LEAST_GAIN else direction
 
 
-def gain(changes: Sequence[np.ndarray]) -> float:
+def _gain(changes: Sequence[np.ndarray]) -> float:
     """Changes (N,) measured at each of the amounts to the slope of change on amount: 1 where one asked is one got."""
-    return float(np.dot(AMOUNTS, [each.mean() for each in changes]) / np.dot(AMOUNTS, AMOUNTS))
+    return float(np.dot(_AMOUNTS, [each.mean() for each in changes]) / np.dot(_AMOUNTS, _AMOUNTS))
 
 
-def moved(codes: np.ndarray, direction: Direction, amount: float) -> np.ndarray:
+def _moved(codes: np.ndarray, direction: Direction, amount: float) -> np.ndarray:
     """Codes float32 (N, D) moved by an amount."""
     return codes + np.float32(amount) * direction.vector.astype(np.float32)
 
 
 def class_pairs(codes: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...]) -> list[Direction]:
     """From each class towards the one whose codes lie nearest, as `4-to-9`: the difference of their mean codes."""
-    if labels is None or len(set(labels.tolist())) < 2:  # noqa: PLR2004  a pair
+    if labels is None or len(set(labels.tolist())) < 2:  # noqa: PLR2004 (a pair)
         return []
     present = sorted(set(labels.tolist()))
     means = np.stack([codes[labels == label].mean(0) for label in present])
@@ -122,7 +123,7 @@ def class_pairs(codes: np.ndarray, labels: np.ndarray | None, classes: tuple[str
     ]
 
 
-def centred(values: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+def _centred(values: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     """(N, A) minus the mean of each image's class; without classes, minus the mean."""
     if labels is None:
         return values - values.mean(0)
@@ -132,7 +133,7 @@ def centred(values: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     return centred_values
 
 
-def with_directions(trained: Checkpoint, found: list[Direction]) -> evaluate.LatentStatistics | None:
+def _with_directions(trained: Checkpoint, found: list[Direction]) -> evaluate.LatentStatistics | None:
     """The latent statistics with these directions in place of others."""
     return trained.latents and dataclasses.replace(
         trained.latents,
@@ -143,44 +144,46 @@ def with_directions(trained: Checkpoint, found: list[Direction]) -> evaluate.Lat
     )
 
 
-def score(model: Network, dataset: Dataset, found: list[Direction]) -> Scores:
+def _score(model: Network, dataset: Dataset, found: list[Direction]) -> Scores:
     """What moving test images along each direction does, as far as it can be measured on images."""
-    images = dataset.test.take(slice(SCORED_IMAGES))
+    images = dataset.test.take(slice(_SCORED_IMAGES))
     codes = evaluate.all_codes(model, images)
-    eye = classifier.find(dataset)
+    network = classifier.find(dataset)
     measured = [each for each in found if each.name in shape_measures.MEASURES]
-    scores = {each.name: property_scores(model, codes, each, measured, eye) for each in measured}
+    scores = {each.name: _property_scores(model, codes, each, measured, network) for each in measured}
     pairs = [each for each in found if "-to-" in each.name and each.name not in scores]
-    if eye is not None and images.labels is not None:
+    if network is not None and images.labels is not None:
         labels = images.labels
-        scores |= {each.name: {"class_reached": reached(model, codes, labels, each, dataset, eye)} for each in pairs}
+        scores |= {
+            each.name: {"class_reached": _reached(model, codes, labels, each, dataset, network)} for each in pairs
+        }
     return scores
 
 
-def property_scores(
-    model: Network, codes: np.ndarray, direction: Direction, measured: list[Direction], eye: Judge | None
+def _property_scores(
+    model: Network, codes: np.ndarray, direction: Direction, measured: list[Direction], network: Classifier | None
 ) -> dict[str, float]:
     """Spearman between amounts asked and measured; gain; leakage into other properties and class kept at 1 sd."""
     still = decode(model, codes)
-    pictures = {amount: decode(model, moved(codes, direction, amount)) for amount in AMOUNTS}
+    pictures = {amount: decode(model, _moved(codes, direction, amount)) for amount in _AMOUNTS}
     before = {each.name: values(each, still) for each in measured}
     changes = {
-        each.name: {amount: change(each, before[each.name], picture) for amount, picture in pictures.items()}
+        each.name: {amount: _change(each, before[each.name], picture) for amount, picture in pictures.items()}
         for each in measured
     }
     answers = list(changes[direction.name].values())
-    asked, answered = np.repeat(AMOUNTS, len(codes)), np.concatenate(answers)
+    asked, answered = np.repeat(_AMOUNTS, len(codes)), np.concatenate(answers)
     scores = {
-        "spearman": float(spearmanr(asked, answered).statistic),
-        "spearman_per_image": float(np.mean([spearmanr(AMOUNTS, each).statistic for each in np.transpose(answers)])),
-        "gain": gain(answers),
+        "spearman": _spearman(asked, answered),
+        "spearman_per_image": float(np.mean([_spearman(_AMOUNTS, each) for each in np.transpose(answers)])),
+        "gain": _gain(answers),
     }
     others = [each.name for each in measured if each is not direction]
     if others:
         scores["leakage"] = float(max(np.abs(np.mean(changes[name][1.0] - changes[name][-1.0])) / 2 for name in others))
-    if eye is not None:
-        classes = classifier.classify(eye, still)
-        kept = [classifier.classify(eye, pictures[amount]) == classes for amount in (-1.0, 1.0)]
+    if network is not None:
+        classes = classifier.classify(network, still)
+        kept = [classifier.classify(network, pictures[amount]) == classes for amount in (-1.0, 1.0)]
         scores["class_kept"] = float(np.mean(kept))
     return scores
 
@@ -190,18 +193,18 @@ def values(measured: Direction, pictures: torch.Tensor) -> np.ndarray:
     return shape_measures.MEASURES[measured.name](pictures.mean(1).numpy())
 
 
-def change(measured: Direction, before: np.ndarray, after: torch.Tensor) -> np.ndarray:
+def _change(measured: Direction, before: np.ndarray, after: torch.Tensor) -> np.ndarray:
     """Values (N,) before and pictures (N, C, H, W) after: by how many standard deviations a property changed."""
     return (values(measured, after) - before) / measured.spread
 
 
-def reached(
-    model: Network, codes: np.ndarray, labels: np.ndarray, pair: Direction, dataset: Dataset, eye: Judge
+def _reached(
+    model: Network, codes: np.ndarray, labels: np.ndarray, pair: Direction, dataset: Dataset, network: Classifier
 ) -> float:
     """The share of images of the first class that the judge takes for the second after the whole way."""
     start, end = ends(pair, dataset.classes)
-    arrived = moved(codes[labels == start], pair, ACROSS)
-    return float((classifier.classify(eye, decode(model, arrived)) == end).mean()) if len(arrived) else 0.0
+    arrived = _moved(codes[labels == start], pair, ACROSS)
+    return float((classifier.classify(network, decode(model, arrived)) == end).mean()) if len(arrived) else 0.0
 
 
 def ends(pair: Direction, classes: Sequence[str]) -> tuple[int, int]:
@@ -229,25 +232,31 @@ def read_table(path: Path, dataset: Dataset) -> dict[str, np.ndarray]:
         raise DataError(f"{path} cannot be read as CSV: {error}") from None
     if len(rows) != dataset.source_count:
         raise DataError(
-            f"{path} wants a row for each of the {dataset.source_count} images of the source, got {len(rows)}"
+            f"{path} needs a row for each of the {dataset.source_count} images of the source, got {len(rows)}"
         )
     try:
         columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path} wants a number in every place: {error}") from None
+        raise DataError(f"{path} needs a number in every cell: {error}") from None
     _refuse_names(columns, path)
     bad = [name for name, values in columns.items() if not np.isfinite(values).all()]
     if bad:
-        raise DataError(f"{path} wants finite numbers; not so in {', '.join(bad)}")
-    found = {name: values[dataset.train.positions][:FITTED_IMAGES] for name, values in columns.items()}
+        raise DataError(f"{path} needs finite numbers; not so in {', '.join(bad)}")
+    found = {name: values[dataset.train.positions][:_FITTED_IMAGES] for name, values in columns.items()}
     if still := [name for name, values in found.items() if not np.ptp(values)]:
-        raise DataError(f"{path} wants numbers that differ between training images; not so in {', '.join(still)}")
+        raise DataError(f"{path} needs numbers that differ between training images; not so in {', '.join(still)}")
     return found
 
 
 def _refuse_names(columns: Iterable[str], table: Path) -> None:
-    """Raises where a column would pass for a direction of our own, or cannot name a picture."""
-    expected = f"{table} wants columns named in letters, digits, '.', '_', '-' and spaces, unlike ours"
+    """Raise if a column has the name of a built-in direction, or cannot name a picture."""
+    expected = f"{table} needs columns named in letters, digits, '.', '_', '-' and spaces, unlike ours"
     for name in columns:
-        if not NAME.fullmatch(name) or name in shape_measures.MEASURES or "-to-" in name:
+        if not _NAME.fullmatch(name) or name in shape_measures.MEASURES or "-to-" in name:
             raise DataError(f"{expected} ({', '.join(shape_measures.MEASURES)}, A-to-B); got {name!r}")
+
+
+def _spearman(asked: Sequence[float] | np.ndarray, answered: np.ndarray) -> float:
+    """The rank correlation."""
+    result: Any = spearmanr(asked, answered)
+    return float(result.statistic)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-ENLARGED = 4
-THRESHOLD = 0.5
+_ENLARGED = 4
+_THRESHOLD = 0.5
 
 
 def thickness(images: np.ndarray) -> np.ndarray:
@@ -36,12 +36,12 @@ def grey(images: np.ndarray) -> np.ndarray:
 
 
 def _thickness(image: np.ndarray) -> float:
-    large = ndimage.zoom(image, ENLARGED, order=1) >= THRESHOLD * image.max()
+    large = ndimage.zoom(image, _ENLARGED, order=1) >= _THRESHOLD * image.max()
     if not image.any() or large.all():
         return 0.0
-    distance = ndimage.distance_transform_edt(large)
+    distance = np.asarray(ndimage.distance_transform_edt(large))
     middle = large & (distance >= ndimage.maximum_filter(distance, 3))
-    return float(2 * distance[middle].mean() / ENLARGED)
+    return float(2 * distance[middle].mean() / _ENLARGED)
 
 
 def _mean(images: np.ndarray, positions: np.ndarray, mass: np.ndarray) -> np.ndarray:

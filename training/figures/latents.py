@@ -1,9 +1,9 @@
-"""Pictures of a latent space: where codes lie, what the plane decodes to, ways between images, units in use, edits."""
+"""Figures of a latent space: scatter of codes, decoded plane, interpolations, KL by unit, attribute sweeps."""
 
-import matplotlib as mpl
-import matplotlib.patheffects
 import numpy as np
 import torch
+from matplotlib import patheffects
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
@@ -12,55 +12,54 @@ from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
 from training.evaluation import evaluate
 from training.figures.style import INK, PALE, PALETTE, show, strip
-from training.losses import terms
-from training.models.autoencoders import Network, VariationalAutoencoder
+from training.models.families import Network
 
-SCATTERED = 5_000
+_SCATTERED = 5_000
 GRID = 15
 # The plane is cut where 95 % of N(0, 1) lies, in steps of equal probability (Kingma & Welling 2013, appendix A).
 PROBABILITIES = np.linspace(0.05, 0.95, GRID)
 # Between the names of two classes, as a share of the picture.
-LABEL_GAP = 0.04
+_LABEL_GAP = 0.04
 WAYS, STEPS = 5, 12
 EDITED, AMOUNTS = 6, np.linspace(-2, 2, 9)
 
 
 def scatter(name: str, dataset: Dataset, trained: Checkpoint, latents: LatentStatistics) -> Figure:
     """Test codes by class; of a code with more than two values, its two leading principal components."""
-    images = dataset.test.take(slice(SCATTERED))
+    images = dataset.test.take(slice(_SCATTERED))
     codes = evaluate.all_codes(trained.model, images).astype(np.float64)
-    plane = codes if codes.shape[1] == 2 else (codes - latents.mean) @ latents.components[:2].T  # noqa: PLR2004  a plane
+    plane = codes if codes.shape[1] == 2 else (codes - latents.mean) @ latents.components[:2].T  # noqa: PLR2004 (a plane)
     figure = Figure(figsize=(7.5, 6.2), layout="constrained")
     axis = figure.subplots()
     if images.labels is None:
         axis.scatter(*plane.T, s=4, color=INK, alpha=0.5, linewidths=0)
     else:
         _by_class(axis, plane, images.labels, dataset.classes)
-    what = "latent" if codes.shape[1] == 2 else "principal component"  # noqa: PLR2004  a plane
+    what = "latent" if codes.shape[1] == 2 else "principal component"  # noqa: PLR2004 (a plane)
     axis.set(xlabel=f"{what} 1", ylabel=f"{what} 2", title=f"{name}: codes of {len(images):,} test images")
     axis.set_aspect("equal", "datalim")
     return figure
 
 
-def _by_class(axis: mpl.axes.Axes, plane: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+def _by_class(axis: Axes, plane: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
     size = float(np.clip(8_000 / len(plane), 4, 28))
     if (rest := labels >= len(PALETTE)).any():
         axis.scatter(*plane[rest].T, s=size, color=PALE, alpha=0.6, linewidths=0, label="others")
     for label, title in enumerate(classes[: len(PALETTE)]):
         chosen = plane[labels == label]
         axis.scatter(*chosen.T, s=size, color=PALETTE[label], alpha=0.6, linewidths=0, label=title)
-    # The name stands in the middle of its cloud too, for who cannot tell the colours apart.
+    # Names in the middle of each cloud too, for readers who cannot distinguish the colours.
     present = [label for label in range(min(len(classes), len(PALETTE))) if (labels == label).any()]
     middles = np.stack([np.median(plane[labels == label], 0) for label in present])
-    for label, place in zip(present, apart(middles, LABEL_GAP * np.ptp(plane, 0).max()), strict=True):
-        text = axis.text(*place, classes[label], weight="bold", ha="center", va="center", fontsize=13)
-        text.set_path_effects([mpl.patheffects.withStroke(linewidth=3, foreground="white")])
+    for label, place in zip(present, apart(middles, _LABEL_GAP * np.ptp(plane, 0).max()), strict=True):
+        text = axis.text(place[0], place[1], classes[label], weight="bold", ha="center", va="center", fontsize=13)
+        text.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
     axis.legend(frameon=False, markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def apart(places: np.ndarray, gap: float) -> np.ndarray:
     """Places (N, 2), moved away from each other until no two are much closer than the gap."""
-    # Two in the same place would not know where to go.
+    # Two labels in the same place need a direction to part in.
     places = places + 1e-6 * gap * np.arange(len(places))[:, np.newaxis]
     for _ in range(100):
         ways = places[:, np.newaxis] - places
@@ -73,7 +72,7 @@ def apart(places: np.ndarray, gap: float) -> np.ndarray:
 def plane(name: str, dataset: Dataset, model: Network) -> Figure:
     """What a two-dimensional code decodes to, on a grid of equal probability."""
     positions = norm.ppf(PROBABILITIES)
-    if isinstance(model, VariationalAutoencoder):
+    if model.variational:
         across, down = positions, positions[::-1]
     else:
         # A plain code has no prior: the grid follows the codes themselves.
@@ -100,10 +99,10 @@ def interpolations(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
     return figure
 
 
-def divergences(name: str, dataset: Dataset, model: VariationalAutoencoder) -> Figure:
+def divergences(name: str, dataset: Dataset, model: Network) -> Figure:
     """The KL divergence of each latent, largest first: units that stay near 0 carry nothing."""
     with torch.no_grad():
-        found = [terms.kl_to_standard_normal(*model.encode(images)) for images in evaluate.batches(dataset.test)]
+        found = [model.encode(images).kl() for images in evaluate.batches(dataset.test)]
     nats = np.sort(torch.cat(found).mean(0).numpy())[::-1]
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -116,7 +115,7 @@ def divergences(name: str, dataset: Dataset, model: VariationalAutoencoder) -> F
 def sweep(name: str, dataset: Dataset, model: Network, vector: np.ndarray) -> Figure:
     """Test images moved along one direction by -2 to 2 standard deviations; the middle column is the reconstruction."""
     codes = evaluate.all_codes(model, dataset.test.take(slice(EDITED)))
-    moved = codes[:, np.newaxis] + np.float32(AMOUNTS)[:, np.newaxis] * np.float32(vector)
+    moved = codes[:, np.newaxis] + AMOUNTS.astype(np.float32)[:, np.newaxis] * np.float32(vector)
     rows = [strip(_decode(model, each)) for each in moved]
     figure = Figure(figsize=(len(AMOUNTS) * 0.9, EDITED * 0.9 + 0.8), layout="constrained")
     axis = figure.subplots()

@@ -1,4 +1,4 @@
-"""Pictures of a run, as PNG: what went in, what came out, what the model makes up, its latent space, the losses."""
+"""Figures of a run, as PNG: reconstructions, samples, latent space, loss curves."""
 
 import json
 from collections.abc import Iterator
@@ -9,42 +9,41 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from bundle.latents import LatentStatistics, prior
+from bundle.latents import LatentStatistics
 from training.checkpoint import Checkpoint
 from training.config import Config
 from training.data.dataset import Dataset
 from training.evaluation import evaluate
-from training.figures import latents as latent_plots
+from training.figures import latents
 from training.figures.style import INK, STYLE, WARM, save, show, strip
-from training.models.autoencoders import Denoiser, VariationalAutoencoder
-from training.random_streams import Purpose, generator, whole
+from training.random_streams import Draws, Purpose, generator
 
-COLUMNS = 12
-SAMPLE_ROWS = 6
-PLANE = 2
+_COLUMNS = 12
+_SAMPLE_ROWS = 6
+_PLANE = 2
 
 
 def draw(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> None:
     """Every picture of the model's family, into the run's folder."""
     with mpl.rc_context(STYLE):
-        for name, figure in figures(workdir, config, dataset, trained):
+        for name, figure in _figures(workdir, config, dataset, trained):
             save(figure, workdir / f"{name}.png")
 
 
-def figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> Iterator[tuple[str, Figure]]:
+def _figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> Iterator[tuple[str, Figure]]:
     """Names and pictures, one after the other."""
-    yield "losses", loss_curves(workdir, config.name)
-    yield "reconstructions", reconstructions(config, dataset, trained)
+    yield "losses", _loss_curves(workdir, config.name)
+    yield "reconstructions", _reconstructions(config, dataset, trained)
     if trained.latents is None:
         return
-    yield "samples", samples(config, trained, trained.latents)
-    yield "interpolations", latent_plots.interpolations(config.name, dataset, trained)
-    if trained.model.latent_size >= PLANE:
-        yield "latents", latent_plots.scatter(config.name, dataset, trained, trained.latents)
-    if trained.model.latent_size == PLANE:
-        yield "plane", latent_plots.plane(config.name, dataset, trained.model)
-    if isinstance(trained.model, VariationalAutoencoder):
-        yield "kl", latent_plots.divergences(config.name, dataset, trained.model)
+    yield "samples", _samples(config, trained, trained.latents)
+    yield "interpolations", latents.interpolations(config.name, dataset, trained)
+    if trained.model.latent_size >= _PLANE:
+        yield "latents", latents.scatter(config.name, dataset, trained, trained.latents)
+    if trained.model.latent_size == _PLANE:
+        yield "plane", latents.plane(config.name, dataset, trained.model)
+    if trained.model.variational:
+        yield "kl", latents.divergences(config.name, dataset, trained.model)
 
 
 def draw_sweeps(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> None:
@@ -54,19 +53,19 @@ def draw_sweeps(workdir: Path, config: Config, dataset: Dataset, trained: Checkp
     with mpl.rc_context(STYLE):
         pairs = zip(trained.latents.attribute_names, trained.latents.attribute_directions, strict=True)
         for name, vector in pairs:
-            picture = latent_plots.sweep(f"{config.name}: {name}", dataset, trained.model, vector)
+            picture = latents.sweep(f"{config.name}: {name}", dataset, trained.model, vector)
             save(picture, workdir / f"attribute-{name}.png")
 
 
-def reconstructions(config: Config, dataset: Dataset, trained: Checkpoint) -> Figure:
+def _reconstructions(config: Config, dataset: Dataset, trained: Checkpoint) -> Figure:
     """Test images above what the model makes of them, with the noisy input between for a denoiser."""
-    images = next(evaluate.batches(dataset.test.take(slice(COLUMNS))))
-    draws = whole(generator(0, Purpose.TEST), len(images), images.device)
+    images = next(evaluate.batches(dataset.test.take(slice(_COLUMNS))))
+    draws = Draws.whole_batch(generator(0, Purpose.TEST), len(images), images.device)
     seen = evaluate.see(trained.model, images, draws, config.loss)
     rows = {"input": seen.targets, "reconstruction": seen.outputs}
-    if isinstance(trained.model, Denoiser):
+    if hasattr(trained.model, "denoise"):
         rows = {"clean": seen.targets, f"noise {config.loss.noise:g}": seen.inputs, "denoised": seen.outputs}
-    figure = Figure(figsize=(COLUMNS * 0.85 + 1.4, len(rows) * 0.95 + 0.5), layout="constrained")
+    figure = Figure(figsize=(_COLUMNS * 0.85 + 1.4, len(rows) * 0.95 + 0.5), layout="constrained")
     axes = figure.subplots(len(rows), 1)
     for axis, (label, pictures) in zip(axes, rows.items(), strict=True):
         show(axis, strip(pictures.numpy()))
@@ -75,20 +74,20 @@ def reconstructions(config: Config, dataset: Dataset, trained: Checkpoint) -> Fi
     return figure
 
 
-def samples(config: Config, trained: Checkpoint, latents: LatentStatistics) -> Figure:
+def _samples(config: Config, trained: Checkpoint, statistics: LatentStatistics) -> Figure:
     """Images decoded from draws of the prior, or of the mixture fitted to the codes of a plain autoencoder."""
-    source = prior(trained.model.family)
-    drawn = latents.sample(0, 0, COLUMNS * SAMPLE_ROWS, 1.0, source)
+    source = trained.model.prior
+    drawn = statistics.sample(0, 0, _COLUMNS * _SAMPLE_ROWS, 1.0, source)
     with torch.no_grad():
         pictures = trained.model.decode(torch.from_numpy(drawn)).sigmoid().numpy()
-    figure = Figure(figsize=(COLUMNS * 0.85, SAMPLE_ROWS * 0.85 + 0.5), layout="constrained")
-    show(figure.subplots(), np.concatenate([strip(row) for row in np.split(pictures, SAMPLE_ROWS)]))
+    figure = Figure(figsize=(_COLUMNS * 0.85, _SAMPLE_ROWS * 0.85 + 0.5), layout="constrained")
+    show(figure.subplots(), np.concatenate([strip(row) for row in np.split(pictures, _SAMPLE_ROWS)]))
     name = "N(0, I)" if source == "normal" else "the mixture fitted to the training codes"
     figure.suptitle(f"{config.name}: samples from {name}")
     return figure
 
 
-def loss_curves(workdir: Path, name: str) -> Figure:
+def _loss_curves(workdir: Path, name: str) -> Figure:
     """Training and validation loss by epoch, in nats per image."""
     lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]

@@ -1,20 +1,21 @@
-"""What all pictures share: colours, type, tiles, and files that are the same for the same picture."""
+"""The matplotlib style of all figures: colours, type, tiles, and reproducible PNG files."""
 
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.titlesize": 13,
 }
-# Okabe & Ito's palette, told apart by the colour-blind too, and two shades of the same kind for ten classes.
+# Okabe & Ito's palette, distinguishable for colour-blind readers, and two more colours for ten classes.
 PALETTE = (
     "#0072B2",
     "#E69F00",
@@ -28,7 +29,7 @@ PALETTE = (
     "#8C8C8C",
 )
 INK, WARM, PALE = PALETTE[0], PALETTE[3], "#D0D0D0"
-DOTS_PER_INCH = 120
+_DOTS_PER_INCH = 120
 
 
 def strip(pictures: np.ndarray) -> np.ndarray:
@@ -36,7 +37,7 @@ def strip(pictures: np.ndarray) -> np.ndarray:
     return np.concatenate(list(pictures.transpose(0, 2, 3, 1)), axis=1)
 
 
-def show(axis: mpl.axes.Axes, picture: np.ndarray) -> None:
+def show(axis: Axes, picture: np.ndarray) -> None:
     """(H, W, C) in 0 to 1, grey or colour, without ticks."""
     axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[])
@@ -44,5 +45,5 @@ def show(axis: mpl.axes.Axes, picture: np.ndarray) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG; the same figure, the same bytes."""
-    FigureCanvasAgg(figure).print_figure(path, dpi=DOTS_PER_INCH, metadata={"Software": None})
+    """Write a PNG; the same figure, the same bytes."""
+    FigureCanvasAgg(figure).print_figure(path, dpi=_DOTS_PER_INCH, metadata={"Software": None})

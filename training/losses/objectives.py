@@ -1,137 +1,132 @@
-"""What each family minimises, and what it reports: per image, in nats."""
+"""Training objectives: what each family minimises, and what it reports; per image, in nats."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from training.config import Loss
-from training.losses import terms as losses
-from training.losses import vae_gan
-from training.models.autoencoders import Autoencoder, Denoiser, MultitaskVae, Network, VaeGan, VariationalAutoencoder
-from training.random_streams import Noise
+from training.losses import terms
+from training.losses.importance_sampling import Variational, log_densities
+from training.models.posterior import Posterior
+from training.random_streams import Draws
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`losses`: what each player minimises, (N,); `measures`: what is logged and averaged, (N,) each."""
+    """`losses`: what each parameter group minimises, (N,); `measures`: what is logged and averaged, (N,) each."""
 
     losses: Mapping[str, Tensor]
     measures: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What an objective is computed from: images (N, C, H, W) in 0 to 1, labels (N,), random numbers, settings."""
+
+    images: Tensor
+    labels: Tensor | None
+    draws: Draws
+    settings: Loss
+    kl_weight: float
+
+
+class Objective(Protocol):
+    """A network that states what it minimises."""
+
+    def objective(self, given: Inputs, /) -> Outcome:
+        """Losses and measures."""
+        ...
+
+
+class VariationalClassifier(Variational, Protocol):
+    """A variational autoencoder that reads classes off its latents."""
+
+    def classify(self, latents: Tensor, /) -> Tensor:
+        """(N, D) to class logits (N, K)."""
+        ...
+
+
 def evaluate(
-    model: Network, images: Tensor, labels: Tensor | None, noise: Noise, loss: Loss, kl_weight: float
+    model: Objective, images: Tensor, labels: Tensor | None, draws: Draws, settings: Loss, kl_weight: float
 ) -> Outcome:
-    """Images (N, C, H, W) in 0 to 1, labels (N,) to the losses of the model's family."""
-    if loss.binarise:
-        images = binarised(images, noise)
-    if isinstance(model, Denoiser):
-        return denoising(model, images, noise, loss)
-    if isinstance(model, VaeGan):
-        return Outcome(*vae_gan.three_players(model, images, noise, loss, kl_weight))
-    if isinstance(model, MultitaskVae) and labels is not None:
-        return multitask(model, images, labels, noise, loss, kl_weight)
-    if isinstance(model, VariationalAutoencoder):
-        bound = importance_weighted if loss.importance_samples > 1 else variational
-        return bound(model, images, noise, loss, kl_weight)
-    return plain(model, images, loss)
+    """Images (N, C, H, W) in 0 to 1, labels (N,) to the objective of the model's family."""
+    if settings.binarise:
+        images = binarised(images, draws)
+    return model.objective(Inputs(images, labels, draws, settings, kl_weight))
 
 
-def plain(model: Autoencoder, images: Tensor, loss: Loss) -> Outcome:
-    """Reconstruction alone."""
-    return _single(nll(loss, model.decode(model.encode(images)), images), {})
+def reconstruction(logits: Tensor, given: Inputs) -> Outcome:
+    """Logits (N, C, H, W): reconstruction loss alone."""
+    return _single(terms.nll(given.settings, logits, given.images), {})
 
 
-def denoising(model: Denoiser, images: Tensor, noise: Noise, loss: Loss) -> Outcome:
+def denoising(denoise: Callable[[Tensor], Tensor], given: Inputs) -> Outcome:
     """Clean images from noisy ones, with fresh noise at every visit (Vincent et al. 2008)."""
-    return _single(nll(loss, model.denoise(noisy(images, noise, loss.noise)), images), {})
+    return reconstruction(denoise(noisy(given.images, given.draws, given.settings.noise)), given)
 
 
-def variational(model: VariationalAutoencoder, images: Tensor, noise: Noise, loss: Loss, kl_weight: float) -> Outcome:
-    """The negative evidence lower bound with one sample (Kingma & Welling 2013, equation 10)."""
-    return _elbo(model, *model.encode(blurred(images, noise, loss.encoder_noise)), images, noise, loss, kl_weight)
+def variational(model: Variational, given: Inputs) -> Outcome:
+    """The negative evidence lower bound (ELBO) with one sample (Kingma & Welling 2013, equation 10)."""
+    posterior = model.encode(with_input_noise(given.images, given.draws, given.settings.encoder_noise))
+    return _elbo(model, posterior, given)
 
 
-def multitask(
-    model: MultitaskVae, images: Tensor, labels: Tensor, noise: Noise, loss: Loss, kl_weight: float
-) -> Outcome:
-    """The negative bound, plus the weighted cross-entropy of the classes read off a draw from the posterior.
+def multitask(model: VariationalClassifier, given: Inputs, labels: Tensor) -> Outcome:
+    """The negative bound, plus the weighted cross-entropy of the classes read off a sample of the posterior.
 
-    The draw is the noise that keeps the classifier from learning training images by heart (Alemi et al. 2017), and
-    noise on its images does more of that; the bound is of the images as they are. The classes are read off both kinds
-    of images: an encoder can tell noise and put clean ones elsewhere, where the classifier would not know them.
+    The sampling noise keeps the classifier from memorising training images (Alemi et al. 2017), and noise on its
+    images does more of that; the bound is of the images as they are. The classes are read off both kinds of images:
+    an encoder can recognise noise and put clean images elsewhere, where the classifier would not know them.
     Where the classifier is used, it reads the posterior mean, and so does the accuracy here.
     """
-    means, log_variances = model.encode(images)
-    bound = _elbo(model, means, log_variances, images, noise, loss, kl_weight).measures
-    seen = [(means, log_variances)]
-    if loss.classifier_noise:
-        seen.append(model.encode(blurred(images, noise, loss.classifier_noise)))
-    logits = [model.classify(sampled(*posterior, noise)) for posterior in seen]
+    settings, draws = given.settings, given.draws
+    posterior = model.encode(given.images)
+    bound = _elbo(model, posterior, given).measures
+    posteriors = [posterior]
+    if settings.classifier_noise:
+        posteriors.append(model.encode(with_input_noise(given.images, draws, settings.classifier_noise)))
+    logits = [model.classify(each.sample(draws.normal((each.means.shape[1],)))) for each in posteriors]
     classification = torch.stack([functional.cross_entropy(each, labels, reduction="none") for each in logits]).mean(0)
-    accuracy = (model.classify(means).argmax(1) == labels).float()
-    total = bound["loss"] + loss.classification * classification
+    accuracy = (model.classify(posterior.means).argmax(1) == labels).float()
+    total = bound["loss"] + settings.classification * classification
     return _single(total, {**bound, "classification": classification, "accuracy": accuracy, "loss": total})
 
 
-def importance_weighted(
-    model: VariationalAutoencoder, images: Tensor, noise: Noise, loss: Loss, kl_weight: float
-) -> Outcome:
-    """Minus the bound of K samples (Burda et al. 2015, equation 8); reported beside the mean of their log-weights."""
-    means, log_variances = (each.unsqueeze(1) for each in model.encode(images))
-    latents = means + torch.exp(0.5 * log_variances) * noise.normal((loss.importance_samples, means.shape[2]))
-    logits = model.decode(latents.flatten(0, 1))
-    repeated = images.repeat_interleave(loss.importance_samples, 0)
-    likelihood = -nll(loss, logits, repeated).unflatten(0, latents.shape[:2])
-    zero = torch.zeros_like(latents)
-    divergence = losses.log_normal(latents, means, log_variances) - losses.log_normal(latents, zero, zero)
-    total = -losses.log_mean_exp((likelihood - kl_weight * divergence).T)
+def importance_weighted(model: Variational, given: Inputs) -> Outcome:
+    """Minus the bound of K samples (Burda et al. 2015, equation 8); reported with the mean of their log-weights."""
+    posterior = model.encode(given.images)
+    normals = given.draws.normal((given.settings.importance_samples, posterior.means.shape[1]))
+    likelihood, prior, density = log_densities(model, given.images, posterior, normals, given.settings)
+    divergence = density - prior
+    total = -terms.log_mean_exp((likelihood - given.kl_weight * divergence).T)
     return _single(total, {"reconstruction": -likelihood.mean(1), "kl": divergence.mean(1)})
 
 
-def sampled(means: Tensor, log_variances: Tensor, noise: Noise) -> Tensor:
-    """(N, D) twice to (N, D): a draw from the posterior, differentiable in both."""
-    return means + torch.exp(0.5 * log_variances) * noise.normal((means.shape[1],))
+def with_input_noise(images: Tensor, draws: Draws, sigma: float) -> Tensor:
+    """Images (N, C, H, W) plus N(0, sigma^2), not clipped, so that their mean stays the clean image."""
+    return images + sigma * draws.normal(tuple(images.shape[1:])) if sigma else images
 
 
-def blurred(images: Tensor, noise: Noise, sigma: float) -> Tensor:
-    """Images (N, C, H, W) plus N(0, sigma^2), not clipped: the mean of what is seen stays the image, which is used."""
-    return images + sigma * noise.normal(tuple(images.shape[1:])) if sigma else images
-
-
-def noisy(images: Tensor, noise: Noise, sigma: float) -> Tensor:
+def noisy(images: Tensor, draws: Draws, sigma: float) -> Tensor:
     """Images (N, C, H, W) plus N(0, sigma^2), clipped to 0 to 1."""
-    return (images + sigma * noise.normal(tuple(images.shape[1:]))).clamp(0, 1)
+    return (images + sigma * draws.normal(tuple(images.shape[1:]))).clamp(0, 1)
 
 
-def binarised(images: Tensor, noise: Noise) -> Tensor:
+def binarised(images: Tensor, draws: Draws) -> Tensor:
     """Images (N, C, H, W) in 0 to 1 to 0 or 1: each pixel a Bernoulli variable (Salakhutdinov & Murray 2008)."""
-    return (noise.uniform(tuple(images.shape[1:])) < images).float()
+    return (draws.uniform(tuple(images.shape[1:])) < images).float()
 
 
-def nll(loss: Loss, logits: Tensor, images: Tensor) -> Tensor:
-    """(N,): minus the log-likelihood of the images."""
-    if loss.likelihood == "gaussian":
-        return losses.gaussian_nll(logits, images, loss.sigma)
-    return losses.bernoulli_nll(logits, images)
-
-
-def _elbo(
-    model: VariationalAutoencoder,
-    means: Tensor,
-    log_variances: Tensor,
-    images: Tensor,
-    noise: Noise,
-    loss: Loss,
-    kl_weight: float,
-) -> Outcome:
-    kl = losses.kl_to_standard_normal(means, log_variances)
-    reconstruction = nll(loss, model.decode(sampled(means, log_variances, noise)), images)
-    total = reconstruction + kl_weight * losses.with_free_bits(kl, loss.free_bits)
-    return _single(total, {"reconstruction": reconstruction, "kl": kl.sum(1)})
+def _elbo(model: Variational, posterior: Posterior, given: Inputs) -> Outcome:
+    kl = posterior.kl()
+    latents = posterior.sample(given.draws.normal((posterior.means.shape[1],)))
+    reconstruction_loss = terms.nll(given.settings, model.decode(latents), given.images)
+    total = reconstruction_loss + given.kl_weight * terms.with_free_bits(kl, given.settings.free_bits)
+    return _single(total, {"reconstruction": reconstruction_loss, "kl": kl.sum(1)})
 
 
 def _single(total: Tensor, measures: Mapping[str, Tensor]) -> Outcome:

@@ -1,10 +1,12 @@
-"""One formula per function, in nats per image: sums over pixels and latents, never means."""
+"""Loss terms, one formula per function, in nats per image: sums over pixels and latents, never means."""
 
 import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from training.config import Loss
 
 
 def bernoulli_nll(logits: Tensor, images: Tensor) -> Tensor:
@@ -16,6 +18,13 @@ def gaussian_nll(logits: Tensor, images: Tensor, sigma: float) -> Tensor:
     """(N, C, H, W) twice to (N,): negative log-density of images around sigmoid(logits) with fixed sigma."""
     squares = (logits.sigmoid() - images).square() / (2 * sigma**2)
     return (squares + math.log(sigma * math.sqrt(2 * math.pi))).flatten(1).sum(1)
+
+
+def nll(settings: Loss, logits: Tensor, images: Tensor) -> Tensor:
+    """(N, C, H, W) twice to (N,): negative log-likelihood of the images under the likelihood of the settings."""
+    if settings.likelihood == "gaussian":
+        return gaussian_nll(logits, images, settings.sigma)
+    return bernoulli_nll(logits, images)
 
 
 def kl_to_standard_normal(means: Tensor, log_variances: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""The networks. Images are float32 (N, C, H, W) in 0 to 1, latents (N, D); decoders answer logits of pixels."""
+"""Network architectures, a class for each family.
+
+Images are float32 (N, C, H, W) in 0 to 1, latents (N, D); decoders return logits of pixels.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +11,9 @@ from torch import Tensor, nn
 
 from training.config import Architecture
 from training.errors import ConfigError
+from training.losses import objectives, vae_gan
+from training.losses.objectives import Inputs, Outcome
+from training.models.families import ImageShape, Network, families
 from training.models.layers import (
     ConvDecoder,
     ConvEncoder,
@@ -17,23 +23,28 @@ from training.models.layers import (
     Discriminator,
     dense_stack,
 )
-
-ImageShape = tuple[int, int, int]
+from training.models.posterior import Posterior
 
 # Beyond these bounds a posterior is a point or the prior many times over; the exponential must stay finite.
 LOG_VARIANCE_BOUNDS = (-14.0, 14.0)
 
 
-class Autoencoder(nn.Module):
+_PIXELS = frozenset({"likelihood", "sigma", "binarise"})
+_BOUND = frozenset({"beta", "warm_up_epochs"})
+
+
+class Autoencoder(Network):
     """Images to a code and back (Hinton & Salakhutdinov 2006)."""
 
     family = "ae"
+    prior = "mixture"
+    model_settings = frozenset({"latent_size", "code_activation"})
+    loss_settings = _PIXELS
 
-    def __init__(self, architecture: Architecture, image_shape: ImageShape) -> None:
-        super().__init__()
-        self.image_shape = image_shape
-        self.encoder, self.latent_size = make_encoder(architecture, image_shape, heads=1)
-        self.decoder = make_decoder(architecture, image_shape)
+    def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
+        super().__init__(architecture, image_shape, labels)
+        self.encoder, self.latent_size = _make_encoder(architecture, image_shape, heads=1)
+        self.decoder = _make_decoder(architecture, image_shape)
 
     def encode(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to latents (N, D)."""
@@ -43,49 +54,72 @@ class Autoencoder(nn.Module):
         """(N, D) to logits (N, C, H, W)."""
         return self.decoder(latents)
 
+    def objective(self, given: Inputs) -> Outcome:
+        """Reconstruction loss."""
+        return objectives.reconstruction(self.decode(self.encode(given.images)), given)
 
-class VariationalAutoencoder(nn.Module):
+
+class VariationalAutoencoder(Network):
     """A diagonal Gaussian posterior in front of a decoder (Kingma & Welling 2013)."""
 
     family = "vae"
+    variational = True
+    model_settings = frozenset({"latent_size"})
+    loss_settings = _PIXELS | _BOUND | {"free_bits", "importance_samples", "encoder_noise"}
 
-    def __init__(self, architecture: Architecture, image_shape: ImageShape) -> None:
-        super().__init__()
+    def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
+        super().__init__(architecture, image_shape, labels)
         if not architecture.latent_size:
             raise ConfigError("a variational model needs model.latent_size of at least 1, got 0")
-        self.image_shape = image_shape
-        self.encoder, self.latent_size = make_encoder(architecture, image_shape, heads=2)
-        self.decoder = make_decoder(architecture, image_shape)
+        self.encoder, self.latent_size = _make_encoder(architecture, image_shape, heads=2)
+        self.decoder = _make_decoder(architecture, image_shape)
 
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) to means (N, D) and log-variances (N, D) of the posterior."""
+    def encode(self, images: Tensor) -> Posterior:
+        """(N, C, H, W) to the posterior: means (N, D) and log-variances (N, D)."""
         means, log_variances = self.encoder(images).chunk(2, dim=1)
-        return means, log_variances.clamp(*LOG_VARIANCE_BOUNDS)
+        return Posterior(means, log_variances.clamp(*LOG_VARIANCE_BOUNDS))
 
     def decode(self, latents: Tensor) -> Tensor:
         """(N, D) to logits (N, C, H, W)."""
         return self.decoder(latents)
 
+    def objective(self, given: Inputs) -> Outcome:
+        """The evidence lower bound, or the tighter one of several importance samples."""
+        bound = objectives.importance_weighted if given.settings.importance_samples > 1 else objectives.variational
+        return bound(self, given)
+
 
 class VaeGan(VariationalAutoencoder):
-    """A VAE whose decoder also plays against a discriminator, which judges reconstructions too (Larsen et al. 2016)."""
+    """A VAE with a discriminator whose features measure the reconstruction (Larsen et al. 2016)."""
 
     family = "vae-gan"
+    model_settings = frozenset({"latent_size", "discriminator_channels"})
+    loss_settings = _BOUND | {"binarise", "adversarial", "gradient_penalty"}
 
-    def __init__(self, architecture: Architecture, image_shape: ImageShape) -> None:
-        super().__init__(architecture, image_shape)
+    def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
+        super().__init__(architecture, image_shape, labels)
         self.discriminator = Discriminator(image_shape, architecture.discriminator_channels)
+
+    def objective(self, given: Inputs) -> Outcome:
+        """A loss for each of the three parts."""
+        return Outcome(*vae_gan.losses(self, given.images, given.draws, given.settings, given.kl_weight))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Those of the three parts, each updated by its own loss."""
+        return {name: list(getattr(self, name).parameters()) for name in ("encoder", "decoder", "discriminator")}
 
 
 class MultitaskVae(VariationalAutoencoder):
     """A VAE with a classifier on the posterior mean (Le, Patterson & White 2018)."""
 
     family = "multitask"
+    model_settings = frozenset({"latent_size", "classifier_hidden"})
+    loss_settings = _PIXELS | _BOUND | {"free_bits", "classification", "classifier_noise"}
 
-    def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str]) -> None:
-        super().__init__(architecture, image_shape)
+    def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
+        super().__init__(architecture, image_shape, labels)
         if not labels:
-            raise ConfigError("a multitask model wants labelled images, these have no labels")
+            raise ConfigError("a multitask model needs labelled images, these have no labels")
         self.labels = tuple(labels)
         widths = [architecture.latent_size, *architecture.classifier_hidden]
         hidden = dense_stack(widths, architecture.activation)
@@ -95,43 +129,58 @@ class MultitaskVae(VariationalAutoencoder):
         """(N, D) to class logits (N, K)."""
         return self.classifier(latents)
 
+    def objective(self, given: Inputs) -> Outcome:
+        """The bound and the cross-entropy of the classes; the bound alone for images without labels."""
+        if given.labels is None:
+            return super().objective(given)
+        return objectives.multitask(self, given, given.labels)
 
-class Denoiser(nn.Module):
+
+class Denoiser(Network):
     """Noisy images to clean ones (Vincent et al. 2008); it has no code of its own to serve."""
 
     family = "denoiser"
-    latent_size = 0
+    loss_settings = _PIXELS | {"noise"}
 
-    def __init__(self, architecture: Architecture, image_shape: ImageShape) -> None:
-        super().__init__()
-        self.image_shape = image_shape
+    def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
+        super().__init__(architecture, image_shape, labels)
         self.network = DenoisingNetwork(image_shape, architecture.channels, architecture.upsampling)
 
     def denoise(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to logits (N, C, H, W)."""
         return self.network(images)
 
+    def objective(self, given: Inputs) -> Outcome:
+        """Reconstruction loss of the clean images."""
+        return objectives.denoising(self.denoise, given)
 
-Network = Autoencoder | VariationalAutoencoder | Denoiser
+
+def find(name: str) -> type[Network]:
+    """The class of a family.
+
+    Raises:
+        ConfigError: there is no such family.
+    """
+    known = families()
+    if name not in known:
+        raise ConfigError(f"model.family: expected one of {', '.join(sorted(known))}; got {name!r}")
+    return known[name]
 
 
 def build(architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> Network:
     """The network that an architecture describes, with weights not yet drawn; see `initialise`.
 
     Raises:
-        ConfigError: the architecture does not fit the images.
+        ConfigError: there is no such family, or the architecture does not fit the images.
     """
-    if architecture.family == "multitask":
-        return MultitaskVae(architecture, image_shape, labels)
-    families = {"ae": Autoencoder, "vae": VariationalAutoencoder, "vae-gan": VaeGan, "denoiser": Denoiser}
-    return families[architecture.family](architecture, image_shape)
+    return find(architecture.family)(architecture, image_shape, labels)
 
 
 def initialise(network: nn.Module, generator: torch.Generator, code_spread: float = 0.0) -> None:
-    """Draws Glorot uniform weights (Glorot & Bengio 2010) and sets biases to 0.
+    """Draw Glorot uniform weights (Glorot & Bengio 2010) and set biases to 0.
 
     PyTorch's own default loses units of `fc-ae`: 0.101 instead of 0.091 nats per pixel on MNIST.
-    With a `code_spread` the first dense layer of the decoder is drawn by `spread_out`.
+    With a `code_spread` the first dense layer of the decoder is drawn by `_spread_units`.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
@@ -140,21 +189,23 @@ def initialise(network: nn.Module, generator: torch.Generator, code_spread: floa
                 nn.init.zeros_(module.bias)
     if code_spread:
         decoder = network.get_submodule("decoder")
-        spread_out(next(layer for layer in decoder.modules() if isinstance(layer, nn.Linear)), code_spread, generator)
+        _spread_units(
+            next(layer for layer in decoder.modules() if isinstance(layer, nn.Linear)), code_spread, generator
+        )
 
 
-def spread_out(layer: nn.Linear, spread: float, generator: torch.Generator) -> None:
-    """Draws a layer that computes numbers of this standard deviation from N(0, I), with biases as far apart.
+def _spread_units(layer: nn.Linear, spread: float, generator: torch.Generator) -> None:
+    """Draw a layer whose outputs for N(0, I) have this standard deviation, and biases of the same spread.
 
-    Glorot's weights for 512 units on 2 values are so small that every unit sees the plane as flat, and biases of 0 let
-    them all bend in its middle. Here each bends somewhere else, which a small code needs.
+    Glorot's weights for 512 units on 2 values are so small that every unit is nearly linear on the plane, and biases
+    of 0 place all kinks at its centre. Here each unit bends elsewhere, which a small code needs.
     """
     reach = spread * math.sqrt(3 / layer.in_features)
     nn.init.uniform_(layer.weight, -reach, reach, generator=generator)
     nn.init.uniform_(layer.bias, -spread, spread, generator=generator)
 
 
-def make_encoder(architecture: Architecture, image_shape: ImageShape, heads: int) -> tuple[nn.Module, int]:
+def _make_encoder(architecture: Architecture, image_shape: ImageShape, heads: int) -> tuple[nn.Module, int]:
     """An encoder with `heads` outputs per latent value, and the size of the code."""
     if architecture.body == "conv":
         encoder = ConvEncoder(image_shape, architecture.channels, architecture.latent_size * heads)
@@ -168,7 +219,7 @@ def make_encoder(architecture: Architecture, image_shape: ImageShape, heads: int
     ), architecture.latent_size
 
 
-def make_decoder(architecture: Architecture, image_shape: ImageShape) -> nn.Module:
+def _make_decoder(architecture: Architecture, image_shape: ImageShape) -> nn.Module:
     """The decoder that mirrors the encoder."""
     if architecture.body == "conv":
         return ConvDecoder(image_shape, architecture.channels, architecture.latent_size, architecture.upsampling)

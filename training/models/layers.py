@@ -64,14 +64,14 @@ class DenseDecoder(nn.Module):
 class ConvEncoder(nn.Module):
     """(N, C, H, W) to (N, outputs): 3x3 convolutions, each halved by max pooling; outputs 0 keeps all features.
 
-    Images that cannot be halved so often get a black margin first.
+    Images that cannot be halved that often are zero-padded first.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], channels: Sequence[int], outputs: int) -> None:
         super().__init__()
-        features = prod(code_shape(image_shape, channels))
+        features = prod(_code_shape(image_shape, channels))
         self.output_size = outputs or features
-        layers = margin(image_shape, channels)
+        layers = _pad_to_multiple(image_shape, channels)
         for before, after in zip([image_shape[2], *channels], channels, strict=False):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         head = [nn.Linear(features, outputs)] if outputs else []
@@ -85,21 +85,21 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """(N, D) to (N, C, H, W): each stage doubles height and width, a last 3x3 convolution makes the pixels.
 
-    The margin that the encoder needed is made too and cut off.
+    The padding of the encoder is generated too and cropped.
     """
 
     def __init__(
         self, image_shape: tuple[int, int, int], channels: Sequence[int], inputs: int, upsampling: str
     ) -> None:
         super().__init__()
-        code = code_shape(image_shape, channels)
+        code = _code_shape(image_shape, channels)
         layers: list[nn.Module] = [nn.Linear(inputs, prod(code)), nn.ReLU()] if inputs else []
         layers.append(nn.Unflatten(1, code))
         mirrored = list(reversed(channels))
         for before, after in zip([mirrored[0], *mirrored], mirrored, strict=False):
-            layers += doubling(before, after, upsampling)
+            layers += _upsample_block(before, after, upsampling)
         layers.append(nn.Conv2d(mirrored[-1], image_shape[2], 3, padding=1))
-        self.layers = nn.Sequential(*layers, *cut(image_shape, channels))
+        self.layers = nn.Sequential(*layers, *_crop(image_shape, channels))
 
     def forward(self, latents: Tensor) -> Tensor:
         """(N, D) to (N, C, H, W)."""
@@ -109,7 +109,7 @@ class ConvDecoder(nn.Module):
 class Discriminator(nn.Module):
     """(N, C, H, W) to features (N, F) and logits (N,) of being real: strided 3x3 convolutions, then one dense layer.
 
-    No batch norm: real and made-up images travel in one batch, whose statistics would give them away.
+    No batch norm: real and made-up images share a batch, whose statistics would give them away.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], channels: Sequence[int]) -> None:
@@ -133,28 +133,28 @@ class DenoisingNetwork(nn.Module):
 
     def __init__(self, image_shape: tuple[int, int, int], channels: Sequence[int], upsampling: str) -> None:
         super().__init__()
-        self.margin = nn.Sequential(*margin(image_shape, channels))
-        self.cut = nn.Sequential(*cut(image_shape, channels))
+        self.pad = nn.Sequential(*_pad_to_multiple(image_shape, channels))
+        self.crop = nn.Sequential(*_crop(image_shape, channels))
         widths = [image_shape[2], *channels]
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, channels, strict=False))
         mirrored = [channels[-1], *reversed(channels)]
         pairs = pairwise(mirrored)
-        self.up = nn.ModuleList(nn.Sequential(*doubling(a, b, upsampling)) for a, b in pairs)
+        self.up = nn.ModuleList(nn.Sequential(*_upsample_block(a, b, upsampling)) for a, b in pairs)
         self.pool = nn.MaxPool2d(2)
         self.pixels = nn.Conv2d(channels[0], image_shape[2], 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to logits (N, C, H, W)."""
-        features, skipped = self.margin(images), []
+        features, skipped = self.pad(images), []
         for layer in self.down:
             skipped.append(layer(features).relu())
             features = self.pool(skipped[-1])
         for layer in self.up:
             features = layer(features) + skipped.pop()
-        return self.cut(self.pixels(features))
+        return self.crop(self.pixels(features))
 
 
-def doubling(before: int, after: int, upsampling: str) -> list[nn.Module]:
+def _upsample_block(before: int, after: int, upsampling: str) -> list[nn.Module]:
     """Layers that double height and width: convolution then nearest neighbour, or one transposed convolution."""
     if upsampling == "transposed":
         return [nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=1), nn.ReLU()]
@@ -173,20 +173,20 @@ class Crop(nn.Module):
         return images[:, :, : self.height, : self.width]
 
 
-def margin(image_shape: tuple[int, int, int], channels: Sequence[int]) -> list[nn.Module]:
-    """What makes images large enough for every halving, black on the right and below; nothing where they are."""
-    (height, width, _), code = image_shape, code_shape(image_shape, channels)
+def _pad_to_multiple(image_shape: tuple[int, int, int], channels: Sequence[int]) -> list[nn.Module]:
+    """Zero padding on the right and below to a multiple of every halving; nothing for images that need none."""
+    (height, width, _), code = image_shape, _code_shape(image_shape, channels)
     factor = 2 ** len(channels)
     right, below = code[2] * factor - width, code[1] * factor - height
     return [nn.ZeroPad2d((0, right, 0, below))] if right or below else []
 
 
-def cut(image_shape: tuple[int, int, int], channels: Sequence[int]) -> list[nn.Module]:
-    """What takes the margin off again; nothing where there is none."""
-    return [Crop(*image_shape[:2])] if margin(image_shape, channels) else []
+def _crop(image_shape: tuple[int, int, int], channels: Sequence[int]) -> list[nn.Module]:
+    """The layer that removes the padding again; nothing where there is none."""
+    return [Crop(*image_shape[:2])] if _pad_to_multiple(image_shape, channels) else []
 
 
-def code_shape(image_shape: tuple[int, int, int], channels: Sequence[int]) -> tuple[int, int, int]:
+def _code_shape(image_shape: tuple[int, int, int], channels: Sequence[int]) -> tuple[int, int, int]:
     """(C, H, W) of the features after every halving, sizes rounded up; ConfigError without channels."""
     if not channels:
         raise ConfigError("a convolutional model needs model.channels, as in [32, 32]")

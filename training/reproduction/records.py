@@ -84,4 +84,4 @@ def _write(path: Path, record: Record) -> None:
 def read(path: Path) -> Record:
     """The record in a file."""
     values = json.loads(path.read_text(encoding="utf-8"))
-    return Record(**{**values, "cost": Cost(**values["cost"])})
+    return Record(cost=Cost(**values.pop("cost")), **values)

@@ -1,4 +1,4 @@
-"""docs/results.md: what was reached of what was expected, what that took, and why something was missed."""
+"""The results page docs/results.md: figures reached against those expected, cost, and reasons for shortfalls."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,13 @@ from training.config import Config
 from training.evaluation import attributes
 from training.figures.report import goal
 from training.reproduction import records
-from training.reproduction import runs as plan
 from training.reproduction.records import Cost, Record
+from training.reproduction.runs import RUNS
 
-RESULTS = Path("docs/results.md")
+_RESULTS = Path("docs/results.md")
 PICTURES = Path("docs/results")
-SHOWN = ("reconstructions", "samples", "latents", "plane", "attribute-thickness", "attribute-slant")
-HEAD = """# Results on MNIST
+_SHOWN = ("reconstructions", "samples", "latents", "plane", "attribute-thickness", "attribute-slant")
+_HEAD = """# Results on MNIST
 
 Written by `python -m training.reproduction` from runs that really took place. Figures are means over the 10,000 test
 images; the epoch was chosen on 5,000 validation images out of the training files. BCE in nats per pixel, ELBO,
@@ -24,11 +24,11 @@ stands in [export-results.md](export-results.md).
 | recipe | measure | reached | expected | reference |
 | --- | --- | --- | --- | --- |
 """
-MISSED = """
+_MISSED = """
 ## What was missed, and why
 
 """
-RUNS = """
+_RUNS_SECTION = """
 ## The runs
 
 Wall times are of a machine shared with other work, which often had the larger part of it: read them as upper bounds,
@@ -37,12 +37,12 @@ and the CPU time as what a run needs. Both are of the whole process, measures an
 | run | figures | command | seed | epoch kept | wall time | CPU time | peak memory | date | machine | revision |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
-TOGETHER = """
+_TOGETHER = """
 Together the {count} runs whose CPU time is known took {minutes:.0f} minutes of it, which is {half:.0f} for each of two
 cores: `python -m training.reproduction` trains as many runs side by side as there are cores, the longest first, each
 with its share of the cores. A whole reproduction in one go on a quiet machine has not been timed yet.
 """
-ATTRIBUTES = """
+_ATTRIBUTES = """
 ## Attributes
 
 From `python -m training attributes RUN --data-dir DIR`, on 500 test images: Spearman between amounts asked and changes
@@ -55,16 +55,18 @@ our classifier takes for the other class after the whole way.
 """
 
 
-def publish(runs: Path, results: Path = RESULTS, pictures: Path = PICTURES) -> None:
+def publish(runs: Path, results: Path = _RESULTS, pictures: Path = PICTURES) -> None:
     """Writes the page; keeps the records and pictures of `runs` in the folder `pictures`."""
     known = records.collect(runs, pictures)
-    planned = {each.name: each.config for each in plan.RUNS}
-    text = HEAD + "".join(rows(name, recipe, known.get(name)) for name, recipe in planned.items())
-    text += shortfalls({name: recipe for name, recipe in planned.items() if missing(recipe, known.get(name))})
-    text += RUNS + "".join(run_row(name, recipe, known[name]) for name, recipe in planned.items() if name in known)
+    planned = {each.name: each.config for each in RUNS}
+    text = _HEAD + "".join(_rows(name, recipe, known.get(name)) for name, recipe in planned.items())
+    text += _shortfalls({name: recipe for name, recipe in planned.items() if missing(recipe, known.get(name))})
+    text += _RUNS_SECTION + "".join(
+        _run_row(name, recipe, known[name]) for name, recipe in planned.items() if name in known
+    )
     text += "".join(f"\n`{name}`: {record.remark}.\n" for name, record in known.items() if record.remark)
-    text += together([known[each.name].cost for each in plan.RUNS if each.on_cpu and each.name in known])
-    text += attribute_table(known)
+    text += _together([known[each.name].cost for each in RUNS if each.on_cpu and each.name in known])
+    text += _attribute_table(known)
     for name in planned:
         if name in known:
             text += shown(name, runs / name, pictures, results.parent)
@@ -72,33 +74,33 @@ def publish(runs: Path, results: Path = RESULTS, pictures: Path = PICTURES) -> N
     results.write_text(text, encoding="utf-8")
 
 
-def rows(run: str, recipe: Config, record: Record | None) -> str:
+def _rows(run: str, recipe: Config, record: Record | None) -> str:
     """A row for each measure that a recipe promises, or shows beside a published one."""
     return "".join(
-        f"| `{run}` | {name} | {reached(recipe, record, name)} | {goal(recipe.expected, name)} "
+        f"| `{run}` | {name} | {_reached(recipe, record, name)} | {goal(recipe.expected, name)} "
         f"| {recipe.expected.reference} |\n"
-        for name in [*promised(recipe), *recipe.expected.shown]
+        for name in [*_promised(recipe), *recipe.expected.shown]
     )
 
 
-def promised(recipe: Config) -> list[str]:
+def _promised(recipe: Config) -> list[str]:
     """The measures that a recipe has goals for."""
     return [*recipe.expected.at_most, *recipe.expected.at_least]
 
 
-def reached(recipe: Config, record: Record | None, name: str) -> str:
+def _reached(recipe: Config, record: Record | None, name: str) -> str:
     """A figure, bold where it is as good as promised; or that there is none."""
     if record is None:
         return "not yet run"
     if name not in record.metrics:
         return "not measured"
     value = record.metrics[name]
-    if name not in promised(recipe):
+    if name not in _promised(recipe):
         return f"{value:.4g}"
-    return f"**{value:.4g}**" if good(recipe, value, name) else f"{value:.4g} (missed)"
+    return f"**{value:.4g}**" if _good(recipe, value, name) else f"{value:.4g} (missed)"
 
 
-def good(recipe: Config, value: float, name: str) -> bool:
+def _good(recipe: Config, value: float, name: str) -> bool:
     """Whether a figure is as good as promised."""
     expected = recipe.expected
     return value <= expected.at_most.get(name, value) and value >= expected.at_least.get(name, value)
@@ -110,22 +112,22 @@ def missing(recipe: Config, record: Record | None) -> bool:
         return True
     scores = [score for found in record.attributes.values() for score in found.items()]
     return any(value < attributes.WANTED.get(name, value) for name, value in scores) or any(
-        name not in record.metrics or not good(recipe, record.metrics[name], name) for name in promised(recipe)
+        name not in record.metrics or not _good(recipe, record.metrics[name], name) for name in _promised(recipe)
     )
 
 
-def shortfalls(recipes: Mapping[str, Config]) -> str:
+def _shortfalls(recipes: Mapping[str, Config]) -> str:
     """Why each of these runs falls short, in its recipe's own words."""
     lines = (f"- `{run}`: {recipe.expected.shortfall or 'not looked into yet'}.\n" for run, recipe in recipes.items())
-    return MISSED + "".join(lines) if recipes else ""
+    return _MISSED + "".join(lines) if recipes else ""
 
 
 def figures(recipe: Config, record: Record) -> str:
     """What the measures that a recipe promises came to."""
-    return ", ".join(f"{each} {record.metrics[each]:.4g}" for each in promised(recipe) if each in record.metrics)
+    return ", ".join(f"{each} {record.metrics[each]:.4g}" for each in _promised(recipe) if each in record.metrics)
 
 
-def run_row(run: str, recipe: Config, record: Record) -> str:
+def _run_row(run: str, recipe: Config, record: Record) -> str:
     """How a run was made, and what it took."""
     cells = [
         f"`{run}`",
@@ -148,23 +150,23 @@ def spent(cost: Cost) -> list[str]:
     return [*times, f"{cost.peak_memory_bytes / 2**20:.0f} MiB" if cost.peak_memory_bytes else "?"]
 
 
-def together(costs: Sequence[Cost]) -> str:
+def _together(costs: Sequence[Cost]) -> str:
     """What all runs took, one after the other."""
     known = [cost.cpu_seconds / 60 for cost in costs if cost.cpu_seconds]
-    return TOGETHER.format(count=len(known), minutes=sum(known), half=sum(known) / 2) if known else ""
+    return _TOGETHER.format(count=len(known), minutes=sum(known), half=sum(known) / 2) if known else ""
 
 
-def attribute_table(known: Mapping[str, Record]) -> str:
+def _attribute_table(known: Mapping[str, Record]) -> str:
     """The scores of every run whose attributes were fitted."""
     text = ""
     for name, record in known.items():
         for attribute, scores in record.attributes.items():
-            cells = ", ".join(attribute_score(score, value) for score, value in scores.items())
+            cells = ", ".join(_attribute_score(score, value) for score, value in scores.items())
             text += f"| `{name}` | {attribute} | {cells} |\n"
-    return text and ATTRIBUTES + text
+    return text and _ATTRIBUTES + text
 
 
-def attribute_score(name: str, value: float) -> str:
+def _attribute_score(name: str, value: float) -> str:
     """A score, with what was expected where that is missed."""
     wanted = attributes.WANTED.get(name, value)
     return f"{name} {value:.3f}" + ("" if value >= wanted else f" (missed: ≥ {wanted:g})")
@@ -173,7 +175,7 @@ def attribute_score(name: str, value: float) -> str:
 def shown(name: str, run: Path, pictures: Path, base: Path) -> str:
     """Copies the pictures of a run, where it is at hand; a section with those that there are."""
     text = f"\n## {name}\n\n"
-    for each in SHOWN:
+    for each in _SHOWN:
         source, target = run / f"{each}.png", pictures / f"{name}-{each}.png"
         if source.exists():
             shutil.copyfile(source, target)

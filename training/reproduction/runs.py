@@ -1,18 +1,18 @@
-"""What a whole reproduction trains on MNIST: every recipe, and one that an anchor asks for with other settings."""
+"""The runs of a reproduction on MNIST: every recipe, and one with the settings of a published figure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from training import config
 from training.config import Config
+from training.recipe import load_recipe, recipe_names
 
 # 7 hours of a core: for a GPU.
-GPU_RECIPES = ("iwae",)
+_GPU_RECIPES = ("iwae",)
 
 
 @dataclass(frozen=True)
-class Planned:
+class RunSpec:
     """A run by name: a recipe, with overrides `section.name=value` and expectations of its own where it has such."""
 
     name: str
@@ -23,18 +23,18 @@ class Planned:
     @property
     def config(self) -> Config:
         """What `python -m training` makes of it."""
-        return config.load(self.recipe, "mnist", self.overrides, {"expected": self.expected})
+        return load_recipe(self.recipe, "mnist", self.overrides, {"expected": self.expected})
 
     @property
     def on_cpu(self) -> bool:
         """Whether a CPU can train it in minutes."""
-        return self.recipe not in GPU_RECIPES
+        return self.recipe not in _GPU_RECIPES
 
 
-TEN_EPOCHS = Planned(
+_TEN_EPOCHS = RunSpec(
     "vae-10-epochs",
     "vae",
     ("run.epochs=10", "run.batch_size=64"),
     {"at_most": {"elbo_loss": 104.5}, "minutes": 2.0, "shortfall": ""},
 )
-RUNS = (*(Planned(name, name) for name in config.recipe_names()), TEN_EPOCHS)
+RUNS = (*(RunSpec(name, name) for name in recipe_names()), _TEN_EPOCHS)

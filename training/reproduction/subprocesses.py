@@ -1,11 +1,11 @@
-"""Our own programs run as processes, some at a time; a signal ends them well, and what each took is measured."""
+"""Subprocesses of a reproduction: run in parallel, stopped cleanly by a signal, with their cost measured."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
@@ -14,7 +14,7 @@ from training.errors import StoppedError, TrainingError
 from training.reproduction.records import Cost
 
 # Of ru_maxrss: kilobytes on Linux.
-MAXRSS_UNIT = 1024
+_MAXRSS_UNIT = 1024
 
 
 class Processes:
@@ -30,7 +30,7 @@ class Processes:
         self.stopping = False
 
     @contextmanager
-    def stopped_by(self, *signals: signal.Signals) -> Iterator[None]:
+    def stopped_by(self, *signals: signal.Signals) -> Generator[None]:
         """While it lasts, these signals are handed on, and nothing new begins after one."""
         before = {number: signal.signal(number, self.stop) for number in signals}
         try:
@@ -63,12 +63,12 @@ class Processes:
         if process.returncode:
             last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
             raise TrainingError(f"ended with {process.returncode}: {''.join(last)}")
-        return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * MAXRSS_UNIT, resumed)
+        return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _MAXRSS_UNIT, resumed)
 
     def _start(self, command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
         with self.lock, log.open("ab") as output:
             if self.stopping:
                 raise StoppedError("not begun: asked to stop")
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, process_group=0)  # noqa: S603  our own program
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, process_group=0)  # noqa: S603 (our own program)
             self.running.add(process)
             return process

@@ -1,4 +1,4 @@
-"""metrics.jsonl: a line per epoch, and TensorBoard's files where they are expected."""
+"""The metrics log: metrics.jsonl with a line per epoch, and TensorBoard files where they are asked for."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -8,43 +8,43 @@ from typing import Any
 from training.errors import ConfigError, TrainingError
 
 
-class Journal:
-    """The log of a run, one JSON object a line."""
+class MetricsLog:
+    """The metrics of a run, one JSON object a line."""
 
     def __init__(self, workdir: Path, *, tensorboard: bool = False) -> None:
-        self.path = workdir / "metrics.jsonl"
-        self.tensorboard = tensorboard
-        self.board: Any = None
+        self._path = workdir / "metrics.jsonl"
+        self._tensorboard = tensorboard
+        self._board: Any = None
 
     def restart(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Begins anew with these records: those of a checkpoint, without what was logged after it."""
+        """Replace the log by these records, those of a checkpoint: what was logged after it is dropped."""
         records = list(records)
         self._write("w", records)
-        if self.tensorboard:
-            self.board = _board(self.path.parent / "tensorboard", len(records) + 1)
+        if self._tensorboard:
+            self._board = _summary_writer(self._path.parent / "tensorboard", len(records) + 1)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Adds a line."""
+        """Append a line."""
         self._write("a", [record])
-        if self.board:
+        if self._board:
             for name, value in _flat(record).items():
-                self.board.add_scalar(name, value, record["epoch"])
-            self.board.flush()
+                self._board.add_scalar(name, value, record["epoch"])
+            self._board.flush()
 
     def _write(self, mode: str, records: Iterable[Mapping[str, Any]]) -> None:
         try:
-            with self.path.open(mode, encoding="utf-8") as file:
+            with self._path.open(mode, encoding="utf-8") as file:
                 file.writelines(json.dumps(record) + "\n" for record in records)
         except OSError as error:
-            raise TrainingError(f"cannot write {self.path}: {error}") from error
+            raise TrainingError(f"cannot write {self._path}: {error}") from error
 
 
-def _board(folder: Path, first_epoch: int) -> Any:  # noqa: ANN401  an optional package's type
+def _summary_writer(folder: Path, first_epoch: int) -> Any:  # noqa: ANN401 (the type of an optional package)
     try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  an optional package
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (an optional package)
     except ImportError:
         raise ConfigError(
-            "output.tensorboard wants the tensorboard package: pip install 'hourglass[tensorboard]'"
+            "output.tensorboard needs the tensorboard package: pip install 'hourglass[tensorboard]'"
         ) from None
     return SummaryWriter(str(folder), purge_step=first_epoch)
 

@@ -13,8 +13,8 @@ from training.config import Config, Expected
 from training.data.dataset import Dataset
 from training.data.split import Split
 
-REFERENCE_IMAGES = 1_024
-TOOLS = ("torch", "numpy", "safetensors", "scikit-learn")
+_REFERENCE_IMAGES = 1_024
+_TOOLS = ("torch", "numpy", "safetensors", "scikit-learn")
 
 
 def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
         "epoch": epoch,
         "metrics": dict(metrics),
         "git_revision": git_revision(),
-        "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in TOOLS}},
+        "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in _TOOLS}},
     }
 
 
@@ -50,7 +50,7 @@ def deciding(config: Config) -> Config:
 
 def reference(dataset: Dataset) -> Split:
     """The images that export tries a model on: the first of the test split."""
-    return dataset.test.take(slice(REFERENCE_IMAGES))
+    return dataset.test.take(slice(_REFERENCE_IMAGES))
 
 
 @cache
@@ -58,7 +58,7 @@ def git_revision() -> str:
     """The commit of this source tree when it was first asked for, or `unknown` outside of one."""
     command = ["git", "rev-parse", "HEAD"]
     try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603  fixed command
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)  # noqa: S603 (fixed command)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found.stdout.strip()

@@ -99,7 +99,7 @@ def test_a_whole_file_that_was_not_yet_renamed_is_taken(mirror: Mirror, tmp_path
 
 def test_another_content_is_refused_and_not_kept(mirror: Mirror, tmp_path: Path) -> None:
     (mirror.folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"something else"))
-    with pytest.raises(DataError, match=r"SHA-256 .* expected"):
+    with pytest.raises(DataError, match=r"expected SHA-256"):
         download.fetch("mnist", tmp_path / "mnist", mirror.url)
     assert not list((tmp_path / "mnist").glob("t10k-labels*"))
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import checkpoint, config
+from training import checkpoint
 from training.config import Data
 from training.data import dataset, inspect
 from training.errors import DataError
+from training.recipe import load_recipe
 from training.train import train
 
 
@@ -38,7 +39,7 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
 def test_colour_images_train_in_every_kind_of_network(recipe: str, tmp_path: Path) -> None:
     paint(tmp_path / "data")
     settings = {"data": {"kind": "folder", "folder": str(tmp_path / "data")}}
-    train(config.load(recipe, "folder", ["run.epochs=1", "evaluation.nll_samples=0"], settings), tmp_path / "run")
+    train(load_recipe(recipe, "folder", ["run.epochs=1", "evaluation.nll_samples=0"], settings), tmp_path / "run")
     loaded = checkpoint.load(tmp_path / "run")
     assert loaded.model.image_shape == (16, 16, 3)
     assert loaded.reference.images.shape == (4, 16, 16, 3)
@@ -48,8 +49,8 @@ def test_colour_images_train_in_every_kind_of_network(recipe: str, tmp_path: Pat
 def test_unlabelled_images_are_no_food_for_a_classifier(tmp_path: Path) -> None:
     paint(tmp_path / "data", ("",))
     settings = {"data": {"kind": "folder", "folder": str(tmp_path / "data")}, "run": {"epochs": 1}}
-    with pytest.raises(Exception, match="wants labelled images"):
-        train(config.load("multitask-vae", "folder", [], settings), tmp_path / "run")
+    with pytest.raises(Exception, match="needs labelled images"):
+        train(load_recipe("multitask-vae", "folder", [], settings), tmp_path / "run")
 
 
 def test_other_sizes_are_refused_by_name(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_pixels_of_more_than_8_bits_are_refused_not_cut_off(kind: type, tmp_path
 def test_an_empty_or_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds 0 images .* at least 10"):
         dataset.load(Data(kind="folder", folder=str(tmp_path)))
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a directory"):
         dataset.load(Data(kind="folder", folder=str(tmp_path / "none")))
 
 
@@ -102,12 +103,12 @@ def test_npz_of_bytes_or_floats(tmp_path: Path) -> None:
         ({"images": np.zeros((20, 8))}, "shape"),
         ({"images": np.zeros((20, 8, 8, 2))}, "shape"),
         ({"images": np.zeros((20, 8, 8), np.int32)}, "uint8 in 0 to 255 or floats"),
-        ({"images": np.full((20, 8, 8), 1.5)}, "values in 0 to 1, got 1.5 to 1.5"),
+        ({"images": np.full((20, 8, 8), 1.5)}, "float images in 0 to 1, got 1.5 to 1.5"),
         ({"images": np.full((20, 8, 8), np.nan)}, "finite values"),
         ({"images": np.zeros((3, 8, 8))}, "holds 3 images"),
-        ({"images": np.zeros((20, 8, 8)), "labels": np.zeros(19, int)}, "20 integers"),
+        ({"images": np.zeros((20, 8, 8)), "labels": np.zeros(19, int)}, "20 integer labels"),
         ({"images": np.zeros((20, 0, 8))}, "shape"),
-        ({"images": np.zeros((20, 8, 8)), "labels": np.full(20, -1)}, "20 integers from 0, .* got -1 to -1"),
+        ({"images": np.zeros((20, 8, 8)), "labels": np.full(20, -1)}, "20 integer labels from 0, .* got -1 to -1"),
         ({"images": np.zeros((20, 8, 8)), "labels": np.full(20, 2**40)}, "fewer classes than images"),
     ],
 )
@@ -118,7 +119,7 @@ def test_an_unfit_npz_is_refused(arrays: dict, message: str, tmp_path: Path) -> 
 
 def test_a_damaged_or_missing_npz_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"no zip")
-    with pytest.raises(DataError, match=r"no .npz file"):
+    with pytest.raises(DataError, match=r"not a .npz file"):
         dataset.load(Data(kind="npz", folder=str(tmp_path / "x.npz")))
     with pytest.raises(DataError, match="no file"):
         dataset.load(Data(kind="npz", folder=str(tmp_path / "y.npz")))

@@ -80,7 +80,7 @@ def test_attributes_are_fitted_scored_and_stored(
     ("text", "message"),
     [
         ("a\n1\n2\n", "each of the 1797 images of the source, got 2"),
-        ("a\n" + "x\n" * 1797, "a number in every place"),
+        ("a\n" + "x\n" * 1797, "a number in every cell"),
         ("a\n" + "nan\n" * 1797, "finite"),
     ],
 )

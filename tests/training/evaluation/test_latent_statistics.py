@@ -71,7 +71,7 @@ def test_the_work_on_codes_of_dead_units_is_bounded() -> None:
     # As a barely trained network gives them: some units never fire, others carry next to nothing.
     draws = np.random.default_rng(0)
     values = draws.standard_normal((1350, 32)) * np.geomspace(1, 1e-30, 32) * (np.arange(32) % 3 > 0)
-    found = latent_statistics.fit_mixture(values, 0)
+    found = latent_statistics._fit_mixture(values, 0)
     assert len(found.weights_) == 1350 // latent_statistics.MIN_CODES_PER_COMPONENT
     assert found.n_iter_ <= latent_statistics.MAX_ITERATIONS
     assert np.isfinite(found.covariances_).all()

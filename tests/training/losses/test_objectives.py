@@ -4,9 +4,10 @@ import torch
 from training.config import Architecture, Loss
 from training.losses import objectives, terms
 from training.losses.importance_sampling import negative_log_likelihood
+from training.losses.objectives import Inputs
 from training.models import autoencoders
 from training.models.autoencoders import MultitaskVae, VariationalAutoencoder
-from training.random_streams import Noise, Purpose, generator, whole
+from training.random_streams import Draws, Purpose, generator
 
 CPU = torch.device("cpu")
 SHAPE = (4, 4, 1)
@@ -24,8 +25,8 @@ def images(count: int = 6) -> torch.Tensor:
     return (torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5).float()
 
 
-def noise(count: int = 6, seed: int = 0) -> Noise:
-    return whole(generator(seed, Purpose.STEP), count, CPU)
+def noise(count: int = 6, seed: int = 0) -> Draws:
+    return Draws.whole_batch(generator(seed, Purpose.STEP), count, CPU)
 
 
 def test_the_bound_is_reconstruction_plus_weighted_kl() -> None:
@@ -42,19 +43,20 @@ def test_the_kl_is_reported_without_free_bits_and_weight() -> None:
     assert (plain >= 0).all()
 
 
+def given(many: torch.Tensor, samples: int = 1, seed: int = 0) -> Inputs:
+    return Inputs(many, None, noise(len(many), seed), Loss(importance_samples=samples), kl_weight=1.0)
+
+
 def test_one_importance_sample_is_the_bound_in_expectation() -> None:
     model, many = made(), images(1).repeat(4000, 1, 1, 1)
-    elbo = objectives.variational(model, many, noise(4000), Loss(), 1.0).losses["model"].mean()
-    weighted = objectives.importance_weighted(model, many, noise(4000, 1), Loss(importance_samples=1), 1.0)
+    elbo = objectives.variational(model, given(many)).losses["model"].mean()
+    weighted = objectives.importance_weighted(model, given(many, seed=1))
     assert weighted.losses["model"].mean().item() == pytest.approx(elbo.item(), abs=0.05)
 
 
 def test_more_importance_samples_tighten_the_bound_towards_the_likelihood() -> None:
     model, many = made(), images(1).repeat(500, 1, 1, 1)
-    bounds = [
-        objectives.importance_weighted(model, many, noise(500), Loss(importance_samples=k), 1.0).losses["model"].mean()
-        for k in (1, 5, 50)
-    ]
+    bounds = [objectives.importance_weighted(model, given(many, k)).losses["model"].mean() for k in (1, 5, 50)]
     assert bounds[0] > bounds[1] > bounds[2]
     assert bounds[2] > exact_nll(model, images(1)) - 0.05
 
@@ -123,7 +125,7 @@ def test_the_classifier_learns_from_clean_images_and_from_noisy_ones() -> None:
     found = objectives.evaluate(model, images(), labels, noise(), loss, kl_weight=1.0).measures["classification"]
     draws = noise()
     draws.normal((2,))  # that of the bound
-    noised = objectives.blurred(images(), draws, loss.classifier_noise)
+    noised = objectives.with_input_noise(images(), draws, loss.classifier_noise)
     clean, other = (
         torch.nn.functional.cross_entropy(model.classify(model.encode(each)[0]), labels, reduction="none")
         for each in (images(), noised)
@@ -161,7 +163,7 @@ def test_the_encoder_of_a_vae_sees_noise_in_training_and_is_judged_without(monke
     )
     assert (seen[0] - images()).std().item() == pytest.approx(0.5, rel=0.2)
     # What is to be reconstructed is the image without the noise.
-    expected = objectives.nll(loss, model.decode(encode(seen[0])[0]), images())
+    expected = terms.nll(loss, model.decode(encode(seen[0])[0]), images())
     torch.testing.assert_close(found.measures["reconstruction"], expected, rtol=0.01, atol=0.01)
     assert torch.equal(seen[1], images())
     assert torch.equal(judged.losses["model"], plain.losses["model"])
@@ -183,5 +185,5 @@ def test_binarised_pixels_have_the_grey_value_as_their_mean() -> None:
 
 def test_draws_do_not_depend_on_how_many_processes_share_the_batch() -> None:
     together = noise(6).normal((3,))
-    parts = [Noise(generator(0, Purpose.STEP), 6, start, start + 3, CPU).normal((3,)) for start in (0, 3)]
+    parts = [Draws(generator(0, Purpose.STEP), 6, start, start + 3, CPU).normal((3,)) for start in (0, 3)]
     assert torch.equal(torch.cat(parts), together)

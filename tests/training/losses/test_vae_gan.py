@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from tests.training.conftest import quick
-from training import checkpoint, optimization
+from training import checkpoint
 from training.config import Architecture, Loss
 from training.losses import objectives
 from training.models import autoencoders
 from training.models.autoencoders import VaeGan
-from training.random_streams import Noise, Purpose, generator, whole
+from training.random_streams import Draws, Purpose, generator
 from training.train import train
 
 CPU = torch.device("cpu")
@@ -29,13 +29,13 @@ def images() -> torch.Tensor:
     return torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
-def noise() -> Noise:
-    return whole(generator(0, Purpose.STEP), 8, CPU)
+def noise() -> Draws:
+    return Draws.whole_batch(generator(0, Purpose.STEP), 8, CPU)
 
 
 def gradient_of(model: VaeGan, images: torch.Tensor, player: str, loss: Loss) -> list[torch.Tensor]:
     outcome = objectives.evaluate(model, images, None, noise(), loss, kl_weight=1.0)
-    return list(torch.autograd.grad(outcome.losses[player].mean(), optimization.players(model)[player]))
+    return list(torch.autograd.grad(outcome.losses[player].mean(), model.parameter_groups()[player]))
 
 
 def test_the_encoder_gets_no_adversarial_gradient(model: VaeGan, images: torch.Tensor) -> None:

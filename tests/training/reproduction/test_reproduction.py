@@ -9,9 +9,9 @@ import pytest
 
 from training import checkpoint
 from training.reproduction import records, results_page, runs
-from training.reproduction.__main__ import Workshop
+from training.reproduction.__main__ import Runner
 from training.reproduction.records import Cost
-from training.reproduction.runs import Planned
+from training.reproduction.runs import RunSpec
 
 
 def publish(vae_run: Path, folder: Path, cost: Cost) -> str:
@@ -76,15 +76,15 @@ def test_without_runs_nothing_is_claimed(tmp_path: Path) -> None:
     assert "Together" not in page
 
 
-def tiny(name: str, *overrides: str, minutes: float = 1.0) -> Planned:
-    return Planned(name, "fc-ae", ("run.epochs=1", *overrides), {"minutes": minutes})
+def tiny(name: str, *overrides: str, minutes: float = 1.0) -> RunSpec:
+    return RunSpec(name, "fc-ae", ("run.epochs=1", *overrides), {"minutes": minutes})
 
 
 def test_runs_are_trained_side_by_side_and_a_failure_loses_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = Planned("bad", "fc-ae", ("run.epochs=1", "optimizer.learning_rate=1e30"), {"minutes": 0.5})
-    assert not Workshop(tmp_path, 2, "digits").train([bad, tiny("short"), tiny("long", minutes=7)])
+    bad = RunSpec("bad", "fc-ae", ("run.epochs=1", "optimizer.learning_rate=1e30"), {"minutes": 0.5})
+    assert not Runner(tmp_path, 2, "digits").train([bad, tiny("short"), tiny("long", minutes=7)])
     lines = capsys.readouterr().out.splitlines()
     # Two begin before any ends, the longest first; the third begins when there is room.
     assert {line.split(":")[0] for line in lines[:2]} == {"long", "short"}
@@ -104,31 +104,31 @@ def test_runs_are_trained_side_by_side_and_a_failure_loses_no_other(
 def test_a_finished_run_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "done").mkdir()
     (tmp_path / "done" / records.RECORD).write_text("{}")
-    assert Workshop(tmp_path, 1, "digits").train([tiny("done")])
+    assert Runner(tmp_path, 1, "digits").train([tiny("done")])
     assert not capsys.readouterr().out
 
 
 def test_what_a_recipe_leaves_open_becomes_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.reproduction.__main__.cores", lambda: 8)
     for jobs, threads in ((1, 8), (2, 4), (3, 2), (16, 1)):
-        workshop = Workshop(Path(), jobs, "mnist")
-        assert workshop.settings(Planned("x", "conv-ae")) == ["--set", f"device.threads={threads}"]
-    assert Workshop(Path(), 2, "mnist").settings(Planned("x", "fc-ae")) == []
+        runner = Runner(Path(), jobs, "mnist")
+        assert runner.settings(RunSpec("x", "conv-ae")) == ["--set", f"device.threads={threads}"]
+    assert Runner(Path(), 2, "mnist").settings(RunSpec("x", "fc-ae")) == []
 
 
 def test_a_stop_reaches_all_that_runs_and_nothing_begins_after_it(tmp_path: Path) -> None:
-    workshop = Workshop(tmp_path, 2, "digits")
+    runner = Runner(tmp_path, 2, "digits")
     endless = [tiny(name, "run.epochs=100000", minutes=minutes) for name, minutes in (("a", 3), ("b", 2), ("c", 1))]
 
     def stop() -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not all((tmp_path / each / "metrics.jsonl").exists() for each in "ab"):
             time.sleep(0.05)
-        workshop.processes.stop(signal.SIGINT)
+        runner.processes.stop(signal.SIGINT)
 
     stopper = threading.Thread(target=stop)
     stopper.start()
-    assert not workshop.train(endless)
+    assert not runner.train(endless)
     stopper.join()
     for name in "ab":
         assert "go on with --resume" in (tmp_path / f"{name}.log").read_text()

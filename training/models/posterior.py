@@ -1,0 +1,36 @@
+"""The diagonal Gaussian posterior q(z | x): reparameterised samples, KL divergence, log-density."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.losses import terms
+
+
+class Posterior(NamedTuple):
+    """What a variational encoder returns: means (N, D) and log-variances (N, D); a plain pair to the exporter."""
+
+    means: Tensor
+    log_variances: Tensor
+
+    def sample(self, normals: Tensor) -> Tensor:
+        """Normals (N, D), or (N, K, D) for K samples an image, to latents of the same shape, differentiable.
+
+        The reparameterisation (reparameterization) trick of Kingma & Welling 2013, section 2.4.
+        """
+        means, log_variances = self._broadcast_to(normals)
+        return means + torch.exp(0.5 * log_variances) * normals
+
+    def kl(self) -> Tensor:
+        """(N, D): KL divergence of each latent from N(0, 1), in nats."""
+        return terms.kl_to_standard_normal(self.means, self.log_variances)
+
+    def log_prob(self, latents: Tensor) -> Tensor:
+        """Latents (N, D) or (N, K, D) to their log-density (N,) or (N, K), in nats."""
+        return terms.log_normal(latents, *self._broadcast_to(latents))
+
+    def _broadcast_to(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        if latents.ndim == self.means.ndim:
+            return self.means, self.log_variances
+        return self.means.unsqueeze(1), self.log_variances.unsqueeze(1)
