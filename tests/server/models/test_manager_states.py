@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from bundle.errors import BundleError
-from server.batching.run import Doctor
+from server.batching.run import OnRunFailed
 from server.metrics.registry import Metrics
 from server.models import manager
 from server.models.lifecycle import State
@@ -43,10 +43,10 @@ class Loader:
         self.cancelled: list[int] = []
         self.gates: dict[int, threading.Event] = {}
         self.failures: dict[int, Exception] = {}
-        self.on_run_failed: list[Doctor] = []
+        self.on_run_failed: list[OnRunFailed] = []
         self.self_test: Callable[[], None] = lambda: None
 
-    def load(self, folder: Path, name: str, version: int, failed: Doctor, cancelled: Callable[[], bool]) -> Version:
+    def load(self, folder: Path, name: str, version: int, failed: OnRunFailed, cancelled: Callable[[], bool]) -> Version:
         assert folder.name == str(version)
         self.started.append(version)
         self.on_run_failed.append(failed)
