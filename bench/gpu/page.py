@@ -13,8 +13,8 @@ On a machine with an NVIDIA GPU and its driver (`nvidia-smi` works):
     make gpu-check GPU='--repository models --page /tmp/gpu.md'   # on models of your own
 
 It creates two environments that must stay separate: `.venv` with onnxruntime, where the models are trained, and
-`build/gpu` with onnxruntime-gpu (`pip install '.[server,gpu]'`), where the checks run. Without a GPU it installs nothing
-and leaves this page unchanged. Exit code 1: a check failed; 2: its Python has another onnxruntime.
+`build/gpu` with onnxruntime-gpu (`pip install '.[server,gpu]'`), where the checks run. Without a GPU it installs
+nothing and leaves this page unchanged. Exit code 1: a check failed; 2: its Python has another onnxruntime.
 """
 
 
