@@ -7,20 +7,20 @@ from bench.gpu.outcome import Outcome
 
 NOT_YET_RUN = "Status: not yet run."
 HOW = """\
-On a machine with an NVIDIA card and its driver (`nvidia-smi` answers):
+On a machine with an NVIDIA GPU and its driver (`nvidia-smi` works):
 
     make gpu-check                                                # writes this page
     make gpu-check GPU='--repository models --page /tmp/gpu.md'   # on models of your own
 
-It makes two environments that must stay apart: `.venv` with onnxruntime, where the models are trained, and `build/gpu`
-with onnxruntime-gpu (`pip install '.[server,gpu]'`), where the checks run. Without a card it installs nothing and
-leaves this page as it is. It ends with 1 where a check has failed, with 2 where its Python has another onnxruntime.
+It creates two environments that must stay separate: `.venv` with onnxruntime, where the models are trained, and
+`build/gpu` with onnxruntime-gpu (`pip install '.[server,gpu]'`), where the checks run. Without a GPU it installs
+nothing and leaves this page unchanged. Exit code 1: a check failed; 2: its Python has another onnxruntime.
 """
 
 
 def empty() -> str:
     """The page before the first run on a card."""
-    return f"# Checks on a GPU\n\n{NOT_YET_RUN} No card was at hand.\n\n{HOW}"
+    return f"# Checks on a GPU\n\n{NOT_YET_RUN} No GPU was available.\n\n{HOW}"
 
 
 def results(facts: Mapping[str, str], outcomes: Sequence[Outcome]) -> str:
