@@ -18,7 +18,8 @@ ROWS = 4
 SEED = 20260117
 TEMPERATURE = 1.0
 
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Array: TypeAlias = NDArray[Any]
+Arrays: TypeAlias = Mapping[str, Array]
 
 _SAMPLE = "sample"
 _KEY = re.compile(r"([^/]+)/(\d+)/(inputs|outputs)/([^/]+)")

@@ -31,6 +31,7 @@ COVERED_BY = {
     "export/gate/report.py": "export/test_main.py",
     "export/gate/structure.py": "export/gate/test_gate.py",
     "export/gate/weights.py": "export/gate/test_gate.py",
+    "export/graphs/metadata.py": "export/graphs/test_build.py",
     "export/graphs/methods.py": "export/graphs/test_build.py",
     "export/importing/adapt.py": "export/importing/test_importer.py",
     "export/publication/signing.py": "bundle/test_signing.py",

@@ -13,7 +13,7 @@ import numpy as np
 from autoencoder.v1.model_pb2 import Signature
 from torch import nn
 
-from bundle.golden import Golden
+from bundle.golden import Array, Golden
 from bundle.replay import RowDifference
 from export.gate import checks, parity
 from export.gate.checks import BATCH_INVARIANCE, GOLDEN_VECTORS, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
@@ -21,7 +21,6 @@ from export.gate.inputs import answer, noisy, test_inputs
 from export.gate.latency import latencies_ms
 from export.gate.parity import Measured
 from export.gate.sandbox import Sandbox
-from export.gate.session import Array
 from export.gate.structure import ONNX_CHECKER, bound_problems
 from export.gate.weights import weight_problems
 from export.graphs import methods, tensor_specs

@@ -6,11 +6,10 @@ import numpy as np
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
 
 from bundle import latents
-from bundle.golden import ROWS, SEED, TEMPERATURE, Case, Golden, SampleCase
+from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase
 from bundle.latents import LatentStatistics
 from bundle.noise import Purpose, normals, uniforms
 from export.gate.inputs import answer, encode, narrowed, noisy, repeated
-from export.gate.session import Array
 from export.graphs.methods import Decode, Method
 
 

@@ -8,10 +8,11 @@ from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
 from numpy.typing import NDArray
 from torch import nn
 
+from bundle.golden import Array
 from bundle.noise import Purpose, normals, uniforms
-from export.gate.parity import BATCHES, TestInput
-from export.gate.session import Array
+from export.gate.parity import TestInput
 from export.graphs.methods import Encode, Method
+from export.graphs.tensor_specs import TESTED_BATCHES
 
 _NOISE_SIGMA = 0.5
 _CHUNK_ROWS = 64
@@ -73,7 +74,7 @@ def _array(tensor: torch.Tensor) -> Array:
 
 
 def _images(images: Array, largest: int) -> dict[str, Array]:
-    few, shape = BATCHES[-1], images.shape[1:]
+    few, shape = TESTED_BATCHES[-1], images.shape[1:]
     drawn = uniforms(1, Purpose.SAMPLE, 0, largest, int(np.prod(shape))).reshape(largest, *shape)
     return {
         "held-out images": repeated(images, largest),
@@ -96,5 +97,5 @@ def _latents(method: Method, images: Array, largest: int) -> dict[str, Array]:
         "latents of held-out images": encoded,
         "N(0, 1)": drawn,
         "N(0, 3)": np.float32(3) * drawn,
-        "zeros": np.zeros_like(drawn[: BATCHES[-1]]),
+        "zeros": np.zeros_like(drawn[: TESTED_BATCHES[-1]]),
     }

@@ -5,8 +5,9 @@ from time import perf_counter
 
 import numpy as np
 
+from bundle.golden import Array, Arrays
 from bundle.runtime_options import Device
-from export.gate.session import Array, Arrays, Session, open_session
+from export.gate.session import Session, open_session
 
 _ROUNDS = 7
 _BUDGET_SECONDS = 0.25

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bundle import golden, replay
-from bundle.golden import Case
+from bundle.golden import Array, Arrays, Case
 from bundle.replay import RowDifference
 from bundle.runtime_options import Device
-from export.gate.session import Array, Arrays, Session, open_session
-
-BATCHES = (1, 2, 3, 7, 8, 17)
+from export.gate.session import Session, open_session
+from export.graphs.tensor_specs import TESTED_BATCHES
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def measure(graph: bytes, inputs: Sequence[TestInput], device: Device = "cpu") -
 
 def sizes(rows: int) -> list[int]:
     """Batch sizes to try with this many rows: the usual ones, and all rows."""
-    return sorted({batch for batch in BATCHES if batch <= rows} | {rows})
+    return sorted({batch for batch in TESTED_BATCHES if batch <= rows} | {rows})
 
 
 def row_difference(graph: bytes, inputs: Arrays, tolerance: float = 0.0, device: Device = "cpu") -> RowDifference:
@@ -129,7 +128,7 @@ def _worst(session: Session, tried: TestInput) -> Iterator[Worst]:
 
 
 def _row_difference(session: Session, inputs: Iterable[Arrays], tolerance: float = 0.0) -> RowDifference:
-    few = BATCHES[-1]
+    few = TESTED_BATCHES[-1]
     largest = excess = 0.0
     for each in inputs:
         (rows,) = each.values()

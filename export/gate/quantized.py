@@ -10,7 +10,7 @@ from autoencoder.v1.model_pb2 import Signature
 from numpy.typing import NDArray
 
 from bundle import latents
-from bundle.golden import TEMPERATURE, Golden
+from bundle.golden import TEMPERATURE, Array, Golden
 from bundle.latents import LatentStatistics
 from bundle.replay import RowDifference
 from bundle.runtime_options import Device
@@ -21,7 +21,6 @@ from export.gate.inputs import encode, noisy
 from export.gate.latency import speed_up
 from export.gate.parity import golden_error, outputs, rounded_up
 from export.gate.sandbox import Sandbox
-from export.gate.session import Array
 from export.gate.structure import ONNX_CHECKER
 from export.graphs import methods
 from export.graphs.methods import Method

@@ -1,12 +1,10 @@
 """ONNX Runtime sessions of the gate, with the server's own options; needs no torch."""
 
 import os
-from collections.abc import Mapping
-from typing import Any, TypeAlias
-
-from numpy.typing import NDArray
+from typing import Any
 
 from bundle.errors import BundleError
+from bundle.golden import Array, Arrays
 from bundle.runtime_options import PROVIDER_NAMES, Device, cuda_options, set_session_options
 
 # Linux builds of onnxruntime report usage unless this is set before the import.
@@ -15,8 +13,6 @@ import onnxruntime as _untyped
 
 onnxruntime: Any = _untyped  # it ships no types
 
-Array: TypeAlias = NDArray[Any]
-Arrays: TypeAlias = Mapping[str, Array]
 
 _CPU, _CUDA = PROVIDER_NAMES["cpu"], PROVIDER_NAMES["cuda"]
 _PROVIDERS: dict[Device, list[Any]] = {"cpu": [_CPU], "cuda": [(_CUDA, cuda_options()), _CPU]}

@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import NodeProto, numpy_helper
 
 from export.gate.checks import Check, CheckedBundle, Finding, crash_refused
 
@@ -39,15 +39,6 @@ def bound_problems(graph: bytes, output: str, bounds: tuple[float, float]) -> li
         return []
     got = "no bounds" if found is None else f"bounds {found[0]:g} and {found[1]:g}"
     return [f"output {output}: expected it clipped to {bounds[0]:g} … {bounds[1]:g} last of all, got {got}"]
-
-
-def stripped(model: ModelProto) -> ModelProto:
-    """The model without metadata: the exporter writes absolute paths of source files into every node."""
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
-        del part.metadata_props[:]
-        part.doc_string = ""
-    return model
 
 
 def _onnx_checker(bundle: CheckedBundle) -> Iterator[Finding]:

@@ -1,15 +1,14 @@
 """Weights of a graph: every number must be one of the checkpoint's; outputs cannot show all of them."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import nn
 
-Array = NDArray[Any]
+from bundle.golden import Array
 
 # Shapes and scales of images, bounds, axes: nothing longer comes from the code, and a small bias could hide there.
 _LONGEST_CONSTANT = 4

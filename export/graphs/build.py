@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 
 from bundle.graph import BATCH, OPSET
 from export.errors import Failure, GateError
-from export.gate.structure import stripped
+from export.graphs.metadata import stripped
 from export.graphs.methods import Method
 
 _EXAMPLE_ROWS = 2

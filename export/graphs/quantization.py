@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeAlias, cast
 import onnx
 from torch import nn
 
-from export.gate.session import Array
-from export.gate.structure import stripped
+from bundle.golden import Array
 from export.graphs import build, methods, tensor_specs
+from export.graphs.metadata import stripped
 
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
 

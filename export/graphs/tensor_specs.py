@@ -6,8 +6,8 @@ from math import prod
 
 from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, DataType, Signature, TensorSpec
 
-from export.gate.parity import BATCHES
-
+# Batch sizes that the gate tries, and beyond them the number of rows that a test has.
+TESTED_BATCHES = (1, 2, 3, 7, 8, 17)
 LARGEST_BATCH = 256
 # Numbers in the images of the largest batch: beyond it, large images need memory and test nothing more.
 _LARGEST_BATCH_NUMBERS = 2**20
@@ -28,7 +28,7 @@ class Facts:
 def batch_buckets(image_shape: tuple[int, int, int]) -> list[int]:
     """List the batch sizes worth warming up, ascending: powers of two up to the largest that export tries."""
     fitting = _LARGEST_BATCH_NUMBERS // prod(image_shape)
-    largest = min(LARGEST_BATCH, max(2 * BATCHES[-1], fitting))
+    largest = min(LARGEST_BATCH, max(2 * TESTED_BATCHES[-1], fitting))
     return [2**exponent for exponent in range(largest.bit_length())]
 
 

@@ -13,7 +13,7 @@ from onnx.compose import add_prefix
 from bundle.graph import BATCH, IR_VERSION
 from bundle.tensor_types import ONNX_TYPES
 from export.errors import InputError
-from export.gate.structure import stripped
+from export.graphs.metadata import stripped
 
 ImageShape = tuple[int, int, int]
 

@@ -15,7 +15,7 @@ from onnx import ModelProto
 
 from bundle import latents
 from bundle.errors import BundleError
-from bundle.golden import ROWS, SEED, TEMPERATURE, Case, Golden, SampleCase, agrees
+from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase, agrees
 from bundle.graph import read_graph
 from bundle.layout import GOLDEN_FILE
 from bundle.noise import Purpose, normals, uniforms
@@ -25,7 +25,7 @@ from export.gate import checks
 from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
 from export.gate.parity import outputs
 from export.gate.sandbox import Sandbox
-from export.gate.session import Array, runtime_version
+from export.gate.session import runtime_version
 from export.gate.structure import ONNX_CHECKER
 from export.graphs.tensor_specs import Facts, batch_buckets, signature
 from export.importing.adapt import ImageShape, Port, adapt, image_shape, joined, ports

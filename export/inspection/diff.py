@@ -15,14 +15,13 @@ from onnx import numpy_helper
 from bundle import golden, layout
 from bundle.compatibility import check_golden, check_model
 from bundle.errors import BundleError
-from bundle.golden import Golden
+from bundle.golden import Array, Golden
 from bundle.graph import check_graph
 from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE
 from export.errors import InputError
 from export.gate.parity import outputs
 from export.gate.sandbox import CrashError, Sandbox
-from export.gate.session import Array
 
 _FACTS = (
     "family",

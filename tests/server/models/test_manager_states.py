@@ -46,7 +46,9 @@ class Loader:
         self.on_run_failed: list[OnRunFailed] = []
         self.self_test: Callable[[], None] = lambda: None
 
-    def load(self, folder: Path, name: str, version: int, failed: OnRunFailed, cancelled: Callable[[], bool]) -> Version:
+    def load(
+        self, folder: Path, name: str, version: int, failed: OnRunFailed, cancelled: Callable[[], bool]
+    ) -> Version:
         assert folder.name == str(version)
         self.started.append(version)
         self.on_run_failed.append(failed)
