@@ -71,6 +71,7 @@ def test_a_bundle_that_depends_on_the_order_of_a_set_is_refused() -> None:
     assert refusal.value.check == "reproducibility"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_a_variant_describes_itself(precision: exporter.Precision, sandbox: Sandbox) -> None:
     loaded = denoising(networks.Denoiser((6, 6, 3)))

@@ -137,6 +137,7 @@ def flooded_round(server: LocalServer, flood_seconds: float | None) -> Round:
     return Round(calm, patient, share, flood, flood.rate / rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["native", "grpcio"])
 def test_a_flood_slows_the_flooder(tmp_path: Path, transport: str) -> None:
     write_slow_denoiser(tmp_path)

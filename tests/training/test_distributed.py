@@ -39,7 +39,7 @@ def assert_same_curves(one: Path, two: Path) -> None:
             assert theirs[split] == pytest.approx(ours[split], rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("recipe", ["vae", "vae-gan"])
+@pytest.mark.parametrize("recipe", ["vae", pytest.param("vae-gan", marks=pytest.mark.slow)])
 def test_two_processes_train_as_one(recipe: str, tmp_path: Path) -> None:
     train(quick(recipe, *SETTINGS), tmp_path / "one")
     train_with_two(recipe, tmp_path / "two")
@@ -57,6 +57,7 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch: pytest.Monk
     assert pick_device("cpu") == torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     # accelerate #4195 and #3996: processes that resume lose the order of the images.
     train(quick("vae", *SETTINGS), tmp_path / "one")

@@ -49,6 +49,7 @@ def brightness_table(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_attributes_are_fitted_scored_and_stored(
     trained_vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

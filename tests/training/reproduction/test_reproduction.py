@@ -80,6 +80,7 @@ def tiny(name: str, *overrides: str, minutes: float = 1.0) -> RunSpec:
     return RunSpec(name, "fc-ae", ("run.epochs=1", *overrides), {"minutes": minutes})
 
 
+@pytest.mark.slow
 def test_runs_are_trained_side_by_side_and_a_failure_loses_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
