@@ -96,15 +96,12 @@ class FairQueue:
         """Rows that will run before `count` of a call: its caller's more urgent ones, and those of others' turns."""
         waiting = self._waiting.rows
         own = held = 0
-        debt = 0.0
         queue = self._queues.get(call.caller)
         if queue is not None:
             held = queue.rows
             own = urgent_rows(queue.heap, call.deadline)
-            # Until a caller that has run ahead has paid this back, the others run in its turns.
-            debt = max(-queue.deficit, 0.0)
         callers = len(self._ring) + (queue is None)
-        turns = (own + count + debt) / self._share(held + count, waiting + count, callers)
+        turns = (own + count) / self._share(held + count, waiting + count, callers)
         return own + sum(
             min(other.rows, int(turns * self._share(other.rows, waiting + count, callers) + self._quantum))
             for other in self._ring
