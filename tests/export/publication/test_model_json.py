@@ -7,7 +7,7 @@ from export.gate.parity import Measured, Worst
 from export.graphs.tensor_specs import Facts, signature
 from export.publication.model_json import describe, finite_metrics, provenance, with_measurements
 
-FACTS = Facts("vae", (8, 6, 1), 2, ())
+FACTS = Facts("vae", variational=True, image_shape=(8, 6, 1), latent_size=2, labels=())
 
 
 def test_a_description_says_what_is_served() -> None:
