@@ -43,7 +43,7 @@ def _goals(results: Results) -> Iterator[str]:
     yield "Ratios of medians of this run, with the floor (the hard limit) in brackets. Where the time goes when one is"
     yield "missed, and what was tried: [performance notes](performance-notes.md). Measured separately:"
     yield "a fast model next to a slow one, size on disk ([checked](performance-notes.md#checked)); memory after many"
-    yield "requests ([reliability](reliability.md#memory)).\n"
+    yield "requests ([reliability](reliability.md#memory-leaks)).\n"
     yield from goals.table(results, CLIENTS)
     yield ""
 
