@@ -207,7 +207,7 @@ DAMAGES = {
     "a pickle for weights": (lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps([1])), "damaged"),
     "a list for the network": (change_meta(lambda meta: meta.update(model=[])), "damaged"),
     "a word for the data": (change_meta(lambda meta: meta.update(data="x")), "expected an object as data, got 'x'"),
-    "another format": (change_meta(lambda meta: meta.update(format_version=99)), "expected checkpoint format 1, got 99"),
+    "another format": (change_meta(lambda meta: meta.update(format_version=99)), "expected checkpoint format 1"),
     "no JSON": (lambda folder: (folder / "checkpoint.json").write_text("{"), "cannot be read"),
     "a missing tensor": (change_weights(swap_tensors), "decoder.layers.0.bias"),
     "an extra tensor": (change_weights(swap_tensors), "stranger.bias"),
