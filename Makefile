@@ -7,7 +7,7 @@ PYTHON ?= python3
 DATA ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients reproduce demo serve test test-slow check wire proto unasync clean
+.PHONY: help setup clients reproduce demo serve test test-slow check wire proto unasync docs rules clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,12 @@ unasync: $(VENV)/dev  ## regenerate the blocking client from the asyncio client
 
 reproduce: $(VENV)/run  ## train every CPU recipe on MNIST, write docs/results.md; DATA_DIR=… is the folder of its files
 	$(BIN)/python -m training.reproduction --data-dir $(DATA_DIR)
+
+docs: $(VENV)/dev  ## write the tables of settings in docs/
+	$(BIN)/python docs/settings.py
+
+rules:  ## write deploy/kubernetes/rules.yaml; RUNBOOKS=… is the address of your copy of docs/operations.md
+	$(PYTHON) deploy/rules.py $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
 
 include bench/bench.mk
 include tests/reliability/reliability.mk

@@ -1,7 +1,7 @@
 # The long forms of tests/reliability; `make test` runs the short ones.
 LONG := $(BIN)/python -m pytest -o log_cli=true -o log_cli_level=INFO -o timeout=7200
 
-.PHONY: chaos fuzz soak docs rules
+.PHONY: chaos fuzz soak
 
 chaos: $(VENV)/dev  ## inject faults for ten minutes, and judge latency in a flood
 	TEST_SCALE=30 $(LONG) $(addprefix tests/reliability/test_,chaos.py machine.py flood_latency.py)
@@ -11,9 +11,3 @@ fuzz: $(VENV)/dev  ## send and read bad bytes; EXAMPLES=… of each kind
 
 soak: $(VENV)/dev  ## a million mixed requests; REQUESTS=… for another number
 	TEST_REQUESTS=$(or $(REQUESTS),1000000) $(LONG) tests/reliability/test_soak.py
-
-docs: $(VENV)/dev  ## write the tables of docs/configuration.md
-	$(BIN)/python docs/settings.py
-
-rules:  ## write deploy/kubernetes/rules.yaml; RUNBOOKS=… is the address of your copy of docs/operations.md
-	$(PYTHON) deploy/rules.py $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
