@@ -59,6 +59,7 @@ def test_a_second_export_of_another_description_is_refused(draft: Draft) -> None
         check_reproducible(draft, dataclasses.replace(draft, model=other))
 
 
+@pytest.mark.slow
 def test_a_bundle_that_depends_on_the_order_of_a_set_is_refused() -> None:
     checkpoint = denoising(networks.Unordered((6, 6, 3)))
     draft = assemble(checkpoint, "ab" * 32)

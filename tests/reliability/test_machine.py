@@ -26,7 +26,7 @@ from hourglass_client import Client
 
 from examples.local_server import LocalServer, running
 from tests.deploy.conftest import component, free_port
-from tests.deploy.faults import mortal_server
+from tests.deploy.faults import killable_server
 from tests.reliability.accounting import QUICK, code_of, ended
 from tests.reliability.resources import MIB
 from tests.server.conftest import GOLDEN, pixels
@@ -128,9 +128,9 @@ def test_a_server_that_runs_out_of_memory_takes_no_request_along(tmp_path: Path)
 
             codes = stack.enter_context(calling(encode))
             for number in range(SCALE):
-                with mortal_server(tmp_path / f"{number}.log", "--port", port) as mortal:
-                    exhaust(mortal)
-            with mortal_server(tmp_path / "successor.log", "--port", port):
+                with killable_server(tmp_path / f"{number}.log", "--port", port) as killed:
+                    exhaust(killed)
+            with killable_server(tmp_path / "successor.log", "--port", port):
                 time.sleep(1)
         _LOGGER.info("%d servers out of memory, %s", SCALE, dict(codes))
         assert set(codes) == {"right"}

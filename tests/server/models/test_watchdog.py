@@ -98,6 +98,7 @@ def counts_agree(served: Served, calls: list[grpc.Future], answered: int) -> Non
     assert metric(served, name) == seen.total()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inline", [False, True], ids=["worker", "inline"])
 def test_a_version_whose_run_cannot_be_interrupted_is_reloaded_after_it(repository: Path, *, inline: bool) -> None:
     """onnxruntime cannot interrupt a single step: no other session of the version is made until it has ended."""

@@ -55,6 +55,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_new_family_is_trained_exported_and_served(recipe: Path, tmp_path: Path) -> None:
     config = load_recipe(str(recipe), "digits", [*QUICK, "run.epochs=1"])
     best = train(config, tmp_path / "run")
