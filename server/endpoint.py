@@ -1,4 +1,4 @@
-"""Between transports and services (middleware): counts calls, checks rights, parses requests, submits their rows."""
+"""Between transports and services (middleware): counts calls, checks rights, deserialises requests, submits rows."""
 
 import time
 from collections.abc import Callable, Iterable

@@ -141,7 +141,7 @@ class ParseCache:
         if len(payload) - len(data) > _MAX_AROUND_BYTES or len(data) not in _DATA_BYTES:
             return
         if len(self._templates) >= _MAX_LENGTHS:
-            self._templates.clear()
+            self._templates.clear()  # Eviction of all: what callers still send is learned again at once.
         template = self._template(payload, prepared, data)
         newest = [] if template is None else [template]
         self._templates[len(payload)] = [*newest, *(known or [])][:_MAX_TEMPLATES]

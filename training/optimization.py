@@ -1,4 +1,4 @@
-"""Optimization: learning rate and KL weight as functions of the step (nothing to save), gradients, clipping, EMA."""
+"""Optimization: learning-rate scheduler and KL weight as functions of the step, gradients, clipping, EMA."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

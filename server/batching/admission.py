@@ -1,4 +1,4 @@
-"""Admission control (load shedding): refuse rows when the queue is full, too slow, or filled by one caller."""
+"""Admission control (backpressure, load shedding): refuse rows if the queue is full, too slow, or one caller's."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""Fair queue: surplus round robin between callers, earliest deadline first within each.
+"""Fair queue, in place of a rate limit: surplus round robin between callers, earliest deadline first within each.
 
 After surplus round robin (Adiseshu, Parulkar and Varghese 1996), with shorter turns for callers that flood the queue.
 """

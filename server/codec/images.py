@@ -1,4 +1,4 @@
-"""Image codec: from images on the wire (tensors, PNG, JPEG or WebP files) to rows of a graph and back."""
+"""Image codec (preprocessing): images on the wire (tensors, PNG, JPEG or WebP files) to rows of a graph and back."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Tensor codec: from Tensor messages to arrays and back, every size checked."""
+"""Tensor codec: deserialises Tensor messages to arrays and back, every size checked."""
 
 import math
 from collections.abc import Callable, Sequence

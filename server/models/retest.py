@@ -1,4 +1,7 @@
-"""Health check after a failed run: a self-test finds out whether the session or the request was at fault."""
+"""Health check after a failed run, in place of a circuit breaker: a self-test finds out what was at fault.
+
+A version stays in service meanwhile. Only if its session fails the test is it taken out (quarantine) and reloaded.
+"""
 
 import logging
 import time

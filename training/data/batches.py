@@ -1,4 +1,4 @@
-"""Batches: one uint8 tensor in memory, an order per epoch that (seed, epoch) alone decides, no worker processes."""
+"""In-memory data loader: one uint8 tensor, an order that (seed, epoch) alone decides, no worker processes."""
 
 import torch
 from torch import Tensor
