@@ -20,7 +20,7 @@ from hourglass_client import (
 from hourglass_client.answers import Denoised, Encoded
 
 from tests.server.conftest import GOLDEN, TRANSPORTS, Served, metric, pixels, serving
-from tests.server.models.test_manager import until
+from tests.server.models.test_manager import eventually
 
 GREY, COLOUR = pixels(5), pixels(5, (8, 8, 3))
 LATENTS = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
@@ -185,7 +185,7 @@ def test_several_servers_share_the_load_until_one_stops(transport: str) -> None:
     servers = (serving(GOLDEN, transport=transport, poll_seconds=0) for _ in range(2))
     with next(servers) as first, next(servers) as second, Client([first.address, second.address]) as client:
         # One connection may be ready before the other.
-        until(lambda: client.encode(GREY, model="vae") and encoded(first) > 0 < encoded(second))
+        eventually(lambda: client.encode(GREY, model="vae") and encoded(first) > 0 < encoded(second))
         second.app.stop()
         for _ in range(20):
             client.encode(GREY, model="vae")

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from examples.local_server import LocalServer, running
 from tests.deploy.conftest import GOLDEN, free_port
-from tests.deploy.monitoring import NAMESPACE, Prometheus, prometheus, until, write_targets
+from tests.deploy.monitoring import NAMESPACE, Prometheus, eventually, prometheus, write_targets
 from tests.server.conftest import copy_version, images, pixels, write_graph, write_slow_denoiser
 
 FLOOD_THREADS = 10
@@ -100,7 +100,7 @@ class Faults:
             self.scrape(old.metrics_address)
             yield old
             self.scrape()
-            until(
+            eventually(
                 lambda: not self._watcher.query(f'up{{instance="{old.metrics_address}"}}'), 30, "its series are stale"
             )
 

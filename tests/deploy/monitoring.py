@@ -113,7 +113,7 @@ class Prometheus:
             return False
 
 
-def until(condition: object, seconds: float, what: str) -> None:
+def eventually(condition: object, seconds: float, what: str) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not condition():
@@ -149,7 +149,7 @@ def prometheus(folder: Path, targets: Sequence[Mapping[str, object]]) -> Iterato
     ):
         server = Prometheus(port)
         try:
-            until(server.ready, 30, "Prometheus is ready")
+            eventually(server.ready, 30, "Prometheus is ready")
             yield server
         finally:
             process.terminate()

@@ -9,7 +9,7 @@ import yaml
 
 from tests.deploy.conftest import ROOT, component
 from tests.deploy.faults import Faults, faulty
-from tests.deploy.monitoring import LONG_SECONDS, RULES, Prometheus, autoscaler_queries, dashboard_queries, until
+from tests.deploy.monitoring import LONG_SECONDS, RULES, Prometheus, autoscaler_queries, dashboard_queries, eventually
 
 ALERTS = [
     rule["alert"]
@@ -43,16 +43,16 @@ class History:
 
 def settle(faults: Faults, watcher: Prometheus, history: History) -> None:
     """A start, a rollout, and a quiet period."""
-    until(lambda: len(watcher.query("up == 1")) == 3, 30, "all servers are scraped")
+    eventually(lambda: len(watcher.query("up == 1")) == 3, 30, "all servers are scraped")
     # Until then there was no target, for longer than the shortened rule waits.
-    until(lambda: "AutoencoderDown" not in watcher.pending(), 30, "all servers are found")
+    eventually(lambda: "AutoencoderDown" not in watcher.pending(), 30, "all servers are found")
     started = time.monotonic()
     with faults.old_server() as old:
         query = f'autoencoder_model_ready{{instance="{old.metrics_address}"}}'
-        until(lambda: watcher.query(query), 30, "the server to be replaced is scraped")
-    until(lambda: "AutoencoderCpuFallback" in watcher.firing(), 30, "the fallback is noticed")
+        eventually(lambda: watcher.query(query), 30, "the server to be replaced is scraped")
+    eventually(lambda: "AutoencoderCpuFallback" in watcher.firing(), 30, "the fallback is noticed")
 
-    until(lambda: len(watcher.query(SETTLED)) >= 3, 150, "all servers have run for a while")
+    eventually(lambda: len(watcher.query(SETTLED)) >= 3, 150, "all servers have run for a while")
     history.before = watcher.fired(time.monotonic() - started)
 
 
@@ -99,7 +99,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
         record.after = quiet(watcher)
         faults.scrape_nothing()
         started = time.monotonic()
-        until(watcher.firing, 30, "the loss of all targets is noticed")
+        eventually(watcher.firing, 30, "the loss of all targets is noticed")
         time.sleep(QUIET_SECONDS)
         record.gone = watcher.fired(time.monotonic() - started)
         faults.scrape()

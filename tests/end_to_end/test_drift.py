@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_images
 import export.__main__
 import training.__main__
 from examples.local_server import LocalServer, running
-from tests.deploy.monitoring import Prometheus, prometheus, until
+from tests.deploy.monitoring import Prometheus, eventually, prometheus
 from tests.end_to_end.conftest import TRANSPORTS
 from tests.end_to_end.test_operations import page
 from training.data.dataset import digits
@@ -155,7 +155,7 @@ def ratios(watcher: Prometheus) -> list[float]:
 def watched(watcher: Prometheus, server: LocalServer, images: np.ndarray, reached: Callable[[], bool]) -> None:
     """Send images until something shows."""
     with callers(server, images) as problems:
-        until(lambda: problems or reached(), 90, f"{alarmed(watcher)} and {ratios(watcher)}")
+        eventually(lambda: problems or reached(), 90, f"{alarmed(watcher)} and {ratios(watcher)}")
     assert not problems
 
 
@@ -164,7 +164,7 @@ def test_the_alert_tells_data_apart(repository: Path, sent: dict[str, np.ndarray
     with running(repository, tmp_path / "server.log") as server:
         targets = [{"targets": [server.metrics_address]}]
         with prometheus(tmp_path, targets) as watcher:
-            until(lambda: watcher.query("autoencoder_model_ready"), 30, "the server is scraped")
+            eventually(lambda: watcher.query("autoencoder_model_ready"), 30, "the server is scraped")
             started = time.monotonic()
             largest = [0.0]
 

@@ -11,7 +11,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 
 from server.parse_cache import ParseCache
 from tests.server.conftest import GOLDEN, Served, array, graph_run, images, pixels, serving, tensor
-from tests.server.models.test_manager import until
+from tests.server.models.test_manager import eventually
 
 ROUNDS = 40
 
@@ -182,7 +182,7 @@ def test_a_new_version_takes_over_requests_that_are_known(transport: str, reposi
         assert [served.stub.Encode(request).info.model_version for _ in range(3)] == ["1"] * 3
         shutil.copytree(GOLDEN / "fc-ae" / "1", repository / "fc-ae" / "2.tmp")
         version_two(repository / "fc-ae" / "2.tmp").rename(repository / "fc-ae" / "2")
-        until(lambda: served.stub.Encode(request).info.model_version == "2")
+        eventually(lambda: served.stub.Encode(request).info.model_version == "2")
         assert [served.stub.Encode(request).info.model_version for _ in range(3)] == ["2"] * 3
 
 

@@ -11,7 +11,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from inference import open_inference_pb2, open_inference_pb2_grpc
 
 from tests.server.conftest import GOLDEN, images, metric, serving, write_slow_denoiser
-from tests.server.models.test_manager import until
+from tests.server.models.test_manager import eventually
 
 BATCH = images(np.zeros((64, 32, 32, 1), np.uint8))
 
@@ -21,7 +21,7 @@ def test_the_drain_has_an_end(repository: Path, transport: str) -> None:
     settings = {"max_batch_rows": 1, "concurrent_runs": 1, "drain_seconds": 0.2}
     with serving(repository, transport=transport, poll_seconds=0, **settings) as served:
         calls = [served.stub.Denoise.future(pb.DenoiseRequest(images=BATCH), timeout=300) for _ in range(40)]
-        until(lambda: metric(served, "autoencoder_queue_rows") > 2000)
+        eventually(lambda: metric(served, "autoencoder_queue_rows") > 2000)
         started = time.monotonic()
         served.app.stop()
         # Forty batches take ten times as long.

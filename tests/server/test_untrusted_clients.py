@@ -23,7 +23,7 @@ from examples.local_server import running
 from server.metrics_server import MAX_CONNECTIONS
 from tests.server.conftest import GOLDEN, TRANSPORTS, Served, images, metric, pixels, serving
 from tests.server.invalid import encode, files, png
-from tests.server.models.test_manager import until
+from tests.server.models.test_manager import eventually
 from tests.server.raw_http2 import (
     CONTINUATION,
     DATA,
@@ -245,7 +245,7 @@ def test_the_metrics_port_answers_while_others_hold_connections(repository: Path
             assert answer.read() == b"live\n"
         # The oldest have been closed.
         assert all(stranger.recv(1) == b"" for stranger in silent[: 2 * MAX_CONNECTIONS])
-        until(lambda: threading.active_count() <= threads + MAX_CONNECTIONS + 1)
+        eventually(lambda: threading.active_count() <= threads + MAX_CONNECTIONS + 1)
 
 
 def test_the_metrics_port_rests_when_no_file_is_left(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from server.calls.call import FOREVER, Call
 from server.config import HeavyConfig
 from server.errors import CancelledError, DeadlineError, OverloadedError
 from tests.server.batching.batcher_harness import BatcherHarness, FakeGraph
-from tests.server.models.test_manager import until
+from tests.server.models.test_manager import eventually
 
 HEAVY = HeavyConfig(heavy_threads=1, max_heavy_jobs=64, max_heavy_bytes=10_000)
 
@@ -191,7 +191,7 @@ def test_heavy_work_is_bounded_and_survives_accidents() -> None:
     with pytest.raises(OverloadedError, match=f"the limits are {HEAVY.max_heavy_jobs} and"):
         executor.offload(hold)
     gate.set()
-    until(lambda: ran == list(range(HEAVY.max_heavy_jobs - 2)))
+    eventually(lambda: ran == list(range(HEAVY.max_heavy_jobs - 2)))
     executor.close()
 
 
@@ -211,7 +211,7 @@ def test_who_sends_many_heavy_messages_waits_for_itself() -> None:
     with pytest.raises(OverloadedError, match="of this caller wait"):
         executor.offload(lambda: ran.append("large"), HEAVY.max_heavy_bytes // 3, "large")
     gate.set()
-    until(lambda: len(ran) == flood + 4)
+    eventually(lambda: len(ran) == flood + 4)
     executor.close()
     assert [index for index, whose in enumerate(ran) if whose == "polite"] == [1, 4, 6]
     assert ran.index("large") == 2
@@ -225,7 +225,7 @@ def test_heavy_work_of_all_is_one_line_without_fairness() -> None:
         executor.offload(lambda number=number: ran.append(number), 1, "flood")
     executor.offload(lambda: ran.append(HEAVY.max_heavy_jobs - 2), 1, "polite")
     gate.set()
-    until(lambda: ran == list(range(HEAVY.max_heavy_jobs - 1)))
+    eventually(lambda: ran == list(range(HEAVY.max_heavy_jobs - 1)))
     executor.close()
 
 

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from tests.server.conftest import Served, copy_version, serving
-from tests.server.models.test_manager import FAST_POLL, until, version
+from tests.server.models.test_manager import FAST_POLL, eventually, version
 
 
 def test_labels_move_between_loaded_versions_only(repository: Path) -> None:
@@ -19,13 +19,13 @@ def test_labels_move_between_loaded_versions_only(repository: Path) -> None:
         assert (version(served, "stable"), version(served, "canary")) == ("1", "2")
         # To a version that is not there: stays. The other one follows: promoted, then rolled back.
         labels.write_text('{"stable": 2, "canary": 9}')
-        until(lambda: version(served, "stable") == "2")
+        eventually(lambda: version(served, "stable") == "2")
         assert version(served, "canary") == "2"
         labels.write_text("{stable")
         time.sleep(0.2)
         assert version(served, "stable") == "2"
         labels.write_text('{"stable": 1}')
-        until(lambda: version(served, "stable") == "1")
+        eventually(lambda: version(served, "stable") == "1")
         with pytest.raises(grpc.RpcError) as failed:
             version(served, "canary")
         assert failed.value.code() is grpc.StatusCode.NOT_FOUND

@@ -12,7 +12,7 @@ from inference import open_inference_pb2, open_inference_pb2_grpc
 from onnx import helper, numpy_helper
 
 from tests.server.conftest import Served, copy_version, metric, serving, write_graph
-from tests.server.models.test_manager import FAST_POLL, readyz, until, version
+from tests.server.models.test_manager import FAST_POLL, eventually, readyz, version
 
 LOADS = "autoencoder_model_loads_total"
 
@@ -66,7 +66,7 @@ def test_a_broken_bundle_does_not_stop_the_next_one(repository: Path) -> None:
         assert code(served, "a-broken") is grpc.StatusCode.UNAVAILABLE
         assert "onnxruntime" not in readyz(served)[1]
         copy_version(repository, "fc-ae", 2)
-        until(lambda: version(served) == "2")
+        eventually(lambda: version(served) == "2")
         assert metric(served, LOADS, model="a-broken") == 1
         assert metric(served, LOADS, model="a-broken", result="warm_up_failed") == 1
 
@@ -78,10 +78,10 @@ def test_a_disk_error_is_retried_and_does_not_reject_the_bundle(repository: Path
     file.symlink_to(file.name)
     with serving(repository, poll_seconds=0) as served:
         assert readyz(served)[0] == 503
-        until(lambda: metric(served, LOADS, model="fc-ae", result="invalid") == 2)
+        eventually(lambda: metric(served, LOADS, model="fc-ae", result="invalid") == 2)
         file.unlink()
         file.write_bytes(whole)
-        until(lambda: readyz(served)[0] == 200)
+        eventually(lambda: readyz(served)[0] == 200)
 
 
 def test_a_broken_model_deleted_from_disk_is_not_found(repository: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_broken_model_deleted_from_disk_is_not_found(repository: Path) -> None
     with serving(repository, **FAST_POLL) as served:
         assert code(served, "vae") is grpc.StatusCode.UNAVAILABLE
         shutil.rmtree(repository / "vae")
-        until(lambda: code(served, "vae") is grpc.StatusCode.NOT_FOUND)
+        eventually(lambda: code(served, "vae") is grpc.StatusCode.NOT_FOUND)
         assert "vae" not in readyz(served)[1]
 
 
@@ -113,9 +113,9 @@ def test_an_unloaded_version_is_freed(repository: Path) -> None:
         assert version(served) == "1"
         first = weakref.ref(served.app.table.get("fc-ae", "1"))
         copy_version(repository, "fc-ae", 2)
-        until(lambda: version(served) == "2")
+        eventually(lambda: version(served) == "2")
         # Frames and calls that end a moment later.
-        until(lambda: first() is None)
+        eventually(lambda: first() is None)
 
 
 def test_metrics_have_no_created_series(repository: Path) -> None:

@@ -33,7 +33,7 @@ BATCH = pixels(3)
 FAST_POLL = {"poll_seconds": 0.05}
 
 
-def until(reached: Callable[[], bool], seconds: float = 20) -> None:
+def eventually(reached: Callable[[], bool], seconds: float = 20) -> None:
     """Wait for something that another thread does."""
     deadline = time.monotonic() + seconds
     while not reached():
@@ -70,7 +70,7 @@ def test_the_newest_version_serves_and_the_old_one_is_unloaded(repository: Path)
     with serving(repository, **FAST_POLL) as served:
         assert version(served) == "1"
         copy_version(repository, "fc-ae", 10)
-        until(lambda: version(served) == "10")
+        eventually(lambda: version(served) == "10")
         models = served.stub.ListModels(pb.ListModelsRequest()).models
         assert [model.version for model in models] == ["10"]
         assert metric(served, "autoencoder_model_ready", version="1") == 0
@@ -95,7 +95,7 @@ def test_a_corrupt_version_is_refused_and_retried_when_it_changes(repository: Pa
         time.sleep(0.3)
         assert loads(served, "invalid") == 1
         shutil.copy(GOLDEN / "fc-ae" / "1" / "encode.onnx", bad / "encode.onnx")
-        until(lambda: version(served) == "2")
+        eventually(lambda: version(served) == "2")
         assert readyz(served) == (200, "1 versions serve on CPUExecutionProvider\n")
 
 
@@ -108,7 +108,7 @@ def test_strict_readiness_requires_every_model(repository: Path) -> None:
         assert version(served) == "1"
         # The newest version is not missed while another version of its model serves.
         copy_version(repository, "vae", 2)
-        until(lambda: readyz(served)[0] == 200)
+        eventually(lambda: readyz(served)[0] == 200)
 
 
 def test_only_bad_versions_are_unavailable(repository: Path, transport: str) -> None:
@@ -159,7 +159,7 @@ def test_half_copied_versions_are_ignored(repository: Path) -> None:
         assert readyz(served) == (200, "1 versions serve on CPUExecutionProvider\n")
         shutil.copy(GOLDEN / "fc-ae" / "1" / "encode.onnx", half / "encode.onnx")
         (half / "model.json").write_bytes(description)
-        until(lambda: version(served) == "2")
+        eventually(lambda: version(served) == "2")
         assert loads(served, "invalid") == 0
 
 
@@ -168,13 +168,13 @@ def test_a_deleted_version_is_unloaded_and_a_lost_disk_changes_nothing(repositor
     copy_version(repository, "fc-ae", 2)
     with serving(repository, **FAST_POLL) as served:
         shutil.rmtree(repository / "fc-ae" / "2")
-        until(lambda: version(served) == "1")
+        eventually(lambda: version(served) == "1")
         repository.rename(repository.with_name("away"))
         time.sleep(0.2)
         assert version(served) == "1"
         repository.with_name("away").rename(repository)
         shutil.rmtree(repository / "fc-ae")
-        until(lambda: readyz(served)[0] == 503)
+        eventually(lambda: readyz(served)[0] == 503)
 
 
 def test_explicit_load_and_unload(repository: Path) -> None:
@@ -215,7 +215,7 @@ def test_hot_reload_under_load_fails_nothing(repository: Path, transport: str) -
             thread.start()
         for number in range(2, 7):
             copy_version(repository, "fc-ae", number)
-            until(lambda number=number: version(served) == str(number))
+            eventually(lambda number=number: version(served) == str(number))
             if number > 3:
                 shutil.rmtree(repository / "fc-ae" / str(number - 2))
         stop.set()
@@ -247,5 +247,5 @@ def test_a_path_that_is_not_a_regular_file_delays_no_other_model(repository: Pat
     with serving(repository, **FAST_POLL) as served:
         assert version(served) == "1"
         copy_version(repository, "fc-ae", 2)
-        until(lambda: version(served) == "2")
+        eventually(lambda: version(served) == "2")
         assert [model.name for model in served.app.table.all()] == ["fc-ae", *["vae"] * place.startswith("fc-ae")]

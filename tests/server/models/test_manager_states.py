@@ -19,7 +19,7 @@ from server.models.manager import ModelManager
 from server.models.repository import Repository
 from server.models.table import ModelTable
 from server.models.watchdog import CancelledError
-from tests.server.models.test_manager import until
+from tests.server.models.test_manager import eventually
 
 
 class Version:
@@ -87,7 +87,7 @@ class Bench:
         return set(self.table.snapshot.models.get("vae", {}))
 
     def wait(self, *versions: int) -> None:
-        until(lambda: self.serving() == set(versions))
+        eventually(lambda: self.serving() == set(versions))
 
     def states(self) -> dict[int, State]:
         return {version: each.state for (_, version), each in self.table.snapshot.unavailable.items()}
@@ -114,11 +114,11 @@ def test_a_version_that_was_superseded_while_it_loaded_is_forgotten(bench: Bench
     bench.start()
     bench.loader.gates[2] = threading.Event()
     bench.publish(2)
-    until(lambda: bench.states() == {2: State.LOADING})
+    eventually(lambda: bench.states() == {2: State.LOADING})
     assert bench.serving() == {1}
     bench.publish(3)
     bench.wait(3)
-    until(lambda: bench.loader.cancelled == [2])
+    eventually(lambda: bench.loader.cancelled == [2])
     assert bench.states() == {}
 
 
@@ -174,7 +174,7 @@ def test_a_failing_request_is_retested_once(bench: Bench) -> None:
     # It serves meanwhile.
     assert bench.serving() == {1}
     gate.set()
-    until(lambda: all(thread.name != "retest" for thread in threading.enumerate()))
+    eventually(lambda: all(thread.name != "retest" for thread in threading.enumerate()))
     assert bench.manager.load("vae") is None
     report(ValueError("bad pixel"), certain=False)
     assert bench.manager.load("vae") is None
@@ -192,7 +192,7 @@ def test_a_session_that_has_failed_is_replaced_once(bench: Bench, *, certain: bo
     bench.loader.gates[1] = threading.Event()
     for _ in range(3):
         bench.loader.on_run_failed[0](RuntimeError("the device is gone"), certain=certain)
-    until(lambda: bench.states() == {1: State.LOADING})
+    eventually(lambda: bench.states() == {1: State.LOADING})
     assert bench.reason(1) == "its session has failed and is being replaced"
     bench.loader.gates[1].set()
     bench.wait(1)
@@ -225,13 +225,13 @@ def test_a_failure_keeps_its_reason_and_is_retried_when_it_matters(bench: Bench)
     assert bench.reason(1) == "vae/1/golden.npz is missing"
     bench.loader.failures[2] = MemoryError("no memory left")
     bench.publish(2)
-    until(lambda: bench.states() == {1: State.REJECTED, 2: State.BACKING_OFF})
+    eventually(lambda: bench.states() == {1: State.REJECTED, 2: State.BACKING_OFF})
     assert "MemoryError" in bench.reason(2)
     del bench.loader.failures[2]
     bench.manager.rescan()
     bench.wait(2)
     # The policy does not want it now: its reason stays, and it is tried again when version 2 is gone.
-    until(lambda: bench.states() == {1: State.PENDING})
+    eventually(lambda: bench.states() == {1: State.PENDING})
     assert bench.reason(1) == "vae/1/golden.npz is missing"
     tried = len(bench.loader.started)
     time.sleep(0.1)

@@ -13,7 +13,7 @@ from server.models.lifecycle import LOADING, State
 from server.models.readiness import ReadinessCheck
 from server.models.table import ModelTable
 from tests.server.conftest import Served, copy_version, serving, write_slow_denoiser
-from tests.server.models.test_manager import FAST_POLL, corrupt, readyz, until, version
+from tests.server.models.test_manager import FAST_POLL, corrupt, eventually, readyz, version
 
 SERVICES = ("", "autoencoder.v1.AutoencoderService", "inference.GRPCInferenceService")
 
@@ -45,7 +45,7 @@ def answers(served: Served) -> set[bool]:
 
 def expect(served: Served, *, ready: bool) -> None:
     """All of them agree in the end."""
-    until(lambda: answers(served) == {ready})
+    eventually(lambda: answers(served) == {ready})
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -54,7 +54,7 @@ def test_a_bad_new_version_does_not_make_a_server_unready(repository: Path, tran
     settings = {"transport": transport, "strict_readiness": strict}
     with serving(repository, **settings, **FAST_POLL) as served:
         corrupt(copy_version(repository, "fc-ae", 2) / "encode.onnx")
-        until(lambda: "fc-ae version 2: " in readyz(served)[1])
+        eventually(lambda: "fc-ae version 2: " in readyz(served)[1])
         expect(served, ready=True)
         assert health(served, "fc-ae") == "SERVING"
         assert model_ready(served, "fc-ae")
@@ -75,7 +75,7 @@ def test_a_server_without_a_serving_model_is_not_ready(repository: Path, transpo
         expect(served, ready=True)
         assert health(served, "fc-ae") == "SERVING"
         shutil.rmtree(repository / "fc-ae")
-        until(lambda: health(served, "fc-ae") == "NOT_FOUND")
+        eventually(lambda: health(served, "fc-ae") == "NOT_FOUND")
         expect(served, ready=False)
         assert readyz(served) == (503, "no model serves: the repository holds no <name>/<version>/model.json\n")
 
@@ -91,7 +91,7 @@ def test_strictly_a_bad_model_keeps_a_new_server_unready(repository: Path) -> No
         assert (health(served, "fc-ae"), health(served, "vae")) == ("SERVING", "NOT_SERVING")
         assert "not every model serves: vae version 1: " in readyz(served)[1]
         shutil.rmtree(repository / "vae")
-        until(lambda: health(served, "vae") == "NOT_FOUND")
+        eventually(lambda: health(served, "vae") == "NOT_FOUND")
         expect(served, ready=True)
 
 
@@ -100,12 +100,12 @@ def test_strictly_a_bad_model_that_comes_later_does_not_make_a_server_unready(re
     with serving(repository, strict_readiness=True, **FAST_POLL) as served:
         expect(served, ready=True)
         corrupt(copy_version(repository, "vae", 1) / "decode.onnx")
-        until(lambda: "vae version 1: " in readyz(served)[1] and LOADING not in readyz(served)[1])
+        eventually(lambda: "vae version 1: " in readyz(served)[1] and LOADING not in readyz(served)[1])
         expect(served, ready=True)
         assert health(served, "vae") == "NOT_SERVING"
         # One that has served is missed.
         copy_version(repository, "vae", 2)
-        until(lambda: health(served, "vae") == "SERVING")
+        eventually(lambda: health(served, "vae") == "SERVING")
         shutil.rmtree(repository / "vae" / "2")
         expect(served, ready=False)
 
@@ -119,13 +119,13 @@ def test_a_server_that_loads_another_version_keeps_serving(repository: Path) -> 
     with serving(repository, **FAST_POLL) as served:
         for number in range(2, 12):
             write_slow_denoiser(repository, "slow", number, layers=60)
-            until(lambda number=number: loading(served, number) or model_ready(served, "slow", str(number)))
+            eventually(lambda number=number: loading(served, number) or model_ready(served, "slow", str(number)))
             listed = served.stub.ListModels(pb.ListModelsRequest()).models
             seen = readyz(served), health(served, "slow"), answers(served), [each.version for each in listed]
             # A load that ends before we look is tried again with another version.
             if loading(served, number):
                 break
-            until(lambda number=number: model_ready(served, "slow", str(number)))
+            eventually(lambda number=number: model_ready(served, "slow", str(number)))
         (status, why), model, server, versions = seen
         assert (status, why) == (200, f"1 versions serve on CPUExecutionProvider; slow version {number}: {LOADING}\n")
         assert (model, server) == ("SERVING", {True})

@@ -18,7 +18,7 @@ from tests.server.conftest import (
     write_graph,
     write_slow_denoiser,
 )
-from tests.server.models.test_manager import until, version
+from tests.server.models.test_manager import eventually, version
 
 LOADS = "autoencoder_model_loads_total"
 
@@ -38,7 +38,7 @@ def fragile(repository: Path, name: str) -> None:
 def wait_for_retests(served: Served) -> None:
     """Wait until every retest has ended and its result has been acted on."""
     served.app.manager.load("fragile")
-    until(lambda: all(thread.name != "retest" for thread in threading.enumerate()))
+    eventually(lambda: all(thread.name != "retest" for thread in threading.enumerate()))
     served.app.manager.load("fragile")
 
 
@@ -74,8 +74,8 @@ def test_a_session_that_fails_its_self_test_is_replaced(repository: Path, transp
         before.interrupt.set()
         request = pb.EncodeRequest(model_name="vae", images=images(pixels(1)))
         assert served.stub.Encode.future(request, timeout=20).exception().code() is grpc.StatusCode.INTERNAL
-        until(lambda: metric(served, "autoencoder_model_loads_total", model="vae", result="ok") == 2)
-        until(lambda: metric(served, "autoencoder_model_ready", model="vae") == 1)
+        eventually(lambda: metric(served, "autoencoder_model_loads_total", model="vae", result="ok") == 2)
+        eventually(lambda: metric(served, "autoencoder_model_ready", model="vae") == 1)
         assert served.app.table.get("vae", "") is not before
         assert served.stub.Encode(request, timeout=20).latents.data
         assert metric(served, "autoencoder_model_loads_total", model="fc-ae") == 1
@@ -93,6 +93,6 @@ def test_a_dead_session_is_replaced_once_however_many_requests_it_failed(reposit
         calls = [served.stub.Denoise.future(request, timeout=20) for _ in range(10)]
         assert {call.exception().code() for call in calls} == {grpc.StatusCode.INTERNAL}
         stop.set()
-        until(lambda: metric(served, LOADS, model="fragile", result="ok") == 2)
+        eventually(lambda: metric(served, LOADS, model="fragile", result="ok") == 2)
         wait_for_retests(served)
         assert metric(served, LOADS, model="fragile", result="ok") == 2

@@ -16,7 +16,7 @@ from inference import open_inference_pb2_grpc as oip_grpc
 from onnx import helper, numpy_helper
 
 from tests.server.conftest import Served, array, images, metric, serving, write_graph
-from tests.server.models.test_manager import until
+from tests.server.models.test_manager import eventually
 
 MODEL, LAST = "dimmer", 6
 BATCH = np.random.default_rng(0).random((3, 32, 32, 1), np.float32)
@@ -66,7 +66,7 @@ class Callers:
 
     def wait(self, versions: dict[str, int]) -> None:
         """Until each label has been answered by that version, or something is wrong."""
-        until(
+        eventually(
             lambda: self.problems or all(self.seen[label, str(version)] for label, version in versions.items()),
             seconds=60,
         )

@@ -15,7 +15,7 @@ from autoencoder.v1 import autoencoder_pb2_grpc
 
 from tests.server.conftest import Served, copy_version, images, metric, pixels, serving
 from tests.server.hanging_graph import hang_in_self_test, write_hanging_denoiser
-from tests.server.models.test_manager import readyz, until, version
+from tests.server.models.test_manager import eventually, readyz, version
 from tests.server.test_main import cpu_seconds, probe, program
 
 LOADS = "autoencoder_model_loads_total"
@@ -37,26 +37,26 @@ def stuck(repository: Path) -> Path:
 
 def test_a_self_test_that_does_not_end_is_abandoned(stuck: Path, transport: str) -> None:
     with serving(stuck, transport=transport, poll_seconds=0.1, load_timeout_seconds=3) as served:
-        until(lambda: metric(served, LOADS, model="a-hanging", result="timed_out") == 1, PATIENCE_SECONDS)
-        until(lambda: metric(served, LOADS, model="fc-ae", result="ok") == 1, PATIENCE_SECONDS)
+        eventually(lambda: metric(served, LOADS, model="a-hanging", result="timed_out") == 1, PATIENCE_SECONDS)
+        eventually(lambda: metric(served, LOADS, model="fc-ae", result="ok") == 1, PATIENCE_SECONDS)
         assert "a-hanging version 1: its load has taken longer than 3 s" in readyz(served)[1]
         copy_version(stuck, "fc-ae", 2)
-        until(lambda: version(served) == "2", PATIENCE_SECONDS)
+        eventually(lambda: version(served) == "2", PATIENCE_SECONDS)
         # It is left alone until its files change.
         assert metric(served, LOADS, model="a-hanging") == 1
 
 
 def test_other_models_load_and_change_during_a_load_that_does_not_end(stuck: Path, transport: str) -> None:
     with serving(stuck, scanned=False, transport=transport, poll_seconds=0.1, load_timeout_seconds=3600) as served:
-        until(lambda: metric(served, LOADS, model="fc-ae", result="ok") == 1, PATIENCE_SECONDS)
+        eventually(lambda: metric(served, LOADS, model="fc-ae", result="ok") == 1, PATIENCE_SECONDS)
         assert version(served) == "1"
         copy_version(stuck, "fc-ae", 2)
-        until(lambda: version(served) == "2", PATIENCE_SECONDS)
+        eventually(lambda: version(served) == "2", PATIENCE_SECONDS)
         assert metric(served, LOADS, model="a-hanging") == 0
         # A load is cancelled when its files are deleted.
         shutil.rmtree(stuck / "a-hanging")
-        until(lambda: metric(served, LOADS, model="a-hanging", result="stopped") == 1, PATIENCE_SECONDS)
-        until(lambda: readyz(served) == (200, "1 versions serve on CPUExecutionProvider\n"), PATIENCE_SECONDS)
+        eventually(lambda: metric(served, LOADS, model="a-hanging", result="stopped") == 1, PATIENCE_SECONDS)
+        eventually(lambda: readyz(served) == (200, "1 versions serve on CPUExecutionProvider\n"), PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("inline", [False, True], ids=["worker", "inline"])
@@ -66,7 +66,7 @@ def test_a_run_that_does_not_end_is_abandoned(repository: Path, transport: str, 
     settings = {"run_timeout_seconds": 3, "inline_run_microseconds": 1e6 * inline, "concurrent_runs": 1}
     with serving(repository, transport=transport, poll_seconds=0, **settings) as served:
         hangs = served.stub.Denoise.future(WHITE, timeout=PATIENCE_SECONDS)
-        until(lambda: served.app.table.get("hanging", "").busy, PATIENCE_SECONDS)
+        eventually(lambda: served.app.table.get("hanging", "").busy, PATIENCE_SECONDS)
         waits = [served.stub.Denoise.future(GREY, timeout=PATIENCE_SECONDS) for _ in range(3)]
         if not inline:
             # Long enough to reach the server, and shorter than the time limit of a run.
@@ -78,8 +78,8 @@ def test_a_run_that_does_not_end_is_abandoned(repository: Path, transport: str, 
         assert "longer than 3 s" in hangs.exception().details()
         # On the transport's own thread they come in only now, and may find the version gone or reloaded.
         assert {call.code().name for call in waits[:3]} <= {"UNAVAILABLE"} | ({"OK"} if inline else set())
-        until(lambda: metric(served, LOADS, model="hanging", result="ok") == 2, PATIENCE_SECONDS)
-        until(lambda: metric(served, "autoencoder_model_ready", model="hanging") == 1, PATIENCE_SECONDS)
+        eventually(lambda: metric(served, LOADS, model="hanging", result="ok") == 2, PATIENCE_SECONDS)
+        eventually(lambda: metric(served, "autoencoder_model_ready", model="hanging") == 1, PATIENCE_SECONDS)
         assert served.stub.Denoise(GREY, timeout=PATIENCE_SECONDS).images
         assert served.stub.Encode(OTHER, timeout=PATIENCE_SECONDS).latents.data
         counts_agree(served, [hangs, *waits], 2 if inline else 22)
@@ -90,7 +90,7 @@ def counts_agree(served: Served, calls: list[grpc.Future], answered: int) -> Non
     # A caller whose deadline passes first cancels the call as the server sees it.
     seen = Counter(call.code().name.replace("DEADLINE_EXCEEDED", "CANCELLED") for call in calls)
     seen["OK"] += answered
-    until(lambda: metric(served, "autoencoder_requests_in_flight") == 0)
+    eventually(lambda: metric(served, "autoencoder_requests_in_flight") == 0)
     name = "autoencoder_requests_total"
     counted = Counter({code: metric(served, name, code=code) for code in seen})
     counted["CANCELLED"] += metric(served, name, code="DEADLINE_EXCEEDED")
@@ -109,7 +109,7 @@ def test_a_version_whose_run_cannot_be_interrupted_is_reloaded_after_it(reposito
         hangs = served.stub.Denoise.future(WHITE, timeout=PATIENCE_SECONDS)
         assert hangs.exception().code() is grpc.StatusCode.UNAVAILABLE
         assert "longer than 1 s" in hangs.exception().details()
-        until(lambda: "hanging version 1: a run has taken longer than 1 s" in readyz(served)[1])
+        eventually(lambda: "hanging version 1: a run has taken longer than 1 s" in readyz(served)[1])
         assert metric(served, LOADS, model="hanging") == 1
         if inline:
             # Other models serve, but cannot be reached.
@@ -118,8 +118,8 @@ def test_a_version_whose_run_cannot_be_interrupted_is_reloaded_after_it(reposito
             refused = served.stub.Denoise.future(GREY, timeout=PATIENCE_SECONDS).exception()
             assert refused.code() is grpc.StatusCode.UNAVAILABLE
             assert served.stub.Encode(OTHER, timeout=PATIENCE_SECONDS).latents.data
-        until(lambda: metric(served, LOADS, model="hanging", result="ok") == 2, 4 * PATIENCE_SECONDS)
-        until(lambda: readyz(served) == (200, "2 versions serve on CPUExecutionProvider\n"))
+        eventually(lambda: metric(served, LOADS, model="hanging", result="ok") == 2, 4 * PATIENCE_SECONDS)
+        eventually(lambda: readyz(served) == (200, "2 versions serve on CPUExecutionProvider\n"))
         assert served.stub.Denoise(GREY, timeout=PATIENCE_SECONDS).images
 
 
@@ -147,7 +147,7 @@ def test_a_second_sigterm_ends_the_drain(repository: Path, transport: str) -> No
     ):
         hang(process, channel)
         process.send_signal(signal.SIGTERM)
-        until(lambda: "stopping" in probe(metrics, "/readyz")[1], PATIENCE_SECONDS)
+        eventually(lambda: "stopping" in probe(metrics, "/readyz")[1], PATIENCE_SECONDS)
         started = time.monotonic()
         # Sent right after the first one it would be merged with it.
         time.sleep(1)
@@ -161,5 +161,5 @@ def hang(process: subprocess.Popen[str], channel: grpc.Channel) -> grpc.Future:
     """A call that has begun to hang, as the processor time of its server tells."""
     call = autoencoder_pb2_grpc.AutoencoderServiceStub(channel).Denoise.future(WHITE, timeout=PATIENCE_SECONDS)
     before = cpu_seconds(process.pid)
-    until(lambda: cpu_seconds(process.pid) > before + 0.5, PATIENCE_SECONDS)
+    eventually(lambda: cpu_seconds(process.pid) > before + 0.5, PATIENCE_SECONDS)
     return call

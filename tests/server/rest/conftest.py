@@ -73,7 +73,7 @@ def document(array: np.ndarray, name: str = "images", **fields: Any) -> dict[str
     return {"inputs": [given], **fields}
 
 
-def until(condition: Callable[[], bool]) -> None:
+def eventually(condition: Callable[[], bool]) -> None:
     """Wait for a minute at most, counted so that a machine which stands still does not use it up."""
     for _ in range(12_000):
         if condition():

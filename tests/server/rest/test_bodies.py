@@ -17,7 +17,7 @@ from server.errors import InvalidArgumentError
 from server.rest import json_arrays
 from server.rest.infer_json import InferDocument, response_document
 from tests.server.conftest import GOLDEN, graph_run, metric, pixels, write_slow_denoiser
-from tests.server.rest.conftest import Rest, document, serving_rest, until
+from tests.server.rest.conftest import Rest, document, eventually, serving_rest
 
 INFER = "/v2/models/vae.encode/infer"
 LARGE = np.random.default_rng(0).random((500, 28, 28, 1), np.float32)
@@ -87,7 +87,7 @@ def test_stopping_server_leaves_no_call_open(repository: Path) -> None:
             return metric(own.served, f"autoencoder_requests_{name}", method="ModelInfer", **labels)
 
         # All have come in before it begins to stop.
-        until(lambda: count("in_flight") + count("total") == len(callers))
+        eventually(lambda: count("in_flight") + count("total") == len(callers))
     for caller in callers:
         caller.close()
     assert metric(own.served, "autoencoder_requests_in_flight") == 0

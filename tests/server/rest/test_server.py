@@ -19,7 +19,7 @@ import pytest
 from server.transport import BindError
 from tests.server.conftest import GOLDEN, copy_version, metric, pixels, serving, write_slow_denoiser
 from tests.server.pki import Authority
-from tests.server.rest.conftest import Rest, document, serving_rest, until
+from tests.server.rest.conftest import Rest, document, eventually, serving_rest
 
 IMAGES = pixels(3)
 INFER = "/v2/models/vae.encode/infer"
@@ -94,10 +94,10 @@ def test_caller_who_leaves_takes_the_rows_along(slow: Rest) -> None:
         callers = [socket.create_connection((host, int(port))) for _ in range(12)]
         for caller in callers:
             caller.sendall(head + body)
-        until(lambda got=12 * turn: count("in_flight") + count("total") >= got)
+        eventually(lambda got=12 * turn: count("in_flight") + count("total") >= got)
         for caller in callers:
             caller.close()
-        until(lambda: count("in_flight") == 0)
+        eventually(lambda: count("in_flight") == 0)
         if count("total", code="CANCELLED"):
             break
     assert count("total", code="CANCELLED") > 0

@@ -13,7 +13,7 @@ from autoencoder.v1 import autoencoder_pb2_grpc
 
 from server.transport.tls import Certificates, TlsError
 from tests.server.conftest import GOLDEN, Served, serving
-from tests.server.models.test_manager import until
+from tests.server.models.test_manager import eventually
 from tests.server.pki import Authority, Identity
 
 
@@ -97,7 +97,7 @@ def test_every_port_shows_a_replaced_certificate(
             new.write(tmp_path)
             reload()
             for port in ports:
-                until(lambda port=port, new=new: same(shown(port), new.certificate))
+                eventually(lambda port=port, new=new: same(shown(port), new.certificate))
             ports.reverse()
 
 

@@ -8,7 +8,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 
 from server.transport import BindError
 from tests.server.conftest import GOLDEN, copy_version, images, pixels, serving
-from tests.server.models.test_manager import until, version
+from tests.server.models.test_manager import eventually, version
 
 
 class Accident:
@@ -31,7 +31,7 @@ def test_an_accident_in_a_round_ends_nothing(
             accident = Accident()
             served.app._executor.add_ready(accident)
             assert version(served) == "1"
-            until(lambda accident=accident: accident.happened)
+            eventually(lambda accident=accident: accident.happened)
         assert version(served) == "1"
     assert "an accident" in caplog.text
 
