@@ -155,7 +155,7 @@ class App:
         if left:
             _LOGGER.warning("%d requests are still unanswered after %g s", left, self._config.drain_seconds)
             # The transport's thread may be in a run that does not end.
-            self._watchdog.give_up_all(UnavailableError(STOPPED))
+            self._watchdog.abandon_all(UnavailableError(STOPPED))
         time.sleep(_FLUSH_SECONDS)
         self._transport.close()
         if self._admin is not None:

@@ -53,7 +53,7 @@ class Batcher:
         self._joint_failures = 0
         self._scheduled = False
         self._runs: set[Run] = set()
-        self._given_up: ServingError | None = None
+        self._abandoned_with: ServingError | None = None
         self._grown = threading.Condition(backlog.lock)
         self._window_end = 0.0
         self._seconds_per_row = plan.seconds_per_row
@@ -64,7 +64,7 @@ class Batcher:
         Raises:
             DeadlineError: its deadline has passed.
             OverloadedError: too many rows are queued, of all callers or of this one, to run before its deadline.
-            ServingError: the batcher was given up.
+            ServingError: the batcher was abandoned.
         """
         entry.queue = self
         call = entry.call
@@ -74,8 +74,8 @@ class Batcher:
             if entry.dropped or not call.open:
                 call.entry = None
                 return
-            if self._given_up is not None:
-                raise self._given_up
+            if self._abandoned_with is not None:
+                raise self._abandoned_with
             if call.deadline != FOREVER or self._backlog.crowded(entry.count):
                 seconds = self._seconds_per_row / plan.concurrent_runs
                 self._admission.check(entry, now, self._running_rows, seconds)
@@ -103,9 +103,9 @@ class Batcher:
             self._listener.dropped(reason, rows)
 
     @property
-    def given_up(self) -> bool:
-        """Whether it was given up and runs nothing more."""
-        return self._given_up is not None
+    def abandoned(self) -> bool:
+        """Whether it was abandoned and runs nothing more."""
+        return self._abandoned_with is not None
 
     @property
     def busy(self) -> bool:
@@ -119,13 +119,13 @@ class Batcher:
             run.ticks += 1
         return max((run.ticks for run in runs), default=0)
 
-    def give_up(self, error: ServingError, reason: str) -> None:
+    def abandon(self, error: ServingError, reason: str) -> None:
         """Give it up: end every call that waits or runs here with an error, and refuse others with the same error.
 
         `reason` is what its rows are counted as dropped for.
         """
         with self._backlog.lock:
-            self._given_up = error
+            self._abandoned_with = error
             entries = self.queue.entries()
         for entry in entries:
             self.discard(entry, reason)
@@ -232,7 +232,7 @@ class Batcher:
 
     def _isolate(self, slices: list[Slice], error: BaseException) -> None:
         """After a failed run, run each request alone, so that none fails because of another."""
-        if self._given_up is not None:
+        if self._abandoned_with is not None:
             return
         if len(slices) > 1:
             alone = [self._run([piece], time.monotonic()) for piece in slices]

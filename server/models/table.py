@@ -25,14 +25,14 @@ class ServedModel(ModelVersion):
     """Raises if the graphs no longer reproduce their golden outputs."""
 
     @property
-    def given_up(self) -> bool:
+    def abandoned(self) -> bool:
         """Whether a run exceeded its time limit, after which the version serves nothing more."""
-        return any(batcher.given_up for batcher in self.batchers.values())
+        return any(batcher.abandoned for batcher in self.batchers.values())
 
     @property
-    def blocks(self) -> bool:
+    def blocks_transport(self) -> bool:
         """Whether a run that does not end occupies the transport's thread, so that nothing at all is answered."""
-        return any(each.given_up and each.busy and each.plan.inline for each in self.batchers.values())
+        return any(each.abandoned and each.busy and each.plan.inline for each in self.batchers.values())
 
     @property
     def busy(self) -> bool:
@@ -43,10 +43,10 @@ class ServedModel(ModelVersion):
         """Count one look of the watchdog at the runs in progress; return the count of the longest one."""
         return max(batcher.tick() for batcher in self.batchers.values())
 
-    def give_up(self, error: ServingError, reason: str) -> None:
+    def abandon(self, error: ServingError, reason: str) -> None:
         """End all calls that have rows in a graph, refuse others, and interrupt what runs."""
         for batcher in self.batchers.values():
-            batcher.give_up(error, reason)
+            batcher.abandon(error, reason)
         self.interrupt.set()
 
 
@@ -62,11 +62,11 @@ class Snapshot:
     """Models that an operator has unloaded."""
 
     def usable(self) -> "Snapshot":
-        """The same without versions that have been given up."""
-        if not any(served.given_up for versions in self.models.values() for served in versions.values()):
+        """The same without versions that were abandoned."""
+        if not any(served.abandoned for versions in self.models.values() for served in versions.values()):
             return self
         left = {
-            name: {number: served for number, served in versions.items() if not served.given_up}
+            name: {number: served for number, served in versions.items() if not served.abandoned}
             for name, versions in self.models.items()
         }
         models = {name: versions for name, versions in left.items() if versions}
@@ -90,7 +90,7 @@ class ModelTable:
     @property
     def blocked(self) -> bool:
         """Whether a run that does not end keeps the transport from answering."""
-        return any(served.blocks for served in self._withdrawn)
+        return any(served.blocks_transport for served in self._withdrawn)
 
     @property
     def snapshot(self) -> Snapshot:

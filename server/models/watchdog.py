@@ -56,10 +56,10 @@ class Watchdog:
         self._closed.set()
         self._thread.join()
 
-    def give_up_all(self, error: UnavailableError) -> None:
+    def abandon_all(self, error: UnavailableError) -> None:
         """End every call that has rows in a graph, and interrupt the runs."""
         for served in self._watched | set(self._table.all()):
-            served.give_up(error, "draining")
+            served.abandon(error, "draining")
 
     def _watch(self) -> None:
         while not self._closed.wait(self._limit.tick_seconds):
@@ -72,14 +72,14 @@ class Watchdog:
         serving = set(self._table.all())
         for served in self._watched | serving:
             # One tick more than the limit has: the first may have come right after the run began.
-            if served.tick() > self._limit.ticks and not served.given_up:
-                self._give_up(served)
+            if served.tick() > self._limit.ticks and not served.abandoned:
+                self._abandon(served)
         self._watched = {served for served in self._watched | serving if served in serving or served.busy}
 
-    def _give_up(self, served: ServedModel) -> None:
+    def _abandon(self, served: ServedModel) -> None:
         reason = f"a run has taken longer than {self._limit_seconds:g} s"
         _LOGGER.error("%s version %s is withdrawn: %s", served.name, served.version, reason)
-        served.give_up(UnavailableError(f"The model does not serve now: {reason}."), "failed")
+        served.abandon(UnavailableError(f"The model does not serve now: {reason}."), "failed")
         self._on_hang(served, reason)
 
 

@@ -32,7 +32,7 @@ class Version:
         self.batchers: dict[str, Any] = {}
         self.drift = SimpleNamespace(flush=lambda: None)
         self.self_test = self_test
-        self.busy = self.given_up = False
+        self.busy = self.abandoned = False
 
 
 class Loader:
@@ -136,7 +136,7 @@ def test_an_older_version_serves_while_a_run_of_the_newest_hangs(bench: Bench) -
     bench.publish(2)
     bench.start()
     hung = bench.table.snapshot.models["vae"][2]
-    hung.busy = hung.given_up = True
+    hung.busy = hung.abandoned = True
     bench.manager.on_hang(hung, "a run has taken longer than 3 s")
     bench.wait(1)
     assert bench.states() == {2: State.HUNG}
