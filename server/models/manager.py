@@ -82,8 +82,10 @@ class ModelManager:
             UnavailableError: the server is stopping.
         """
         pending = self._executor.run(partial(self._load_model, name))
-        while pending:
-            self._executor.wait(pending[0])
+        awaited: set[Future[ServedModel]] = set()
+        while left := [outcome for outcome in pending if outcome not in awaited]:
+            self._executor.wait(left[0])
+            awaited.add(left[0])
             pending = self._executor.run(partial(self._reconcile_and_list_pending, name))
         snapshot = self._table.snapshot
         if name in snapshot.models:
@@ -252,7 +254,7 @@ class ModelManager:
         self._reconcile()
 
     def _load_model(self, name: str) -> list[Future[ServedModel]]:
-        """Retry what has failed and load what was unloaded; the loads that have not ended yet."""
+        """Retry what has failed and load what was unloaded; the loads under way."""
         for record in self._records.of(name):
             if record.has_failed:
                 record.retry()

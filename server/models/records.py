@@ -28,9 +28,8 @@ class Records(dict[Key, Record]):
         return {record.key[1]: record.serving for record in self.of(name) if record.serving is not None}
 
     def pending(self, name: str) -> list[Future[ServedModel]]:
-        """Loads of one model that have not ended."""
-        outcomes = [record.outcome for record in self.of(name)]
-        return [outcome for outcome in outcomes if outcome is not None and not outcome.done()]
+        """Loads of one model whose outcome has not been taken yet."""
+        return [record.outcome for record in self.of(name) if record.outcome is not None]
 
     def is_unloaded(self, name: str) -> bool:
         """Whether an operator has unloaded a model."""

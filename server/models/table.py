@@ -1,7 +1,7 @@
 """The table of loaded models: finds the version to serve by name and version or label."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 
 from server.batching.batcher import Batcher
@@ -61,8 +61,8 @@ class Snapshot:
     unloaded: frozenset[str] = frozenset()
     """Models that an operator has unloaded."""
 
-    def usable(self) -> "Snapshot":
-        """The same without versions that were abandoned."""
+    def usable(self, reasons: Mapping[ServedModel, str]) -> "Snapshot":
+        """The same without versions that were abandoned; those that have a reason are unavailable for it."""
         if not any(served.abandoned for versions in self.models.values() for served in versions.values()):
             return self
         left = {
@@ -70,11 +70,17 @@ class Snapshot:
             for name, versions in self.models.items()
         }
         models = {name: versions for name, versions in left.items() if versions}
+        hung = {
+            (name, number): Unavailable(State.HUNG, reasons[served])
+            for name, versions in self.models.items()
+            for number, served in versions.items()
+            if served.abandoned and served in reasons
+        }
         labels = {
             name: {label: number for label, number in found.items() if number in models.get(name, {})}
             for name, found in self.labels.items()
         }
-        return Snapshot(models, labels, self.unavailable, self.unloaded)
+        return Snapshot(models, labels, {**self.unavailable, **hung}, self.unloaded)
 
 
 class ModelTable:
@@ -82,10 +88,11 @@ class ModelTable:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._snapshot = Snapshot({}, {}, {})
+        # As the manager has published it; the other one is without versions that were abandoned since.
+        self._published = self._snapshot = Snapshot({}, {}, {})
         self._routes: dict[tuple[str, str], ServedModel] = {}
         self._scanned = False
-        self._withdrawn: list[ServedModel] = []
+        self._withdrawn: dict[ServedModel, str] = {}
 
     @property
     def blocked(self) -> bool:
@@ -105,21 +112,16 @@ class ModelTable:
     def replace(self, snapshot: Snapshot) -> None:
         """Switch to another set of versions; requests in flight keep theirs."""
         with self._lock:
-            self._snapshot = snapshot.usable()
-            self._routes = _routes(self._snapshot)
+            self._published = snapshot
+            self._refresh()
 
     def withdraw(self, served: ServedModel, why: str) -> None:
         """Stop serving a version at once; may be called from any thread."""
         with self._lock:
-            self._withdrawn = [served, *(each for each in self._withdrawn if each.busy)]
-            snapshot = self._snapshot
-            if served in snapshot.models.get(served.name, {}).values():
-                unavailable = {
-                    **snapshot.unavailable,
-                    (served.name, int(served.version)): Unavailable(State.HUNG, why),
-                }
-                self._snapshot = replace(snapshot, unavailable=unavailable).usable()
-                self._routes = _routes(self._snapshot)
+            published = {each for versions in self._published.models.values() for each in versions.values()}
+            kept = {each: reason for each, reason in self._withdrawn.items() if each.busy or each in published}
+            self._withdrawn = {**kept, served: why}
+            self._refresh()
 
     def note_scanned(self) -> None:
         """Note that the first scan has ended."""
@@ -146,6 +148,10 @@ class ModelTable:
         """Every loaded version, by name and then by version."""
         models = self._snapshot.models
         return [models[name][version] for name in sorted(models) for version in sorted(models[name])]
+
+    def _refresh(self) -> None:
+        self._snapshot = self._published.usable(self._withdrawn)
+        self._routes = _routes(self._snapshot)
 
     def _missing(self, name: str, version: str) -> ServingError:
         snapshot = self._snapshot

@@ -240,3 +240,34 @@ def test_a_failure_keeps_its_reason_and_is_retried_when_it_matters(bench: Bench)
     shutil.rmtree(bench.folder / "vae" / "2")
     bench.wait(1)
     assert bench.states() == {}
+
+
+def test_a_load_that_ends_while_another_is_awaited_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "_LOAD_PATIENCE_SECONDS", 0.3)
+    bench = Bench(tmp_path / "models", "all")
+    bench.loader.failures = {1: BundleError("wrong"), 2: BundleError("wrong")}
+    bench.publish(1)
+    bench.publish(2)
+    bench.start()
+    # Version 2 is put aside after a while, and ends while the manager waits for version 1.
+    bench.loader.gates = {1: threading.Event(), 2: threading.Event()}
+    del bench.loader.failures[2]
+    opened = threading.Timer(0.45, bench.loader.gates[2].set), threading.Timer(0.55, bench.loader.gates[1].set)
+    for timer in opened:
+        timer.start()
+    assert bench.manager.load("vae") is None
+    assert bench.serving() == {2}
+    bench.manager.close()
+
+
+def test_the_reason_of_a_hang_outlives_another_snapshot(bench: Bench) -> None:
+    bench.start()
+    hung = bench.table.snapshot.models["vae"][1]
+    hung.busy = hung.abandoned = True
+    stale = bench.table.snapshot
+    bench.table.withdraw(hung, "a run has taken longer than 3 s")
+    # Other work of the manager publishes before it hears of the hang.
+    bench.table.replace(stale)
+    assert bench.serving() == set()
+    assert bench.states() == {1: State.HUNG}
+    assert bench.reason(1) == "a run has taken longer than 3 s"
