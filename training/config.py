@@ -68,7 +68,7 @@ class Loss(Section):
     classifier_noise: NotNegative = 0.0
     """Standard deviation of the noise on half of the images that the classifier of a multitask model learns from."""
     adversarial: NotNegative = 1.0
-    """Weight, for the decoder of a VAE/GAN, of fooling the discriminator beside reconstructing features."""
+    """Weight, for the decoder of a VAE/GAN, of fooling the discriminator relative to reconstructing features."""
     gradient_penalty: NotNegative = 0.0
     """Weight of the R1 penalty on the discriminator's gradient at real images."""
 
@@ -143,7 +143,7 @@ class Device(Section):
 
 
 class Output(Section):
-    """What a run writes beside its result; no part of what the result is."""
+    """What a run writes in addition to its result; it does not affect the result."""
 
     save_seconds: NotNegative = 30.0
     """Time between saves of `latest`; 0 saves after every step."""
@@ -164,7 +164,7 @@ class Expected(Section):
     at_most: dict[str, float] = {}
     at_least: dict[str, float] = {}
     shown: tuple[str, ...] = ()
-    """Measures that are shown beside a published one, without a goal."""
+    """Measures that are shown next to a published one, without a goal."""
     minutes: NotNegative = 0.0
     """CPU time of the whole run, measures and pictures included: its wall time on a quiet core."""
     reference: str = ""

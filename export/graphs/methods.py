@@ -11,7 +11,7 @@ from export.graphs.tensor_specs import Facts
 
 
 class Method(nn.Module):
-    """One method of a network as a module of its own: scaling and layout inside, arrays as the wire has them.
+    """One method of a network as a module of its own: scaling and layout included, arrays as on the wire.
 
     Images are (N, H, W, C), computed on in the network's precision, scaled and compared in float32 or better.
     """

@@ -160,7 +160,7 @@ def _bundle(graphs: Mapping[str, bytes], facts: Facts, sandbox: Sandbox, golden:
 
 
 def _recorded(graphs: Mapping[str, bytes], facts: Facts, sandbox: Sandbox) -> Golden:
-    """Golden vectors as the runtime gives them: there is no network to compute them."""
+    """Golden vectors from the runtime's own outputs: there is no network to compute them."""
     cases: dict[str, tuple[Case, ...]] = {}
     for name in sorted(graphs):
         inputs = _inputs(signature(name, facts))

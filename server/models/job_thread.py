@@ -96,7 +96,7 @@ class SerialExecutor:
 
 
 def run_in_thread(name: str, job: Callable[[], T]) -> Future[T]:
-    """Run a job on a daemon thread of its own, which nobody has to wait for."""
+    """Run a job on its own daemon thread, which need not be awaited."""
     outcome: Future[T] = Future()
     threading.Thread(target=_settle, args=(outcome, job), name=name, daemon=True).start()
     return outcome

@@ -95,7 +95,7 @@ class Unavailable(NamedTuple):
 
 
 class IllegalTransitionError(Exception):
-    """An event came in a state in which it is not legal: a bug in the manager."""
+    """An event is illegal in the current state: a bug in the manager."""
 
 
 class Backoff:
@@ -119,7 +119,7 @@ class Attempt:
     fingerprint: Fingerprint
     """Of the files when the load began."""
     cancelled: bool = False
-    """Set when nobody needs the outcome any more."""
+    """Set when the outcome is no longer needed."""
     muted_until: float = 0.0
     """Failed runs are not reported before, a time of time.monotonic()."""
 
@@ -219,7 +219,7 @@ class VersionRecord(Generic[Served]):
         self.reason = reason
 
     def retry(self) -> None:
-        """Forget the failure, not its reason: a load is due as soon as the version is wanted."""
+        """Forget the failure, not its reason: a load is due as soon as the policy selects the version."""
         self._apply(Event.RETRY)
         self.served, self.backoff = None, Backoff()
 

@@ -28,7 +28,7 @@ _LOAD_PATIENCE_SECONDS = 5.0
 
 
 class ModelManager:
-    """Loads what the repository's policy wants and publishes what serves, on one thread.
+    """Loads what the repository's policy selects and publishes what serves, on one thread.
 
     Each load has a thread of its own, so that a slow one delays no other. Only the manager's thread touches the
     records; the public methods may be called from any other thread. `on_change` is called after each new snapshot.
@@ -108,7 +108,7 @@ class ModelManager:
         self._executor.submit(partial(self._withdraw_hung, served, reason))
 
     def _reconcile(self) -> None:
-        """Load what is wanted and missing, and drop what is loaded and not wanted."""
+        """Load selected versions that are missing, and drop loaded versions that are no longer selected."""
         self._guard(self._reconcile_models)
         if not self._table.scanned and not any(record.state is State.LOADING for record in self._records.values()):
             # What has been created so far lives as long as the process: the collector need not visit it again.
@@ -153,29 +153,29 @@ class ModelManager:
             return
         before = self._records.serving(name)
         available = self._repository.versions(name) if on_disk else []
-        wanted = self._load_wanted(name, available)
+        selected = self._load_selected(name, available)
         for record in self._records.of(name):
-            if record.key[1] not in wanted:
+            if record.key[1] not in selected:
                 self._drop(record, on_disk=record.key[1] in available)
         self._repository.read_labels(name, self._records.serving(name))
         self._publish()
         if self._records.serving(name) != before:
             trim()
 
-    def _load_wanted(self, name: str, available: list[int]) -> set[int]:
-        """Load what the policy wants, the newest version first; the versions to keep."""
-        wanted: set[int] = set()
+    def _load_selected(self, name: str, available: list[int]) -> set[int]:
+        """Load what the policy selects, the newest version first; return the versions to keep."""
+        selected: set[int] = set()
         for version in self._repository.candidates(available):
-            wanted.add(version)
+            selected.add(version)
             record = self._records.find_or_add((name, version))
             self._advance(record)
             if self._repository.newest_only:
                 if record.serving is not None:
-                    return wanted
+                    return selected
                 if record.state is State.LOADING:
                     # Until its outcome is known, whatever serves now stays.
                     return set(available)
-        return wanted
+        return selected
 
     def _advance(self, record: Record) -> None:
         """Start a load if one is due, and take its outcome if it is there."""
@@ -227,7 +227,7 @@ class ModelManager:
         self._metrics.forget(name, str(version))
 
     def _drop(self, record: Record, *, on_disk: bool) -> None:
-        """Retire a version that is not wanted; one that has failed keeps its reason while its files are there."""
+        """Retire a version that is not selected; one that has failed keeps its reason while its files are there."""
         if not on_disk or record.serving is not None or record.state is State.LOADING:
             self._retire(record)
             record.cancel()
@@ -269,9 +269,9 @@ class ModelManager:
         return self._records.pending(name)
 
     def _unload_model(self, name: str) -> None:
-        for version in self._repository.versions(name):
-            self._records.find_or_add((name, version))
-        for record in self._records.of(name):
+        # One record keeps a model unloaded. A model that has none gets one of version 0, which no bundle has; the disk
+        # is not asked, because a model must be unloadable while its folder cannot be read.
+        for record in self._records.of(name) or [self._records.find_or_add((name, 0))]:
             self._retire(record)
             record.unload()
         self._publish()

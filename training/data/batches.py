@@ -1,4 +1,4 @@
-"""In-memory data loader: one uint8 tensor, an order that (seed, epoch) alone decides, no worker processes."""
+"""Data loader: batches of one uint8 tensor in memory, in an order that only (seed, epoch) decides; no workers."""
 
 import torch
 from torch import Tensor

@@ -88,7 +88,7 @@ def check(path: Path, name: str, checksums: Checksums) -> bytes:
     """The decompressed content of the file at `path`, which should be the IDX file `name`.
 
     Raises:
-        DataError: a checksum is known and differs, or the file is no whole gzip file.
+        DataError: a checksum is known and differs, or the file is not a complete gzip file.
     """
     data = path.read_bytes()
     if data.startswith(_GZIP_MAGIC):

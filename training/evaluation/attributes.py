@@ -1,7 +1,7 @@
 """Directions in latent space: move a code along one, and one property of the image changes (Larsen et al. 2016).
 
 A direction comes from a regression of codes on all properties at once, within classes: so properties that occur
-together are told apart, and the class stays what it is.
+together are separated, and the class does not change.
 """
 
 import csv
@@ -223,7 +223,7 @@ def read_table(path: Path, dataset: Dataset) -> dict[str, np.ndarray]:
     """The columns of numbers of a CSV with a header and a row for every image of the source, in its order.
 
     Raises:
-        DataError: no such file, another number of rows, or a value that is no finite number.
+        DataError: no such file, another number of rows, or a value that is not a finite number.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:

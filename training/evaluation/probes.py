@@ -21,7 +21,7 @@ _WIDEST_PROBED = 64
 
 @one_blas_thread
 def probes(codes: np.ndarray, test_codes: np.ndarray, dataset: Dataset) -> dict[str, float]:
-    """Accuracy on the test split of a linear probe and of 5 neighbours on codes (N, D), beside PCA of the same size.
+    """Accuracy on the test split of a linear probe and of 5 neighbours on codes (N, D), and on PCA of the same size.
 
     Empty without labels, or for codes wider than 64, which a probe would fit as well as the pixels.
     """

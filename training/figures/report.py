@@ -9,7 +9,7 @@ PICTURES = ("reconstructions", "samples", "latents", "plane", "interpolations", 
 
 
 def write(workdir: Path, config: Config, trained: Checkpoint) -> None:
-    """Writes report.md beside the pictures that it shows."""
+    """Write report.md next to the images that it shows."""
     metrics, data = trained.meta["metrics"], trained.meta["data"]
     lines = [
         f"# {config.name}",

@@ -43,7 +43,7 @@ class Record:
 
 
 def write(out: Path, command: str, cost: Cost) -> None:
-    """Notes a finished run beside its checkpoint."""
+    """Record a finished run next to its checkpoint."""
     meta = checkpoint.read_meta(out / "best")
     record = Record(
         recipe=meta["name"],

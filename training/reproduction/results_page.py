@@ -75,7 +75,7 @@ def publish(runs: Path, results: Path = _RESULTS, pictures: Path = PICTURES) -> 
 
 
 def _rows(run: str, recipe: Config, record: Record | None) -> str:
-    """A row for each measure that a recipe promises, or shows beside a published one."""
+    """A row for each measure that a recipe promises, or shows next to a published one."""
     return "".join(
         f"| `{run}` | {name} | {_reached(recipe, record, name)} | {goal(recipe.expected, name)} "
         f"| {recipe.expected.reference} |\n"
@@ -123,7 +123,7 @@ def _shortfalls(recipes: Mapping[str, Config]) -> str:
 
 
 def figures(recipe: Config, record: Record) -> str:
-    """What the measures that a recipe promises came to."""
+    """Results of the measures that a recipe promises."""
     return ", ".join(f"{each} {record.metrics[each]:.4g}" for each in _promised(recipe) if each in record.metrics)
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint says about where it came from; no clock, host, path or user in it."""
+"""Provenance of a checkpoint: how it was made, without time, host, path or user."""
 
 import platform
 import subprocess
@@ -39,7 +39,7 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """The part of a configuration that decides the result: the hash of the data stands for their folder."""
+    """The part of a configuration that decides the result: data are identified by their hash, not by their folder."""
     return config.model_dump(mode="json", exclude={"data": {"folder", "download"}, "output": True})
 
 

@@ -1,4 +1,4 @@
-"""The repository extension: what is there and in which state; loading and unloading on request."""
+"""Model repository extension: the index with the state of each version, loading and unloading on request."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class RepositoryControl:
-    """RepositoryIndex, RepositoryModelLoad and RepositoryModelUnload; who may call them is the endpoint's affair."""
+    """RepositoryIndex, RepositoryModelLoad and RepositoryModelUnload; the endpoint checks the caller's right."""
 
     def __init__(self, table: ModelTable, manager: ModelManager, executor: Executor) -> None:
         self._table = table
@@ -46,7 +46,7 @@ class RepositoryControl:
         self._later(call, partial(self._load, call, _name(request)))
 
     def unload(self, call: Call, request: pb.RepositoryModelUnloadRequest) -> None:
-        """Serve a model no more until it is loaded again."""
+        """Stop serving a model until it is loaded again."""
         self._later(call, partial(self._unload, call, _name(request)))
 
     def _load(self, call: Call, name: str) -> None:
@@ -68,7 +68,7 @@ class RepositoryControl:
             raise NotFoundError(f"The repository has no model {name[:60]!r}.")
 
     def _later(self, call: Call, job: Callable[[], None]) -> None:
-        """Loading takes as long as it takes: on a thread of its own."""
+        """Run a job on another thread, because loading may take long."""
 
         def run() -> None:
             try:

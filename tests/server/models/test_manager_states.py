@@ -271,3 +271,28 @@ def test_the_reason_of_a_hang_outlives_another_snapshot(bench: Bench) -> None:
     assert bench.serving() == set()
     assert bench.states() == {1: State.HUNG}
     assert bench.reason(1) == "a run has taken longer than 3 s"
+
+
+def test_a_model_without_versions_can_be_unloaded_before_any_arrives(bench: Bench) -> None:
+    (bench.folder / "new").mkdir()
+    bench.start()
+    bench.manager.unload("new")
+    shutil.copytree(bench.folder / "vae" / "1", bench.folder / "new" / "1")
+    bench.manager.rescan()
+    time.sleep(0.2)
+    assert bench.table.snapshot.unloaded == {"new"}
+    assert set(bench.table.snapshot.models) == {"vae"}
+    assert bench.manager.load("new") is None
+    assert set(bench.table.snapshot.models) == {"vae", "new"}
+
+
+def test_a_model_is_unloaded_although_its_folder_cannot_be_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Repository, name: str) -> list[int]:
+        raise PermissionError(f"{self}: {name}")
+
+    bench.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(Repository, "versions", fail)
+        bench.manager.unload("vae")
+        assert (bench.serving(), bench.table.snapshot.unloaded) == (set(), {"vae"})
+    assert bench.manager.load("vae") is None
