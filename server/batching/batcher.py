@@ -32,13 +32,13 @@ class Batcher:
     def __init__(
         self,
         session: GraphRunner,
-        plan: BatchPolicy,
+        policy: BatchPolicy,
         backlog: Backlog,
         executor: Executor,
         hooks: RunHooks,
     ) -> None:
-        self.plan = plan
-        self.queue = RowQueue(backlog, plan.max_rows)
+        self.policy = policy
+        self.queue = RowQueue(backlog, policy.max_rows)
         self._admission = Admission(backlog, self.queue, hooks.listener)
         self._session = session
         self._backlog = backlog
@@ -56,7 +56,7 @@ class Batcher:
         self._abandoned_with: ServingError | None = None
         self._grown = threading.Condition(backlog.lock)
         self._window_end = 0.0
-        self._seconds_per_row = plan.seconds_per_row
+        self._seconds_per_row = policy.seconds_per_row
 
     def submit(self, entry: Entry, now: float) -> None:
         """Queue an entry that arrived at `now`, a time of time.monotonic().
@@ -69,7 +69,7 @@ class Batcher:
         entry.queue = self
         call = entry.call
         call.entry = entry
-        plan = self.plan
+        policy = self.policy
         with self._backlog.lock:
             if entry.dropped or not call.open:
                 call.entry = None
@@ -77,20 +77,20 @@ class Batcher:
             if self._abandoned_with is not None:
                 raise self._abandoned_with
             if call.deadline != FOREVER or self._backlog.crowded(entry.count):
-                seconds = self._seconds_per_row / plan.concurrent_runs
+                seconds = self._seconds_per_row / policy.concurrent_runs
                 self._admission.check(entry, now, self._running_rows, seconds)
-            if plan.max_delay_seconds:
+            if policy.max_delay_seconds:
                 self._open_window(now)
             self.queue.push(entry, now)
-            if plan.inline:
+            if policy.inline:
                 idle = not self._scheduled
                 self._scheduled = True
             else:
-                idle = self._running < plan.concurrent_runs
+                idle = self._running < policy.concurrent_runs
                 self._running += idle
         if not idle:
             return
-        if plan.inline:
+        if policy.inline:
             self._executor.add_ready(self)
         else:
             self._executor.start_run(self._work)
@@ -136,7 +136,7 @@ class Batcher:
         """Run one batch on this thread, unless the maximum number of concurrent runs is reached."""
         with self._backlog.lock:
             self._scheduled = False
-            if self._running >= self.plan.concurrent_runs:
+            if self._running >= self.policy.concurrent_runs:
                 return
             self._running += 1
         self._run_batch()
@@ -161,12 +161,12 @@ class Batcher:
 
     def _open_window(self, now: float) -> None:
         if self.queue.rows == 0:
-            self._window_end = now + self.plan.max_delay_seconds
+            self._window_end = now + self.policy.max_delay_seconds
         self._grown.notify()
 
     def _gather(self) -> None:
         """Give a batch time to fill, if the settings ask for it."""
-        while (rest := seconds_to_fill(self.queue.rows, self.plan.max_rows, self._window_end)) > 0:
+        while (rest := seconds_to_fill(self.queue.rows, self.policy.max_rows, self._window_end)) > 0:
             self._grown.wait(rest)
 
     def _run_batch(self) -> None:
@@ -197,8 +197,8 @@ class Batcher:
 
     def _fair_share(self) -> int:
         """Rows of this run, so that idle runs get as many, but no run is too small to be worthwhile."""
-        idle = self.plan.concurrent_runs - self._busy
-        return max(-(-self.queue.rows // idle), self.plan.shared_rows)
+        idle = self.policy.concurrent_runs - self._busy
+        return max(-(-self.queue.rows // idle), self.policy.shared_rows)
 
     def _run(self, slices: list[Slice], started: float) -> bool:
         """Run rows and deliver their outputs; return whether the run succeeded."""
@@ -217,7 +217,7 @@ class Batcher:
             self._joint_failures = 0
         seconds = time.monotonic() - started
         rows = len(batch)
-        if 2 * rows >= self.plan.max_rows:
+        if 2 * rows >= self.policy.max_rows:
             self._seconds_per_row += _RATE_WEIGHT * (seconds / rows - self._seconds_per_row)
         self._listener.ran(rows, seconds, [started - entry.queued for entry, _, start, _ in slices if start == 0])
         if self._traced is not None:

@@ -175,12 +175,12 @@ class Loader:
             seconds = profile(
                 session, _buckets(signature), alone=self._provider.uses_cores and self._config.intra_op_threads == 1
             )
-            plan = choose_policy(seconds, self._config, cores() if self._provider.uses_cores else 1)
+            policy = choose_policy(seconds, self._config, cores() if self._provider.uses_cores else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
             hooks = RunHooks(series, on_run_failed, traced, drift.observer(signature.name))
-            batchers[signature.name] = Batcher(session, plan, backlog, self._executor, hooks)
-            _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, plan)
+            batchers[signature.name] = Batcher(session, policy, backlog, self._executor, hooks)
+            _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, policy)
         test = partial(self._self_test, parts, progress.cancelled, note=False)
         return ServedModel(
             model=model,

@@ -32,7 +32,7 @@ class ServedModel(ModelVersion):
     @property
     def blocks_transport(self) -> bool:
         """Whether a run that does not end occupies the transport's thread, so that nothing at all is answered."""
-        return any(each.abandoned and each.busy and each.plan.inline for each in self.batchers.values())
+        return any(each.abandoned and each.busy and each.policy.inline for each in self.batchers.values())
 
     @property
     def busy(self) -> bool:

@@ -188,14 +188,14 @@ def _policy(versions: str) -> model_config_pb2.ModelVersionPolicy:
 
 
 def _batching(graph: Graph) -> model_config_pb2.ModelDynamicBatching:
-    plan = graph.served.batchers[graph.signature.name].plan
+    policy = graph.served.batchers[graph.signature.name].policy
     return model_config_pb2.ModelDynamicBatching(
         preferred_batch_size=graph.signature.batch_buckets,
-        max_queue_delay_microseconds=int(plan.max_delay_seconds * 1e6),
+        max_queue_delay_microseconds=int(policy.max_delay_seconds * 1e6),
     )
 
 
 def _instances(graph: Graph) -> model_config_pb2.ModelInstanceGroup:
     group = model_config_pb2.ModelInstanceGroup
-    runs = graph.served.batchers[graph.signature.name].plan.concurrent_runs
+    runs = graph.served.batchers[graph.signature.name].policy.concurrent_runs
     return group(name=graph.name, count=runs, kind=PROVIDERS[graph.served.provider].instance_kind)

@@ -78,7 +78,7 @@ class Recorder:
 class BatcherHarness:
     """A batcher with its dependencies."""
 
-    def __init__(self, **plan: object) -> None:
+    def __init__(self, **policy: object) -> None:
         planned = {
             "max_rows": 4,
             "concurrent_runs": 1,
@@ -90,12 +90,12 @@ class BatcherHarness:
         self.recorder, self.session = Recorder(), FakeGraph()
         self.executor = Executor(HeavyConfig(heavy_threads=1))
         self.backlog = Backlog(100, shared=True)
-        self.plan = BatchPolicy(**(planned | plan))
+        self.policy = BatchPolicy(**(planned | policy))
         self.hooks = RunHooks(self.recorder, self.recorder.failed)
         self.batcher = self.another()
 
     def another(self) -> Batcher:
-        return Batcher(self.session, self.plan, self.backlog, self.executor, self.hooks)
+        return Batcher(self.session, self.policy, self.backlog, self.executor, self.hooks)
 
     def submit(self, name: str, *values: float, seconds: float = FOREVER, caller: str = "") -> Call:
         deadline = time.monotonic() + seconds

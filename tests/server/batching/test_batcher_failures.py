@@ -46,8 +46,8 @@ def harness() -> Iterator[BatcherHarness]:
     made.finish()
 
 
-def desk_with(session: FakeGraph, **plan: object) -> BatcherHarness:
-    harness = BatcherHarness(**plan)
+def desk_with(session: FakeGraph, **policy: object) -> BatcherHarness:
+    harness = BatcherHarness(**policy)
     harness.session = session
     harness.batcher = harness.another()
     return harness

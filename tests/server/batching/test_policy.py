@@ -30,14 +30,14 @@ class Slow(Session):
 
 
 def test_a_dense_graph_runs_inline_in_large_batches() -> None:
-    plan = choose_policy(DENSE, BatchingConfig(), cores=2)
-    assert (plan.inline, plan.concurrent_runs, plan.max_rows, plan.shared_rows) == (True, 1, 1024, 256)
-    assert plan.seconds_per_row == pytest.approx(942e-6 / 1024)
+    policy = choose_policy(DENSE, BatchingConfig(), cores=2)
+    assert (policy.inline, policy.concurrent_runs, policy.max_rows, policy.shared_rows) == (True, 1, 1024, 256)
+    assert policy.seconds_per_row == pytest.approx(942e-6 / 1024)
 
 
 def test_a_convolutional_graph_runs_on_workers_in_small_batches() -> None:
-    plan = choose_policy(CONVOLUTIONAL, BatchingConfig(), cores=2)
-    assert (plan.inline, plan.concurrent_runs, plan.max_rows, plan.shared_rows) == (False, 2, 8, 1)
+    policy = choose_policy(CONVOLUTIONAL, BatchingConfig(), cores=2)
+    assert (policy.inline, policy.concurrent_runs, policy.max_rows, policy.shared_rows) == (False, 2, 8, 1)
 
 
 def test_a_run_that_is_always_long_takes_one_row() -> None:
@@ -46,8 +46,8 @@ def test_a_run_that_is_always_long_takes_one_row() -> None:
 
 def test_settings_overrule_what_was_measured() -> None:
     config = BatchingConfig(max_batch_rows=32, concurrent_runs=3, inline_run_microseconds=1000)
-    plan = choose_policy(CONVOLUTIONAL, config, cores=2)
-    assert (plan.inline, plan.concurrent_runs, plan.max_rows) == (True, 3, 32)
+    policy = choose_policy(CONVOLUTIONAL, config, cores=2)
+    assert (policy.inline, policy.concurrent_runs, policy.max_rows) == (True, 3, 32)
 
 
 def test_batches_never_exceed_what_export_tested() -> None:
@@ -55,8 +55,8 @@ def test_batches_never_exceed_what_export_tested() -> None:
 
 
 def test_a_batch_that_waits_to_fill_waits_on_a_worker() -> None:
-    plan = choose_policy(DENSE, BatchingConfig(max_queue_delay_ms=5), cores=2)
-    assert (plan.inline, plan.max_delay_seconds) == (False, 0.005)
+    policy = choose_policy(DENSE, BatchingConfig(max_queue_delay_ms=5), cores=2)
+    assert (policy.inline, policy.max_delay_seconds) == (False, 0.005)
 
 
 def test_what_others_take_of_the_time_is_not_the_graphs() -> None:
