@@ -1,4 +1,8 @@
-"""Batch policy of a graph: batch size, concurrency and thread, chosen from a profile of its warm-up."""
+"""Batch policy of a graph: batch size, concurrency and thread, chosen from a profile of its warm-up.
+
+The other parts of the batching policy: when a batch leaves (`gather`), in which order rows run (`row_queue`,
+`deadline_queue`, `fair_queue`), and which rows are refused (`admission`).
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """Execution providers of ONNX Runtime: one row each, and the choice of one for `--device`.
 
 A new provider is a row here, a value of `server.config.Device`, and an extra in pyproject.toml. One that export runs
-graphs on too has its name in `bundle.runtime_options`.
+graphs on too has its name in `bundle.runtime_options` and its session in `export.gate.session`.
 """
 
 import logging

@@ -1,4 +1,7 @@
-"""What every RPC that runs a graph shares: find the model, read rows, queue them, answer."""
+"""What every RPC that runs a graph shares: find the model, read rows, queue them, answer.
+
+The RPCs themselves are in `autoencoder.service`, `autoencoder.generation` and `open_inference`.
+"""
 
 import time
 from collections.abc import Callable, Sequence
