@@ -1,7 +1,7 @@
 """Checks of the gate: a check has a name and says what it found; here are those that need neither torch nor onnx.
 
-Each road to a bundle has its list of checks: `gate.CHECKS` for a checkpoint, `quantized` for its variants, `importer` for graphs
-made elsewhere, `verify` for a version in a repository.
+Each road to a bundle has its list of checks: `gate.CHECKS` for a checkpoint, `quantized` for its variants, `importer`
+for graphs made elsewhere, `verify` for a version in a repository.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
