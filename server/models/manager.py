@@ -110,15 +110,19 @@ class ModelManager:
     def _reconcile(self) -> None:
         """Load selected versions that are missing, and drop loaded versions that are no longer selected."""
         self._guard(self._reconcile_models)
-        if not self._table.scanned and not any(record.state is State.LOADING for record in self._records.values()):
-            # What has been created so far lives as long as the process: the collector need not visit it again.
-            gc.collect()
-            gc.freeze()
-            trim()
-            self._table.note_scanned()
-            self._on_change()
-            self._scanned.set()
+        self._guard(self._end_first_scan)
         self._executor.schedule(self._idle_seconds(), self._poll)
+
+    def _end_first_scan(self) -> None:
+        if self._table.scanned or any(record.state is State.LOADING for record in self._records.values()):
+            return
+        # What has been created so far lives as long as the process: the collector need not visit it again.
+        gc.collect()
+        gc.freeze()
+        trim()
+        self._table.note_scanned()
+        self._on_change()
+        self._scanned.set()
 
     def _poll(self) -> None:
         self._reconcile()
