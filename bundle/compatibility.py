@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bundle import latents
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase
+from bundle.graph import largest_batch
 from bundle.latents import LatentStatistics
 from bundle.noise import MAX_SEED
 from bundle.tensor_types import DTYPES
@@ -133,8 +134,8 @@ def check_golden(model: Model, golden: Golden) -> None:
 
 def _check_case(where: str, signature: Signature, case: Case) -> None:
     rows = min((len(array) for array in case.inputs.values() if array.ndim), default=0)
-    if not rows:
-        raise BundleError(f"{where}: expected inputs of at least one row")
+    if not 1 <= rows <= largest_batch(signature):
+        raise BundleError(f"{where}: expected inputs of 1 to {largest_batch(signature)} rows, got {rows}")
     _check_arrays(f"{where}: inputs", signature.inputs, case.inputs, rows)
     _check_arrays(f"{where}: outputs", signature.outputs, case.outputs, rows)
 
@@ -155,7 +156,9 @@ def _check_sample(model: Model, case: SampleCase) -> None:
     decoder = next((each for each in model.signatures if each.name == "decode"), None)
     if decoder is None:
         raise BundleError(f"{where}: expected a graph that decodes it, got none")
-    if not (0 <= case.seed <= MAX_SEED and case.count == len(case.latents) > 0 and math.isfinite(case.temperature)):
+    rows = len(case.latents) if case.latents.ndim else 0
+    counted = case.count == rows and 1 <= rows <= largest_batch(decoder)
+    if not (counted and 0 <= case.seed <= MAX_SEED and math.isfinite(case.temperature)):
         raise BundleError(f"{where}: expected a 64-bit seed and as many latents as it counts, got seed {case.seed}")
     _check_arrays(where, decoder.inputs, {"latents": case.latents}, case.count)
     _check_arrays(where, decoder.outputs, {"images": case.images}, case.count)

@@ -1,8 +1,4 @@
-"""Allow-list for ONNX graphs that this project serves, checked on their bytes before a runtime sees them.
-
-Reads the relevant fields of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) by their numbers,
-so that the server needs no onnx package.
-"""
+"""Allow-list for ONNX graphs that this project serves, checked on their bytes before a runtime sees them."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -11,10 +7,10 @@ from math import prod
 from typing import Any
 
 from autoencoder.v1.model_pb2 import DATA_TYPE_UNSPECIFIED, DataType, Signature, TensorSpec
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
 
 from bundle.errors import BundleError
+from bundle.graph_memory.estimate import Memory, described, memory
+from bundle.graph_proto import parse
 from bundle.tensor_types import FROM_ONNX
 
 BATCH = "batch"
@@ -30,10 +26,41 @@ DequantizeLinear Div Elu Equal Erf Exp Expand Flatten Floor Gather Gelu Gemm Glo
 GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu
 Less LessOrEqual Log LogSoftmax MatMul Max MaxPool Min Mish Mul Neg Not Or PRelu Pad Pow QuantizeLinear Reciprocal
 ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round Selu
-Shape Sigmoid Sign Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Transpose Unsqueeze
-Where
+Shape Sigmoid Sign Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile Transpose
+Unsqueeze Where
 """
 OPERATORS = frozenset(_OPERATOR_NAMES.split())
+MAX_RUN_BYTES = 8 * 1024**3
+"""Default limit of the memory that the largest batch of a graph may take."""
+# Weights may be stored in fewer bits and computed from each other, and a few made from nothing.
+_CONSTANTS_BYTES = 256 * 1024**2
+_CONSTANTS_PER_BYTE = 16
+_DEFAULT_ROWS = 256
+_GOLDEN_ROWS = 16
+_INSTEAD = {
+    "ArgMax": "take it outside of the graph",
+    "ArgMin": "serve the latents before quantization, and look up codes outside of the graph",
+    "ConstantOfShape": "export with fixed sizes, so that the exporter folds it, or use Expand of a constant",
+    "Dropout": "export the module in eval mode",
+    "DynamicQuantizeLinear": "quantize statically",
+    "Einsum": "write it as MatMul, Mul and ReduceSum",
+    "GRU": "use convolutions or attention: loops are not allowed",
+    "GatherND": "use Gather",
+    "If": "export one branch: trace the module, or fold the condition",
+    "LSTM": "use convolutions or attention: loops are not allowed",
+    "Loop": "unroll it",
+    "Multinomial": "draw latents with Sample, not in the graph",
+    "NonZero": "use Where: sizes must not depend on the data",
+    "RNN": "use convolutions or attention: loops are not allowed",
+    "RandomNormal": "return the mean and the log-variance as outputs: the graph must not draw",
+    "RandomNormalLike": "return the mean and the log-variance as outputs: the graph must not draw",
+    "RandomUniform": "return the mean and the log-variance as outputs: the graph must not draw",
+    "RandomUniformLike": "return the mean and the log-variance as outputs: the graph must not draw",
+    "Range": "export with fixed sizes, so that the exporter folds it",
+    "ScatterND": "use Concat or Where",
+    "TopK": "use ReduceMax, or take it outside of the graph",
+    "Upsample": "export with opset 13 or later, which has Resize",
+}
 
 
 @dataclass(frozen=True)
@@ -57,11 +84,13 @@ class Graph:
     ir_version: int
     opset: int
     operators: Counter[tuple[str, str]]
+    refused: tuple[str, ...]
+    """Nodes whose operator is not allowed, the first of each operator."""
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     parameters: int
     foreign: tuple[str, ...]
-    """What a bundle's graph must not have: weights in other files or twice, functions, subgraphs, other domains."""
+    """What a bundle's graph must not have: weights in other files or twice, functions, subgraphs, sparse weights."""
 
 
 def read_graph(data: bytes) -> Graph:
@@ -70,17 +99,15 @@ def read_graph(data: bytes) -> Graph:
     Raises:
         BundleError: not an ONNX file.
     """
-    model = _MODEL()
-    try:
-        model.ParseFromString(data)
-    except DecodeError as error:
-        raise BundleError(f"expected an ONNX file, got {len(data)} bytes that are not one: {error}") from error
-    if not model.graph.node:
-        raise BundleError(f"expected an ONNX file, got {len(data)} bytes without a graph")
+    return _summary(parse(data))
+
+
+def _summary(model: Any) -> Graph:  # noqa: ANN401 (likewise)
     return Graph(
         ir_version=model.ir_version,
         opset=max((each.version for each in model.opset_import if _is_default(each.domain)), default=0),
         operators=Counter((each.domain, each.op_type) for each in model.graph.node),
+        refused=tuple(_refused(model.graph.node)),
         inputs=tuple(_port(each) for each in model.graph.input),
         outputs=tuple(_port(each) for each in model.graph.output),
         parameters=sum(prod(each.dims) for each in model.graph.initializer),
@@ -88,20 +115,55 @@ def read_graph(data: bytes) -> Graph:
     )
 
 
-def check_graph(data: bytes, signature: Signature, *, imported: bool) -> Graph:
+def check_graph(data: bytes, signature: Signature, *, imported: bool, max_run_bytes: int = MAX_RUN_BYTES) -> Graph:
     """Read the bytes of a signature's ONNX file, made by export or, `imported`, elsewhere.
 
     Raises:
-        BundleError: the graph does not fit the signature; lists everything that is wrong.
+        BundleError: the graph does not fit the signature; lists everything that is wrong. Or it would take more memory.
     """
     opsets = FOREIGN_OPSETS if imported else (OPSET,)
     try:
-        graph = read_graph(data)
+        model = parse(data)
+        graph = _summary(model)
+        _check_form(graph, signature, opsets)
+        _check_memory(run_memory(model, signature), len(data), max_run_bytes)
     except BundleError as error:
         raise BundleError(f"{signature.file}: {error}") from error
-    if found := list(_problems(graph, signature, opsets)):
-        raise BundleError(f"{signature.file}: {'; '.join(found)}")
     return graph
+
+
+def largest_batch(signature: Signature) -> int:
+    """Most rows that a load may run at once: of the warm-up, or of the golden vectors."""
+    return max((_GOLDEN_ROWS, *(signature.batch_buckets or (_DEFAULT_ROWS,))))
+
+
+def run_memory(model: Any, signature: Signature) -> Memory:  # noqa: ANN401 (likewise)
+    """Estimate the memory of a graph with allowed operators, with the largest batch of its warm-up.
+
+    Raises:
+        BundleError: the size of a tensor cannot be known before the graph runs.
+    """
+    rows = largest_batch(signature)
+    return memory(model.graph, {spec.name: (rows, *spec.shape[1:]) for spec in signature.inputs})
+
+
+def _check_form(graph: Graph, signature: Signature, opsets: Collection[int]) -> None:
+    if found := list(_problems(graph, signature, opsets)):
+        raise BundleError("; ".join(found))
+
+
+def _check_memory(needed: Memory, size_bytes: int, max_run_bytes: int) -> None:
+    most = _CONSTANTS_BYTES + _CONSTANTS_PER_BYTE * size_bytes
+    if needed.constants > most:
+        raise BundleError(
+            f"expected constants of at most {most} bytes in a file of {size_bytes}, got {needed.constants}: "
+            "store what the graph makes of its weights, or make less"
+        )
+    if needed.constants + needed.run > max_run_bytes:
+        raise BundleError(
+            f"expected at most {max_run_bytes} bytes of memory for the largest batch, got about "
+            f"{needed.constants + needed.run}: if there is so much, raise the server's --max-run-bytes"
+        )
 
 
 def _problems(graph: Graph, signature: Signature, opsets: Collection[int]) -> Iterator[str]:
@@ -110,11 +172,21 @@ def _problems(graph: Graph, signature: Signature, opsets: Collection[int]) -> It
     if graph.ir_version > IR_VERSION:
         yield f"expected at most IR version {IR_VERSION}, got {graph.ir_version}"
     yield from graph.foreign
-    for domain, name in sorted(graph.operators):
-        if _is_default(domain) and name not in OPERATORS:
-            yield f"operator {name} is not allowed"
+    yield from graph.refused
     yield from _port_problems("input", graph.inputs, signature.inputs)
     yield from _port_problems("output", graph.outputs, signature.outputs)
+
+
+def _refused(nodes: Iterable[Any]) -> Iterator[str]:
+    seen: set[tuple[str, str]] = set()
+    for node in nodes:
+        kind = (node.domain, node.op_type)
+        if kind in seen or (_is_default(node.domain) and node.op_type in OPERATORS):
+            continue
+        seen.add(kind)
+        of = "" if _is_default(node.domain) else f" of domain {node.domain[:80]!r}"
+        instead = _INSTEAD.get(node.op_type) if not of else "export with standard operators"
+        yield f"{described(node)}{of} is not allowed" + (f": {instead}" if instead else "")
 
 
 def _port_problems(kind: str, ports: Iterable[Port], specs: Iterable[TensorSpec]) -> Iterator[str]:
@@ -131,15 +203,14 @@ def _port_problems(kind: str, ports: Iterable[Port], specs: Iterable[TensorSpec]
 def _foreign(model: Any) -> Iterator[str]:  # noqa: ANN401 (made from a descriptor at run time)
     if model.functions or model.training_info:
         yield "functions and training steps are not allowed"
-    for domain in {each.domain for each in model.opset_import} | {each.domain for each in model.graph.node}:
-        if not _is_default(domain):
-            yield f"operator domain {domain!r} is not allowed"
     attributes = [attribute for node in model.graph.node for attribute in node.attribute]
     if any(each.HasField("g") or each.graphs for each in attributes):
         yield "a graph within a graph is not allowed"
     if model.graph.sparse_initializer or any(a.HasField("sparse_tensor") or a.sparse_tensors for a in attributes):
         yield "sparse weights are not allowed"
     weights = model.graph.initializer
+    if any(len({a.name for a in node.attribute}) < len(node.attribute) for node in model.graph.node):
+        yield "an attribute that is given twice is not allowed"
     for tensor in (*weights, *(inside for each in attributes for inside in (each.t, *each.tensors))):
         if tensor.data_location or tensor.external_data:
             yield f"weights outside the file are not allowed: {tensor.name}"
@@ -161,47 +232,3 @@ def _is_default(domain: str) -> bool:
 def _either(opsets: Collection[int]) -> str:
     numbers = sorted(opsets)
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-
-
-# Message: field, number, type; * marks a repeated field. Messages that must be absent have no fields here.
-_SCHEMA = {
-    "Model": "ir_version 1 int64, graph 7 Graph, opset_import 8 *Opset, training_info 20 *Any, functions 25 *Any",
-    "Opset": "domain 1 string, version 2 int64",
-    "Graph": "node 1 *Node, initializer 5 *Tensor, input 11 *Value, output 12 *Value, sparse_initializer 15 *Any",
-    "Node": "op_type 4 string, attribute 5 *Attribute, domain 7 string",
-    "Attribute": (
-        "t 5 Tensor, g 6 Any, tensors 10 *Tensor, graphs 11 *Any, sparse_tensor 22 Any, sparse_tensors 23 *Any"
-    ),
-    "Tensor": "dims 1 *int64, name 8 string, external_data 13 *Any, data_location 14 int32",
-    "Value": "name 1 string, type 2 Type",
-    "Type": "tensor_type 1 TensorType",
-    "TensorType": "elem_type 1 int32, shape 2 Shape",
-    "Shape": "dim 1 *Dimension",
-    "Dimension": "dim_value 1 int64, dim_param 2 string",
-    "Any": "",
-}
-
-
-def _model_class() -> type[Any]:
-    file = descriptor_pb2.FileDescriptorProto(name="bundle/onnx.proto", package="bundle.onnx", syntax="proto3")
-    for message, fields in _SCHEMA.items():
-        descriptor = file.message_type.add(name=message)
-        for field in filter(None, fields.split(", ")):
-            _add_field(descriptor, *field.split(" "))
-    # In its own pool: the real onnx package may be loaded in the same process.
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("bundle.onnx.Model"))
-
-
-def _add_field(descriptor: descriptor_pb2.DescriptorProto, name: str, number: str, kind: str) -> None:
-    field = descriptor.field.add(name=name, number=int(number))
-    repeated, kind = kind.startswith("*"), kind.removeprefix("*")
-    field.label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
-    if kind in _SCHEMA:
-        field.type, field.type_name = field.TYPE_MESSAGE, f".bundle.onnx.{kind}"
-    else:
-        field.type = descriptor_pb2.FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
-
-
-_MODEL = _model_class()

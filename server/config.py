@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from bundle.graph import MAX_RUN_BYTES
 from server.settings import Settings, setting
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
@@ -158,6 +159,11 @@ class Config(
     versions: str = setting("latest", "versions to serve: latest, all, or a list such as 1,3")
     max_model_bytes: int = setting(
         2 * 1024**3, "maximum total size of the files of a version, in bytes; a larger one is rejected unread", least=1
+    )
+    max_run_bytes: int = setting(
+        MAX_RUN_BYTES,
+        "maximum estimated memory of a graph with its largest warm-up batch, in bytes; checked before anything runs",
+        least=1,
     )
     poll_seconds: float = setting(5, "interval between scans for new versions, in s; 0: never", least=0)
     strict_readiness: bool = setting(

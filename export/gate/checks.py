@@ -14,7 +14,7 @@ from autoencoder.v1.model_pb2 import Signature
 
 from bundle.errors import BundleError
 from bundle.golden import Golden
-from bundle.graph import check_graph
+from bundle.graph import MAX_RUN_BYTES, check_graph
 from bundle.replay import RowDifference
 from bundle.runtime_options import Device
 from export.errors import Failure, GateError
@@ -62,6 +62,7 @@ class CheckedBundle:
     sandbox: Sandbox
     device: Device = "cpu"
     imported: bool = False
+    max_run_bytes: int = MAX_RUN_BYTES
     _row_differences: dict[str, RowDifference] = field(default_factory=dict[str, RowDifference], init=False, repr=False)
 
     def row_difference(self, signature: Signature) -> RowDifference:
@@ -106,7 +107,12 @@ def crash_refused(check: str, signature: str) -> Generator[None]:
 def _structure(bundle: CheckedBundle) -> Iterator[Finding]:
     for signature in bundle.signatures:
         try:
-            graph = check_graph(bundle.graphs[signature.name], signature, imported=bundle.imported)
+            graph = check_graph(
+                bundle.graphs[signature.name],
+                signature,
+                imported=bundle.imported,
+                max_run_bytes=bundle.max_run_bytes,
+            )
         except BundleError as error:
             yield Finding(signature.name, str(error), passed=False)
         else:

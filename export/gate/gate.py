@@ -5,6 +5,7 @@ sandbox.
 """
 
 import copy
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,6 +93,8 @@ class GateRun(CheckedBundle):
     model: nn.Module
     """Whose weights the graphs hold: the network itself, or one in fewer bits."""
     images: Array
+    max_run_bytes: int = sys.maxsize
+    """The network is the user's own, and this machine has trained it."""
 
     @cached_property
     def exact(self) -> list[tuple[Method, Signature]]:

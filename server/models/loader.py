@@ -138,7 +138,10 @@ class Loader:
         if layout.LATENTS_FILE in files:
             statistics = LatentStatistics.from_bytes(files[layout.LATENTS_FILE])
         check_statistics(model, statistics)
-        opsets = [check_graph(files[s.file], s, imported=model.imported).opset for s in model.signatures]
+        most = self._config.max_run_bytes
+        opsets = [
+            check_graph(files[s.file], s, imported=model.imported, max_run_bytes=most).opset for s in model.signatures
+        ]
         sessions = {
             signature.name: self._provider.open(signature, files[signature.file], self._config, progress.interrupt)
             for signature in _until_cancelled(progress.cancelled, model)

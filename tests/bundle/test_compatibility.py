@@ -74,13 +74,13 @@ CASES: dict[str, tuple[Callable[[Case], Case], str]] = {
         "outputs: expected latents float32",
     ),
     "no outputs": (lambda case: Case(case.inputs, {}), "got none"),
-    "no inputs": (lambda case: Case({}, case.outputs), "at least one row"),
+    "no inputs": (lambda case: Case({}, case.outputs), "of 1 to"),
     "no rows": (
         lambda case: Case(
             {name: array[:0] for name, array in case.inputs.items()},
             {name: array[:0] for name, array in case.outputs.items()},
         ),
-        "at least one row",
+        "of 1 to",
     ),
     "an input of another type": (
         lambda case: Case({name: array.astype(np.float64) for name, array in case.inputs.items()}, case.outputs),

@@ -58,7 +58,7 @@ def test_every_operator_allowed_exists() -> None:
     [
         (graph("images = Dropout(latents)"), "operator Dropout is not allowed"),
         (graph("images = RandomNormalLike(latents)"), "operator RandomNormalLike is not allowed"),
-        (graph("images = other.Relu(latents)"), "operator domain 'other' is not allowed"),
+        (graph("images = other.Relu(latents)"), "operator Relu of domain 'other' is not allowed"),
         (graph(inputs="float[2, 3] latents"), "latents: expected float32 ('batch', 3), got float32 (2, 3)"),
         (graph(inputs="float[n, 3] latents"), "latents: expected float32 ('batch', 3), got float32 ('n', 3)"),
         (

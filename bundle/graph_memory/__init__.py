@@ -1,0 +1,1 @@
+"""Estimates the memory of a graph from its bytes."""
