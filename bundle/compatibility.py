@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bundle import latents
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase
-from bundle.graph import largest_batch
+from bundle.graph import MAX_BATCH, largest_batch
 from bundle.latents import LatentStatistics
 from bundle.noise import MAX_SEED
 from bundle.tensor_types import DTYPES
@@ -37,8 +37,6 @@ _GRAPHS = {
     "Interpolate": ("encode", "decode"),
     "Edit": ("encode", "decode"),
 }
-# Far above any batch worth warming up, far below one whose warm-up would exhaust the memory.
-_LARGEST_BATCH = 4096
 
 
 def check_model(model: Model) -> None:
@@ -66,8 +64,8 @@ def _check_signature(model: Model, signature: Signature) -> None:
     if signature.name not in _TENSORS:
         raise BundleError(f"signature {signature.name!r}: expected one of {', '.join(_TENSORS)}")
     _check_names(signature)
-    if not all(1 <= rows <= _LARGEST_BATCH for rows in signature.batch_buckets):
-        raise BundleError(f"signature {signature.name!r}: expected batch buckets of 1 to {_LARGEST_BATCH} rows")
+    if not all(1 <= rows <= MAX_BATCH for rows in signature.batch_buckets):
+        raise BundleError(f"signature {signature.name!r}: expected batch buckets of 1 to {MAX_BATCH} rows")
     if not 0 <= signature.golden_tolerance < math.inf:
         raise BundleError(f"signature {signature.name!r}: expected a finite golden tolerance from 0")
     shapes: dict[str, list[int]] = {

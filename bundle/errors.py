@@ -1,5 +1,23 @@
 """Errors of bundles on disk."""
 
+# Readiness, the index, logs and metrics of a server repeat the text; a sentence and a path fit.
+_LONGEST = 600
+_END = 200
+
 
 class BundleError(Exception):
-    """A bundle, or a file of one, is not what it claims to be; the text says what was expected and what was found."""
+    """A bundle, or a file of one, is not what it claims to be; the text says what was expected and what was found.
+
+    The text may quote the file, whose author is not trusted: it is one line of printable characters, and its middle is
+    left out where it is long.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(_quotable(text))
+
+
+def _quotable(text: str) -> str:
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - _END]} […] {text[-_END:]}"
+    lines = " ".join(text.splitlines())
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in lines)

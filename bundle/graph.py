@@ -30,6 +30,8 @@ Shape Sigmoid Sign Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squee
 Unsqueeze Where
 """
 OPERATORS = frozenset(_OPERATOR_NAMES.split())
+MAX_BATCH = 4096
+"""Far above any batch worth warming up, far below one whose warm-up would exhaust the memory."""
 MAX_RUN_BYTES = 8 * 1024**3
 """Default limit of the memory that the largest batch of a graph may take."""
 # Weights may be stored in fewer bits and computed from each other, and a few made from nothing.
@@ -134,7 +136,7 @@ def check_graph(data: bytes, signature: Signature, *, imported: bool, max_run_by
 
 def largest_batch(signature: Signature) -> int:
     """Most rows that a load may run at once: of the warm-up, or of the golden vectors."""
-    return max((_GOLDEN_ROWS, *(signature.batch_buckets or (_DEFAULT_ROWS,))))
+    return min(max((_GOLDEN_ROWS, *(signature.batch_buckets or (_DEFAULT_ROWS,)))), MAX_BATCH)
 
 
 def run_memory(model: Any, signature: Signature) -> Memory:  # noqa: ANN401 (likewise)

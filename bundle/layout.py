@@ -63,7 +63,8 @@ def read_model(folder: Path) -> Model:
     data = read_file(path, _MAX_MODEL_BYTES)
     try:
         model = json_format.Parse(data, Model())
-    except (json_format.ParseError, UnicodeDecodeError) as error:
+    # ValueError: text that is no Unicode. RecursionError: brackets nested too deep.
+    except (json_format.ParseError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: expected the message Model as JSON: {error}") from error
     _check(model, path)
     return model
@@ -113,8 +114,9 @@ def read_file(path: Path, limit_bytes: int) -> bytes:
             if status.st_size > limit_bytes:
                 raise BundleError(f"{path}: expected at most {limit_bytes} bytes, got {status.st_size}")
             return file.read(status.st_size)
-    except OSError as error:
-        raise BundleError(f"{path}: expected a readable file: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        # ValueError: a name with a zero byte.
+        raise BundleError(f"{path}: expected a readable file: {getattr(error, 'strerror', error)}") from error
 
 
 def _open(path: str, flags: int) -> int:

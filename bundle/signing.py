@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import BundleError
+from bundle.layout import read_file
 
+MAX_SIGNING_BYTES = 1024 * 1024
+"""Of a key or signature; real ones take a few KiB."""
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 
@@ -37,13 +40,14 @@ class PublicKey:
             KeyFileError: there is no such file or key, or the package is missing.
         """
         try:
-            from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 (an extra)
+            from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 (an extra)
+            from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 (likewise)
             from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 (likewise)
         except ImportError as error:
             raise KeyFileError("signatures need an extra: pip install 'hourglass[signatures]'") from error
         try:
-            key = serialization.load_pem_public_key(file.read_bytes())
-        except (OSError, ValueError) as error:
+            key = serialization.load_pem_public_key(read_file(file, MAX_SIGNING_BYTES))
+        except (BundleError, ValueError, UnsupportedAlgorithm) as error:
             raise KeyFileError(f"{file}: expected a public key in PEM form: {error}") from error
         algorithms = {256: hashes.SHA256, 384: hashes.SHA384, 521: hashes.SHA512}
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.key_size not in algorithms:
@@ -72,7 +76,7 @@ def check_signing(signing: bytes, contents: Mapping[str, bytes], key: PublicKey)
         payload = base64.b64decode(envelope["payload"], validate=True)
         signed = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
         kind = str(envelope["payloadType"])
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise BundleError(f"model.sig: expected a Sigstore bundle in JSON: {error!r}") from error
     if kind != _PAYLOAD_TYPE or not key.has_signed(_pre_authentication(kind, payload), signed):
         raise BundleError("model.sig: the given key did not sign it: have the version signed by its owner")
@@ -89,7 +93,7 @@ def _digests(payload: bytes) -> dict[str, str]:
         known = statement["predicateType"] == _PREDICATE_TYPE
         resources: list[dict[str, object]] = statement["predicate"]["resources"] if known else []
         return {str(each["name"]): str(each["digest"]) for each in resources if each["algorithm"] == "sha256"}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"model.sig: expected a statement of OpenSSF Model Signing: {error!r}") from error
 
 

@@ -25,6 +25,7 @@ _HEADER = (
 )
 _SHOWN_ROWS = (1, 8, 64)
 _KIB = 1024
+_MAX_REPORT_BYTES = 4 * 1024**2
 
 
 def results(repository: Path) -> str:
@@ -44,9 +45,17 @@ def _rows(repository: Path, name: str) -> Iterator[tuple[str, ...]]:
     folder = layout.version_folder(repository, name, layout.versions(repository, name)[-1])
     try:
         model = layout.read_model(folder)
-        report: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, BundleError) as error:
+        report: dict[str, Any] = json.loads(layout.read_file(folder / REPORT_FILE, _MAX_REPORT_BYTES))
+    except (ValueError, RecursionError, BundleError) as error:
         raise InputError(f"{folder}: expected a version with its report: {error}") from error
+    try:
+        # Made while the error can be caught.
+        yield from list(_graph_rows(model, report))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(f"{folder / REPORT_FILE}: expected what export writes: {error!r:.200}") from error
+
+
+def _graph_rows(model: Model, report: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     sizes = {file.path: file.size_bytes for file in model.files}
     for index, signature in enumerate(model.signatures):
         graph = report["graphs"][signature.name]

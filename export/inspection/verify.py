@@ -17,7 +17,7 @@ from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE, SIGNING_FILE
 from bundle.replay import draws_golden_latents
 from bundle.runtime_options import Device
-from bundle.signing import KeyFileError, PublicKey, check_signing
+from bundle.signing import MAX_SIGNING_BYTES, KeyFileError, PublicKey, check_signing
 from export.errors import InputError
 from export.gate.checks import BATCH_INVARIANCE, GOLDEN_VECTORS, STRUCTURE, Check, CheckedBundle, Finding
 from export.gate.sandbox import Sandbox
@@ -102,10 +102,12 @@ def _signing(version: _Version) -> Iterator[Finding]:
         return
     name = version.folder.name
     try:
-        signing = (version.folder / SIGNING_FILE).read_bytes()
+        signing = layout.read_file(version.folder / SIGNING_FILE, MAX_SIGNING_BYTES)
+    except BundleError as error:
+        yield Finding(name, f"not signed: {error}", passed=False)
+        return
+    try:
         check_signing(signing, {MODEL_FILE: layout.encode_model(version.model), **version.contents}, version.key)
-    except OSError as error:
-        yield Finding(name, f"not signed: {error.strerror}", passed=False)
     except BundleError as error:
         yield Finding(name, str(error), passed=False)
     else:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from bundle.layout import REPORT_FILE, SIGNING_FILE
+from bundle.errors import BundleError
+from bundle.layout import REPORT_FILE, SIGNING_FILE, read_file
+from bundle.signing import MAX_SIGNING_BYTES
 from export.errors import InputError
 
 
@@ -20,8 +22,16 @@ def signer(key: Path) -> Callable[[Path], None]:
         raise InputError("--sign-key needs an extra: pip install 'hourglass[signing]'") from error
     config: Any = signing.Config()
     try:
+        # The library would wait for ever on a pipe.
+        read_file(key, MAX_SIGNING_BYTES)
         config.use_elliptic_key_signer(private_key=key)
-    except (OSError, ValueError, TypeError, AttributeError) as error:  # AttributeError: a key without a curve
+    except (
+        BundleError,
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:  # AttributeError: a key without a curve
         raise InputError(
             f"{key}: expected an unencrypted private key on an elliptic curve, in PEM form: {error}"
         ) from error

@@ -1,5 +1,7 @@
+import copy
 import io
 import time
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,12 @@ def test_objects_are_refused() -> None:
         pack({"a": np.array([object()])})
 
 
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
 def _numpy_file(**arrays: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -54,6 +62,43 @@ def _compressed() -> bytes:
     return buffer.getvalue()
 
 
+def overlapping(entries: int, payload: bytes, longer: int = 0) -> bytes:
+    """An archive whose directory lists one stored entry under many names."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo("00000.npy"), payload)
+        archive.filelist[0].compress_size += longer
+        archive.filelist[0].file_size += longer
+        for index in range(1, entries):
+            again = copy.copy(archive.filelist[0])
+            again.filename = again.orig_filename = f"{index:05}.npy"
+            archive.filelist.append(again)
+    return buffer.getvalue()
+
+
+def _encrypted() -> bytes:
+    data = bytearray(pack({"a": np.zeros(3)}))
+    data[6] |= 1
+    data[data.index(b"PK\1\2") + 8] |= 1
+    return bytes(data)
+
+
+def test_entries_that_overlap_are_refused_before_they_are_read() -> None:
+    """Python 3.11 reads the same bytes once for each entry."""
+    array = npy_bytes(np.zeros(1000))
+    assert unpack(overlapping(1, array), "x").keys() == {"00000"}
+    with pytest.raises(BundleError, match=r"00000\.npy overlaps with 00001\.npy"):
+        unpack(overlapping(2, array), "x")
+    with pytest.raises(BundleError, match="overlaps with the directory"):
+        unpack(overlapping(1, array, longer=100), "x")
+
+
+def test_a_directory_of_very_many_entries_is_refused_unread() -> None:
+    data = overlapping(20_000, b"")
+    with pytest.raises(BundleError, match="expected a directory of at most 1048576 bytes"):
+        unpack(data, "x")
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -63,8 +108,11 @@ def _compressed() -> bytes:
         _compressed(),
         _numpy_file(a=np.array([{}], dtype=object)),
         pack({"a": np.zeros(10)}).replace(b"(10,)", b"(99,)"),
+        _encrypted(),
+        pack(ARRAYS)[:-2] + b"\1\0c",
+        pack(ARRAYS)[:-22] + b"PK\6\7" + bytes(16) + pack(ARRAYS)[-22:],
     ],
-    ids=["empty", "text", "truncated", "compressed", "pickle", "forged shape"],
+    ids=["empty", "text", "truncated", "compressed", "pickle", "forged shape", "encrypted", "comment", "zip64"],
 )
 def test_what_is_not_a_plain_archive_is_refused(data: bytes) -> None:
     with pytest.raises(BundleError, match=r"thing\.npz"):

@@ -55,7 +55,7 @@ def test_constants_that_multiply(name: str) -> None:
 
 
 def test_rows_that_multiply() -> None:
-    sizes = "s = Reshape(x, shape) r = Resize<mode = \"nearest\">(s, , scales) t = ReduceSum(r) y = Mul(x, t)"
+    sizes = 's = Reshape(x, shape) r = Resize<mode = "nearest">(s, , scales) t = ReduceSum(r) y = Mul(x, t)'
     weights = {"shape": np.array([-1, 1, 10, 1]), "scales": np.array([1, 1, 1e4, 1e4], np.float32)}
     assert estimate(f"g (float[b, 10] x) => (float[b, 10] y) {{ {sizes} }}", **weights).run > 2**32
 

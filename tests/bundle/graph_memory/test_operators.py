@@ -118,7 +118,12 @@ def test_large_numbers_are_not_kept() -> None:
 
 @pytest.mark.parametrize(
     ("attributes", "expected"),
-    [({"value_int": 3}, 3), ({"value_ints": [1, 2]}, [1, 2]), ({"value_float": 0.5}, 0.5), ({"value_floats": [2.0]}, [2])],
+    [
+        ({"value_int": 3}, 3),
+        ({"value_ints": [1, 2]}, [1, 2]),
+        ({"value_float": 0.5}, 0.5),
+        ({"value_floats": [2.0]}, [2]),
+    ],
 )
 def test_constants(attributes: dict[str, Any], expected: object) -> None:
     (found,) = outputs(Node(node("Constant", 0, **attributes), []))
