@@ -9,7 +9,7 @@ from typing import Any
 from autoencoder.v1.model_pb2 import DATA_TYPE_UNSPECIFIED, DataType, Signature, TensorSpec
 
 from bundle.errors import BundleError
-from bundle.graph_memory.estimate import Memory, described, memory
+from bundle.graph_memory.estimate import Estimate, described, estimate
 from bundle.graph_proto import parse
 from bundle.tensor_types import FROM_ONNX
 
@@ -139,14 +139,14 @@ def largest_batch(signature: Signature) -> int:
     return min(max((_GOLDEN_ROWS, *(signature.batch_buckets or (_DEFAULT_ROWS,)))), MAX_BATCH)
 
 
-def run_memory(model: Any, signature: Signature) -> Memory:  # noqa: ANN401 (likewise)
+def run_memory(model: Any, signature: Signature) -> Estimate:  # noqa: ANN401 (likewise)
     """Estimate the memory of a graph with allowed operators, with the largest batch of its warm-up.
 
     Raises:
         BundleError: the size of a tensor cannot be known before the graph runs.
     """
     rows = largest_batch(signature)
-    return memory(model.graph, {spec.name: (rows, *spec.shape[1:]) for spec in signature.inputs})
+    return estimate(model.graph, {spec.name: (rows, *spec.shape[1:]) for spec in signature.inputs})
 
 
 def _check_form(graph: Graph, signature: Signature, opsets: Collection[int]) -> None:
@@ -154,7 +154,7 @@ def _check_form(graph: Graph, signature: Signature, opsets: Collection[int]) -> 
         raise BundleError("; ".join(found))
 
 
-def _check_memory(needed: Memory, size_bytes: int, max_run_bytes: int) -> None:
+def _check_memory(needed: Estimate, size_bytes: int, max_run_bytes: int) -> None:
     most = _CONSTANTS_BYTES + _CONSTANTS_PER_BYTE * size_bytes
     if needed.constants > most:
         raise BundleError(
@@ -213,12 +213,14 @@ def _foreign(model: Any) -> Iterator[str]:  # noqa: ANN401 (made from a descript
     weights = model.graph.initializer
     if any(len({a.name for a in node.attribute}) < len(node.attribute) for node in model.graph.node):
         yield "an attribute that is given twice is not allowed"
-    for tensor in (*weights, *(inside for each in attributes for inside in (each.t, *each.tensors))):
-        if tensor.data_location or tensor.external_data:
-            yield f"weights outside the file are not allowed: {tensor.name}"
+    tensors = (*weights, *(inside for each in attributes for inside in (each.t, *each.tensors)))
+    outside = [each.name[:80] for each in tensors if each.data_location or each.external_data]
+    if outside:
+        more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
+        yield f"weights outside the file are not allowed: {outside[0]}{more}; export with external_data=False"
     for name, count in Counter(each.name for each in weights).items():
         if count > 1:
-            yield f"weights {name} are stored {count} times"
+            yield f"weights {name[:80]} are stored {count} times"
 
 
 def _port(value: Any) -> Port:  # noqa: ANN401 (likewise)

@@ -11,20 +11,22 @@ import numpy as np
 
 from bundle.errors import BundleError
 from bundle.graph_memory.node import Node, Shape, Tensor, tensor_of
-from bundle.graph_memory.operators import outputs
+from bundle.graph_memory.operators import outputs as made_by
 
 
-class Memory(NamedTuple):
-    """Estimated bytes that a graph takes."""
+class Estimate(NamedTuple):
+    """Estimated bytes that a graph takes, and what it gives."""
 
     constants: int
     """Weights, and what a runtime computes of them when it loads the graph."""
     run: int
     """Of all other tensors that exist at one time of a run, the largest total."""
+    outputs: dict[str, Shape]
+    """Name to shape."""
 
 
-def memory(graph: Any, inputs: Mapping[str, Shape]) -> Memory:  # noqa: ANN401 (made from a descriptor at run time)
-    """Estimate the memory of a GraphProto; `inputs`: name to shape, the rows of the batch included.
+def estimate(graph: Any, inputs: Mapping[str, Shape]) -> Estimate:  # noqa: ANN401 (made from a descriptor at run time)
+    """Infer the shapes of a GraphProto; `inputs`: name to shape, the rows of the batch included.
 
     Raises:
         BundleError: the size of a tensor cannot be known before the graph runs.
@@ -44,7 +46,8 @@ def memory(graph: Any, inputs: Mapping[str, Shape]) -> Memory:  # noqa: ANN401 (
         for name in {*node.input, *made}:
             if name in known and not known[name].constant and last_use.get(name, index) == index:
                 live -= known.pop(name).size_bytes
-    return Memory(constants, most)
+    outputs = {each.name: known[each.name].shape for each in graph.output if each.name in known}
+    return Estimate(constants, most, outputs)
 
 
 def described(node: Any) -> str:  # noqa: ANN401 (likewise)
@@ -67,7 +70,7 @@ def _made(node: Any, known: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa:
     inputs = [known[name] if name else None for name in node.input]
     try:
         with np.errstate(all="ignore"):
-            found = outputs(Node(node, inputs))
+            found = made_by(Node(node, inputs))
     except (ValueError, IndexError, ArithmeticError, TypeError) as error:
         raise BundleError(f"{described(node)}: expected outputs of known sizes: {error}") from error
     constant = all(each is None or each.constant for each in inputs)

@@ -19,6 +19,7 @@ ImageShape = tuple[int, int, int]
 
 _PREFIX = "imported/"
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16}
+_STANDARD = {"", "ai.onnx"}
 _COLOURS = {1, 3}
 _NEW_REDUCTIONS = 18  # the opset from which axes are an input
 
@@ -78,7 +79,7 @@ def adapt(model: ModelProto, signature: Signature, images: ImageShape) -> bytes:
             f"{signature.name}: expected 1 input and {len(expected)} outputs, got {len(inputs)} and {len(outputs)}"
         )
     inner = add_prefix(stripped(model), _PREFIX)
-    opset = next((each.version for each in inner.opset_import if each.domain in {"", "ai.onnx"}), 0)
+    opset = next((each.version for each in inner.opset_import if each.domain in _STANDARD), 0)
     rewriter = _GraphRewriter(opset, images)
     before = rewriter.enter(signature.inputs[0], inputs[0])
     after = [node for spec, port in zip(expected, outputs, strict=False) for node in rewriter.leave(spec, port)]
@@ -96,6 +97,20 @@ def joined(encode: bytes, decode: bytes, signature: Signature, images: ImageShap
     return adapt(both, signature, images)
 
 
+def fed(port: Port, spec: TensorSpec, images: ImageShape) -> str:
+    """What a graph gets at its input, in words."""
+    shape = ", ".join(map(str, ("N", *port.shape)))
+    if spec.name == "latents":
+        return f"latents of {prod(port.shape)} numbers as ({shape})"
+    scaled = spec.data_type != DATA_TYPE_UINT8 or port.element in _FLOATS
+    pixels = "pixels as floats in 0 … 1 (bytes / 255)" if scaled else "pixels as bytes"
+    return f"{pixels}, ({shape}), channels {'last' if _is_channels_last(port, images) else 'first'}"
+
+
+def _is_channels_last(port: Port, images: ImageShape) -> bool:
+    return port.shape == images and port.shape[2] in _COLOURS
+
+
 class _GraphRewriter:
     """Makes nodes before and after a graph, and the constants that they read."""
 
@@ -111,7 +126,7 @@ class _GraphRewriter:
         steps = [_cast(port.element)] if ONNX_TYPES[spec.data_type] != port.element else []
         if spec.data_type == DATA_TYPE_UINT8 and port.element in _FLOATS:
             steps.append(("Div", [self._constant(port.element, [], [255])], {}))
-        if spec.name != "latents" and not self._channels_last(port):
+        if spec.name != "latents" and not _is_channels_last(port, self._images):
             steps.append(("Transpose", [], {"perm": [0, 3, 1, 2]}))
         if spec.name == "latents" or len(port.shape) != 3:  # noqa: PLR2004 (rank of an image)
             steps += self._reshape(tuple(spec.shape[1:]), port.shape)
@@ -127,7 +142,7 @@ class _GraphRewriter:
             _check_images(spec, port, self._images)
             if len(port.shape) != 3:  # noqa: PLR2004 (rank of an image)
                 steps += self._reshape(port.shape, (channels, height, width))
-            if not self._channels_last(port):
+            if not _is_channels_last(port, self._images):
                 steps.append(("Transpose", [], {"perm": [0, 2, 3, 1]}))
         return _chain(_PREFIX + port.name, spec.name, steps)
 
@@ -145,9 +160,6 @@ class _GraphRewriter:
             node("Mul", ["errors/differences", "errors/differences"], ["errors/squares"]),
             node("ReduceMean", ["errors/squares", *more], ["squared_errors"], **attributes),
         ]
-
-    def _channels_last(self, port: Port) -> bool:
-        return port.shape == self._images and port.shape[2] in _COLOURS
 
     def _reshape(self, before: tuple[int, ...], after: tuple[int, ...]) -> list[Any]:
         if before == after:
@@ -193,7 +205,9 @@ def _assembled(
         [_value(spec) for spec in signature.outputs],
         [*inner.graph.initializer, *constants],
     )
-    made = helper.make_model(graph, opset_imports=inner.opset_import, producer_name=inner.producer_name)
+    # Some exporters always declare more, as ai.onnx.ml; no allowed operator is of another domain.
+    opsets = [each for each in inner.opset_import if each.domain in _STANDARD]
+    made = helper.make_model(graph, opset_imports=opsets, producer_name=inner.producer_name)
     made.ir_version = IR_VERSION
     return made.SerializeToString(deterministic=True)
 
@@ -214,6 +228,7 @@ def _port(value: onnx.ValueInfoProto) -> Port:
         )
     if not all(size.dim_value > 0 for size in sizes):
         raise InputError(
-            f"{value.name}: expected known sizes after the batch, got {[s.dim_value or s.dim_param for s in sizes]}"
+            f"{value.name}: expected known sizes after the batch, got {[s.dim_value or s.dim_param for s in sizes]}: "
+            "give --image-shape HxWxC, or export with fixed sizes"
         )
     return Port(value.name, tensor.elem_type, tuple(size.dim_value for size in sizes))

@@ -1,20 +1,14 @@
 """Imports ONNX files made elsewhere: adapts and checks them, records golden vectors from ONNX Runtime itself."""
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
-from pathlib import Path
 
 import numpy as np
-import onnx
 from autoencoder.v1.model_pb2 import Model, Signature
-from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
 from bundle import latents
-from bundle.errors import BundleError
 from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase, agrees
 from bundle.graph import read_graph
 from bundle.layout import GOLDEN_FILE
@@ -28,61 +22,21 @@ from export.gate.sandbox import Sandbox
 from export.gate.session import runtime_version
 from export.gate.structure import ONNX_CHECKER
 from export.graphs.tensor_specs import Facts, batch_buckets, signature
-from export.importing.adapt import ImageShape, Port, adapt, image_shape, joined, ports
+from export.importing.adapt import ImageShape, Port, adapt, fed, image_shape, joined, ports
+from export.importing.source import SourceFile
 from export.publication.model_json import describe
 from export.publication.publish import Place, publish
 
-_STEMS = {
-    "encode": "encode",
-    "encoder": "encode",
-    "decode": "decode",
-    "decoder": "decode",
-    "reconstruct": "reconstruct",
-    "autoencoder": "reconstruct",
-    "denoise": "denoise",
-    "denoiser": "denoise",
-    "classify": "classify",
-    "classifier": "classify",
-}
 _SLACK = 1e-5
 _NO_GOLDEN = Golden({})
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """A file made elsewhere, for one signature."""
-
-    signature: str
-    data: bytes
-    model: ModelProto
-
-    @classmethod
-    def read(cls, argument: str) -> "SourceFile":
-        """Read FILE, which is named after its signature, or SIGNATURE=FILE.
-
-        Raises:
-            InputError: no such file, not ONNX, no known signature, or weights in other files.
-        """
-        name, equals, path = argument.rpartition("=")
-        file = Path(path)
-        known = _STEMS.get(name if equals else file.stem.lower())
-        if known is None:
-            raise InputError(
-                f"{argument}: expected a file named after what it does, or encode=FILE; known are {', '.join(_STEMS)}"
-            )
-        try:
-            data = file.read_bytes()
-            if foreign := read_graph(data).foreign:
-                raise InputError(f"{file}: {'; '.join(foreign)}")
-            return cls(known, data, onnx.load_model_from_string(data))
-        except OSError as error:
-            raise InputError(f"{file}: expected a readable file: {error.strerror}") from error
-        except (BundleError, DecodeError) as error:
-            raise InputError(f"{file}: {error}") from error
-
-
 def import_files(
-    arguments: Sequence[str], place: Place, labels: Sequence[str] = (), images: ImageShape | None = None
+    arguments: Sequence[str],
+    place: Place,
+    labels: Sequence[str] = (),
+    images: ImageShape | None = None,
+    say: Callable[[str], None] = print,
 ) -> Model:
     """Wrap ONNX files into a version, marked as imported.
 
@@ -91,11 +45,13 @@ def import_files(
         GateError: a check refused; nothing was written.
     """
     place.check()
-    sources = {source.signature: source for source in map(SourceFile.read, arguments)}
+    sources = {source.signature: source for source in (SourceFile.read(each, images) for each in arguments)}
     if len(sources) != len(arguments):
         raise InputError(f"expected one file a signature, got {len(arguments)} for {', '.join(sorted(sources))}")
     facts = _facts({name: source.model for name, source in sources.items()}, labels, images)
     graphs = {name: adapt(source.model, signature(name, facts), facts.image_shape) for name, source in sources.items()}
+    for line in _summary(sources, facts):
+        say(line)
     with Sandbox() as sandbox:
         checks.run(FORM_CHECKS, _bundle(graphs, facts, sandbox))
         if "reconstruct" not in graphs and _can_be_joined(graphs):
@@ -109,6 +65,18 @@ def import_files(
     model = describe(facts, signatures, contents, _provenance(sources.values()), imported=True)
     folder = publish(place, contents, partial(place.name_model, model))
     return place.name_model(model, folder.name)
+
+
+def _summary(sources: Mapping[str, SourceFile], facts: Facts) -> Iterator[str]:
+    """What each graph is fed, and what no file can say."""
+    for name, source in sorted(sources.items()):
+        given, port = signature(name, facts).inputs[0], ports(source.model)[0][0]
+        yield f"{name}: {source.name} gets {fed(port, given, facts.image_shape)}"
+    if set(sources) != {"decode"}:
+        yield "a network trained on other pixels, such as -1 … 1, must scale them itself: nothing in a file shows it"
+    if "encode" in sources:
+        sampled = "" if facts.variational else "; an autoencoder has no Sample without them"
+        yield f"no statistics of latents, which come from training: drift is not measured{sampled}"
 
 
 def _can_be_joined(graphs: Mapping[str, bytes]) -> bool:
@@ -198,8 +166,16 @@ def _ranges(bundle: CheckedBundle) -> Iterator[Finding]:
     for each in bundle.signatures:
         for case in bundle.golden.of(each.name):
             for output, array in case.outputs.items():
-                problem = _range_problem(output, array)
+                problem = _shape_problem(each, case, output, array) or _range_problem(output, array)
                 yield Finding(each.name, problem, passed=not problem, where=output)
+
+
+def _shape_problem(signature: Signature, case: Case, output: str, array: Array) -> str:
+    """Sizes may have been given by the user, or inferred: only a run shows them."""
+    (rows,) = case.inputs.values()
+    spec = next(each for each in signature.outputs if each.name == output)
+    expected = (len(rows), *spec.shape[1:])
+    return "" if array.shape == expected else f"expected the shape {expected}, got {array.shape}"
 
 
 def _range_problem(output: str, array: Array) -> str:
@@ -220,8 +196,9 @@ def _with_claim(signature: Signature, bundle: CheckedBundle) -> Signature:
     return known
 
 
-def _provenance(sources: Iterable[SourceFile]) -> dict[str, str]:
-    digests = {f"{each.signature}_source_sha256": hashlib.sha256(each.data).hexdigest() for each in sources}
+def _provenance(files: Iterable[SourceFile]) -> dict[str, str]:
+    sources = [*files]
+    digests = {f"{each.signature}_{of}_sha256": digest for each in sources for of, digest in each.sha256.items()}
     producers = {f"{each.model.producer_name} {each.model.producer_version}".strip() for each in sources}
     return digests | {"producer": ", ".join(sorted(producers - {""})), "onnxruntime": runtime_version()}
 

@@ -4,30 +4,30 @@ import pytest
 from onnx import numpy_helper
 
 from bundle.errors import BundleError
-from bundle.graph_memory.estimate import Memory, memory
+from bundle.graph_memory.estimate import Estimate, estimate
 from bundle.graph_proto import parse
 
 
-def estimate(text: str, rows: int = 2, opset: int = 17, **weights: np.ndarray) -> Memory:
+def estimated(text: str, rows: int = 2, opset: int = 17, **weights: np.ndarray) -> Estimate:
     model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
-    return memory(parse(model.SerializeToString()).graph, {"x": (rows, 10)})
+    return estimate(parse(model.SerializeToString()).graph, {"x": (rows, 10)})
 
 
 def test_tensors_count_while_they_exist() -> None:
     """Each of 2 x 10 numbers of 4 bytes: two at a time, as x is gone when c is made."""
     body = "g (float[b, 10] x) => (float[b, 10] d) { a = Relu(x) c = Relu(a) d = Relu(c) }"
-    assert estimate(body) == Memory(0, 2 * 80)
+    assert estimated(body) == Estimate(0, 2 * 80, {"d": (2, 10)})
 
 
 def test_a_tensor_that_is_needed_later_stays() -> None:
     body = "g (float[b, 10] x) => (float[b, 10] d) { a = Relu(x) c = Relu(a) d = Add(c, x) }"
-    assert estimate(body) == Memory(0, 3 * 80)
+    assert estimated(body) == Estimate(0, 3 * 80, {"d": (2, 10)})
 
 
 def test_weights_and_what_is_made_of_them_stay() -> None:
     body = "g (float[b, 10] x) => (float[b, 5] y) { t = Transpose(w) y = MatMul(x, t) }"
-    assert estimate(body, w=np.zeros((5, 10), np.float32)) == Memory(2 * 200, 80 + 40)
+    assert estimated(body, w=np.zeros((5, 10), np.float32)) == Estimate(2 * 200, 80 + 40, {"y": (2, 5)})
 
 
 DOUBLED = "".join(f"c{index + 1} = Concat<axis = 0>(c{index}, c{index}) " for index in range(30))
@@ -51,13 +51,13 @@ BOMBS = {
 def test_constants_that_multiply(name: str) -> None:
     body, more = BOMBS[name]
     weights = {"w": np.ones(1, np.float32), **more}
-    assert estimate(f"g (float[b, 10] x) => (float[b, 10] y) {body}", **weights).constants > 2**32
+    assert estimated(f"g (float[b, 10] x) => (float[b, 10] y) {body}", **weights).constants > 2**32
 
 
 def test_rows_that_multiply() -> None:
     sizes = 's = Reshape(x, shape) r = Resize<mode = "nearest">(s, , scales) t = ReduceSum(r) y = Mul(x, t)'
     weights = {"shape": np.array([-1, 1, 10, 1]), "scales": np.array([1, 1, 1e4, 1e4], np.float32)}
-    assert estimate(f"g (float[b, 10] x) => (float[b, 10] y) {{ {sizes} }}", **weights).run > 2**32
+    assert estimated(f"g (float[b, 10] x) => (float[b, 10] y) {{ {sizes} }}", **weights).run > 2**32
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_rows_that_multiply() -> None:
 )
 def test_sizes_that_are_not_known(body: str, problem: str) -> None:
     with pytest.raises(BundleError, match=problem):
-        estimate(f"g (float[b, 10] x) => (float[b, 10] y) {body}")
+        estimated(f"g (float[b, 10] x) => (float[b, 10] y) {body}")
 
 
 def test_weights_of_more_numbers_than_they_hold_count_as_declared() -> None:
@@ -77,7 +77,7 @@ def test_weights_of_more_numbers_than_they_hold_count_as_declared() -> None:
         '<ir_version: 8, opset_import: ["" : 17]> g (float[b, 10] x) => (float[b, 10] y) { y = Add(x, w) }'
     )
     model.graph.initializer.append(onnx.TensorProto(name="w", data_type=1, dims=[2**40, 10]))
-    assert memory(parse(model.SerializeToString()).graph, {"x": (1, 10)}).constants > 2**40
+    assert estimate(parse(model.SerializeToString()).graph, {"x": (1, 10)}).constants > 2**40
     model.graph.initializer[0].dims[0] = -1
     with pytest.raises(BundleError, match="weights w: expected sizes from 0"):
-        memory(parse(model.SerializeToString()).graph, {"x": (1, 10)})
+        estimate(parse(model.SerializeToString()).graph, {"x": (1, 10)})

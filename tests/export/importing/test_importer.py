@@ -1,6 +1,5 @@
 """Models of other toolchains: graphs written by hand as ONNX text, with other names, layouts, types and opsets."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,10 @@ from export.__main__ import main
 from export.gate import session
 from export.inspection.verify import verify
 
+NO_STATISTICS = (
+    "no statistics of latents, which come from training: drift is not measured; an autoencoder has no Sample without "
+    "them"
+)
 RNG = np.random.default_rng(0)
 
 
@@ -198,7 +201,7 @@ def out_of_reach(model: ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
-        (external, 2, "weights outside the file"),
+        (external, 2, "export with external_data=False"),
         (dynamic, 1, "operator DynamicQuantizeLinear is not allowed"),
         (unsized, 2, "expected known sizes after the batch"),
         (fixed, 2, "expected a free batch, got one of 1"),
@@ -219,6 +222,44 @@ def test_graphs_that_cannot_be_served(
     assert run_import(tmp_path, tmp_path / "encoder.onnx") == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
+
+
+def test_the_import_says_what_each_graph_is_fed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_import(tmp_path, encoder(tmp_path), decoder(tmp_path)) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "decode: decoder.onnx gets latents of 5 numbers as (N, 5)",
+        "encode: encoder.onnx gets pixels as floats in 0 … 1 (bytes / 255), (N, 3, 4, 6), channels first",
+        "a network trained on other pixels, such as -1 … 1, must scale them itself: nothing in a file shows it",
+        NO_STATISTICS,
+        "foreign version 1 serves Encode, Decode, Reconstruct, Interpolate",
+    ]
+
+
+def test_a_refused_operator_is_named_with_what_to_use_instead(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(encoder(tmp_path))
+    model.graph.node[0].name, model.graph.node[0].op_type = "quantizer/argmin", "ArgMin"
+    onnx.save(model, tmp_path / "encoder.onnx")
+    assert run_import(tmp_path, tmp_path / "encoder.onnx") == 1
+    assert (
+        "encode.onnx: node 'imported/quantizer/argmin', operator ArgMin is not allowed: serve the latents before "
+        "quantization" in capsys.readouterr().err
+    )
+
+
+def test_constants_that_multiply_are_refused_before_onnxruntime_folds_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doubled = "".join(f"c{index + 1} = Concat<axis = 0>(c{index}, c{index}) " for index in range(30))
+    text = "g (float[n, 3, 4, 6] x) => (float[n, 5] y) "
+    rest = "s = ReduceMean<keepdims = 0>(c30) f = Flatten(x) m = MatMul(f, w) y = Add(m, s)"
+    body = f"{{ c0 = Identity(one) {doubled} {rest} }}"
+    write(tmp_path / "encoder.onnx", text + body, w=floats(72, 5), one=np.ones(1, np.float32))
+    assert run_import(tmp_path, tmp_path / "encoder.onnx") == 1
+    err = capsys.readouterr().err
+    assert "encode.onnx: expected constants of at most" in err
+    assert "in a file of" in err
 
 
 def test_pixels_out_of_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,12 +313,12 @@ def test_bad_usage_is_exit_code_2(
 
 
 def test_ctrl_c_is_one_sentence(tmp_path: Path) -> None:
-    pipe = tmp_path / "encoder.onnx"
-    os.mkfifo(pipe)
-    command = [sys.executable, "-m", "export", "import", str(pipe), "--repository", str(tmp_path / "models")]
-    process = subprocess.Popen([*command, "--name", "foreign"], text=True, stderr=subprocess.PIPE)
-    # Opens when the other side reads.
-    with pipe.open("wb"):
+    command = [sys.executable, "-u", "-m", "export", "import", str(encoder(tmp_path))]
+    place = ["--repository", str(tmp_path / "models"), "--name", "foreign"]
+    with subprocess.Popen([*command, *place], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        # Printed before the checks begin, which start a process of their own.
+        assert process.stdout.readline().startswith("encode: ")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate()
     assert (process.returncode, err) == (130, "export: interrupted\n")
