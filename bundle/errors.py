@@ -13,10 +13,11 @@ class BundleError(Exception):
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__(_quotable(text))
+        super().__init__(quotable(text))
 
 
-def _quotable(text: str) -> str:
+def quotable(text: str) -> str:
+    """One line of at most some 600 printable characters; of longer text the beginning and the end."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - _END]} […] {text[-_END:]}"
     lines = " ".join(text.splitlines())

@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 
+from bundle.errors import quotable
 from bundle.files import FileIdentity, identity
 from export.errors import InputError
 from export.gate.weights import unfit_weights
@@ -62,7 +63,9 @@ def _load(folder: Path) -> SourceCheckpoint:
         loaded = checkpoint.load(folder)
         weights = (checkpoint.find(folder) / checkpoint.WEIGHTS).read_bytes()
     except (TrainingError, OSError) as error:
-        raise InputError(str(error)) from error
+        raise InputError(quotable(str(error))) from error
+    except (RecursionError, OverflowError) as error:
+        raise InputError(f"{folder}: the checkpoint is damaged: {quotable(str(error))}; train it again") from error
     if unfit := unfit_weights(loaded.model):
         raise InputError(f"{folder}: expected finite weights, got NaN or infinity in {', '.join(unfit)}: train again")
     if misfit := _misfit(loaded):
@@ -79,11 +82,11 @@ def _misfit(loaded: Checkpoint) -> str | None:
         sizes = f"latents of {loaded.model.latent_size}, got {loaded.latents.latent_size}"
         return f"{checkpoint.LATENTS}: expected {sizes}"
     if not all(isinstance(label, str) for label in getattr(loaded.model, "labels", ())):
-        return f"{checkpoint.META}: expected class names, got {loaded.model.labels}"
+        return quotable(f"{checkpoint.META}: expected class names, got {loaded.model.labels}")
     for path in _SECTIONS:
         section: object = loaded.meta
         for name in path:
             section = cast("dict[str, object]", section).get(name, {})
             if not isinstance(section, dict):
-                return f"{checkpoint.META}: expected an object as {'.'.join(path)}, got {section!r}"
+                return quotable(f"{checkpoint.META}: expected an object as {'.'.join(path)}, got {section!r}")
     return None

@@ -1,7 +1,7 @@
 """Builds model.json, the description of a bundle; no clock, host, path or user in it."""
 
-import math
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from types import MappingProxyType
@@ -9,6 +9,7 @@ from typing import Any
 
 from autoencoder.v1.model_pb2 import Model, Signature
 
+from bundle.errors import quotable
 from bundle.latents import LatentStatistics, prior
 from bundle.layout import describe_files
 from export.gate.parity import Measured, rounded_up
@@ -82,11 +83,12 @@ def provenance(meta: Mapping[str, Any], weights_sha256: str) -> dict[str, str]:
         "git_revision": meta.get("git_revision"),
         "trained_with_torch": meta.get("tools", {}).get("torch"),
     }
-    recorded = {key: str(value) for key, value in known.items() if value is not None}
+    recorded = {key: quotable(str(value)) for key, value in known.items() if value is not None}
     return recorded | {"weights_sha256": weights_sha256, "precision": "float32"} | tool_versions()
 
 
 def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     """A checkpoint's metrics that are finite numbers."""
-    numbers = {name: float(value) for name, value in metrics.items() if type(value) in {int, float}}
-    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+    numbers = {name: value for name, value in metrics.items() if type(value) in {int, float} and name.isprintable()}
+    # No comparison with NaN holds.
+    return {name: float(value) for name, value in numbers.items() if abs(value) <= sys.float_info.max}

@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from autoencoder.v1.model_pb2 import Model
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
@@ -19,15 +21,21 @@ from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
 from export.__main__ import main
+from export.checkpoint import load
 from export.errors import ExportError, InputError
 from export.importing.adapt import adapt, ports
 from export.importing.source import SourceFile
 from export.inspection import show
 from export.inspection.diff import Version
 from export.inspection.results_table import results
+from export.publication.model_json import finite_metrics, provenance
 from tests.export.bundles import copied, replace_file
 from tests.reliability.mutation import FUZZED, damaged
 from tests.server.conftest import GOLDEN
+from training import checkpoint
+from training.data.split import Split
+from training.models import autoencoders
+from training.recipe import load_recipe
 
 VERSION = GOLDEN / "multitask" / "1"
 SIGNATURES = {each.name: each for each in layout.read_model(VERSION).signatures}
@@ -147,6 +155,47 @@ def test_files_to_import(tmp_path: Path) -> None:
             check_sentence(error)
 
     fuzz()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of weights that have learned nothing yet."""
+    settings = load_recipe("fc-ae", "digits", [])
+    network = autoencoders.build(settings.model, (28, 28, 1))
+    meta = {
+        "model": checkpoint.describe(settings.model, (28, 28, 1), ()),
+        "name": "fc-ae",
+        "config": {"run": {"seed": 1}},
+        "data": {"name": "digits"},
+        "metrics": {"mse": 0.1},
+        "tools": {"torch": "2"},
+    }
+    folder = tmp_path_factory.mktemp("run") / "best"
+    reference = Split(np.zeros((4, 28, 28, 1), np.uint8), None)
+    checkpoint.write(folder, checkpoint.files(network.state_dict(), meta, reference, None))
+    return folder
+
+
+def test_checkpoints_with_anything_anywhere(saved: Path) -> None:
+    path = saved / checkpoint.META
+    description = json.loads(path.read_text())
+    # Sizes of the network that a checkpoint asks for are training's to bound.
+    kept = [each for each in places(description) if each[:2] != ("model", "architecture")]
+
+    @FUZZED
+    @given(st.sampled_from(kept), ANYTHING)
+    def fuzz(place: tuple, new: object) -> None:
+        path.write_text(json.dumps(changed(description, place, new)))
+        try:
+            meta = load(saved).checkpoint.meta
+            Model(provenance=provenance(meta, "0"), metrics=finite_metrics(meta.get("metrics", {})))
+        except ExportError as error:
+            check_sentence(error)
+
+    fuzz()
+    path.write_text('{"a":' * 100_000)
+    with pytest.raises(InputError, match=r"cannot be read|damaged"):
+        load(saved)
 
 
 def deep(path: Path) -> None:
