@@ -9,7 +9,7 @@ from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
 from bundle import layout
 from bundle.errors import BundleError
-from bundle.graph import OPERATORS, OPSET, check_graph, read_graph
+from bundle.graph import MAX_BATCH, MAX_RUN_BYTES, OPERATORS, OPSET, check_graph, largest_batch, read_graph
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SIGNATURE = Signature(
@@ -157,3 +157,48 @@ def test_what_is_hidden_is_found(problem: str) -> None:
 def test_what_is_not_an_onnx_file(data: bytes) -> None:
     with pytest.raises(BundleError, match="expected an ONNX file"):
         read_graph(data)
+
+
+def test_the_list_of_operators_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text()
+    listed = page.partition("<!-- operators -->")[2].partition("\n\n")[0]
+    assert set(listed.replace(",", " ").split()) == OPERATORS
+
+
+def test_the_largest_batch_of_a_load() -> None:
+    assert [largest_batch(Signature(batch_buckets=each)) for each in ([1, 64], [1], [], [2**30])] == [
+        64,
+        16,
+        256,
+        MAX_BATCH,
+    ]
+
+
+def test_the_limit_of_memory_counts_constants_and_the_largest_batch() -> None:
+    check_graph(graph(), SIGNATURE, imported=False, max_run_bytes=256 * 2 * 3 * 4)
+    with pytest.raises(BundleError, match=r"expected at most 6000 bytes .* got about 6144: .* --max-run-bytes"):
+        check_graph(graph(), SIGNATURE, imported=False, max_run_bytes=6000)
+    assert MAX_RUN_BYTES == 8 * 1024**3
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            lambda node: node.attribute.extend([helper.make_attribute("a", 1), helper.make_attribute("a", 2)]),
+            "an attribute that is given twice is not allowed",
+        ),
+        (lambda node: setattr(node, "op_type", "Einsum"), "operator Einsum is not allowed: write it as MatMul"),
+        (lambda node: setattr(node, "op_type", "Unheard"), "operator Unheard is not allowed"),
+    ],
+)
+def test_what_a_node_must_not_have(change: Callable[[object], object], problem: str) -> None:
+    model = onnx.load_model_from_string(graph())
+    change(model.graph.node[0])
+    assert problem in refusal(model.SerializeToString())
+
+
+def test_a_domain_that_no_node_uses_may_be_declared() -> None:
+    model = onnx.load_model_from_string(graph())
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 2))
+    check_graph(model.SerializeToString(), SIGNATURE, imported=False)

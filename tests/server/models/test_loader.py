@@ -57,6 +57,13 @@ def test_a_version_too_large_for_the_memory_is_refused_unread(repository: Path) 
         assert code(served, "fc-ae") is grpc.StatusCode.UNAVAILABLE
 
 
+def test_a_graph_that_needs_more_memory_than_allowed_is_refused_before_it_runs(repository: Path) -> None:
+    copy_version(repository, "fc-ae", 1)
+    with serving(repository, versions="1", max_run_bytes=1000) as served:
+        assert code(served, "fc-ae") is grpc.StatusCode.UNAVAILABLE
+        assert "raise the server's --max-run-bytes" in readyz(served)[1]
+
+
 def test_a_broken_bundle_does_not_stop_the_next_one(repository: Path) -> None:
     write_graph_that_fails_on_zeros(repository, "a-broken")
     copy_version(repository, "fc-ae", 1)
