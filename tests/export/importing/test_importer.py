@@ -18,10 +18,6 @@ from export.__main__ import main
 from export.gate import session
 from export.inspection.verify import verify
 
-NO_STATISTICS = (
-    "no statistics of latents, which come from training: drift is not measured; an autoencoder has no Sample without "
-    "them"
-)
 RNG = np.random.default_rng(0)
 
 
@@ -222,44 +218,6 @@ def test_graphs_that_cannot_be_served(
     assert run_import(tmp_path, tmp_path / "encoder.onnx") == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
-
-
-def test_the_import_says_what_each_graph_is_fed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_import(tmp_path, encoder(tmp_path), decoder(tmp_path)) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "decode: decoder.onnx gets latents of 5 numbers as (N, 5)",
-        "encode: encoder.onnx gets pixels as floats in 0 … 1 (bytes / 255), (N, 3, 4, 6), channels first",
-        "a network trained on other pixels, such as -1 … 1, must scale them itself: nothing in a file shows it",
-        NO_STATISTICS,
-        "foreign version 1 serves Encode, Decode, Reconstruct, Interpolate",
-    ]
-
-
-def test_a_refused_operator_is_named_with_what_to_use_instead(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = onnx.load(encoder(tmp_path))
-    model.graph.node[0].name, model.graph.node[0].op_type = "quantizer/argmin", "ArgMin"
-    onnx.save(model, tmp_path / "encoder.onnx")
-    assert run_import(tmp_path, tmp_path / "encoder.onnx") == 1
-    assert (
-        "encode.onnx: node 'imported/quantizer/argmin', operator ArgMin is not allowed: serve the latents before "
-        "quantization" in capsys.readouterr().err
-    )
-
-
-def test_constants_that_multiply_are_refused_before_onnxruntime_folds_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    doubled = "".join(f"c{index + 1} = Concat<axis = 0>(c{index}, c{index}) " for index in range(30))
-    text = "g (float[n, 3, 4, 6] x) => (float[n, 5] y) "
-    rest = "s = ReduceMean<keepdims = 0>(c30) f = Flatten(x) m = MatMul(f, w) y = Add(m, s)"
-    body = f"{{ c0 = Identity(one) {doubled} {rest} }}"
-    write(tmp_path / "encoder.onnx", text + body, w=floats(72, 5), one=np.ones(1, np.float32))
-    assert run_import(tmp_path, tmp_path / "encoder.onnx") == 1
-    err = capsys.readouterr().err
-    assert "encode.onnx: expected constants of at most" in err
-    assert "in a file of" in err
 
 
 def test_pixels_out_of_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
