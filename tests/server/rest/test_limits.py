@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from examples.local_server import running
+from tests.reliability.resources import listening_port
 from tests.server.conftest import GOLDEN, write_slow_denoiser
 from tests.server.rest.conftest import Rest, document, eventually, serving_rest
 
@@ -111,7 +112,7 @@ def test_a_request_whose_end_is_told_in_two_ways_is_refused_and_the_connection_c
 def test_no_file_left_is_logged_in_one_line_a_second(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running(GOLDEN, log, "--rest-port", "0") as server:
-        port = listening_port(server.process.pid, {server.address, server.metrics_address})
+        port = listening_port(server)
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (1, limits[1]))
         before = log.stat().st_size
@@ -124,13 +125,3 @@ def test_no_file_left_is_logged_in_one_line_a_second(tmp_path: Path) -> None:
     written = log.read_text()[before:]
     assert "Traceback" not in written
     assert written.count("raise the limit of open files") < 20
-
-
-def listening_port(pid: int, others: set[str]) -> int:
-    """The port that a process listens on besides those of `others`."""
-    links = [link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir()]
-    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    ports = {int(row[1].partition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes}
-    (port,) = ports - {int(address.rpartition(":")[2]) for address in others}
-    return port
