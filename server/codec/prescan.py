@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, FieldDescriptor
     from google.protobuf.message import Message
 
-# Fields by number: None for one of bytes, else those in the message that it holds.
-Fields: TypeAlias = "Mapping[int, Fields | None]"
+# Fields by number: None for one of bytes, the bytes that one may have at most, or those in the message that it holds.
+Fields: TypeAlias = "Mapping[int, Fields | int | None]"
 
 # Parsing this much takes up to 0.2 ms, whatever the fields.
 LIGHT_BYTES = 4096
 
+_OTHER: Fields = {}
 _VARINT, _FIXED64, _LENGTH, _START_GROUP, _END_GROUP, _FIXED32 = range(6)
 _SIZES = {_FIXED64: 8, _START_GROUP: 0, _END_GROUP: 0, _FIXED32: 4}
 _LONGEST_VARINT = 10
@@ -28,6 +29,8 @@ _LONGEST_VARINT = 10
 _MAX_WALKED = 64
 # Far more than a request has attributes to shift, parameters, inputs and outputs.
 _MAX_FIELDS = 4096
+# Ten bytes are the longest number; `tensors.shape_of` counts them.
+_MAX_SHAPE_BYTES = 64 * 10
 # Numbers that are not packed have a field each. A walk over this many takes a third of a second.
 _MAX_NUMBERS = 2**20
 
@@ -38,7 +41,7 @@ class Prescan:
     def __init__(self, kind: type[Message], max_rows: int) -> None:
         """Prescan a kind of message, of which one may hold `max_rows` image files."""
         # The descriptor type has two implementations with the same attributes.
-        self._bytes_fields = _bytes_fields(cast("Descriptor", kind.DESCRIPTOR))
+        self._fields = _notable_fields(cast("Descriptor", kind.DESCRIPTOR))
         self._max_fields = _MAX_FIELDS + max_rows
 
     def bytes_to_parse(self, payload: bytes) -> int:
@@ -50,23 +53,28 @@ class Prescan:
         if size <= LIGHT_BYTES:
             return size
         copied = 0
-        for count, (_, content_bytes, _) in enumerate(_walk(payload, self._bytes_fields)):
+        for count, (kind, _, content_bytes, _) in enumerate(_walk(payload, self._fields)):
             if count == _MAX_WALKED:
                 return size
-            copied += content_bytes
+            if kind is None:
+                copied += content_bytes
         return size - copied
 
     def check(self, payload: bytes) -> None:
-        """Refuse a message with more fields than any request has.
+        """Refuse a message with more fields, or a longer shape, than any request has.
 
-        The parser makes an object of each, and no other thread of the process runs meanwhile.
+        The parser makes an object of each field, and no other thread of the process runs meanwhile.
 
         Raises:
-            InvalidArgumentError: too many fields.
+            InvalidArgumentError: too many fields, or sizes in a shape.
         """
         fields = 0
-        for count, (has_length, _, _) in enumerate(_walk(payload, self._bytes_fields), 1):
+        for count, (kind, has_length, content_bytes, _) in enumerate(_walk(payload, self._fields), 1):
             fields += has_length
+            if isinstance(kind, int) and content_bytes > kind:
+                raise InvalidArgumentError(
+                    "request", f"expected at most 64 sizes in a shape, got {content_bytes} bytes"
+                )
             if fields > self._max_fields:
                 raise InvalidArgumentError("request", f"expected at most {self._max_fields} fields, got more")
             if count > _MAX_NUMBERS:
@@ -76,30 +84,32 @@ class Prescan:
     def beginning(payload: bytes) -> bytes:
         """Whole fields from the beginning of a message that are light to parse."""
         stop = 0
-        for _, _, end in _walk(payload[: LIGHT_BYTES + 1], {}):
+        for *_, end in _walk(payload[: LIGHT_BYTES + 1], {}):
             if end > LIGHT_BYTES:
                 break
             stop = end
         return payload[:stop]
 
 
-def _bytes_fields(message: Descriptor) -> Fields:
-    """Fields of bytes in a message and in the messages that it holds."""
-    found: dict[int, Fields | None] = {}
+def _notable_fields(message: Descriptor) -> Fields:
+    """Fields of bytes and shapes in a message and in the messages that it holds."""
+    found: dict[int, Fields | int | None] = {}
     fields: Sequence[FieldDescriptor] = message.fields
     for field in fields:
         if field.type == field.TYPE_BYTES:
             found[field.number] = None
-        elif field.message_type is not None and (inner := _bytes_fields(field.message_type)):
+        elif field.name == "shape":
+            found[field.number] = _MAX_SHAPE_BYTES
+        elif field.message_type is not None and (inner := _notable_fields(field.message_type)):
             found[field.number] = inner
     return found
 
 
-def _walk(message: bytes, fields: Fields) -> Iterator[tuple[bool, int, int]]:
-    """Yield whether each field has a length, how many bytes it is if it is one of bytes, and where it ends.
+def _walk(message: bytes, fields: Fields) -> Iterator[tuple[Fields | int | None, bool, int, int]]:
+    """Yield each field: what `fields` says of it, whether it has a length, its size in bytes, and its end.
 
-    Includes the fields of messages that lead to fields of bytes. What follows bytes that are no field is left out: the
-    parser refuses such a message.
+    Includes those of messages in `fields`. What follows bytes that are no field is left out: the parser refuses such a
+    message.
     """
     parts = [(0, len(message), fields)]
     while parts:
@@ -107,12 +117,12 @@ def _walk(message: bytes, fields: Fields) -> Iterator[tuple[bool, int, int]]:
         while start < stop:
             tag, start = _varint(message, start)
             size, start = _size(message, start, tag & 7)
-            inner = inside.get(tag >> 3, ())
-            is_bytes = inner is None and start + size <= stop
-            if inner:
-                parts.append((start, min(start + size, stop), inner))
+            kind = inside.get(tag >> 3, _OTHER)
+            end = min(start + size, stop)
+            if kind is not None and not isinstance(kind, int) and kind:
+                parts.append((start, end, kind))
+            yield kind, tag & 7 == _LENGTH, end - start, start + size
             start += size
-            yield tag & 7 == _LENGTH, size if is_bytes else 0, start
 
 
 def _size(message: bytes, start: int, kind: int) -> tuple[int, int]:

@@ -89,6 +89,17 @@ def test_more_fields_than_a_request_has_are_refused(prescan: Prescan, message: p
         prescan.check(message.SerializeToString())
 
 
+@pytest.mark.parametrize("size", [1, -1])
+def test_long_shapes_are_refused(size: int) -> None:
+    ENCODE.check(pb.EncodeRequest(images=pb.Images(tensor=pb.Tensor(shape=[size] * 64))).SerializeToString())
+    with pytest.raises(InvalidArgumentError, match="at most 64 sizes"):
+        ENCODE.check(pb.EncodeRequest(images=pb.Images(tensor=pb.Tensor(shape=[size] * 641))).SerializeToString())
+    request = oip.ModelInferRequest()
+    request.inputs.add(shape=[size] * 641)
+    with pytest.raises(InvalidArgumentError, match="at most 64 sizes"):
+        INFER.check(request.SerializeToString())
+
+
 def test_numbers_may_have_a_field_each_up_to_a_million() -> None:
     element = b"\x20\x05"  # fp32_contents has number 6, uint_contents 4
     contents = element * 2**16
