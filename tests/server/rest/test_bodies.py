@@ -201,6 +201,8 @@ ODD: dict[str, tuple[str, list[int], str]] = {
     "ragged": ("[" + "[1,1],[1]," * (MANY // 2) + "[1]]", [MANY], "ragged"),
     "numbers outside brackets": ("[1[," + "1," * (MANY - 3) + "1]]", [1, MANY], "Invalid JSON"),
     "numbers behind brackets": ("[[" + "1," * (MANY - 2) + "1]1]", [1, MANY], "Invalid JSON"),
+    "a number before a row": ("[" + "[" + "1," * 999 + "1]," + "1[" + "1," * 39_999 + "1]]", [MANY], "Invalid JSON"),
+    "a number behind a row": ("[" + "[" + "1," * 999 + "1]1," + "[" + "1," * 39_999 + "1]]", [MANY], "Invalid JSON"),
     "nothing between commas": ("[" + "1," * (MANY - 2) + ",1]", [MANY], "Invalid JSON"),
     "comma at the end": ("[" + "1," * (MANY - 1) + "]", [MANY], "Invalid JSON"),
     "no commas": ("[" + "1 " * MANY + "]", [1], "Invalid JSON"),
