@@ -21,6 +21,9 @@ _PROGRAM = "python -m server"
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS = (*_ENDS, signal.SIGHUP)
 _SAME_SIGNAL_SECONDS = 0.5
+# How long another thread, such as one that parses a large message, may keep the transport's waiting for the GIL. A call
+# waits for it several times, with Python's default for 5 ms each.
+_SWITCH_SECONDS = 0.0005
 LAST_SECONDS = 10.0
 """Time limit for the rest of a stop, after lame duck and drain, which takes a few seconds at most."""
 
@@ -66,6 +69,7 @@ def _serve(config: Config) -> int:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return 1
     print(line, flush=True)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     while signal.sigwait(_SIGNALS) == signal.SIGHUP:
         app.reload()
     seconds = config.lame_duck_seconds + config.drain_seconds + LAST_SECONDS

@@ -150,6 +150,15 @@ class Config(
         10, "time limit for a TLS handshake, and for receiving the head of an HTTP request, in s", above=0
     )
     rest_body_seconds: float = setting(30, "time limit for receiving the body of an HTTP request, in s", above=0)
+    rest_write_seconds: float = setting(
+        30, "close an HTTP connection whose client reads nothing of its answer for this time, in s", above=0
+    )
+    rest_unread_bytes: int = setting(
+        256 * 1024 * 1024,
+        "maximum total size of the HTTP answers that clients have not read, in bytes; above it, connections that have "
+        "waited longest are closed",
+        least=1,
+    )
     metrics_host: str | None = setting(None, "address of the metrics port; default: that of --host")
     metrics_port: int = setting(8002, "port of /metrics, /livez and /readyz; 0: any free port", **_PORTS)
     transport: Literal["auto", "native", "grpcio"] = setting(

@@ -13,6 +13,7 @@ from server.calls.auth import Right, TokenAuth
 from server.calls.call import FOREVER, Call, Metadata, Replies, Token
 from server.calls.observer import CallObserver
 from server.calls.streaming import StreamMethod
+from server.codec.prescan import LIGHT_BYTES, Prescan
 from server.errors import (
     InvalidArgumentError,
     OverloadedError,
@@ -24,7 +25,7 @@ from server.errors import (
 )
 from server.parse_cache import ParseCache, Ready
 
-# Parsing and checking this much takes about as long as a small batch; larger messages go to another thread.
+# Copying and checking this much takes about as long as a small batch; larger messages go to another thread.
 _HEAVY_BYTES = 512 * 1024
 _STOPPING = "The server is stopping: try another one, or this one again later."
 
@@ -45,6 +46,8 @@ class Method:
     """What the caller's token must grant; None for health checks, which need no token."""
     cache: ParseCache | None = None
     """For methods whose requests carry rows of a graph as bytes."""
+    prescan: Prescan | None = None
+    """For methods whose requests may be large."""
 
     def serve(self, call: Call, request: Any) -> None:  # noqa: ANN401 (the message of the method)
         """Serve a request that is parsed already: answer it, or submit its rows."""
@@ -132,17 +135,21 @@ class Endpoint:
 
     def accept(self, call: Call, method: Method, payload: bytes) -> None:
         """Serve a call that `refusal` did not refuse; the caller must call `run_ready` soon after."""
-        size = len(payload)
+        size, cache = len(payload), method.cache
         if size > self.max_message_bytes:
             call.fail(TooLargeError(size, self.max_message_bytes))
-        elif size > _HEAVY_BYTES:
-            self._offload(call, partial(self._serve, call, method, payload), size)
+            return
+        known = None if cache is None else cache.find(call, payload)
+        if known is not None:
+            self._submit(call, known)
+        elif size > LIGHT_BYTES and _is_heavy(size, _bytes_to_parse(method, payload)):
+            self._offload(call, partial(self._parse_large, call, method, payload), size)
         else:
-            self._serve(call, method, payload)
+            self._parse(call, method, payload)
 
-    def accept_parsed(self, call: Call, serve: Callable[[Call], None], size_bytes: int) -> None:
-        """As `accept`, for a request of `size_bytes` that `serve` parses itself."""
-        if size_bytes > _HEAVY_BYTES:
+    def accept_parsed(self, call: Call, serve: Callable[[Call], None], size_bytes: int, bytes_to_parse: int) -> None:
+        """As `accept`, for a request that `serve` parses itself: its size, and that without the bytes of rows."""
+        if _is_heavy(size_bytes, bytes_to_parse):
             self._offload(call, partial(_guarded, serve, call), size_bytes)
         else:
             _guarded(serve, call)
@@ -167,22 +174,49 @@ class Endpoint:
         except OverloadedError as error:
             call.fail(error)
 
-    def _serve(self, call: Call, method: Method, payload: bytes) -> None:
+    def _submit(self, call: Call, ready: Ready) -> None:
+        """Queue the rows of a recognised request."""
+        prepared, served, data = ready
+        try:
+            # It has just arrived: the calls of a round share that time, and their timings.
+            prepared.submit(call, served, data, call.arrival)
+        except Exception as error:  # noqa: BLE001 (it becomes the call's status)
+            call.fail(error)
+
+    def _parse(self, call: Call, method: Method, payload: bytes) -> None:
         cache = method.cache
         try:
-            known = None if cache is None else cache.find(call, payload)
-            ready = known or method.handle(call, method.parse(payload))
+            ready = method.handle(call, method.parse(payload))
             if ready is None:
                 return
             prepared, served, data = ready
-            # A recognised request has just arrived: the calls of a round share that time, and their timings.
-            prepared.submit(call, served, data, call.arrival if known else time.monotonic())
-            if cache is not None and known is None:
+            prepared.submit(call, served, data, time.monotonic())
+            if cache is not None:
                 cache.learn(payload, prepared, data)
         except DecodeError as error:
             call.fail(InvalidArgumentError("request", f"expected the message of {method.name}: {error}"))
         except Exception as error:  # noqa: BLE001 (it becomes the call's status)
             call.fail(error)
+
+    def _parse_large(self, call: Call, method: Method, payload: bytes) -> None:
+        """Parse on another thread, unless the call has ended or the parser would hold up every thread."""
+        try:
+            call.check_wanted()
+            if method.prescan is not None:
+                method.prescan.check(payload)
+        except ServingError as error:
+            call.fail(error)
+        else:
+            self._parse(call, method, payload)
+
+
+def _bytes_to_parse(method: Method, payload: bytes) -> int:
+    return len(payload) if method.prescan is None else method.prescan.bytes_to_parse(payload)
+
+
+def _is_heavy(size_bytes: int, bytes_to_parse: int) -> bool:
+    """Whether reading a message takes longer than a small batch."""
+    return bytes_to_parse > LIGHT_BYTES or size_bytes > _HEAVY_BYTES
 
 
 def _guarded(serve: Callable[[Call], None], call: Call) -> None:

@@ -36,6 +36,7 @@ class Executor:
         self._runs = ThreadPoolExecutor(_MAX_RUN_THREADS, "run")
         self._offload_pool = OffloadPool(heavy)
         self._fair = fair
+        self._turn = threading.local()
 
     def add_ready(self, work: InlineWork) -> None:
         """Note that a quick graph has rows."""
@@ -64,9 +65,14 @@ class Executor:
     def offload(self, job: Callable[[], None], size_bytes: int = 0, caller: str = "") -> None:
         """Do slow work on a message of this size (a large one, image files) away from the transport's thread.
 
+        Work that belongs to a job is done at once: the job has waited for its turn.
+
         Raises:
             OverloadedError: too many jobs are queued, of all callers or of this one.
         """
+        if getattr(self._turn, "taken", False):
+            job()
+            return
         self._offload_pool.submit(partial(self._do, job), size_bytes, caller if self._fair else "")
 
     def close(self, seconds: float | None = None) -> bool:
@@ -81,7 +87,12 @@ class Executor:
         self._runs.shutdown()
 
     def _do(self, job: Callable[[], None]) -> None:
-        job()
+        self._turn.taken = True
+        try:
+            job()
+        finally:
+            # The batches that follow answer other calls too.
+            self._turn.taken = False
         self.run_after()
 
     def _run_rest(self) -> None:

@@ -67,7 +67,7 @@ def rows_of_tensor(
     Raises:
         InvalidArgumentError: another shape, size or type, N = 0 or too large.
     """
-    got = tuple(message.shape)
+    got = tensors.shape_of(message.shape, f"{field}.tensor.shape")
     if got[1:] != shape and not (shape[2] == 1 and got[1:] == shape[:2]):
         raise _wrong_shape(field, got, shape)
     rows = got[0]

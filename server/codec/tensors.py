@@ -21,7 +21,8 @@ _TYPES: dict[int, np.dtype[Any]] = {
     model_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
     model_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
 }
-# A caller may send millions of dimensions.
+# No model has more axes; a caller may send millions.
+_MAX_AXES = 64
 _MAX_SIZES_SHOWN = 8
 # Far beyond the latents of any model, and far below where its sums overflow.
 _LARGEST_LATENT = 1e6
@@ -32,6 +33,17 @@ def fill(tensor: Tensor, array: NDArray[np.float32] | NDArray[np.uint8]) -> None
     tensor.data_type = model_pb2.DATA_TYPE_UINT8 if array.dtype == np.uint8 else model_pb2.DATA_TYPE_FLOAT32
     tensor.shape.extend(array.shape)
     tensor.data = array.tobytes()
+
+
+def shape_of(sent: Sequence[int], field: str) -> tuple[int, ...]:
+    """Return the shape in a message.
+
+    Raises:
+        InvalidArgumentError: far too many axes.
+    """
+    if len(sent) > _MAX_AXES:
+        raise InvalidArgumentError(field, f"expected at most {_MAX_AXES} sizes, got {len(sent)}")
+    return tuple(sent)
 
 
 def check_data(tensor: Tensor, field: str) -> np.dtype[Any]:
@@ -60,7 +72,7 @@ def rows_of_latents(tensor: Tensor, field: str, latent_size: int, limit_rows: in
     Raises:
         InvalidArgumentError: another shape, size or type, or too many rows.
     """
-    shape = tuple(tensor.shape)
+    shape = shape_of(tensor.shape, f"{field}.shape")
     if len(shape) != 2 or shape[1] != latent_size or shape[0] < 1:  # noqa: PLR2004 (rows and columns)
         raise InvalidArgumentError(
             f"{field}.shape", f"expected (N, {latent_size}) with N from 1, got {shape_text(shape)}"

@@ -1,11 +1,10 @@
 """ASGI application: the routes of the Open Inference Protocol over HTTP."""
 
 import asyncio
-import json
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import RetryInfo
@@ -19,12 +18,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.calls.call import Metadata
-from server.errors import InvalidArgumentError, Status, TooLargeError
+from server.config import Config
+from server.errors import Status
+from server.rest.bodies import JSON_BYTES, BodyReader, json_bytes, json_object
 from server.rest.bridge import Body, Bridge, IncomingRequest, StatusError
+from server.rest.cross_origin import check_origin
 from server.rest.infer_json import InferDocument, response_document
 from server.rest.json_messages import to_dict
 
-JSON_BYTES = "inference-header-content-length"
 _HTTP = {
     StatusCode.INVALID_ARGUMENT: 400,
     StatusCode.FAILED_PRECONDITION: 400,
@@ -39,6 +40,8 @@ _HTTP = {
     StatusCode.UNAVAILABLE: 503,
 }
 _TOO_LARGE = 413
+_MAX_CONTROL_BYTES = 64 * 1024
+ControlRequest: TypeAlias = pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest
 _NOT_READY = 503
 # Outputs written as numbers in JSON on the event loop; more of them would block it for longer than a batch does.
 _INLINE_JSON_BYTES = 16 * 1024
@@ -46,9 +49,9 @@ _MODEL = "/v2/models/{name}"
 _VERSION = "/v2/models/{name}/versions/{version}"
 
 
-def application(bridge: Bridge) -> Starlette:
+def application(bridge: Bridge, config: Config) -> Starlette:
     """The ASGI application."""
-    service = Rest(bridge)
+    service = Rest(bridge, config)
     routes = [
         Route("/v2", service.server_metadata),
         Route("/v2/health/live", service.live),
@@ -79,8 +82,10 @@ def application(bridge: Bridge) -> Starlette:
 class Rest:
     """HTTP requests to calls, and responses to documents."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, config: Config) -> None:
         self._bridge = bridge
+        self._host = config.host
+        self._bodies = BodyReader(config.max_heavy_bytes)
 
     async def live(self, request: Request) -> Response:
         """Liveness of the server."""
@@ -120,21 +125,28 @@ class Rest:
 
     async def index(self, request: Request) -> Response:
         """Models and their states."""
-        data = await self._bridge.call("RepositoryIndex", self._incoming(request, _index_request))
+        incoming = _incoming(request, partial(self._bodies.receive, request, _index_request, _MAX_CONTROL_BYTES))
+        data = await self._bridge.call("RepositoryIndex", incoming)
         return JSONResponse([to_dict(model) for model in pb.RepositoryIndexResponse.FromString(data).models])
 
     async def control(self, method: str, request: Request) -> Response:
         """Load or unload a model, if that is allowed."""
         kind = pb.RepositoryModelLoadRequest if method == "RepositoryModelLoad" else pb.RepositoryModelUnloadRequest
         name: str = request.path_params["name"]
-        await self._bridge.call(method, self._incoming(request, partial(_control_request, kind, name)))
+        await self._bridge.call(method, _incoming(request, partial(self._receive_control, request, kind, name)))
         return JSONResponse({})
+
+    async def _receive_control(self, request: Request, kind: type[ControlRequest], name: str) -> Body:
+        check_origin(request, self._host)
+        return await self._bodies.receive(request, partial(_control_request, kind, name), _MAX_CONTROL_BYTES)
 
     async def infer(self, request: Request) -> Response:
         """Run a graph."""
         documents: list[InferDocument] = []
+        read = partial(_infer_request, request, documents)
         data = await self._bridge.call(
-            "ModelInfer", self._incoming(request, partial(_infer_request, request, documents))
+            "ModelInfer",
+            _incoming(request, partial(self._bodies.receive, request, read, self._bridge.max_message_bytes)),
         )
         document, binary = await _response(documents[0], pb.ModelInferResponse.FromString(data))
         if not binary:
@@ -146,9 +158,6 @@ class Rest:
         message: type[Message] = getattr(pb, f"{method}Request")
         return await self._bridge.call(method, _incoming(request, partial(_no_body, partial(message, **fields))))
 
-    def _incoming(self, request: Request, read: Callable[[bytes], Message]) -> IncomingRequest:
-        return _incoming(request, partial(_receive, request, read, self._bridge.max_message_bytes))
-
 
 def _incoming(request: Request, receive: Callable[[], Awaitable[Body]]) -> IncomingRequest:
     return IncomingRequest(receive, _metadata(request), _peer(request), partial(_until_disconnected, request))
@@ -157,25 +166,6 @@ def _incoming(request: Request, receive: Callable[[], Awaitable[Body]]) -> Incom
 async def _no_body(read: Callable[[], Message]) -> Body:
     """The body of a request that its path describes completely."""
     return Body(read)
-
-
-async def _receive(request: Request, read: Callable[[bytes], Message], limit_bytes: int) -> Body:
-    """Read a body, but no more than the limit on message size."""
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise InvalidArgumentError("content-encoding", f"expected identity, got {encoding[:60]!r}")
-    size = int(request.headers.get("content-length", 0))
-    parts: list[bytes] = []
-    if size <= limit_bytes:
-        size = 0
-        async for part in request.stream():
-            parts.append(part)
-            size += len(part)
-            if size > limit_bytes:
-                break
-    if size > limit_bytes:
-        raise TooLargeError(size, limit_bytes)
-    return Body(partial(read, b"".join(parts)), size)
 
 
 async def _response(document: InferDocument, response: pb.ModelInferResponse) -> tuple[bytes, bytes]:
@@ -200,44 +190,21 @@ def _metadata(request: Request) -> Metadata:
 def _infer_request(request: Request, documents: list[InferDocument], body: bytes) -> Message:
     """The message; the document is appended to `documents`, because the response depends on it."""
     name, version = request.path_params["name"], request.path_params.get("version", "")
-    documents.append(InferDocument(name, version, body, _json_bytes(request, body)))
+    documents.append(InferDocument(name, version, body, json_bytes(request, body)))
     return documents[0].message
 
 
 def _index_request(body: bytes) -> Message:
-    return pb.RepositoryIndexRequest(ready=_json_object(body).get("ready") is True)
+    return pb.RepositoryIndexRequest(ready=json_object(body).get("ready") is True)
 
 
-def _control_request(
-    kind: type[pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest], name: str, body: bytes
-) -> Message:
+def _control_request(kind: type[ControlRequest], name: str, body: bytes) -> Message:
     """The request with the names of its parameters only: every parameter is refused or ignored."""
     made = kind(model_name=name)
-    parameters = _json_object(body).get("parameters")
+    parameters = json_object(body).get("parameters")
     for parameter in cast("dict[str, object]", parameters) if isinstance(parameters, dict) else ():
         made.parameters[parameter].bool_param = True
     return made
-
-
-def _json_object(body: bytes) -> dict[str, object]:
-    try:
-        document: Any = json.loads(body or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgumentError("request", f"expected a JSON object: {error}") from error
-    if not isinstance(document, dict):
-        raise InvalidArgumentError("request", "expected a JSON object, got another JSON value")
-    return cast("dict[str, object]", document)
-
-
-def _json_bytes(request: Request, body: bytes) -> int | None:
-    given = request.headers.get(JSON_BYTES)
-    if given is None:
-        return None
-    if not (given.isascii() and given.isdecimal() and int(given) <= len(body)):
-        raise InvalidArgumentError(
-            JSON_BYTES, f"expected the size of the JSON in a body of {len(body)} bytes, got {given[:60]!r}"
-        )
-    return int(given)
 
 
 async def _until_disconnected(request: Request) -> None:

@@ -23,6 +23,8 @@ class Body:
     read: Callable[[], Message]
     """Makes the request's message, or raises the error in it."""
     size_bytes: int = 0
+    bytes_to_parse: int = 0
+    """Of these, the JSON."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Bridge:
             call.fail(refusal)
         else:
             serve = partial(_serve, self._endpoint.methods[path], body.read)
-            self._endpoint.accept_parsed(call, serve, body.size_bytes)
+            self._endpoint.accept_parsed(call, serve, body.size_bytes, body.bytes_to_parse)
             self._drain.add_call()
         return await _outcome(call, token, request)
 

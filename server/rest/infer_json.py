@@ -12,6 +12,8 @@ from server.errors import InvalidArgumentError
 from server.rest import json_arrays
 
 _BINARY_SIZE = "binary_data_size"
+# More inputs and outputs than any graph has.
+_MAX_PARTS = 64
 Parameters = dict[str, bool | int | float | str]
 
 
@@ -32,8 +34,8 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
     id: str = ""
     parameters: Parameters = Field(default_factory=dict[str, bool | int | float | str])
-    inputs: list[_Input]
-    outputs: list[_Part] = Field(default_factory=list[_Part])
+    inputs: list[_Input] = Field(max_length=_MAX_PARTS)
+    outputs: list[_Part] = Field(default_factory=list[_Part], max_length=_MAX_PARTS)
 
 
 class InferDocument:
@@ -53,7 +55,7 @@ class InferDocument:
         """
         document = _read(body if json_bytes is None else body[:json_bytes])
         self.message = pb.ModelInferRequest(model_name=name, model_version=version, id=document.id)
-        _copy_parameters(document.parameters, self.message)
+        _copy_parameters("parameters", document.parameters, self.message)
         rest = memoryview(body)[len(body) if json_bytes is None else json_bytes :]
         for index, given in enumerate(document.inputs):
             rest = self._add(f"inputs[{index}]", given, rest)
@@ -61,8 +63,9 @@ class InferDocument:
             raise InvalidArgumentError(
                 "inputs", f"expected as many bytes as the binary_data_size of the inputs, got {len(rest)} more"
             )
-        for output in document.outputs:
-            _copy_parameters(output.parameters, self.message.outputs.add(name=output.name))
+        for index, output in enumerate(document.outputs):
+            added = self.message.outputs.add(name=output.name)
+            _copy_parameters(f"outputs[{index}].parameters", output.parameters, added)
         default = document.parameters.get("binary_data_output", False) is True
         self._all_binary = default and not document.outputs
         self._binary = {output.name for output in document.outputs if output.parameters.get("binary_data", default)}
@@ -81,7 +84,7 @@ class InferDocument:
         shape = [max(-1, min(size, 2**62)) for size in given.shape]
         tensor = self.message.inputs.add(name=given.name, datatype=given.datatype, shape=shape)
         size = given.parameters.pop(_BINARY_SIZE, None)
-        _copy_parameters(given.parameters, tensor)
+        _copy_parameters(f"{field}.parameters", given.parameters, tensor)
         if size is None:
             self.message.raw_input_contents.append(_data(field, given))
             return rest
@@ -115,23 +118,21 @@ def response_document(request: InferDocument, response: pb.ModelInferResponse) -
 
 
 def _read(body: bytes) -> _Document:
-    """A document, the data of its inputs as lists, or as arrays if they are long and regular."""
+    """A document, the data of its inputs as lists, or as arrays if they are long."""
     short, texts = json_arrays.cut(body)
     document = _parse(short)
-    parsed = [_put_back(f"inputs[{index}]", given, texts) for index, given in enumerate(document.inputs)]
-    return document if all(parsed) else _parse(body)
+    for index, given in enumerate(document.inputs):
+        _put_back(f"inputs[{index}].data", given, texts)
+    return document
 
 
-def _put_back(field: str, given: _Input, texts: Mapping[str, bytes]) -> bool:
-    """Parse the numbers that were cut out of an input; false if they have to be parsed with the rest."""
-    dtype = json_arrays.DTYPES.get(given.datatype)
+def _put_back(field: str, given: _Input, texts: Mapping[str, bytes]) -> None:
+    """Parse the numbers that were cut out of an input."""
     data: object = given.data
-    if dtype is None or not isinstance(data, dict):
-        return True
-    key = next(iter(cast("dict[str, object]", data)), "")
-    if key in texts:
-        given.data = json_arrays.from_text(f"{field}.data", texts[key], given.shape, dtype)
-    return given.data is not None
+    if isinstance(data, dict) and given.datatype in json_arrays.DTYPES:
+        key = next(iter(cast("dict[str, object]", data)), "")
+        if key in texts:
+            given.data = json_arrays.from_text(field, given.datatype, texts[key], given.shape)
 
 
 def _parse(body: bytes) -> _Document:
@@ -150,7 +151,9 @@ def _data(field: str, given: _Input) -> bytes:
     if given.datatype not in json_arrays.DTYPES:
         # The check against the graph's data type comes first and has a better message.
         return b""
-    data: object = given.data
+    # Not kept: the message has a copy, and both are large.
+    data: object
+    data, given.data = given.data, None
     if isinstance(data, np.ndarray):
         return data.tobytes()
     if not isinstance(data, list):
@@ -159,6 +162,7 @@ def _data(field: str, given: _Input) -> bytes:
 
 
 def _copy_parameters(
+    field: str,
     parameters: Parameters,
     message: pb.ModelInferRequest
     | pb.ModelInferRequest.InferInputTensor
@@ -173,4 +177,11 @@ def _copy_parameters(
         elif isinstance(value, str):
             parameter.string_param = value
         else:
-            parameter.double_param = float(value)
+            parameter.double_param = _double(f"{field}.{name[:60]}", value)
+
+
+def _double(field: str, value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise InvalidArgumentError(field, "expected a number within the range of a double, got a larger one") from None

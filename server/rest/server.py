@@ -1,6 +1,7 @@
 """HTTP server of the REST API: uvicorn on its own thread."""
 
 import asyncio
+import errno
 import logging
 import socket
 import threading
@@ -13,13 +14,32 @@ from server.config import Config
 from server.endpoint import Endpoint
 from server.rest.app import application
 from server.rest.bridge import Bridge
-from server.rest.limits import limit_headers, limited_protocol
+from server.rest.limits import UnreadAnswers, limited_protocol, refuse_ambiguous
 from server.transport import BindError
 from server.transport.tls import Certificates
 
+_LOGGER = logging.getLogger(__name__)
 _BACKLOG = 1024
+_NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_LINE_SECONDS = 1.0
 _CLOSE_SECONDS = 1
 _CERTIFICATE_CHECK_SECONDS = 1.0
+
+
+class LoopErrors:
+    """Logs errors of an event loop: one line a second if no file is left to accept a connection, others in full."""
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log an error; asyncio reports each connection of the backlog that it could not accept."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in _NO_RESOURCES):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._quiet_until:
+            self._quiet_until = loop.time() + _LINE_SECONDS
+            _LOGGER.error("the HTTP port cannot accept connections: %s; raise the limit of open files", error.strerror)
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -80,6 +100,7 @@ class RestServer:
 
     async def _serve(self) -> None:
         self._bridge.start()
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
         reloading = asyncio.create_task(self._reload_certificates())
         try:
             await self._server.serve([self._socket])
@@ -100,9 +121,13 @@ class RestServer:
         config = self._config
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         return uvicorn.Config(
-            limit_headers(application(self._bridge), config.max_header_bytes),
+            refuse_ambiguous(application(self._bridge, config), config.max_header_bytes),
             loop="asyncio",
-            http=limited_protocol(config.rest_head_seconds, config.max_connections),
+            http=limited_protocol(
+                config.rest_head_seconds,
+                config.max_connections,
+                UnreadAnswers(config.rest_write_seconds, config.rest_unread_bytes),
+            ),
             ws="none",
             lifespan="off",
             log_config=None,

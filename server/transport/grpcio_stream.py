@@ -114,7 +114,7 @@ class StreamHandler:
         if refusal is not None:
             call.fail(refusal)
             return
-        self._endpoint.accept_parsed(call, item.serve, item.size_bytes)
+        self._endpoint.accept_parsed(call, item.serve, item.size_bytes, item.bytes_to_parse)
         self._run_soon()
 
     def _run_soon(self) -> None:

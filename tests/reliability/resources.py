@@ -46,6 +46,16 @@ def metrics(server: LocalServer, name: str, **labels: str) -> float:
     )
 
 
+def listening_port(server: LocalServer) -> int:
+    """The port that a server's process listens on besides those of gRPC and of the metrics: that of HTTP."""
+    links = [link.readlink().name for link in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ports = {int(row[1].partition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes}
+    (port,) = ports - {int(address.rpartition(":")[2]) for address in (server.address, server.metrics_address)}
+    return port
+
+
 def counted(server: LocalServer) -> dict[str, int]:
     """Finished requests by code."""
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=30) as answer:

@@ -26,6 +26,8 @@ from server.types import Array
 _SEED_LIMIT = 2**53
 # Computing this many numbers takes about as long as a small batch; more goes to another thread.
 _HEAVY_NUMBERS = 4096
+# Those along one attribute could be added up.
+_MAX_SHIFTS = 1024
 
 
 def draw_seed() -> int:
@@ -168,15 +170,18 @@ def _move(version: ModelVersion, request: pb.EditRequest) -> NDArray[np.float64]
     """(D,): the sum of the shifts."""
     statistics = version.statistics
     names = [] if statistics is None else [str(name) for name in statistics.attribute_names]
+    if not 0 < len(request.shifts) <= _MAX_SHIFTS:
+        raise InvalidArgumentError(
+            "shifts", f"expected 1 to {_MAX_SHIFTS} shifts, along {', '.join(names)}, got {len(request.shifts)}"
+        )
+    places = {name: place for place, name in enumerate(names)}
     move = np.zeros(version.latent_size)
-    if not request.shifts:
-        raise InvalidArgumentError("shifts", f"expected at least one shift, along {', '.join(names)}, got none")
     for index, shift in enumerate(request.shifts):
-        if shift.attribute not in names or statistics is None:
+        if shift.attribute not in places or statistics is None:
             raise InvalidArgumentError(
                 f"shifts[{index}].attribute", f"expected one of {', '.join(names)}, got {shift.attribute!r}"
             )
         if not math.isfinite(shift.amount):
             raise InvalidArgumentError(f"shifts[{index}].amount", f"expected a finite number, got {shift.amount}")
-        move += shift.amount * statistics.attribute_directions[names.index(shift.attribute)]
+        move += shift.amount * statistics.attribute_directions[places[shift.attribute]]
     return move

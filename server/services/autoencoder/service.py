@@ -11,6 +11,7 @@ from server.batching.entry import Done, Each, Entry
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
 from server.codec import images, tensors
+from server.codec.prescan import Prescan
 from server.endpoint import Method
 from server.errors import InvalidArgumentError
 from server.model_version import ModelVersion
@@ -48,10 +49,11 @@ def methods(graphs: GraphCalls) -> list[Method | StreamMethod]:
             request.FromString,
             handle,
             cache=data_of and ParseCache(request.FromString, data_of),
+            prescan=Prescan(request, graphs.limits.max_request_rows),
         )
         for name, request, handle, data_of in served
     ]
-    return [*unary, stream.method(SERVICE, unary)]
+    return [*unary, stream.method(SERVICE, unary, graphs.limits.max_request_rows)]
 
 
 class AutoencoderService:

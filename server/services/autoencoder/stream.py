@@ -8,6 +8,7 @@ from google.rpc.status_pb2 import Status as RpcStatus
 
 from server.calls.call import Call
 from server.calls.streaming import LazyMessage, StreamMethod
+from server.codec.prescan import Prescan
 from server.codec.protobuf_wire import length_delimited
 from server.endpoint import Method
 from server.errors import InvalidArgumentError, Status
@@ -17,22 +18,23 @@ _ERROR = pb.StreamResponse.DESCRIPTOR.fields_by_name["error"].number
 _RESPONSES = {field.name: field.number for field in pb.StreamResponse.DESCRIPTOR.oneofs_by_name["response"].fields}
 
 
-def method(service: str, methods: Iterable[Method]) -> StreamMethod:
-    """The RPC, over the unary ones of the same service."""
+def method(service: str, methods: Iterable[Method], max_rows: int) -> StreamMethod:
+    """The RPC, over the unary ones of the same service, whose requests have at most `max_rows`."""
     served = {method.name.lower(): method for method in methods}
     chosen = {name: method for name, method in served.items() if name in _RESPONSES}
-    return StreamMethod("Stream", f"/{service}/Stream", partial(_Item, chosen))
+    prescan = Prescan(pb.StreamRequest, max_rows)
+    return StreamMethod("Stream", f"/{service}/Stream", partial(_Item, chosen, prescan))
 
 
 class _Item:
     """One StreamRequest."""
 
-    __slots__ = ("_message", "_methods", "size_bytes")
+    __slots__ = ("_message", "_methods", "bytes_to_parse", "size_bytes")
 
-    def __init__(self, methods: Mapping[str, Method], payload: bytes) -> None:
-        self.size_bytes = len(payload)
+    def __init__(self, methods: Mapping[str, Method], prescan: Prescan, payload: bytes) -> None:
         self._methods = methods
-        self._message = LazyMessage(pb.StreamRequest, payload)
+        self._message = LazyMessage(pb.StreamRequest, prescan, payload)
+        self.size_bytes, self.bytes_to_parse = self._message.size_bytes, self._message.bytes_to_parse
 
     def serve(self, call: Call) -> None:
         """Hand the request to its unary method."""
@@ -54,5 +56,5 @@ class _Item:
         return self._head() + length_delimited(_ERROR, details)
 
     def _head(self) -> bytes:
-        name = self._message.get_or_empty().id
+        name = self._message.first_fields().id
         return length_delimited(_ID, name.encode()) if name else b""

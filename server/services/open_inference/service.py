@@ -11,6 +11,7 @@ from inference import open_inference_pb2 as pb
 from server.batching.executor import Executor
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
+from server.codec.prescan import Prescan
 from server.config import Config
 from server.endpoint import Method
 from server.errors import ServingError
@@ -74,13 +75,14 @@ def methods(dependencies: Dependencies) -> list[Method | StreamMethod]:
         ("RepositoryModelUnload", control.unload),
     ]
     cache = ParseCache(pb.ModelInferRequest.FromString, raw_contents, ID)
-    infer = Method(*_wire("ModelInfer"), inference.infer, cache=cache)
+    prescan = Prescan(pb.ModelInferRequest, dependencies.config.max_request_rows)
+    infer = Method(*_wire("ModelInfer"), inference.infer, cache=cache, prescan=prescan)
     return [
         *(Method(*_wire(name), serve, right=None) for name, serve in health),
         *(Method(*_wire(name), serve) for name, serve in open_to_callers),
         *(Method(*_wire(name), serve, right="admin") for name, serve in admin),
         infer,
-        stream.method(SERVICE, infer),
+        stream.method(SERVICE, infer, prescan),
     ]
 
 

@@ -16,6 +16,9 @@ from server.types import Buffer
 InputTensor: TypeAlias = pb.ModelInferRequest.InferInputTensor
 
 _CONTENTS = {"UINT8": "uint_contents", "INT64": "int64_contents", "FP32": "fp32_contents"}
+_ELEMENTS = {"UINT8": np.uint32, "INT64": np.int64, "FP32": np.float32}
+# Copied in about a tenth of a millisecond; other threads can run between two pieces.
+_ELEMENTS_AT_ONCE = 4096
 _SHARED_MEMORY = "shared_memory_region"
 
 
@@ -59,7 +62,9 @@ def check_raw(graph: Graph, data: Buffer) -> Buffer:
 def fill_contents(message: pb.InferTensorContents, array: NDArray[Any]) -> None:
     """Write an array's elements into the field of its type."""
     field = "uint_contents" if array.dtype == np.uint8 else "fp32_contents"
-    getattr(message, field).extend(array.ravel().tolist())
+    elements, flat = getattr(message, field), array.ravel()
+    for first in range(0, flat.size, _ELEMENTS_AT_ONCE):
+        elements.extend(flat[first : first + _ELEMENTS_AT_ONCE].tolist())
 
 
 def _wrong_names(graph: Graph, request: pb.ModelInferRequest) -> InvalidArgumentError:
@@ -74,7 +79,7 @@ def _wrong_names(graph: Graph, request: pb.ModelInferRequest) -> InvalidArgument
 
 
 def _check_shape(graph: Graph, given: InputTensor, limit_rows: int) -> int:
-    shape = tuple(given.shape)
+    shape = tensors.shape_of(given.shape, "inputs[0].shape")
     if not shape or shape[1:] != graph.row_shape:
         expected = ", ".join(map(str, graph.row_shape))
         raise InvalidArgumentError(
@@ -118,7 +123,10 @@ def _typed(graph: Graph, given: InputTensor, rows: int) -> Buffer:
     if len(elements) != expected:
         shape = tensors.shape_text((rows, *graph.row_shape))
         raise InvalidArgumentError(field, f"expected {expected} elements, as shape {shape} needs, got {len(elements)}")
-    return _narrow(np.asarray(elements), graph, field).data
+    array = np.empty(expected, _ELEMENTS[graph.datatype])
+    for first in range(0, expected, _ELEMENTS_AT_ONCE):
+        array[first : first + _ELEMENTS_AT_ONCE] = elements[first : first + _ELEMENTS_AT_ONCE]
+    return _narrow(array, graph, field).data
 
 
 def _narrow(array: NDArray[Any], graph: Graph, field: str) -> NDArray[Any]:

@@ -195,6 +195,23 @@ def test_heavy_work_is_bounded_and_survives_accidents() -> None:
     executor.close()
 
 
+def test_work_that_belongs_to_a_job_has_had_its_turn() -> None:
+    executor = Executor(HEAVY)
+    gate, ran = threading.Event(), []
+
+    def first() -> None:
+        gate.wait(60)
+        executor.offload(lambda: ran.append("part of the first"), HEAVY.max_heavy_bytes)
+
+    executor.offload(first)
+    # The queue is full.
+    for number in range(HEAVY.max_heavy_jobs - 1):
+        executor.offload(lambda number=number: ran.append(number))
+    gate.set()
+    eventually(lambda: ran == ["part of the first", *range(HEAVY.max_heavy_jobs - 1)])
+    executor.close()
+
+
 def test_who_sends_many_heavy_messages_waits_for_itself() -> None:
     executor = Executor(HEAVY)
     gate, ran = threading.Event(), []

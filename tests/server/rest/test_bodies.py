@@ -5,6 +5,7 @@ import socket
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,22 @@ def test_size_is_looked_at_while_a_body_comes() -> None:
             # The last chunk has not come.
             assert caller.recv(65536).startswith(b"HTTP/1.1 413 ")
         assert metric(own.served, "autoencoder_requests_total", method="ModelInfer", code="RESOURCE_EXHAUSTED") == 1
+
+
+def test_bodies_that_are_being_received_have_a_total_limit() -> None:
+    with serving_rest(GOLDEN, max_heavy_bytes=300_000, rest_body_seconds=3600) as own:
+        host, port = own.address.split(":")
+        callers = [socket.create_connection((host, int(port)), timeout=60) for _ in range(3)]
+        for caller in callers:
+            caller.sendall(opening(INFER, 1_000_000) + bytes(200_000))
+        labels = {"method": "ModelInfer", "code": "RESOURCE_EXHAUSTED"}
+        eventually(lambda: metric(own.served, "autoencoder_requests_total", **labels) > 0)
+        # Small ones are received however many others are.
+        assert own.post(INFER, document(pixels(1))).status == 200
+        for caller in callers:
+            caller.close()
+        large_body = document(pixels(1), parameters={"x": "y" * 100_000})
+        eventually(lambda: own.post(INFER, large_body).status == 200)
 
 
 def test_stopping_server_leaves_no_call_open(repository: Path) -> None:
@@ -146,9 +163,7 @@ def test_large_documents_keep_their_numbers(job: Callable[[], bytes]) -> None:
 def test_other_threads_run_while_numbers_are_read_and_written() -> None:
     """One call into C for all numbers would block every other thread."""
     texts = [json.dumps(LARGE.tolist()).encode(), json.dumps(LARGE.ravel().tolist()).encode()]
-    jobs = [
-        lambda each=each: json_arrays.from_text("data", each, LARGE.shape, json_arrays.DTYPES["FP32"]) for each in texts
-    ]
+    jobs = [lambda each=each: json_arrays.from_text("data", "FP32", each, LARGE.shape) for each in texts]
     # By default threads change places every 5 ms, and how often that is depends on how fast the machine is.
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)
@@ -186,6 +201,8 @@ ODD: dict[str, tuple[str, list[int], str]] = {
     "ragged": ("[" + "[1,1],[1]," * (MANY // 2) + "[1]]", [MANY], "ragged"),
     "numbers outside brackets": ("[1[," + "1," * (MANY - 3) + "1]]", [1, MANY], "Invalid JSON"),
     "numbers behind brackets": ("[[" + "1," * (MANY - 2) + "1]1]", [1, MANY], "Invalid JSON"),
+    "a number before a row": ("[" + "[" + "1," * 999 + "1]," + "1[" + "1," * 39_999 + "1]]", [MANY], "Invalid JSON"),
+    "a number behind a row": ("[" + "[" + "1," * 999 + "1]1," + "[" + "1," * 39_999 + "1]]", [MANY], "Invalid JSON"),
     "nothing between commas": ("[" + "1," * (MANY - 2) + ",1]", [MANY], "Invalid JSON"),
     "comma at the end": ("[" + "1," * (MANY - 1) + "]", [MANY], "Invalid JSON"),
     "no commas": ("[" + "1 " * MANY + "]", [1], "Invalid JSON"),
@@ -198,17 +215,63 @@ ODD: dict[str, tuple[str, list[int], str]] = {
 }
 
 
-@pytest.mark.parametrize("bytes_per_list", [0, 2**30], ids=["at once", "in pieces"])
+@pytest.mark.parametrize("long_bytes", [2**30, 0], ids=["at once", "in pieces"])
 @pytest.mark.parametrize("case", ODD)
-def test_odd_arrays_are_refused_as_short_ones_are(
-    case: str, bytes_per_list: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(json_arrays, "_BYTES_PER_LIST", bytes_per_list)
+def test_odd_arrays_are_refused_as_short_ones_are(case: str, long_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_arrays, "_LONG_BYTES", long_bytes or json_arrays._LONG_BYTES)
     data, shape, words = ODD[case]
     assert len(data) > 65536
     body = f'{{"inputs": [{{"name": "x", "datatype": "UINT8", "shape": {shape}, "data": {data}}}]}}'
     with pytest.raises(InvalidArgumentError, match=words):
         InferDocument("vae", "", body.encode(), None)
+
+
+# Each far longer than what is read at once.
+REGULAR = {
+    "flat": ([40_000], lambda numbers: numbers.tolist()),
+    "as the shape": ([100, 4, 100, 1], lambda numbers: numbers.reshape(100, 4, 100, 1).tolist()),
+    "rows": ([100, 4, 100, 1], lambda numbers: numbers.reshape(100, 400).tolist()),
+    "a list per number": ([40_000], lambda numbers: numbers.reshape(40_000, 1, 1).tolist()),
+    "one list too many": ([40_000], lambda numbers: [numbers.tolist()]),
+}
+
+
+@pytest.mark.parametrize("form", REGULAR)
+@pytest.mark.parametrize("indent", [None, 1], ids=["dense", "indented"])
+def test_long_arrays_of_any_regular_form_are_read(form: str, indent: int | None) -> None:
+    numbers = np.random.default_rng(0).integers(0, 256, 40_000, dtype=np.uint8)
+    shape, nest = REGULAR[form]
+    given = {"name": "x", "datatype": "UINT8", "shape": shape, "data": nest(numbers)}
+    body = json.dumps({"inputs": [given]}, indent=indent).encode()
+    assert read(body) == numbers.tobytes()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        [1, [1] * 31, "," * (2**20 - 1)],
+        [2**20, [1] * 31, "," * (2**20 - 1)],
+        [2**20, [], "," * (2**20 - 1)],
+    ],
+    ids=["leading", "trailing", "flat"],
+)
+def test_brackets_of_a_shape_are_not_written_for_a_long_array(case: tuple[int, list[int], str]) -> None:
+    size, more, data = case
+    body = f'{{"inputs": [{{"name": "x", "datatype": "UINT8", "shape": {[size, *more]}, "data": [{data}]}}]}}'.encode()
+    tracemalloc.start()
+    with pytest.raises(InvalidArgumentError):
+        InferDocument("vae", "", body, None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * len(body)
+
+
+def test_a_long_document_without_arrays_is_refused_unparsed() -> None:
+    outputs = [{"name": "latents"}] * 100_000
+    with pytest.raises(InvalidArgumentError, match="at most 1048576 bytes of JSON besides arrays"):
+        read(json.dumps({"inputs": [], "outputs": outputs}).encode())
+    with pytest.raises(InvalidArgumentError, match="at most 64 items"):
+        read(json.dumps({"inputs": [], "outputs": outputs[:65]}).encode())
 
 
 @pytest.mark.parametrize(
@@ -219,15 +282,13 @@ def test_odd_arrays_are_refused_as_short_ones_are(
     ],
     ids=["elsewhere", "an object"],
 )
-def test_numbers_elsewhere_are_no_data(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_arrays, "_BYTES_PER_LIST", 2**30)
+def test_numbers_elsewhere_are_no_data(body: str) -> None:
     long = "[" + "1," * MANY + "1]"
     with pytest.raises(InvalidArgumentError):
         InferDocument("vae", "", body.replace("NUMBERS", long).encode(), None)
 
 
-def test_text_that_looks_like_data_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_arrays, "_BYTES_PER_LIST", 2**30)
+def test_text_that_looks_like_data_is_text() -> None:
     long = "[" + "1," * MANY + "1]"
     name = f'"data": {long}'
     asked = InferDocument("vae", "", json.dumps({"id": name, "inputs": []}).encode(), None)

@@ -1,6 +1,7 @@
 """The HTTP server: authorisation, TLS, disconnects, shutdown, process."""
 
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -166,22 +167,17 @@ def hasty() -> Iterator[Rest]:
 
 
 def test_a_request_that_does_not_come_is_waited_for_so_long_alone(hasty: Rest) -> None:
-    slow: dict[str, tuple[bytes, bytes, bytes]] = {
-        "silent": (b"", b"", b""),
-        "method": (b"", b"G", b""),
-        "header": (b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"a", b""),
-        "second request": (HEALTH, b"G", b"HTTP/1.1 200 "),
-        "body of a refused one": (
-            b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n",
-            b"x",
-            b"HTTP/1.1 405 ",
-        ),
+    slow: dict[str, tuple[bytes, bytes, list[bytes]]] = {
+        "silent": (b"", b"", []),
+        "method": (b"", b"G", [b"408"]),
+        "header": (b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"a", [b"408"]),
+        "second request": (HEALTH, b"G", [b"200", b"408"]),
+        "body of a refused one": (b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n", b"x", [b"405"]),
     }
     with ThreadPoolExecutor() as pool:
         answers = pool.map(lambda sent: until_closed(hasty, *sent), [sent[:2] for sent in slow.values()])
-        for (case, (_, _, answered)), answer in zip(slow.items(), answers, strict=True):
-            assert answer.startswith(answered), case
-            assert answer.count(b"HTTP/1.1") == bool(answered), case
+        for (case, (_, _, statuses)), answer in zip(slow.items(), answers, strict=True):
+            assert re.findall(rb"HTTP/1.1 (\d+) ", answer) == statuses, case
 
 
 def test_a_request_that_takes_longer_than_its_head_may_is_served(hasty: Rest) -> None:

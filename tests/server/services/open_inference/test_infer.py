@@ -35,6 +35,21 @@ def test_outputs_are_those_of_the_graph(
         np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.parametrize("rows", [2, 300])
+@pytest.mark.parametrize("name", ["vae.decode", "vae.reconstruct", "denoiser.denoise"])
+def test_typed_outputs_of_any_number_are_those_of_raw_ones(
+    stub: GRPCInferenceServiceStub, name: str, rows: int
+) -> None:
+    random = np.random.default_rng(0)
+    batches = {"vae.decode": random.normal(size=(rows, 3)), "denoiser.denoise": random.random((rows, 8, 8, 1))}
+    batch = batches[name].astype(np.float32) if name in batches else pixels(rows)
+    tensor_name = "latents" if name == "vae.decode" else "images"
+    raw, made = (arrays(stub.ModelInfer(form(name, batch, tensor_name))) for form in (request, typed))
+    assert list(raw) == list(made)
+    for output, expected in raw.items():
+        np.testing.assert_array_equal(made[output], expected)
+
+
 @pytest.mark.parametrize(
     ("model", "outputs"), [("vae", ["reconstructions", "squared_errors"]), ("denoiser", ["denoised"])]
 )

@@ -1,0 +1,72 @@
+"""No page in a browser loads or unloads a model: origins, hosts and content types of requests that do."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.server.conftest import GOLDEN, metric, pixels
+from tests.server.rest.conftest import Rest, document, serving_rest
+
+LOAD = "/v2/repository/models/vae/load"
+JSON = {"Content_Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def controlled() -> Iterator[Rest]:
+    with serving_rest(GOLDEN, model_control=True) as own:
+        yield own
+
+
+SERVED = {
+    "no headers": {},
+    "JSON": JSON,
+    "JSON of a charset": {"Content_Type": "Application/JSON; charset=utf-8"},
+    "localhost": {**JSON, "Host": "localhost:8000"},
+    "IPv6": {**JSON, "Host": "[::1]:8000"},
+    "its own page": {**JSON, "Host": "localhost:8000", "Origin": "http://localhost:8000"},
+}
+REFUSED = {
+    "text": ({"Content_Type": "text/plain"}, 400, "content-type: expected application/json, got 'text/plain'"),
+    "a form": ({"Content_Type": "application/x-www-form-urlencoded"}, 400, "content-type"),
+    "no type": ({"Content_Type": ""}, 400, "content-type"),
+    "another site": ({**JSON, "Origin": "http://evil.example"}, 403, "Origin"),
+    "another port": ({**JSON, "Host": "localhost:8000", "Origin": "http://localhost:3000"}, 403, "Origin"),
+    "a file": ({**JSON, "Origin": "null"}, 403, "Origin"),
+    "rebinding": ({**JSON, "Host": "evil.example", "Origin": "http://evil.example"}, 403, "Host"),
+    "rebinding without an origin": ({"Host": "evil.example:8000"}, 403, "Host"),
+    "no host": ({**JSON, "Host": "[::1"}, 403, "Host"),
+}
+
+
+@pytest.mark.parametrize("case", SERVED)
+def test_programs_and_own_pages_control_models(controlled: Rest, case: str) -> None:
+    assert controlled.post(LOAD, b"{}", **SERVED[case]).status == 200
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("action", ["load", "unload"])
+def test_pages_of_others_do_not(controlled: Rest, action: str, case: str) -> None:
+    headers, status, words = REFUSED[case]
+    code = {400: "INVALID_ARGUMENT", 403: "PERMISSION_DENIED"}[status]
+    labels = {"method": f"RepositoryModel{action.capitalize()}", "code": code}
+    before = metric(controlled.served, "autoencoder_requests_total", **labels)
+    answer = controlled.post(f"/v2/repository/models/vae/{action}", b"{}", **headers)
+    assert answer.status == status
+    assert words in answer.document["error"]
+    assert metric(controlled.served, "autoencoder_requests_total", **labels) == before + 1
+    assert controlled.get("/v2/models/vae/ready").status == 200
+
+
+def test_inference_is_open_to_any_page(controlled: Rest) -> None:
+    headers = {"Content_Type": "text/plain", "Host": "evil.example", "Origin": "http://evil.example"}
+    assert controlled.post("/v2/models/vae.encode/infer", document(pixels(1)), **headers).status == 200
+
+
+def test_any_name_is_a_host_of_a_server_on_the_network(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tokens = tmp_path_factory.mktemp("tokens") / "tokens"
+    tokens.write_text("admin " + "t" * 20 + "\n")
+    control = {"model_control": True, "token_file": tokens, "host": "localhost"}
+    with serving_rest(GOLDEN, **control) as own:
+        headers = {**JSON, "Authorization": "Bearer " + "t" * 20}
+        assert own.post(LOAD, b"{}", **headers, Host="evil.example").status == 403
+        assert own.post(LOAD, b"{}", **headers, Host="localhost").status == 200
