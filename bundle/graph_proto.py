@@ -14,7 +14,10 @@ from bundle.errors import BundleError
 _SCHEMA = {
     "Model": "ir_version 1 int64, graph 7 Graph, opset_import 8 *Opset, training_info 20 *Any, functions 25 *Any",
     "Opset": "domain 1 string, version 2 int64",
-    "Graph": "node 1 *Node, initializer 5 *Tensor, input 11 *Value, output 12 *Value, sparse_initializer 15 *Any",
+    "Graph": (
+        "node 1 *Node, initializer 5 *Tensor, input 11 *Value, output 12 *Value, value_info 13 *Value, "
+        "sparse_initializer 15 *Any"
+    ),
     "Node": (
         "input 1 *string, output 2 *string, name 3 string, op_type 4 string, attribute 5 *Attribute, domain 7 string"
     ),
@@ -57,19 +60,64 @@ def _add_field(descriptor: descriptor_pb2.DescriptorProto, name: str, number: st
         field.type = descriptor_pb2.FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
 
 
+def _check_parts(data: bytes) -> None:
+    """Count fields before they are parsed: an empty message is two bytes in the file, and a hundred in memory."""
+    left, stack = _MAX_PARTS, [(0, len(data), "Model")]
+    while stack:
+        at, end, message = stack.pop()
+        while at < end:
+            left -= 1
+            if left < 0:
+                raise BundleError(f"expected an ONNX file of at most {_MAX_PARTS} nodes, attributes and other parts")
+            key, at = _varint(data, at)
+            kind = key & 7
+            if kind == _LENGTH:
+                size, at = _varint(data, at)
+                inner = _INNER[message].get(key >> 3)
+                if inner is not None:
+                    stack.append((at, min(at + size, end), inner))
+                at += size
+            elif kind in _FIXED:
+                at += _FIXED[kind]
+            else:
+                _, at = _varint(data, at)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of protobuf's wire format, and where the next begins; an IndexError at the end of the bytes."""
+    number = data[at] & 0x7F
+    shift = 7
+    while data[at] > 0x7F:  # noqa: PLR2004 (the bit that says that more follow)
+        at += 1
+        number |= (data[at] & 0x7F) << shift
+        shift += 7
+    return number, at + 1
+
+
+def _inner(fields: str) -> dict[int, str]:
+    parts = (field.split(" ") for field in filter(None, fields.split(", ")))
+    return {int(number): kind.removeprefix("*") for _, number, kind in parts if kind.removeprefix("*") in _SCHEMA}
+
+
 _MODEL = _model_class()
+_INNER = {message: _inner(fields) for message, fields in _SCHEMA.items()}
+# Wire types of protobuf: bytes of a known length, and numbers of eight and four bytes.
+_LENGTH, _FIXED = 2, {1: 8, 5: 4}
+# Some ten times what a graph of thousands of nodes has.
+_MAX_PARTS = 250_000
 
 
 def parse(data: bytes) -> Any:  # noqa: ANN401 (made from a descriptor at run time)
     """Parse the bytes of an ONNX file as the message ModelProto, with the fields that are checked.
 
     Raises:
-        BundleError: not an ONNX file.
+        BundleError: not an ONNX file, or one of very many parts.
     """
     model = _MODEL()
     try:
+        _check_parts(data)
         model.ParseFromString(data)
-    except DecodeError as error:
+    except (DecodeError, IndexError) as error:
         raise BundleError(f"expected an ONNX file, got {len(data)} bytes that are not one: {error}") from error
     if not model.graph.node:
         raise BundleError(f"expected an ONNX file, got {len(data)} bytes without a graph")

@@ -31,8 +31,8 @@ _MAX_WALKED = 64
 _MAX_FIELDS = 4096
 # Ten bytes are the longest number; `tensors.shape_of` counts them.
 _MAX_SHAPE_BYTES = 64 * 10
-# Numbers that are not packed have a field each. A walk over this many takes a third of a second.
-_MAX_NUMBERS = 2**20
+# Numbers that are not packed, as proto3 packs them, have a field each. A walk over this many takes a tenth of a second.
+_MAX_NUMBERS = 2**17
 
 
 class Prescan:
@@ -78,7 +78,9 @@ class Prescan:
             if fields > self._max_fields:
                 raise InvalidArgumentError("request", f"expected at most {self._max_fields} fields, got more")
             if count > _MAX_NUMBERS:
-                raise InvalidArgumentError("request", f"expected at most {_MAX_NUMBERS} numbers, or packed ones")
+                raise InvalidArgumentError(
+                    "request", f"expected packed numbers, got more than {_MAX_NUMBERS} that are not"
+                )
 
     @staticmethod
     def beginning(payload: bytes) -> bytes:

@@ -202,3 +202,22 @@ def test_a_domain_that_no_node_uses_may_be_declared() -> None:
     model = onnx.load_model_from_string(graph())
     model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 2))
     check_graph(model.SerializeToString(), SIGNATURE, imported=False)
+
+
+@pytest.mark.parametrize("path", [(7, 1), (14,), (7, 11, 2, 1, 2, 1)])
+def test_files_of_very_many_parts_are_refused_before_they_are_parsed(path: tuple[int, ...]) -> None:
+    """Two bytes of a file would be a hundred in memory."""
+    *outer, last = path
+    data = bytes([last << 3 | 2, 0]) * 250_001
+    for number in reversed(outer):
+        data = bytes([number << 3 | 2, *varint(len(data))]) + data
+    with pytest.raises(BundleError, match="at most 250000 nodes, attributes and other parts"):
+        read_graph(data)
+
+
+def varint(number: int) -> bytes:
+    more = b""
+    while number > 0x7F:
+        more += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return more + bytes([number])

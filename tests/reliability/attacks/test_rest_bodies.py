@@ -21,7 +21,7 @@ from tests.server.conftest import GOLDEN, tensor
 
 _LOGGER = logging.getLogger(__name__)
 SCALE = int(os.environ.get("TEST_SCALE", "1"))
-BODY_BYTES = (16 if SCALE > 1 else 4) * MIB
+BODY_BYTES = (16 if SCALE > 1 else 2) * MIB
 # Of a body's size, and what the allocator keeps and a document of the longest kind takes.
 MOST_TIMES = 10
 SLACK_BYTES = 64 * MIB

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference import open_inference_pb2 as oip
 
+from server.codec import protobuf_wire
 from server.codec.prescan import LIGHT_BYTES, Prescan
 from server.errors import InvalidArgumentError
-from tests.reliability.mutation import damaged
+from tests.reliability.mutation import FUZZED, damaged
 from tests.server.conftest import images, pixels, tensor
 
 MANY = 50_000
@@ -100,20 +101,32 @@ def test_long_shapes_are_refused(size: int) -> None:
         INFER.check(request.SerializeToString())
 
 
-def test_numbers_may_have_a_field_each_up_to_a_million() -> None:
-    element = b"\x20\x05"  # fp32_contents has number 6, uint_contents 4
-    contents = element * 2**16
-    INFER.check(b"\x2a" + b"\xff\xff\xff\x7f" + contents)
-    with pytest.raises(InvalidArgumentError, match="packed"):
-        INFER.check(element * (2**20 + 1))
+def test_numbers_may_have_a_field_each_up_to_a_limit() -> None:
+    # Field 5, inputs, holds field 5, contents, which holds field 4, uint_contents.
+    element = b"\x20\x05"
+    for count, refused in ((2**16, False), (2**17, True)):
+        contents = b"\x2a" + varint(2 * count) + count * element
+        payload = b"\x2a" + varint(len(contents)) + contents
+        assert len(oip.ModelInferRequest.FromString(payload).inputs[0].contents.uint_contents) == count
+        if refused:
+            with pytest.raises(InvalidArgumentError, match="expected packed numbers"):
+                INFER.check(payload)
+        else:
+            INFER.check(payload)
 
 
+def varint(number: int) -> bytes:
+    return protobuf_wire.field_header(1, number)[1:]
+
+
+@FUZZED
 @given(damaged(RAW.SerializeToString()))
 def test_any_bytes_are_walked_over(payload: bytes) -> None:
     assert 0 <= INFER.bytes_to_parse(payload) <= len(payload)
     INFER.check(payload)
 
 
+@FUZZED
 @given(st.binary(max_size=3 * LIGHT_BYTES))
 def test_whole_fields_are_left_of_a_beginning(payload: bytes) -> None:
     beginning = STREAM.beginning(payload)

@@ -72,11 +72,11 @@ def test_a_client_that_does_not_read_is_disconnected(wide: Path) -> None:
 
 
 def test_a_client_that_reads_slowly_gets_its_answer(wide: Path) -> None:
-    with serving_rest(wide, rest_write_seconds=1) as own, connect(own) as caller:
+    with serving_rest(wide, rest_write_seconds=0.5) as own, connect(own) as caller:
         caller.sendall(INFER)
         data = b""
         # Longer than the time without a byte that is allowed.
-        end = time.monotonic() + 2
+        end = time.monotonic() + 1.2
         while time.monotonic() < end:
             time.sleep(0.1)
             data += caller.recv(2000)
@@ -118,7 +118,7 @@ def test_no_file_left_is_logged_in_one_line_a_second(tmp_path: Path) -> None:
         before = log.stat().st_size
         with socket.create_connection(("127.0.0.1", port), timeout=20) as waiting:
             eventually(lambda: "raise the limit of open files" in log.read_text())
-            time.sleep(1.5)
+            time.sleep(1)
             resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
             waiting.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert waiting.recv(100).startswith(b"HTTP/1.1 200")
