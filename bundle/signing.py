@@ -72,7 +72,7 @@ def check_signing(signing: bytes, contents: Mapping[str, bytes], key: PublicKey)
         payload = base64.b64decode(envelope["payload"], validate=True)
         signed = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)
         kind = str(envelope["payloadType"])
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise BundleError(f"model.sig: expected a Sigstore bundle in JSON: {error!r}") from error
     if kind != _PAYLOAD_TYPE or not key.has_signed(_pre_authentication(kind, payload), signed):
         raise BundleError("model.sig: the given key did not sign it: have the version signed by its owner")
@@ -89,7 +89,7 @@ def _digests(payload: bytes) -> dict[str, str]:
         known = statement["predicateType"] == _PREDICATE_TYPE
         resources: list[dict[str, object]] = statement["predicate"]["resources"] if known else []
         return {str(each["name"]): str(each["digest"]) for each in resources if each["algorithm"] == "sha256"}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"model.sig: expected a statement of OpenSSF Model Signing: {error!r}") from error
 
 

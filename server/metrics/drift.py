@@ -38,6 +38,11 @@ class Drift:
         """Approximate, as several threads add to it: no row is lost, but a block may be larger."""
         self._lock = Lock()
 
+    def watch(self) -> None:
+        """Report outliers from now on, where export recorded what they are."""
+        limits = {"reconstruction": self._error_limit, "latent": self._distance_limit}
+        self._metrics.watch_drift(*self._labels, [signal for signal, limit in limits.items() if limit is not None])
+
     def observer(self, signature: str) -> Callable[[Sequence[Array]], None] | None:
         """Return what takes the (rows, …) outputs of a graph that are answered with; None if drift ignores them."""
         return {"encode": self._observe_latents, "reconstruct": self._observe_errors}.get(signature)

@@ -17,6 +17,10 @@ _LOGGER = logging.getLogger(__name__)
 _CLOSE_SECONDS = 1.0
 
 
+class ThreadStartError(Exception):
+    """The process, its container or the machine has as many threads as it may have."""
+
+
 class SerialExecutor:
     """Runs jobs in the order in which they were submitted, and one scheduled job when its time has come.
 
@@ -96,9 +100,17 @@ class SerialExecutor:
 
 
 def run_in_thread(name: str, job: Callable[[], T]) -> Future[T]:
-    """Run a job on its own daemon thread, which need not be awaited."""
+    """Run a job on its own daemon thread, which need not be awaited.
+
+    The outcome is a ThreadStartError when there can be no more threads.
+    """
     outcome: Future[T] = Future()
-    threading.Thread(target=_settle, args=(outcome, job), name=name, daemon=True).start()
+    try:
+        threading.Thread(target=_settle, args=(outcome, job), name=name, daemon=True).start()
+    except RuntimeError as error:
+        outcome.set_exception(
+            ThreadStartError(f"{error}: raise the limit of threads (ulimit -u, or pids of the container)")
+        )
     return outcome
 
 
