@@ -174,14 +174,15 @@ class ModelManager:
     def _reconcile_model(self, name: str) -> None:
         if self._records.is_unloaded(name):
             return
-        before = self._records.serving(name)
+        before, shown = self._records.serving(name), (self._records.shown(name), self._repository.labels.get(name))
         available = self._repository.versions(name, before.keys()) if name in self._on_disk else []
         selected = self._load_selected(name, available)
         for record in self._records.of(name):
             if record.key[1] not in selected:
                 self._transitions.drop(record, on_disk=record.key[1] in available)
         self._repository.read_labels(name, self._records.serving(name))
-        self._publish()
+        if (self._records.shown(name), self._repository.labels.get(name)) != shown:
+            self._publish()
         if self._records.serving(name) != before:
             trim()
 

@@ -27,6 +27,10 @@ class Records(dict[Key, Record]):
         """Versions of one model that serve."""
         return {record.key[1]: record.serving for record in self.of(name) if record.serving is not None}
 
+    def shown(self, name: str) -> list[tuple[object, ...]]:
+        """What a snapshot shows of one model, to notice when another one is due."""
+        return [(each.key, each.state, each.reason, each.note, each.served) for each in self.of(name)]
+
     def pending(self, name: str) -> list[Future[ServedModel]]:
         """Loads of one model whose outcome has not been taken yet."""
         of_both = (each for record in self.of(name) for each in (record, record.successor) if each is not None)

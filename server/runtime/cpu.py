@@ -44,10 +44,10 @@ def _folders(process: Path, cgroups: Path) -> Iterator[Path]:
 
 def _quota(folder: Path) -> float | None:
     """Quota of one cgroup, in cores."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, ZeroDivisionError):
         quota, period = (folder / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, ZeroDivisionError):
         microseconds = int((folder / "cpu.cfs_quota_us").read_text())
         return None if microseconds <= 0 else microseconds / int((folder / "cpu.cfs_period_us").read_text())
     return None

@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,41 @@ def test_what_cannot_be_looked_at_hides_nothing_else(tmp_path: Path, caplog: pyt
     assert repository.versions("vae", {3}) == [1, 2, 3]
     assert repository.versions("zz", {5}) == [5]
     assert repository.names() == ["vae"]
+
+
+PRINT_LOOK = """
+import os
+import sys
+from pathlib import Path
+from server.models.repository import Repository
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+repository = Repository(Path(sys.argv[1]), "latest")
+print({name: repository.versions(name, ()) for name in repository.look() or ()})
+repository.end_look()
+print(*map(": ".join, repository.misplaced), sep=", ")
+"""
+
+
+def test_folders_of_another_user_hide_nothing_else() -> None:
+    with tempfile.TemporaryDirectory() as made:
+        repository = Path(made) / "models"
+        repository.parent.chmod(0o755)
+        for number in (1, 2, 3):
+            copy_version(repository, "vae", number)
+        copy_version(repository, "fc-ae", 1)
+        for private in ("vae/2", "fc-ae"):
+            (repository / private).chmod(0)
+        command = [sys.executable, "-c", PRINT_LOOK, str(repository)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        for private in ("vae/2", "fc-ae"):
+            (repository / private).chmod(0o755)
+    assert done.stdout.splitlines() == [
+        "{'fc-ae': [], 'vae': [1, 3]}",
+        "fc-ae: cannot be read: Permission denied, vae/2: cannot be read: Permission denied",
+    ], done.stderr
 
 
 def test_a_lost_folder_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
