@@ -38,11 +38,6 @@ class Drift:
         """Approximate, as several threads add to it: no row is lost, but a block may be larger."""
         self._lock = Lock()
 
-    def watch(self) -> None:
-        """Report outliers from now on, where export recorded what they are."""
-        limits = {"reconstruction": self._error_limit, "latent": self._distance_limit}
-        self._metrics.watch_drift(*self._labels, [signal for signal, limit in limits.items() if limit is not None])
-
     def observer(self, signature: str) -> Callable[[Sequence[Array]], None] | None:
         """Return what takes the (rows, …) outputs of a graph that are answered with; None if drift ignores them."""
         return {"encode": self._observe_latents, "reconstruct": self._observe_errors}.get(signature)
@@ -79,6 +74,7 @@ class Drift:
     def _count(self, signal: str, values: NDArray[np.float64], limit: float | None) -> None:
         family = self._metrics.errors if signal == "reconstruction" else self._metrics.distances
         outside = 0 if limit is None else int(np.count_nonzero(values > limit))
+        # Both begin here, so that the share of outliers is right from the first scrape on.
         with self._metrics.lock:
             family.series[self._labels].observe_all(values)
             if limit is not None:

@@ -3,7 +3,7 @@
 import threading
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -172,12 +172,6 @@ class Metrics(Collector):
             self.queues[labels] = waiting_rows
             # A counter that begins at 1 has not increased.
             self.rows[labels] += 0
-
-    def watch_drift(self, model: str, version: str, signals: Iterable[str]) -> None:
-        """Report the outliers of a version from now on."""
-        with self.lock:
-            for signal in signals:
-                self.outliers[model, version, signal] += 0
 
     def forget(self, model: str, version: str) -> None:
         """Drop the gauges of a version that is no longer loaded; its counters stay."""

@@ -221,7 +221,6 @@ def announce(metrics: Metrics, served: ServedModel) -> None:
         metrics.models.self_test.labels(name, version, signature).set(error)
     for signature, batcher in served.batchers.items():
         metrics.watch((name, version, signature), lambda queue=batcher.queue: queue.rows)
-    served.drift.watch()
     metrics.models.alarm_share.labels(name, version).set(alarm_share(served.statistics))
     if served.statistics is not None and len(served.statistics.quantile_levels):
         for level in _QUANTILES:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 
 from server.metrics.registry import Metrics
-from server.models.job_thread import SerialExecutor, run_in_thread
-from server.models.lifecycle import Attempt, Fingerprint, Key, State, brief
+from server.models.job_thread import Guard, SerialExecutor, run_in_thread
+from server.models.lifecycle import Attempt, Fingerprint, Key, State
 from server.models.loader import Loader
 from server.models.records import Record, Records
 from server.models.repository import Repository
@@ -25,6 +25,8 @@ _LOGGER = logging.getLogger(__name__)
 # A load that takes longer continues while others start. Most take less: one after the other they do not disturb the
 # times that are measured at warm-up.
 _LOAD_PATIENCE_SECONDS = 5.0
+# A model with a great many versions to load goes on in the next look, after the others have had their turn.
+_TURN_SECONDS = 1.0
 
 
 class ModelManager:
@@ -53,8 +55,9 @@ class ModelManager:
         self._transitions = Transitions(self._records, repository, metrics)
         self._on_disk: set[str] = set()
         self._unloading: set[str] = set()
-        self._failures: set[str] = set()
-        self._failing: set[str] = set()
+        self._unfinished = False
+        self._launches = 0
+        self._guard = Guard("reconciling the models with the repository")
         self._scanned = threading.Event()
         self._executor = SerialExecutor("models")
         self._retests = Retests(self._executor, self._records, self._replace_session)
@@ -117,14 +120,14 @@ class ModelManager:
 
     def _reconcile(self) -> None:
         """Load selected versions that are missing, and drop loaded versions that are no longer selected."""
-        self._guard(self._reconcile_models)
-        self._guard(self._end_first_scan)
-        # A failure is logged once, until it has gone.
-        self._failures, self._failing = self._failing, set()
-        self._executor.schedule(self._idle_seconds(), self._poll)
+        self._guard.run(self._reconcile_models)
+        self._guard.run(self._end_first_scan)
+        self._guard.end_round()
+        self._executor.schedule(0.0 if self._unfinished else self._idle_seconds(), self._poll)
 
     def _end_first_scan(self) -> None:
-        if self._table.scanned or any(record.state is State.LOADING for record in self._records.values()):
+        loading = any(record.state is State.LOADING for record in self._records.values())
+        if self._table.scanned or loading or self._unfinished:
             return
         # What has been created so far lives as long as the process: the collector need not visit it again.
         gc.collect()
@@ -145,17 +148,8 @@ class ModelManager:
         pauses = (self._poll_seconds or None, self._records.seconds_to_next(time.monotonic()))
         return min((pause for pause in pauses if pause is not None), default=None)
 
-    def _guard(self, job: Callable[[], None]) -> None:
-        try:
-            job()
-        except Exception as error:
-            # A disk that fails for a while must not end the thread; loaded models keep serving.
-            self._failing.add(brief(repr(error)))
-            if not self._failing <= self._failures:
-                _LOGGER.exception("reconciling the models with the repository failed")
-                self._failures |= self._failing
-
     def _reconcile_models(self) -> None:
+        self._unfinished = False
         names = self._repository.look()
         if names is None:
             for record in list(self._records.values()):
@@ -167,7 +161,7 @@ class ModelManager:
             if self._executor.closed:
                 return
             # A failure in one model must not keep the others from being reconciled.
-            self._guard(partial(self._reconcile_model, name))
+            self._guard.run(partial(self._reconcile_model, name))
         self._repository.end_look()
         self._publish()
 
@@ -189,7 +183,11 @@ class ModelManager:
     def _load_selected(self, name: str, available: list[int]) -> set[int]:
         """Load what the policy selects, the newest version first; return the versions to keep."""
         selected: set[int] = set()
+        launches, turn_ends = self._launches, time.monotonic() + _TURN_SECONDS
         for version in self._repository.candidates(available):
+            if self._launches > launches and time.monotonic() > turn_ends:
+                self._unfinished = True
+                return set(available)
             selected.add(version)
             record = self._records.find_or_add((name, version))
             self._advance(record)
@@ -223,6 +221,7 @@ class ModelManager:
             self._transitions.succeed(record, successor)
 
     def _launch(self, record: Record, fingerprint: Fingerprint) -> None:
+        self._launches += 1
         attempt = Attempt(fingerprint)
         outcome = run_in_thread("load", partial(self._load, record.key, attempt))
         record.start_load(attempt, outcome)
@@ -265,6 +264,8 @@ class ModelManager:
 
     def _reconcile_and_list_pending(self, name: str) -> list[Future[ServedModel]]:
         self._reconcile()
+        while self._unfinished:
+            self._reconcile()
         return self._records.pending(name)
 
     def _unload_model(self, name: str) -> None:

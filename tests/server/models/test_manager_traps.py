@@ -13,6 +13,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from inference import open_inference_pb2
 from inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
+from bundle.errors import BundleError
 from server.models import manager, retest
 from server.models.lifecycle import State
 from server.models.readiness import ReadinessCheck
@@ -146,6 +147,22 @@ def test_a_model_that_was_unloaded_and_deleted_leaves_the_index(bench: Bench) ->
     eventually(lambda: bench.table.snapshot.unloaded == {"vae"})
     assert bench.manager.load("vae") is None
     assert bench.serving() == {1}
+
+
+def test_a_model_with_many_versions_to_load_delays_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "_TURN_SECONDS", 0.0)
+    bench.loader.failures = {number: BundleError("wrong") for number in range(2, 30)}
+    for number in range(2, 30):
+        bench.publish(number)
+    # It comes last, and is tried while the first model still has versions left.
+    shutil.copytree(bench.folder / "vae" / "1", bench.folder / "zebra" / "100")
+    bench.start()
+    assert bench.loader.started[:2] == [29, 100]
+    assert bench.serving() == {1}
+    assert set(bench.table.snapshot.models) == {"vae", "zebra"}
+    bench.loader.started.clear()
+    assert bench.manager.load("vae") is None
+    assert bench.loader.started == list(range(29, 1, -1))
 
 
 def test_a_failure_of_every_look_is_logged_once(
