@@ -92,12 +92,12 @@ def test_a_model_that_is_idle_costs_few_series(fresh: Served) -> None:
     assert shown == {(f"autoencoder_{name}_count", "encode") for name in waits}
 
 
-def test_promtool_has_nothing_to_say_against_the_page(fresh: Served) -> None:
+def test_promtool_has_nothing_to_say_against_the_page(server: Served) -> None:
     batch = images(pixels(2))
-    fresh.stub.Encode(pb.EncodeRequest(model_name="vae", images=batch))
-    fresh.stub.Reconstruct(pb.ReconstructRequest(model_name="vae", images=batch))
+    server.stub.Encode(pb.EncodeRequest(model_name="vae", images=batch))
+    server.stub.Reconstruct(pb.ReconstructRequest(model_name="vae", images=batch))
     # The names of the client library's own are not ours to choose.
-    own = "".join(line for line in page(fresh).splitlines(keepends=True) if "autoencoder_" in line)
+    own = "".join(line for line in page(server).splitlines(keepends=True) if "autoencoder_" in line)
     command = [component("promtool"), "check", "metrics"]
     done = subprocess.run(command, input=own, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -35,19 +35,19 @@ def no_more_threads() -> Iterator[None]:
 
 def test_reasons_are_bounded_in_number_and_length(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
     copy_version(repository, "fc-ae", 1)
-    for number in range(1, 31):
+    for number in range(1, 15):
         folder = repository / "vae" / str(number)
         folder.mkdir(parents=True)
         (folder / "model.json").write_text(f'{{"\x7f{"x" * 100_000}": 1}}')
     with serving(repository, **FAST_POLL) as served:
         text = readyz(served)[1]
-        assert "vae version 30: " in text
-        assert text.endswith("; and 20 more\n")
+        assert "vae version 14: " in text
+        assert text.endswith("; and 4 more\n")
         assert len(text) < 10 * 400
         stub = GRPCInferenceServiceStub(served.channel)
         models = stub.RepositoryIndex(open_inference_pb2.RepositoryIndexRequest()).models
-        assert [each.version for each in models] == ["1", *map(str, range(21, 31)), ""]
-        assert models[-1].reason == "and 20 more versions do not serve"
+        assert [each.version for each in models] == ["1", *map(str, range(5, 15)), ""]
+        assert models[-1].reason == "and 4 more versions do not serve"
         assert max(len(each.reason) for each in models) == 300
         with pytest.raises(grpc.RpcError) as failed:
             served.stub.Encode(pb.EncodeRequest(model_name="vae", images=images(pixels(1))), timeout=20)
@@ -57,16 +57,6 @@ def test_reasons_are_bounded_in_number_and_length(repository: Path, caplog: pyte
         assert version(served) == "1"
     assert max(len(record.getMessage()) for record in caplog.records) < 400
     assert all(record.getMessage().isprintable() for record in caplog.records)
-
-
-def test_json_nested_too_deep_is_refused_in_a_sentence(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = copy_version(repository, "vae", 1)
-    (folder / "model.json").write_text("[" * 200_000)
-    with serving(repository, poll_seconds=0) as served:
-        assert readyz(served)[1].startswith(
-            "no model serves: vae version 1: vae/1/model.json: expected the message Model"
-        )
-    assert [record.exc_info for record in caplog.records if record.exc_info] == []
 
 
 def test_a_load_that_gets_no_thread_is_retried(repository: Path) -> None:
@@ -116,8 +106,11 @@ def test_a_repository_that_goes_while_it_is_first_loaded_is_named(bench: Bench) 
 
 
 def test_a_repository_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with serving(tmp_path / "none") as served:
-        assert readyz(served) == (503, "no model serves: the repository is not a directory\n")
+    bench = Bench(tmp_path / "none", "latest")
+    bench.start()
+    reason = ReadinessCheck(bench.table, strict=False).check().reason
+    assert reason == "no model serves: the repository is not a directory"
+    bench.manager.close()
 
 
 def test_a_load_cut_short_by_an_unload_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
