@@ -21,25 +21,23 @@ LATENTS_FILE = "latents.npz"
 SIGNING_FILE = "model.sig"
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]*")
-_VERSION_PATTERN = re.compile(r"[1-9][0-9]*")
+VERSION_PATTERN = re.compile(r"[1-9][0-9]*")
 # Far above any real description, far below what is expensive to parse.
 _MAX_MODEL_BYTES = 4 * 1024 * 1024
 
 
 def model_names(repository: Path) -> list[str]:
-    """Names of the folders that may hold versions, in alphabetical order; empty where there is no repository."""
-    if not repository.is_dir():
-        return []
-    return sorted(path.name for path in repository.iterdir() if NAME_PATTERN.fullmatch(path.name) and path.is_dir())
+    """Names of the folders that may hold versions, in alphabetical order; without those that cannot be looked at."""
+    return sorted(
+        name for name in _entries(repository) if NAME_PATTERN.fullmatch(name) and _is_folder(repository / name)
+    )
 
 
 def versions(repository: Path, name: str) -> list[int]:
     """Versions of a model, ascending. A folder without model.json is not a version: it is still being written."""
     folder = repository / name
-    if not folder.is_dir():
-        return []
-    found = (path for path in folder.iterdir() if _VERSION_PATTERN.fullmatch(path.name))
-    return sorted(int(path.name) for path in found if (path / MODEL_FILE).is_file())
+    found = (entry for entry in _entries(folder) if VERSION_PATTERN.fullmatch(entry))
+    return sorted(int(entry) for entry in found if _is_file(folder / entry / MODEL_FILE))
 
 
 def version_folder(repository: Path, name: str, version: int) -> Path:
@@ -76,17 +74,23 @@ def read_files(folder: Path, model: Model) -> dict[str, bytes]:
     Raises:
         BundleError: a file is missing, unreadable or not the one that model.json describes.
     """
-    contents: dict[str, bytes] = {}
-    for file in model.files:
-        data = read_file(folder / file.path, file.size_bytes)
-        got = describe_file(file.path, data)
-        if got != file:
-            raise BundleError(
-                f"{folder / file.path}: expected {file.size_bytes} bytes with SHA-256 {file.sha256}, "
-                f"got {got.size_bytes} with {got.sha256}: copy or export the version again"
-            )
-        contents[file.path] = data
-    return contents
+    return {file.path: read_listed(folder, file) for file in model.files}
+
+
+def read_listed(folder: Path, file: File) -> bytes:
+    """Read a file that model.json lists and compare its size and SHA-256.
+
+    Raises:
+        BundleError: it is missing, unreadable or not the one that model.json describes.
+    """
+    data = read_file(folder / file.path, file.size_bytes)
+    got = describe_file(file.path, data)
+    if got != file:
+        raise BundleError(
+            f"{folder / file.path}: expected {file.size_bytes} bytes with SHA-256 {file.sha256}, "
+            f"got {got.size_bytes} with {got.sha256}: copy or export the version again"
+        )
+    return data
 
 
 def describe_file(path: str, data: bytes) -> File:
@@ -119,6 +123,21 @@ def read_file(path: Path, limit_bytes: int) -> bytes:
         raise BundleError(f"{path}: expected a readable file: {getattr(error, 'strerror', error)}") from error
 
 
+def _entries(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 (names, without a path object for each)
+    except OSError:
+        return []
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 (before Python 3.14 Path.is_dir raises where it may not look)
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 (likewise)
+
+
 def _open(path: str, flags: int) -> int:
     # Opening a pipe without a writer would block.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
@@ -128,7 +147,7 @@ def _check(model: Model, path: Path) -> None:
     listed = {file.path for file in model.files}
     problems = [
         *([] if NAME_PATTERN.fullmatch(model.name) else [f"name {model.name!r} does not match {NAME_PATTERN.pattern}"]),
-        *([] if _VERSION_PATTERN.fullmatch(model.version) else [f"version {model.version!r} is not a number from 1"]),
+        *([] if VERSION_PATTERN.fullmatch(model.version) else [f"version {model.version!r} is not a number from 1"]),
         *([] if len(listed) == len(model.files) else ["a file is listed twice"]),
         *(["a file has a negative size"] if any(file.size_bytes < 0 for file in model.files) else []),
         *([] if model.signatures else ["no signature"]),
@@ -146,4 +165,5 @@ def _check(model: Model, path: Path) -> None:
 
 def _stays_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and str(path) == name
+    plain = "\\" not in name and "\0" not in name
+    return bool(name) and plain and not path.is_absolute() and ".." not in path.parts and str(path) == name

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
-Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+from bundle.files import FileIdentity, identity
 
 
 class FileWatcher:
@@ -12,11 +11,11 @@ class FileWatcher:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
-        self._seen: Stamp | None = None
+        self._seen: tuple[FileIdentity | None, ...] | None = None
 
     def changed(self) -> bool:
         """Whether they differ from the previous call; true on the first call."""
-        stamp = tuple(stamp_of(path) for path in self._paths)
+        stamp = tuple(identity(path) for path in self._paths)
         changed = stamp != self._seen
         self._seen = stamp
         return changed
@@ -24,12 +23,3 @@ class FileWatcher:
     def invalidate(self) -> None:
         """Report a change on the next call, whether there is one or not."""
         self._seen = None
-
-
-def stamp_of(path: Path) -> tuple[int, int, int] | None:
-    """Inode, size in bytes and mtime in ns, which change when a file is replaced or written; None if it is absent."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

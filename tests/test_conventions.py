@@ -60,7 +60,6 @@ COVERED_BY = {
     "server/rest/infer_json.py": "server/rest/test_bodies.py",
     "server/rest/json_arrays.py": "server/rest/test_bodies.py",
     "server/rest/json_messages.py": "server/rest/test_app.py",
-    "server/runtime/cpu.py": "server/batching/test_policy.py",
     "server/services/autoencoder/service.py": "server/test_methods.py",
     "server/services/autoencoder/stream.py": "server/calls/test_streaming.py",
     "server/services/graph_calls.py": "server/test_methods.py",

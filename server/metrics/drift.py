@@ -74,6 +74,7 @@ class Drift:
     def _count(self, signal: str, values: NDArray[np.float64], limit: float | None) -> None:
         family = self._metrics.errors if signal == "reconstruction" else self._metrics.distances
         outside = 0 if limit is None else int(np.count_nonzero(values > limit))
+        # Both begin here, so that the share of outliers is right from the first scrape on.
         with self._metrics.lock:
             family.series[self._labels].observe_all(values)
             if limit is not None:

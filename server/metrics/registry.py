@@ -72,7 +72,7 @@ class Histogram:
 
 
 class Family:
-    """Histograms of one name by labels."""
+    """Histograms of one name by labels; each is shown from its first value on, so that an idle model costs little."""
 
     def __init__(self, name: str, text: str, labels: Labels, bounds: Sequence[float]) -> None:
         self.series: defaultdict[Labels, Histogram] = defaultdict(lambda: Histogram(bounds))
@@ -82,7 +82,8 @@ class Family:
         """The family for an exposition."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         for labels, histogram in sorted(self.series.items()):
-            family.add_metric(labels, histogram.cumulative(), histogram.total)
+            if any(histogram.counts):
+                family.add_metric(labels, histogram.cumulative(), histogram.total)
         return family
 
 
@@ -166,9 +167,11 @@ class Metrics(Collector):
             return sum(self.in_flight.values())
 
     def watch(self, labels: Labels, waiting_rows: Callable[[], int]) -> None:
-        """Report the queue of a graph, by model, version and signature, from now on."""
+        """Report the queue and the rows of a graph, by model, version and signature, from now on."""
         with self.lock:
             self.queues[labels] = waiting_rows
+            # A counter that begins at 1 has not increased.
+            self.rows[labels] += 0
 
     def forget(self, model: str, version: str) -> None:
         """Drop the gauges of a version that is no longer loaded; its counters stay."""
@@ -180,11 +183,15 @@ class Metrics(Collector):
         """Every hot metric, for an exposition."""
         for prepare in self.before_collect:
             prepare()
+        histograms = (self.request_seconds, self.queue_seconds, self.run_seconds, self.batch_rows)
+        # Requests wait for the lock: it is not held while the caller formats what was collected.
         with self.lock:
-            yield from self._counters()
-            yield from self._gauges()
-            histograms = (self.request_seconds, self.queue_seconds, self.run_seconds, self.batch_rows)
-            yield from (family.collect() for family in (*histograms, self.errors, self.distances))
+            families = [
+                *self._counters(),
+                *self._gauges(),
+                *(family.collect() for family in (*histograms, self.errors, self.distances)),
+            ]
+        yield from families
 
     def _counters(self) -> Iterator[CounterMetricFamily]:
         for name, text, labels, counts in (

@@ -17,6 +17,10 @@ _LOGGER = logging.getLogger(__name__)
 _CLOSE_SECONDS = 1.0
 
 
+class ThreadStartError(Exception):
+    """The process, its container or the machine has as many threads as it may have."""
+
+
 class SerialExecutor:
     """Runs jobs in the order in which they were submitted, and one scheduled job when its time has come.
 
@@ -95,10 +99,41 @@ class SerialExecutor:
             return job
 
 
+class Guard:
+    """Runs jobs that are repeated in rounds: one that raises ends nothing, and is logged once until it has passed."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._known: set[str] = set()
+        self._failing: set[str] = set()
+
+    def run(self, job: Callable[[], None]) -> None:
+        """Run a job; a disk that fails for a while must not end the thread."""
+        try:
+            job()
+        except Exception as error:
+            failure = repr(error)
+            if failure not in self._known | self._failing:
+                _LOGGER.exception("%s failed", self._what)
+            self._failing.add(failure)
+
+    def end_round(self) -> None:
+        """Note that all jobs have had their turn."""
+        self._known, self._failing = self._failing, set()
+
+
 def run_in_thread(name: str, job: Callable[[], T]) -> Future[T]:
-    """Run a job on its own daemon thread, which need not be awaited."""
+    """Run a job on its own daemon thread, which need not be awaited.
+
+    The outcome is a ThreadStartError when there can be no more threads.
+    """
     outcome: Future[T] = Future()
-    threading.Thread(target=_settle, args=(outcome, job), name=name, daemon=True).start()
+    try:
+        threading.Thread(target=_settle, args=(outcome, job), name=name, daemon=True).start()
+    except RuntimeError as error:
+        outcome.set_exception(
+            ThreadStartError(f"{error}: raise the limit of threads (ulimit -u, or pids of the container)")
+        )
     return outcome
 
 

@@ -10,11 +10,13 @@ from typing import Any, cast
 
 from bundle import layout
 from bundle.errors import BundleError
-from server.file_watch import stamp_of
+from bundle.files import FileIdentity, identity
+from server.models.lifecycle import brief
 
 _LOGGER = logging.getLogger(__name__)
 LABELS_FILE = "labels.json"
 _MAX_BYTES = 64 * 1024
+_MAX_PROBLEMS = 10
 _LABEL = re.compile(r"[a-z][a-z0-9-]*")
 
 
@@ -23,7 +25,7 @@ class _LabelFile:
     """A file as last read."""
 
     labels: dict[str, int]
-    stamp: object
+    identity: FileIdentity | None
     problems: list[str]
 
 
@@ -43,13 +45,15 @@ class LabelReader:
         """Labels of a model that point at loaded versions; one that points elsewhere stays where it was."""
         path = self._repository / name / LABELS_FILE
         before = self._files.pop(name, None)
-        stamp = stamp_of(path)
+        found = identity(path)
         labels, problems = _labels(path, loaded, {} if before is None else before.labels)
-        if problems and (before is None or (stamp, problems) != (before.stamp, before.problems)):
-            for problem in problems:
-                _LOGGER.error("%s: %s", path, problem)
+        if problems and (before is None or (found, problems) != (before.identity, before.problems)):
+            for problem in problems[:_MAX_PROBLEMS]:
+                _LOGGER.error("%s: %s", path, brief(problem))
+            if len(problems) > _MAX_PROBLEMS:
+                _LOGGER.error("%s: and %d more", path, len(problems) - _MAX_PROBLEMS)
         if labels or problems:
-            self._files[name] = _LabelFile(labels, stamp, problems)
+            self._files[name] = _LabelFile(labels, found, problems)
         return labels
 
 

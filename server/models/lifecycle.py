@@ -29,19 +29,25 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from bundle.files import FileIdentity
+from server.models.job_thread import ThreadStartError
 from server.runtime.session import DeviceError
 
 Key: TypeAlias = tuple[str, int]
-Fingerprint: TypeAlias = frozenset[tuple[str, int, int]]
-"""Names, sizes and times of a version's files."""
+Fingerprint: TypeAlias = tuple[FileIdentity | None, ...]
+"""Identities of a version's files, model.json's first: it changes when one is replaced, written or deleted."""
 
 LOADING = "it is being loaded"
 """Why a version that has not failed before does not serve yet."""
 _FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 60.0
 _HUNG_POLL_SECONDS = 1.0
-# onnxruntime says only in its message that memory or the device is exhausted.
-_EXHAUSTED = re.compile(r"allocat|bad_alloc|out of memory|CUDA failure|CUDNN_STATUS", re.IGNORECASE)
+# A reason goes into the log, the text of /readyz, the index and the errors of requests, and repeats what a file says.
+_MAX_REASON_CHARACTERS = 300
+# onnxruntime says only in its message that memory, threads or the device are exhausted.
+_EXHAUSTED = re.compile(
+    r"allocat|bad_alloc|out of memory|pthread_create|temporarily unavailable|CUDA failure|CUDNN_STATUS", re.IGNORECASE
+)
 
 
 class State(Enum):
@@ -117,7 +123,7 @@ class Attempt:
     """One load of a version, and the identity of the sessions that it makes: it holds no reference to them."""
 
     fingerprint: Fingerprint
-    """Of the files when the load began."""
+    """Of the files when the load began, or when they were last compared with what serves."""
     cancelled: bool = False
     """Set when the outcome is no longer needed."""
     muted_until: float = 0.0
@@ -148,6 +154,10 @@ class VersionRecord(Generic[Served]):
     """Of the load that is under way."""
     served: Served | None = None
     """The loaded version, kept while it serves and while a run of it hangs."""
+    note: str = ""
+    """What an operator should know of a version that serves: its files are not those that were loaded."""
+    successor: "VersionRecord[Served] | None" = None
+    """A load of changed files, which takes this one's place when it succeeds: what serves is always one load."""
     backoff: Backoff = field(default_factory=Backoff)
 
     @property
@@ -211,12 +221,13 @@ class VersionRecord(Generic[Served]):
     def fail_session(self, reason: str) -> None:
         """Serve no longer; a new session is due at once."""
         self._apply(Event.FAIL_SESSION)
-        self.reason, self.served = reason, None
+        self._leave_service(reason)
+        self.served = None
 
     def hang(self, reason: str) -> None:
         """Serve no longer; a new session is due when the run has ended."""
         self._apply(Event.HANG)
-        self.reason = reason
+        self._leave_service(reason)
 
     def retry(self) -> None:
         """Forget the failure, not its reason: a load is due as soon as the policy selects the version."""
@@ -229,12 +240,19 @@ class VersionRecord(Generic[Served]):
         if self.state not in {State.HUNG, State.UNLOADED}:
             self.served = None
         self._apply(Event.UNLOAD)
-        self.outcome = None
+        self.outcome, self.note = None, ""
 
     def cancel(self) -> None:
-        """End a load that is under way."""
+        """End the loads that are under way."""
         if self.state is State.LOADING and self.attempt is not None:
             self.attempt.cancelled = True
+        if self.successor is not None:
+            self.successor.cancel()
+            self.successor = None
+
+    def _leave_service(self, reason: str) -> None:
+        self.cancel()
+        self.reason, self.note = reason, ""
 
     def _apply(self, event: Event) -> None:
         legal, state = TRANSITIONS[event]
@@ -244,9 +262,16 @@ class VersionRecord(Generic[Served]):
         self.state = state
 
 
+def brief(text: str) -> str:
+    """Bound a text that repeats what a stranger wrote, on one line and without characters that cannot be shown."""
+    cut = text[: 2 * _MAX_REASON_CHARACTERS]
+    shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in cut)
+    return shown if len(shown) <= _MAX_REASON_CHARACTERS else f"{shown[: _MAX_REASON_CHARACTERS - 1]}…"
+
+
 def is_transient(error: BaseException) -> bool:
-    """Whether the machine may be at fault: its device, its disk or its memory."""
-    if isinstance(error, (DeviceError, MemoryError)) or _EXHAUSTED.search(str(error)):
+    """Whether the machine may be at fault: its device, its disk, its memory or its limit of threads."""
+    if isinstance(error, (DeviceError, MemoryError, ThreadStartError)) or _EXHAUSTED.search(str(error)):
         return True
     if isinstance(error, OSError):
         return not isinstance(error, FileNotFoundError)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -117,9 +117,9 @@ class Loader:
     ) -> ServedModel:
         parts = self._read(folder, name, version, progress)
         progress.result = "self_test_failed"
-        self._self_test(parts, progress.cancelled)
+        errors = self._self_test(parts, progress.cancelled)
         progress.result = "warm_up_failed"
-        served = self._serve(parts, on_run_failed, progress)
+        served = self._serve(parts, errors, on_run_failed, progress)
         progress.result = "ok"
         return served
 
@@ -156,19 +156,21 @@ class Loader:
                 "if there is memory for three times as much"
             )
 
-    def _self_test(self, parts: LoadedBundle, cancelled: Callable[[], bool], *, note: bool = True) -> None:
+    def _self_test(self, parts: LoadedBundle, cancelled: Callable[[], bool]) -> dict[str, float]:
+        """Largest error of the golden vectors, by signature."""
+        errors: dict[str, float] = {}
         check_golden(parts.model, parts.golden)
         for signature in _until_cancelled(cancelled, parts.model):
-            error = replay(signature, parts.sessions[signature.name], parts.golden)
-            if note:
-                labels = (parts.model.name, parts.model.version, signature.name)
-                self._metrics.models.self_test.labels(*labels).set(error)
+            errors[signature.name] = replay(signature, parts.sessions[signature.name], parts.golden)
             if signature.batch_invariant and self._provider.deterministic:
                 check_invariance(signature, parts.sessions[signature.name], parts.golden)
         if parts.golden.sample_case is not None:
             replay_sample(parts, parts.golden.sample_case)
+        return errors
 
-    def _serve(self, parts: LoadedBundle, on_run_failed: OnRunFailed, progress: _Progress) -> ServedModel:
+    def _serve(
+        self, parts: LoadedBundle, errors: Mapping[str, float], on_run_failed: OnRunFailed, progress: _Progress
+    ) -> ServedModel:
         model, statistics = parts.model, parts.statistics
         drift = Drift(self._metrics, model.name, model.version, statistics)
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
@@ -184,7 +186,7 @@ class Loader:
             hooks = RunHooks(series, on_run_failed, traced, drift.observer(signature.name))
             batchers[signature.name] = Batcher(session, policy, backlog, self._executor, hooks)
             _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, policy)
-        test = partial(self._self_test, parts, progress.cancelled, note=False)
+        test = partial(self._self_test, parts, progress.cancelled)
         return ServedModel(
             model=model,
             batchers=batchers,
@@ -194,6 +196,7 @@ class Loader:
             provider=self._provider.name,
             opset=parts.opset,
             interrupt=progress.interrupt,
+            self_test_errors=errors,
             self_test=partial(run_with_timeout, test, self._config.load_timeout_seconds, "self-test"),
         )
 
@@ -217,6 +220,8 @@ def announce(metrics: Metrics, served: ServedModel) -> None:
     labels = (name, version, served.model.family, served.provider, str(served.opset))
     metrics.models.info.labels(*labels).set(1)
     metrics.models.ready.labels(name, version).set(1)
+    for signature, error in served.self_test_errors.items():
+        metrics.models.self_test.labels(name, version, signature).set(error)
     for signature, batcher in served.batchers.items():
         metrics.watch((name, version, signature), lambda queue=batcher.queue: queue.rows)
     metrics.models.alarm_share.labels(name, version).set(alarm_share(served.statistics))

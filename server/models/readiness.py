@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from threading import Lock
 
-from server.models.table import ModelTable, Snapshot
+from server.models.table import ModelTable, Snapshot, listing
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,12 @@ class ReadinessCheck:
     def check(self) -> Readiness:
         """Check now."""
         snapshot = self._table.snapshot
-        failed = "; ".join(
-            f"{name} version {number}: {each.reason}" for (name, number), each in sorted(snapshot.unavailable.items())
-        )
+        failed = listing(_problems(snapshot))
         if self._stopping:
             return Readiness(ready=False, reason="stopping")
         if not self._table.scanned:
-            return Readiness(ready=False, reason="starting: models are being loaded")
+            lost = f"; {_lost(snapshot)}" if snapshot.problem else ""
+            return Readiness(ready=False, reason=f"starting: models are being loaded{lost}")
         if self._table.blocked:
             return Readiness(ready=False, reason=f"a graph run that does not end blocks the transport: {failed}")
         if not snapshot.models:
@@ -67,7 +66,7 @@ class ReadinessCheck:
 
     def _misses_models(self, snapshot: Snapshot) -> bool:
         # A version that does not serve is not missed while another version of its model does.
-        known = {name for name, _ in snapshot.unavailable}
+        known = {name for name, _ in snapshot.unavailable} | {each.model for each in snapshot.misplaced}
         missing = known - set(snapshot.models)
         with self._lock:
             # A deleted model is not missed.
@@ -76,3 +75,18 @@ class ReadinessCheck:
                 missing &= self._have_served
             self._started = self._started or not missing
         return bool(missing)
+
+
+def _lost(snapshot: Snapshot) -> str:
+    return f"the repository {snapshot.problem}"
+
+
+def _problems(snapshot: Snapshot) -> list[str]:
+    """What an operator should look at."""
+    notes = sorted(snapshot.notes.items())
+    return [
+        *([_lost(snapshot)] if snapshot.problem else []),
+        *snapshot.reasons(),
+        *(f"{name} version {number}: {note}" for (name, number), note in notes),
+        *(f"{each.path} is not served: {each.why}" for each in snapshot.misplaced),
+    ]

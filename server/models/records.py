@@ -27,9 +27,14 @@ class Records(dict[Key, Record]):
         """Versions of one model that serve."""
         return {record.key[1]: record.serving for record in self.of(name) if record.serving is not None}
 
+    def shown(self, name: str) -> list[tuple[object, ...]]:
+        """What a snapshot shows of one model, to notice when another one is due."""
+        return [(each.key, each.state, each.reason, each.note, each.served) for each in self.of(name)]
+
     def pending(self, name: str) -> list[Future[ServedModel]]:
         """Loads of one model whose outcome has not been taken yet."""
-        return [record.outcome for record in self.of(name) if record.outcome is not None]
+        of_both = (each for record in self.of(name) for each in (record, record.successor) if each is not None)
+        return [each.outcome for each in of_both if each.outcome is not None]
 
     def is_unloaded(self, name: str) -> bool:
         """Whether an operator has unloaded a model."""
@@ -45,9 +50,12 @@ class Records(dict[Key, Record]):
         models: dict[str, dict[int, ServedModel]] = {}
         unavailable: dict[Key, Unavailable] = {}
         unloaded: set[str] = set()
+        notes: dict[Key, str] = {}
         for (name, version), record in self.items():
             if record.serving is not None:
                 models.setdefault(name, {})[version] = record.serving
+                if record.note:
+                    notes[name, version] = record.note
             elif record.state is State.UNLOADED:
                 unloaded.add(name)
             else:
@@ -56,4 +64,4 @@ class Records(dict[Key, Record]):
             name: {label: number for label, number in labels.get(name, {}).items() if number in serving}
             for name, serving in models.items()
         }
-        return Snapshot(models, pointers, unavailable, frozenset(unloaded))
+        return Snapshot(models, pointers, unavailable, frozenset(unloaded), notes)

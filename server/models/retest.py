@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from functools import partial
 from math import inf
 
-from server.models.job_thread import SerialExecutor, run_in_thread
+from server.models.job_thread import SerialExecutor, ThreadStartError, run_in_thread
 from server.models.lifecycle import Attempt, Key, State
 from server.models.records import Record, Records
 
@@ -54,15 +54,20 @@ class Retests:
             conclude = partial(self._conclude, key, attempt, error)
             test.add_done_callback(lambda test: self._executor.submit(partial(conclude, test)))
 
-    def _conclude(self, key: Key, attempt: Attempt, error: BaseException, test: Future[None]) -> None:
+    def _conclude(self, key: Key, attempt: Attempt, error: BaseException, test: Future[object]) -> None:
         """Keep a version that has passed its self-test, and replace the session of one that has not."""
         record = self._records.get(key)
         if record is None or record.attempt is not attempt or record.state is not State.RETESTING:
             return
-        if (failure := test.exception()) is not None:
+        failure = test.exception()
+        if isinstance(failure, ThreadStartError):
+            # Nothing is known of the session: the next failed run has it tested.
+            _LOGGER.error("%s version %d could not be tested after a failed run: %s", *key, failure)
+        elif failure is not None:
             _LOGGER.error("%s version %d failed its self-test", *key, exc_info=failure)
             self._replace_session(record, error)
             return
-        _LOGGER.warning("%s version %d passed its self-test; the request caused the failure: %s", *key, error)
+        else:
+            _LOGGER.warning("%s version %d passed its self-test; the request caused the failure: %s", *key, error)
         record.pass_retest()
         attempt.muted_until = time.monotonic() + _INTERVAL_SECONDS

@@ -1,7 +1,7 @@
 """The table of loaded models: finds the version to serve by name and version or label."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from server.batching.batcher import Batcher
@@ -9,7 +9,11 @@ from server.errors import InvalidArgumentError, NotFoundError, ServingError, Una
 from server.metrics.drift import Drift
 from server.model_version import ModelVersion
 from server.models.lifecycle import Key, State, Unavailable
+from server.models.misplaced import Misplaced
 from server.runtime.session import Interrupt
+
+_MAX_LISTED = 10
+"""Reasons or names in one text: gRPC carries 8 KiB of them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -21,7 +25,9 @@ class ServedModel(ModelVersion):
     drift: Drift
     interrupt: Interrupt
     """Shared by all its graphs."""
-    self_test: Callable[[], None]
+    self_test_errors: Mapping[str, float]
+    """Largest error of the golden vectors, by signature."""
+    self_test: Callable[[], object]
     """Raises if the graphs no longer reproduce their golden outputs."""
 
     @property
@@ -59,7 +65,35 @@ class Snapshot:
     unavailable: Mapping[Key, Unavailable]
     """Versions that are known and do not serve, with the reason."""
     unloaded: frozenset[str] = frozenset()
-    """Models that an operator has unloaded."""
+    """Models on disk that an operator has unloaded."""
+    notes: Mapping[Key, str] = field(default_factory=dict[Key, str])
+    """What an operator should know of versions that serve."""
+    misplaced: tuple[Misplaced, ...] = ()
+    """What looks like a model on disk and is not served."""
+    problem: str = ""
+    """Why the repository cannot be read; empty when it can."""
+
+    def reasons(self, name: str = "", version: str = "") -> list[str]:
+        """Why versions do not serve, by name with the newest first: of every model, of one, or of one version."""
+        return [
+            f"{key[0]} version {key[1]}: {each.reason}"
+            for key, each in sorted(self.unavailable.items(), key=lambda item: (item[0][0], -item[0][1]))
+            if name in {"", key[0]} and version in {"", str(key[1])}
+        ]
+
+    def names(self) -> set[str]:
+        """Models with versions that serve or do not."""
+        return {*self.models, *(name for name, _ in self.unavailable)}
+
+    def why_not_loaded(self, name: str) -> str | None:
+        """Why a model does not serve what is on disk; None when it does."""
+        if name in self.models:
+            return listing([note for (model, _), note in sorted(self.notes.items()) if model == name]) or None
+        if name in self.unloaded:
+            return "it was unloaded while it was being loaded"
+        misplaced = [f"{each.path}: {each.why}" for each in self.misplaced if each.model == name]
+        reasons = [each.reason for (model, _), each in sorted(self.unavailable.items()) if model == name]
+        return listing([*reversed(reasons), *misplaced]) or f"the repository has no version of {name!r} to serve"
 
     def usable(self, reasons: Mapping[ServedModel, str]) -> "Snapshot":
         """The same without versions that were abandoned; those that have a reason are unavailable for it."""
@@ -80,7 +114,7 @@ class Snapshot:
             name: {label: number for label, number in found.items() if number in models.get(name, {})}
             for name, found in self.labels.items()
         }
-        return Snapshot(models, labels, {**self.unavailable, **hung}, self.unloaded)
+        return replace(self, models=models, labels=labels, unavailable={**self.unavailable, **hung})
 
 
 class ModelTable:
@@ -156,9 +190,7 @@ class ModelTable:
     def _missing(self, name: str, version: str) -> ServingError:
         snapshot = self._snapshot
         loaded = _listing(snapshot)
-        reasons = {key: each.reason for key, each in snapshot.unavailable.items() if not name or key[0] == name}
-        if version.isdecimal() and name:
-            reasons = {key: why for key, why in reasons.items() if str(key[1]) == version}
+        reasons = snapshot.reasons(name, version if version.isdecimal() and name else "")
         if not name and len(snapshot.models) > 1:
             return InvalidArgumentError("model_name", f"expected one of the loaded models, got none: {loaded}")
         if not self._scanned and name not in snapshot.models:
@@ -166,8 +198,7 @@ class ModelTable:
         # A known model with a wrong label or version is not found, however other versions of it do.
         known = name not in snapshot.models or (version.isdecimal() and reasons)
         if reasons and known:
-            why = "; ".join(f"{key[0]} version {key[1]}: {text}" for key, text in sorted(reasons.items()))
-            return UnavailableError(f"The model does not serve now: {why}.")
+            return UnavailableError(f"The model does not serve now: {listing(reasons)}.")
         if not snapshot.models:
             return UnavailableError("No model is loaded: put a bundle into the repository.")
         asked = f"model {name!r}" + (f" version {version!r}" if version else "")
@@ -188,8 +219,14 @@ def _routes(snapshot: Snapshot) -> dict[tuple[str, str], ServedModel]:
 
 
 def _listing(snapshot: Snapshot) -> str:
-    entries: Iterable[str] = (
-        f"{name} ({', '.join([*map(str, sorted(versions)), *sorted(snapshot.labels.get(name, {}))])})"
+    entries = [
+        f"{name} ({listing([*map(str, sorted(versions)), *sorted(snapshot.labels.get(name, {}))], ', ')})"
         for name, versions in sorted(snapshot.models.items())
-    )
-    return f"loaded are {'; '.join(entries) or 'none'}"
+    ]
+    return f"loaded are {listing(entries) or 'none'}"
+
+
+def listing(items: Sequence[str], between: str = "; ") -> str:
+    """Join the first few of some texts, and say how many are left out."""
+    more = len(items) - _MAX_LISTED
+    return between.join([*items[:_MAX_LISTED], *([f"and {more:,} more"] if more > 0 else [])])

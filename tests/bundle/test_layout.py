@@ -48,6 +48,22 @@ def test_what_is_in_a_repository(tmp_path: Path) -> None:
     assert layout.model_names(tmp_path / "unknown") == []
 
 
+def test_what_cannot_be_looked_at_hides_nothing_else(tmp_path: Path) -> None:
+    written(layout.version_folder(tmp_path, "fc-ae", 1), described(version="1"))
+    (tmp_path / "zz").symlink_to("x" * 300)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "fc-ae" / "2").symlink_to("x" * 300)
+    assert layout.model_names(tmp_path) == ["fc-ae"]
+    assert layout.versions(tmp_path, "fc-ae") == [1]
+    assert layout.versions(tmp_path, "zz") == []
+
+
+def test_json_nested_too_deep_is_no_description(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("[" * 200_000)
+    with pytest.raises(BundleError, match="expected the message Model as JSON"):
+        layout.read_model(tmp_path)
+
+
 def test_model_round_trip(tmp_path: Path) -> None:
     folder = written(tmp_path / "fc-ae/3", described())
     model = layout.read_model(folder)
@@ -91,6 +107,7 @@ def test_a_file_that_is_not_the_one_described(tmp_path: Path, damage: Callable[[
         ({"files": layout.describe_files({"encode.onnx": b""})}, r"golden\.npz"),
         ({"files": layout.describe_files(CONTENTS | {"../x": b""})}, "leads out"),
         ({"files": layout.describe_files(CONTENTS | {"/etc/passwd": b""})}, "leads out"),
+        ({"files": layout.describe_files(CONTENTS | {"a\0b": b""})}, "leads out"),
         ({"files": [*layout.describe_files(CONTENTS), *layout.describe_files(CONTENTS)]}, "twice"),
         ({"files": [*layout.describe_files(CONTENTS), File(path="x", size_bytes=-1)]}, "negative size"),
     ],

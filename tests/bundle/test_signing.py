@@ -79,7 +79,9 @@ def test_a_changed_statement_is_refused(pair: tuple[Path, Path], signature: byte
         check_signing(json.dumps(forged).encode(), CONTENTS, PublicKey.read(pair[1]))
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b"{}", b'{"dsseEnvelope": {"payload": "*"}}', b"x" * 64])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"[]", b"{}", b'{"dsseEnvelope": {"payload": "*"}}', b"x" * 64, b"[" * 200_000]
+)
 def test_what_is_not_a_signing(data: bytes, pair: tuple[Path, Path]) -> None:
     with pytest.raises(BundleError, match="expected a Sigstore bundle"):
         check_signing(data, CONTENTS, PublicKey.read(pair[1]))

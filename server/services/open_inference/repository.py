@@ -1,19 +1,22 @@
 """Model repository extension: the index with the state of each version, loading and unloading on request."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import groupby
 
 from inference import open_inference_pb2 as pb
 
 from server.batching.executor import Executor
 from server.calls.call import Call
 from server.errors import InvalidArgumentError, NotFoundError, UnavailableError
-from server.models.lifecycle import State
+from server.models.lifecycle import State, Unavailable
 from server.models.manager import ModelManager
 from server.models.table import ModelTable
 
 _LOGGER = logging.getLogger(__name__)
+_MAX_LISTED = 10
+"""Versions of a model in the index that do not serve."""
 
 
 class RepositoryControl:
@@ -29,11 +32,11 @@ class RepositoryControl:
         snapshot = self._table.snapshot
         response = pb.RepositoryIndexResponse()
         for served in self._table.all():
-            response.models.add(name=served.name, version=served.version, state="READY")
+            note = snapshot.notes.get((served.name, int(served.version)), "")
+            response.models.add(name=served.name, version=served.version, state="READY", reason=note)
         if not request.ready:
-            for (name, version), each in sorted(snapshot.unavailable.items()):
-                state = "LOADING" if each.state is State.LOADING else "UNAVAILABLE"
-                response.models.add(name=name, version=str(version), state=state, reason=each.reason)
+            for name, versions in groupby(sorted(snapshot.unavailable.items()), key=lambda item: item[0][0]):
+                _add_unavailable(response, name, {version: each for (_, version), each in versions})
             for name in sorted(snapshot.unloaded):
                 response.models.add(name=name, state="UNAVAILABLE", reason="unloaded")
         call.answer(response.SerializeToString())
@@ -64,7 +67,7 @@ class RepositoryControl:
         call.answer(pb.RepositoryModelUnloadResponse().SerializeToString())
 
     def _check_known(self, name: str) -> None:
-        if name not in self._manager.names():
+        if not self._manager.knows(name):
             raise NotFoundError(f"The repository has no model {name[:60]!r}.")
 
     def _later(self, call: Call, job: Callable[[], None]) -> None:
@@ -77,6 +80,15 @@ class RepositoryControl:
                 call.fail(error)
 
         self._executor.start_run(run)
+
+
+def _add_unavailable(response: pb.RepositoryIndexResponse, name: str, versions: Mapping[int, Unavailable]) -> None:
+    """Add the newest versions of a model that do not serve, and how many more there are."""
+    for version, each in list(versions.items())[-_MAX_LISTED:]:
+        state = "LOADING" if each.state is State.LOADING else "UNAVAILABLE"
+        response.models.add(name=name, version=str(version), state=state, reason=each.reason)
+    if (more := len(versions) - _MAX_LISTED) > 0:
+        response.models.add(name=name, state="UNAVAILABLE", reason=f"and {more:,} more versions do not serve")
 
 
 def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:

@@ -1,6 +1,7 @@
 """The numbers on the metrics page against what was sent."""
 
 import re
+import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from prometheus_client.registry import Collector
 from bundle.latents import LatentStatistics
 from bundle.layout import LATENTS_FILE
 from server.metrics.registry import DURATIONS_SECONDS, ERRORS, Histogram
+from tests.deploy.conftest import component
 from tests.server.conftest import GOLDEN, Served, copy_version, graph_run, images, metric, pixels, serving
 
 # docs: name -> labels, for those that a server without a GPU shows from the start or after one request.
@@ -70,6 +72,35 @@ def test_every_name_with_its_labels(fresh: Served) -> None:
         for sample in families[name].samples:
             assert set(sample.labels) - {"le"} == labels, sample
     assert not {"autoencoder_gpu_memory_used_bytes", "autoencoder_gpu_utilization_ratio"} & set(families)
+
+
+def test_a_model_that_is_idle_costs_few_series(fresh: Served) -> None:
+    """Rows begin at 0 with the load, because what begins at 1 has not increased; histograms with the first call."""
+    series = [line for line in page(fresh).splitlines() if not line.startswith("#")]
+    for model in ("fc-ae", "vae", "denoiser", "multitask"):
+        own = [line for line in series if f'model="{model}"' in line]
+        assert 10 < len(own) <= 40
+    assert 'autoencoder_rows_total{model="vae",signature="encode",version="1"} 0.0' in series
+    fresh.stub.Encode(pb.EncodeRequest(model_name="vae", images=images(pixels(2))))
+    shown = {
+        (line.split("{")[0], signature)
+        for line in page(fresh).splitlines()
+        for signature in ("encode", "decode")
+        if line.split("_")[-1].startswith("count{") and f'model="vae",signature="{signature}"' in line
+    }
+    waits = ("queue_duration_seconds", "run_duration_seconds", "batch_size")
+    assert shown == {(f"autoencoder_{name}_count", "encode") for name in waits}
+
+
+def test_promtool_has_nothing_to_say_against_the_page(server: Served) -> None:
+    batch = images(pixels(2))
+    server.stub.Encode(pb.EncodeRequest(model_name="vae", images=batch))
+    server.stub.Reconstruct(pb.ReconstructRequest(model_name="vae", images=batch))
+    # The names of the client library's own are not ours to choose.
+    own = "".join(line for line in page(server).splitlines(keepends=True) if "autoencoder_" in line)
+    command = [component("promtool"), "check", "metrics"]
+    done = subprocess.run(command, input=own, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_requests_are_counted_by_what_became_of_them(fresh: Served) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from server.errors import UnavailableError
-from server.models.job_thread import SerialExecutor, run_in_thread
+from server.models.job_thread import Guard, SerialExecutor, run_in_thread
 
 
 @pytest.fixture
@@ -61,3 +61,16 @@ def test_who_waits_is_released_when_the_executor_closes(executor: SerialExecutor
         executor.run(lambda: None)
     assert not executor.ends(run_in_thread("work", lambda: gate.wait(10)), 60)
     gate.set()
+
+
+def test_a_failure_of_every_round_is_logged_once_until_it_has_passed(caplog: pytest.LogCaptureFixture) -> None:
+    guard = Guard("looking")
+
+    def fail() -> None:
+        raise OSError("the disk fails")
+
+    for job in (fail, fail, lambda: None, fail):
+        guard.run(job)
+        guard.run(job)
+        guard.end_round()
+    assert [record.getMessage() for record in caplog.records] == ["looking failed"] * 2

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from bundle.files import FileIdentity
 from server.models import lifecycle
+from server.models.job_thread import ThreadStartError
 from server.models.lifecycle import (
     LOADING,
     TRANSITIONS,
@@ -16,12 +18,13 @@ from server.models.lifecycle import (
     IllegalTransitionError,
     State,
     VersionRecord,
+    brief,
     is_transient,
 )
 from server.runtime.session import DeviceError
 
 S = State
-BEFORE, AFTER = frozenset({("model.json", 1, 1)}), frozenset({("model.json", 1, 2)})
+BEFORE, AFTER = (FileIdentity(1, 1, 1),), (FileIdentity(1, 1, 2),)
 
 
 @dataclass(eq=False)
@@ -189,7 +192,9 @@ def test_unloading_and_dropping_cancel_a_load() -> None:
 def test_causes_of_a_failed_load() -> None:
     wrapped = RuntimeError("the graph is refused")
     wrapped.__cause__ = RuntimeError("BFCArena: Failed to allocate memory for requested buffer of size 64")
+    threads = RuntimeError("pthread_create failed, error code: 11 error msg: Resource temporarily unavailable")
     assert all(map(is_transient, (wrapped, MemoryError(), DeviceError("gone"), OSError(5, "I/O error"))))
+    assert all(map(is_transient, (threads, ThreadStartError("can't start new thread"))))
     assert not any(map(is_transient, (FileNotFoundError(2, "none"), ValueError("shape"), RuntimeError("bad node"))))
 
 
@@ -224,3 +229,26 @@ def test_backoff_starts_again(end: Event) -> None:
     if end is Event.BECOME_READY:
         record.fail_session("its session has failed")
     assert waits(record, 2) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("golden.npz is missing", "golden.npz is missing"),
+        ("two\nlines \x1b[31m \udcff é", r"two\nlines \x1b[31m \udcff é"),
+        ("x" * 300, "x" * 300),
+        ("x" * 5_000_000, "x" * 299 + "…"),
+    ],
+)
+def test_reasons_are_one_line_of_bounded_length(text: str, shown: str) -> None:
+    assert brief(text) == shown
+
+
+@pytest.mark.parametrize("end", [Event.FAIL_SESSION, Event.HANG, Event.UNLOAD])
+def test_a_load_of_changed_files_ends_with_the_service_of_its_version(end: Event) -> None:
+    record, successor = record_in(S.READY), record_in(S.LOADING)
+    record.note, record.successor = "its files have changed", successor
+    APPLY[end](record)
+    assert (record.note, record.successor) == ("", None)
+    assert successor.attempt is not None
+    assert successor.attempt.cancelled

@@ -3,7 +3,7 @@
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -31,6 +31,7 @@ class Version:
         self.provider, self.opset, self.statistics = "CPUExecutionProvider", 20, None
         self.batchers: dict[str, Any] = {}
         self.drift = SimpleNamespace(flush=lambda: None)
+        self.self_test_errors: dict[str, float] = {}
         self.self_test = self_test
         self.busy = self.abandoned = False
 
@@ -287,8 +288,8 @@ def test_a_model_without_versions_can_be_unloaded_before_any_arrives(bench: Benc
 
 
 def test_a_model_is_unloaded_although_its_folder_cannot_be_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Repository, name: str) -> list[int]:
-        raise PermissionError(f"{self}: {name}")
+    def fail(self: Repository, name: str, serving: Collection[int]) -> list[int]:
+        raise PermissionError(f"{self}: {name} {serving}")
 
     bench.start()
     with monkeypatch.context() as patch:

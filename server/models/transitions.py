@@ -1,0 +1,111 @@
+"""Transitions of versions into service and out of it, with their log lines and metrics (state changes, audit log)."""
+
+import logging
+import time
+
+from bundle.errors import BundleError
+from server.metrics.registry import Metrics
+from server.models.job_thread import ThreadStartError
+from server.models.lifecycle import State, VersionRecord, brief, is_transient
+from server.models.loader import announce
+from server.models.records import Record, Records
+from server.models.repository import Repository
+from server.models.watchdog import CancelledError
+from server.runtime.session import DeviceError
+
+_LOGGER = logging.getLogger(__name__)
+_CHANGED = "its files have changed since it was loaded; it goes on serving what it loaded"
+
+
+class Transitions:
+    """Changes records; only the thread of the manager may call it."""
+
+    def __init__(self, records: Records, repository: Repository, metrics: Metrics) -> None:
+        self._records = records
+        self._repository = repository
+        self._metrics = metrics
+
+    def take(self, record: Record) -> None:
+        """Take the outcome of a load, if it is there: serve the version, or note why it does not serve."""
+        if record.outcome is None or not record.outcome.done():
+            return
+        try:
+            served = record.outcome.result()
+        except CancelledError:
+            # The record is about to go: the server stops, or the model is being unloaded.
+            return
+        except Exception as error:  # noqa: BLE001 (a bundle from elsewhere can raise anything)
+            self._refuse(record, error)
+            return
+        record.become_ready(served)
+        announce(self._metrics, served)
+        _LOGGER.info("%s version %d serves on %s", *record.key, served.provider)
+
+    def succeed(self, record: Record, successor: Record) -> None:
+        """Let a load of changed files take the place of the version that serves, or note why it does not."""
+        record.successor = None
+        if successor.outcome is not None and successor.outcome.exception() is None:
+            self.retire(record)
+            self._records[record.key] = successor
+        self.take(successor)
+        if successor.has_failed and record.attempt is not None and successor.attempt is not None:
+            record.attempt.fingerprint = successor.attempt.fingerprint
+            record.note = brief(f"{_CHANGED}, because they are refused: {successor.reason}")
+
+    def retire(self, record: Record) -> None:
+        """End the metrics of a version that is about to leave service."""
+        if record.serving is not None:
+            record.serving.drift.flush()
+            self._metrics.forget(record.key[0], str(record.key[1]))
+            _LOGGER.info("%s version %d is unloaded", *record.key)
+
+    def drop(self, record: Record, *, on_disk: bool) -> None:
+        """Retire a version that is not selected; one that has failed keeps its reason while its files are there."""
+        if not on_disk or record.serving is not None or record.state is State.LOADING:
+            self.retire(record)
+            record.cancel()
+            del self._records[record.key]
+        elif record.state is not State.PENDING and not record.busy:
+            record.retry()
+
+    def retry(self, record: Record) -> None:
+        """Have a version loaded that has failed, or whose files have changed."""
+        if record.has_failed:
+            record.retry()
+        elif record.successor is None:
+            self.compare(record)
+            if record.note:
+                record.successor = VersionRecord(record.key)
+
+    def compare(self, record: Record) -> None:
+        """Note whether the files of a version that serves are still those that were loaded."""
+        if record.serving is None or record.attempt is None or record.successor is not None:
+            return
+        before, now = record.attempt.fingerprint, self._repository.fingerprint(record.key)
+        if now == before or now[0] is None:
+            return
+        record.attempt.fingerprint = now
+        if self._repository.holds(record.key, record.serving.model):
+            record.note = ""
+            return
+        # Once per change, however many polls it takes to copy the files.
+        if not record.note or now[0] != before[0]:
+            _LOGGER.warning(
+                "the files of %s version %d have changed since it was loaded; it goes on serving what it loaded: "
+                "publish a new version number, or load the model again",
+                *record.key,
+            )
+        record.note = _CHANGED
+
+    def _refuse(self, record: Record, error: Exception) -> None:
+        """Note and log why a version does not serve."""
+        name, version = record.key
+        transient = is_transient(error)
+        later = ", and will be retried" if transient else ""
+        if isinstance(error, (BundleError, DeviceError, ThreadStartError, OSError)):
+            reason = brief(self._repository.shorten(str(error)))
+            _LOGGER.error("%s version %d is refused%s: %s", name, version, later, reason)
+        else:
+            _LOGGER.error("%s version %d is refused%s", name, version, later, exc_info=error)
+            reason = f"its load failed with {type(error).__name__}; see the server's log"
+        record.fail(reason, time.monotonic(), transient=transient)
