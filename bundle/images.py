@@ -48,6 +48,7 @@ _DRAFT_ABOVE_PIXELS = 4_194_304
 _DRAFT_SCALES = (2, 4, 8)
 _SIXTEEN_BITS = 65_535
 _SIXTEEN_TO_EIGHT = 257
+_OPAQUE = 255
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,12 @@ class ImageReader:
         image.load()
         orientation = self._orientation()
         upright = _upright(image, orientation)
-        flat = _flat(upright, image.format)
+        flat, transparent = _flat(upright, image.format)
         converted = flat.convert(_MODES[channels])
         if target is not None and converted.size != target:
             converted = converted.resize(target, Image.Resampling.LANCZOS)
         pixels = np.asarray(converted, dtype=np.uint8).reshape(converted.height, converted.width, channels)
-        sixteen = upright.mode.startswith("I")
-        transparent = upright.has_transparency_data and not sixteen
-        return Decoded(pixels, rotated or orientation != 1, transparent, sixteen)
+        return Decoded(pixels, rotated or orientation != 1, transparent, upright.mode.startswith("I"))
 
     def _draft_scale(self, target: Size | None) -> int:
         """1, 2, 4 or 8: by how much a JPEG is reduced as it is decoded."""
@@ -209,17 +208,18 @@ def _upright(image: "PillowImage", orientation: int) -> "PillowImage":
     return image if method is None else image.transpose(method)
 
 
-def _flat(image: "PillowImage", kind: str | None) -> "PillowImage":
-    """Reduce to 8 bits a channel, with transparency blended onto black."""
+def _flat(image: "PillowImage", kind: str | None) -> tuple["PillowImage", bool]:
+    """Reduce to 8 bits a channel, with transparency blended onto black; and whether there was any."""
     from PIL import Image  # noqa: PLC0415 (as above)
 
     if image.mode == "F" or (image.mode == "I" and kind == "TIFF"):
-        raise ImageFileError("expected pixels of 8 or 16 bits, got 32: their range is unknown, so convert the file")
+        raise ImageFileError("expected pixels of 8 or 16 bits, got 32, whose range is unknown: convert the file")
     if image.mode.startswith("I"):
         # Pillow itself would clip at 255.
         sixteen = np.asarray(image, dtype=np.float64)
-        return Image.fromarray(np.rint(np.clip(sixteen, 0, _SIXTEEN_BITS) / _SIXTEEN_TO_EIGHT).astype(np.uint8))
-    if image.has_transparency_data:
-        layered = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layered.size, (0, 0, 0, 255)), layered)
-    return image
+        return Image.fromarray(np.rint(np.clip(sixteen, 0, _SIXTEEN_BITS) / _SIXTEEN_TO_EIGHT).astype(np.uint8)), False
+    if not image.has_transparency_data:
+        return image, False
+    layered = image.convert("RGBA")
+    least_alpha, _ = layered.getchannel("A").getextrema()
+    return Image.alpha_composite(Image.new("RGBA", layered.size, (0, 0, 0, 255)), layered), least_alpha != _OPAQUE

@@ -4,6 +4,7 @@
 """
 
 import io
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
@@ -46,21 +47,9 @@ class PixelBudget:
             DeadlineError, CancelledError: the call has ended.
         """
         self.check_wanted()
-        width, height = image.size
-        decoded_width, decoded_height = image.decoded_size(target)
-        decoded = decoded_width * decoded_height
-        if decoded > self._limits.max_image_pixels:
-            raise InvalidArgumentError(field, self._too_many(image, resizable=target is None))
-        if decoded < width * height > self._most_resized(image):
-            raise InvalidArgumentError(field, self._too_many(image, resizable=False))
-        side = max(width, height)
-        if target is not None and side > self._limits.max_image_side:
-            raise InvalidArgumentError(
-                field,
-                f"expected at most {self._limits.max_image_side} pixels a side, got {width} x {height}: send a smaller "
-                "image, or raise --max-image-side",
-            )
-        self._spent += max(decoded, width * height // _CHEAPER_AT_A_REDUCED_SCALE)
+        self._check(field, image, target)
+        stored, decoded = math.prod(image.size), math.prod(image.decoded_size(target))
+        self._spent += max(decoded, stored // _CHEAPER_AT_A_REDUCED_SCALE)
         if self._spent > self._limits.max_request_pixels:
             raise InvalidArgumentError(
                 field,
@@ -68,22 +57,23 @@ class PixelBudget:
                 "up to this one: send several requests, or smaller images",
             )
 
-    def _most_resized(self, image: ImageReader) -> int:
-        most = self._limits.max_resized_pixels
-        return most if image.scans == 1 else most // _FEWER_PIXELS_OF_SEVERAL_SCANS
-
-    def _too_many(self, image: ImageReader, *, resizable: bool) -> str:
-        width, height = image.size
-        fits = resizable and image.scans and width * height <= self._most_resized(image)
-        advice = f"set resize (JPEG files may then have {self._most_resized(image)} pixels), " if fits else ""
-        limits = (
-            "--max-image-pixels" if image.scans != 1 else "--max-image-pixels or, with resize, --max-resized-pixels"
-        )
-        most = self._limits.max_image_pixels if resizable or not image.scans else self._most_resized(image)
-        return (
-            f"expected at most {most} pixels, got {width} x {height}: {advice}send a smaller image, or start the "
-            f"server with a higher {limits}"
-        )
+    def _check(self, field: str, image: ImageReader, target: Size | None) -> None:
+        limits, width, height = self._limits, *image.size
+        stored, decoded = math.prod(image.size), math.prod(image.decoded_size(target))
+        several_scans = image.scans > 1
+        most_resized = limits.max_resized_pixels // (_FEWER_PIXELS_OF_SEVERAL_SCANS if several_scans else 1)
+        if decoded > limits.max_image_pixels:
+            resizable = target is None and image.scans and stored <= most_resized
+            advice = f"set resize (this file may then have {most_resized} pixels), " if resizable else ""
+            most, flag = f"{limits.max_image_pixels} pixels", "--max-image-pixels"
+        elif decoded < stored > most_resized:
+            most, flag, advice = f"{most_resized} pixels", "--max-resized-pixels", ""
+        elif target is not None and max(width, height) > limits.max_image_side:
+            most, flag, advice = f"{limits.max_image_side} pixels a side", "--max-image-side", ""
+        else:
+            return
+        advice += f"send a smaller image, or start the server with a higher {flag}"
+        raise InvalidArgumentError(field, f"expected at most {most}, got {width} x {height}: {advice}")
 
 
 def rows_of_tensor(
