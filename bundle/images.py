@@ -12,10 +12,8 @@ Training, server and client read files by these rules, so that a file gives the 
 """
 
 import io
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +49,7 @@ _SIXTEEN_TO_EIGHT = 257
 _OPAQUE = 255
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """uint8 (H, W, C), and which rules changed the file's own pixels."""
 
     pixels: NDArray[np.uint8]
@@ -71,13 +68,18 @@ class ImageReader:
     """
 
     def __init__(self, data: bytes, limits: Limits, check_wanted: Callable[[], None] = lambda: None) -> None:
-        from PIL import Image  # noqa: PLC0415 (lazily: most callers have no files)
+        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (lazily: most callers have no files)
 
         scans = image_structure.check(data, limits)
         self._limits = limits
         self._source = _Source(data, scans, check_wanted)
-        with _readable(self._source):
+        try:
             self._image = Image.open(self._source, formats=_FORMATS)
+        except UnidentifiedImageError:
+            raise ImageFileError(f"expected a {NAMES} file, got something else") from None
+        except Exception as error:
+            # A decoder of untrusted bytes may raise anything.
+            raise self._source.interruption or _unreadable(error) from error
         self.size: Size = self._image.size
         """Width and height as stored, before rotation."""
         self.scans = len(scans)
@@ -103,12 +105,14 @@ class ImageReader:
         Raises:
             ImageFileError: damaged, or 32-bit pixels.
         """
-        with _readable(self._source):
+        try:
             return self._decode(channels, target)
+        except ImageFileError:
+            raise
+        except Exception as error:
+            raise self._source.interruption or _unreadable(error) from error
 
     def _decode(self, channels: int, target: Size | None) -> Decoded:
-        from PIL import Image  # noqa: PLC0415 (as above)
-
         image = self._image
         if (scale := self._draft_scale(target)) > 1:
             image.draft(None, (self.size[0] // scale, self.size[1] // scale))
@@ -120,7 +124,7 @@ class ImageReader:
         flat, transparent = _flat(upright, image.format)
         converted = flat.convert(_MODES[channels])
         if target is not None and converted.size != target:
-            converted = converted.resize(target, Image.Resampling.LANCZOS)
+            converted = _resized(converted, target)
         pixels = np.asarray(converted, dtype=np.uint8).reshape(converted.height, converted.width, channels)
         return Decoded(pixels, rotated or orientation != 1, transparent, upright.mode.startswith("I"))
 
@@ -141,7 +145,8 @@ class ImageReader:
 
     def _orientation(self) -> int:
         """1 to 8; 1 if the file does not say, or its EXIF cannot be read."""
-        image_structure.check_exif(self._image.info.get("exif") or b"", self._limits)
+        if exif := self._image.info.get("exif"):
+            image_structure.check_exif(exif, self._limits)
         try:
             orientation = self._image.getexif().get(_ORIENTATION, 1)
         except (SyntaxError, ValueError):
@@ -165,61 +170,54 @@ class _Source(io.BytesIO):
         except Exception as error:
             self.interruption = error
             raise
-        start = self.tell()
-        while self._next_scans and self._next_scans[0] <= start:
-            del self._next_scans[0]
         if self._next_scans and size is not None and size > 0:
-            size = min(size, self._next_scans[0] - start)
+            start = self.tell()
+            while self._next_scans and self._next_scans[0] <= start:
+                del self._next_scans[0]
+            if self._next_scans:
+                size = min(size, self._next_scans[0] - start)
         return super().read(size)
 
 
-@contextmanager
-def _readable(source: _Source) -> Generator[None]:
-    """Turn what a decoder raises into an ImageFileError, unless `check_wanted` raised it."""
-    from PIL import UnidentifiedImageError  # noqa: PLC0415 (as above)
-
-    try:
-        yield
-    except ImageFileError:
-        raise
-    except UnidentifiedImageError:
-        raise ImageFileError(f"expected a {NAMES} file, got something else") from None
-    except Exception as error:
-        # A decoder of untrusted bytes may raise anything.
-        if source.interruption is not None:
-            raise source.interruption from None
-        raise ImageFileError(f"expected a readable {NAMES} file: {error}") from error
+def _unreadable(error: Exception) -> ImageFileError:
+    return ImageFileError(f"expected a readable {NAMES} file: {error}")
 
 
 def _upright(image: "PillowImage", orientation: int) -> "PillowImage":
+    if orientation == 1:
+        return image
     from PIL.Image import Transpose  # noqa: PLC0415 (as above)
 
-    methods = (
-        None,
-        Transpose.FLIP_LEFT_RIGHT,
-        Transpose.ROTATE_180,
-        Transpose.FLIP_TOP_BOTTOM,
-        Transpose.TRANSPOSE,
-        Transpose.ROTATE_270,
-        Transpose.TRANSVERSE,
-        Transpose.ROTATE_90,
-    )
-    method = methods[orientation - 1]
-    return image if method is None else image.transpose(method)
+    methods = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(methods[orientation])
+
+
+def _resized(image: "PillowImage", target: Size) -> "PillowImage":
+    from PIL.Image import Resampling  # noqa: PLC0415 (as above)
+
+    return image.resize(target, Resampling.LANCZOS)
 
 
 def _flat(image: "PillowImage", kind: str | None) -> tuple["PillowImage", bool]:
     """Reduce to 8 bits a channel, with transparency blended onto black; and whether there was any."""
-    from PIL import Image  # noqa: PLC0415 (as above)
-
     if image.mode == "F" or (image.mode == "I" and kind == "TIFF"):
         raise ImageFileError("expected pixels of 8 or 16 bits, got 32, whose range is unknown: convert the file")
+    if not image.mode.startswith("I") and not image.has_transparency_data:
+        return image, False
+    from PIL import Image  # noqa: PLC0415 (as above)
+
     if image.mode.startswith("I"):
         # Pillow itself would clip at 255.
         sixteen = np.asarray(image, dtype=np.float64)
         return Image.fromarray(np.rint(np.clip(sixteen, 0, _SIXTEEN_BITS) / _SIXTEEN_TO_EIGHT).astype(np.uint8)), False
-    if not image.has_transparency_data:
-        return image, False
     layered = image.convert("RGBA")
     least_alpha, _ = layered.getchannel("A").getextrema()
     return Image.alpha_composite(Image.new("RGBA", layered.size, (0, 0, 0, 255)), layered), least_alpha != _OPAQUE

@@ -4,7 +4,6 @@
 """
 
 import io
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
@@ -47,8 +46,10 @@ class PixelBudget:
             DeadlineError, CancelledError: the call has ended.
         """
         self.check_wanted()
-        self._check(field, image, target)
-        stored, decoded = math.prod(image.size), math.prod(image.decoded_size(target))
+        stored = image.size[0] * image.size[1]
+        across, down = image.decoded_size(target)
+        decoded = across * down
+        self._check(field, image, stored, decoded, resize=target is not None)
         self._spent += max(decoded, stored // _CHEAPER_AT_A_REDUCED_SCALE)
         if self._spent > self._limits.max_request_pixels:
             raise InvalidArgumentError(
@@ -57,23 +58,21 @@ class PixelBudget:
                 "up to this one: send several requests, or smaller images",
             )
 
-    def _check(self, field: str, image: ImageReader, target: Size | None) -> None:
-        limits, width, height = self._limits, *image.size
-        stored, decoded = math.prod(image.size), math.prod(image.decoded_size(target))
-        several_scans = image.scans > 1
-        most_resized = limits.max_resized_pixels // (_FEWER_PIXELS_OF_SEVERAL_SCANS if several_scans else 1)
+    def _check(self, field: str, image: ImageReader, stored: int, decoded: int, *, resize: bool) -> None:
+        limits = self._limits
+        most_resized = limits.max_resized_pixels // (_FEWER_PIXELS_OF_SEVERAL_SCANS if image.scans > 1 else 1)
         if decoded > limits.max_image_pixels:
-            resizable = target is None and image.scans and stored <= most_resized
+            resizable = not resize and image.scans and stored <= most_resized
             advice = f"set resize (this file may then have {most_resized} pixels), " if resizable else ""
             most, flag = f"{limits.max_image_pixels} pixels", "--max-image-pixels"
         elif decoded < stored > most_resized:
             most, flag, advice = f"{most_resized} pixels", "--max-resized-pixels", ""
-        elif target is not None and max(width, height) > limits.max_image_side:
+        elif resize and max(image.size) > limits.max_image_side:
             most, flag, advice = f"{limits.max_image_side} pixels a side", "--max-image-side", ""
         else:
             return
         advice += f"send a smaller image, or start the server with a higher {flag}"
-        raise InvalidArgumentError(field, f"expected at most {most}, got {width} x {height}: {advice}")
+        raise InvalidArgumentError(field, f"expected at most {most}, got {image.size[0]} x {image.size[1]}: {advice}")
 
 
 def rows_of_tensor(
