@@ -1,4 +1,4 @@
-"""Errors of bundles on disk."""
+"""Errors of bundles on disk, and of image files."""
 
 # Readiness, the index, logs and metrics of a server repeat the text; a sentence and a path fit.
 _LONGEST = 600
@@ -22,3 +22,7 @@ def quotable(text: str) -> str:
         text = f"{text[: _LONGEST - _END]} […] {text[-_END:]}"
     lines = " ".join(text.splitlines())
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in lines)
+
+
+class ImageFileError(Exception):
+    """An image file cannot be read; the text says what was expected and what was found."""

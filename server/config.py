@@ -39,6 +39,21 @@ class LimitsConfig(Settings):
     max_request_rows: int = setting(1024, "maximum images or latents per request, and `count` of Sample", least=1)
     max_message_bytes: int = setting(64 * 1024 * 1024, "maximum size of a request, in bytes", least=1)
     max_image_pixels: int = setting(4_194_304, "maximum pixels of an encoded image, checked before decoding", least=1)
+    max_resized_pixels: int = setting(
+        50_331_648,
+        "maximum pixels of a JPEG file that is sent with `resize` and decoded at a reduced scale; a third of it if the "
+        "file is progressive",
+        least=1,
+    )
+    max_image_side: int = setting(
+        65_535, "maximum width and height of an encoded image that is sent with `resize`, in pixels", least=1
+    )
+    max_image_scans: int = setting(32, "maximum scans of a JPEG file", least=1)
+    max_image_parts: int = setting(
+        16_384,
+        "maximum markers, chunks, tag values and fill bytes of an encoded image, besides one for each 256 bytes of it",
+        least=1,
+    )
     max_request_pixels: int = setting(
         67_108_864, "maximum total pixels of the encoded images of a request, checked before decoding", least=1
     )

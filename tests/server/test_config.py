@@ -19,6 +19,8 @@ def test_defaults() -> None:
     assert (config.host, config.port, config.metrics_port) == ("127.0.0.1", 8001, 8002)
     assert (config.max_request_rows, config.max_message_bytes) == (1024, 64 * 2**20)
     assert (config.max_image_pixels, config.max_queue_rows) == (4_194_304, 8192)
+    assert (config.max_resized_pixels, config.max_image_side) == (50_331_648, 65_535)
+    assert (config.max_image_scans, config.max_image_parts) == (32, 16_384)
     assert (config.max_queue_delay_ms, config.device, config.transport) == (0, "auto", "auto")
 
 

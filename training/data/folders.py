@@ -4,13 +4,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from bundle.images import SUFFIXES
 from training.config import Data
+from training.data import image_files
 from training.data.split import Split
 from training.errors import DataError
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _MIN_IMAGES = 10
 _BYTE_MAX = 255
 
@@ -23,18 +23,19 @@ def read_folder(folder: Path, data: Data) -> tuple[Split, tuple[str, ...]]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a directory: --data folder needs one in --data-dir")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if len(paths) < _MIN_IMAGES:
         raise DataError(
-            f"{folder} holds {len(paths)} images ({', '.join(_SUFFIXES)}), at least {_MIN_IMAGES} are expected"
+            f"{folder} holds {len(paths)} images ({', '.join(SUFFIXES)}), at least {_MIN_IMAGES} are expected"
         )
-    images = [_pixels(path, data) for path in paths]
+    images, conversions = image_files.read_all(paths, data)
     _refuse_other_sizes(images, paths)
     names = [path.relative_to(folder).parts[0] if path.parent != folder else "" for path in paths]
     classes = tuple(sorted(set(names)))
     if "" in classes:
-        return Split(np.stack(images), None), ()
-    return Split(np.stack(images), np.array([classes.index(name) for name in names], np.int64)), classes
+        return Split(np.stack(images), None, conversions=conversions), ()
+    labels = np.array([classes.index(name) for name in names], np.int64)
+    return Split(np.stack(images), labels, conversions=conversions), classes
 
 
 def read_npz(path: Path, _data: Data) -> tuple[Split, tuple[str, ...]]:
@@ -53,22 +54,6 @@ def read_npz(path: Path, _data: Data) -> tuple[Split, tuple[str, ...]]:
         return Split(images, None), ()
     labels = _checked_labels(arrays["labels"], len(images), path)
     return Split(images, labels), tuple(str(label) for label in range(labels.max() + 1))
-
-
-def _pixels(path: Path, data: Data) -> np.ndarray:
-    """uint8 (H, W, C)."""
-    try:
-        with Image.open(path) as file:
-            # Pillow cuts wider pixels off at 255 instead of scaling them.
-            if file.mode.startswith(("I", "F")):
-                raise DataError(f"{path} has pixels of more than 8 bits (mode {file.mode}): convert it to 8 bits")
-            image = file.convert("L" if data.grey else "RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}): repair or remove it") from None
-    if data.size:
-        image = image.resize((data.size, data.size), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image)
-    return pixels[..., np.newaxis] if data.grey else pixels
 
 
 def _refuse_other_sizes(images: list[np.ndarray], paths: list[Path]) -> None:

@@ -5,10 +5,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from training.data.dataset import Dataset
+from training.data.image_files import Conversion
 from training.data.split import Split
 from training.errors import DataError
 
 _BYTE_MAX = 255
+_CONVERSIONS = {
+    Conversion.ROTATED: "rotated by their EXIF orientation",
+    Conversion.BLENDED: "transparent (blended onto black)",
+    Conversion.SCALED_FROM_16_BITS: "scaled from 16 bits",
+}
 
 
 def describe(dataset: Dataset) -> str:
@@ -32,6 +38,8 @@ def describe(dataset: Dataset) -> str:
 
 def _oddities(dataset: Dataset, flat: int) -> Iterator[str]:
     """What a user may want to know, though training works."""
+    if changed := _conversions(dataset):
+        yield f"{changed}, as the server will do"
     if flat:
         yield f"{flat} training images are of one flat colour"
     if shared := _duplicates(dataset.train, dataset.test):
@@ -40,6 +48,18 @@ def _oddities(dataset: Dataset, flat: int) -> Iterator[str]:
         missing = sorted(set(range(len(dataset.classes))) - set(dataset.train.labels.tolist()))
         if missing:
             yield f"no training images of {', '.join(dataset.classes[label] for label in missing)}"
+
+
+def _conversions(dataset: Dataset) -> str:
+    """How many image files the rules of `bundle/images.py` changed, and how; empty if none."""
+    splits = (dataset.train, dataset.validation, dataset.test)
+    flags = np.concatenate(
+        [split.conversions for split in splits if split.conversions is not None] or [np.empty(0, int)]
+    )
+    counts = {text: int(np.count_nonzero(flags & kind)) for kind, text in _CONVERSIONS.items()}
+    return ", ".join(
+        f"{count} image{'s were' if count > 1 else ' was'} {text}" for text, count in counts.items() if count
+    )
 
 
 def moments(images: np.ndarray) -> tuple[float, float]:

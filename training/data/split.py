@@ -12,11 +12,13 @@ class Split:
     images: np.ndarray
     labels: np.ndarray | None
     positions: np.ndarray | None = None
+    conversions: np.ndarray | None = None
+    """For images read from files: what their reader changed, as `image_files.Conversion`, uint8 (N,)."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, rows: np.ndarray | slice) -> "Split":
         """The chosen rows."""
-        labels, positions = (None if each is None else each[rows] for each in (self.labels, self.positions))
-        return Split(self.images[rows], labels, positions)
+        others = (self.labels, self.positions, self.conversions)
+        return Split(self.images[rows], *(None if each is None else each[rows] for each in others))

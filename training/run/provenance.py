@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bundle.images import RULES_VERSION
 from training import checkpoint
 from training.config import Config, Expected
 from training.data.dataset import Dataset
@@ -29,6 +30,7 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
             "train": len(dataset.train),
             "validation": len(dataset.validation),
             "test": len(dataset.test),
+            **_image_rules(dataset),
         },
         "step": step,
         "epoch": epoch,
@@ -36,6 +38,11 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
         "git_revision": git_revision(),
         "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in _TOOLS}},
     }
+
+
+def _image_rules(dataset: Dataset) -> dict[str, int]:
+    """By which version of the rules of `bundle/images.py` image files became pixels; nothing for other sources."""
+    return {} if dataset.train.conversions is None else {"image_rules": RULES_VERSION}
 
 
 def settings(config: Config) -> dict[str, Any]:

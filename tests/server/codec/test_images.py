@@ -12,7 +12,8 @@ from PIL import Image
 
 from server.codec.images import PixelBudget, rows_of_files
 from server.config import LimitsConfig
-from server.errors import CancelledError, InvalidArgumentError
+from server.errors import CancelledError, DeadlineError, InvalidArgumentError
+from tests.reliability.attacks.hostile_images import progressive
 from tests.server.conftest import Served, metric
 
 GREY, COLOUR = (8, 8, 1), (8, 8, 3)
@@ -73,6 +74,59 @@ def test_a_request_has_a_budget_of_pixels() -> None:
         rows(*[tiny] * 4, resize=True, max_request_pixels=6000)
 
 
+def photo(width: int, height: int, **settings: object) -> bytes:
+    return file(Image.new("L", (width, height), 77), "JPEG", **settings)
+
+
+def test_photographs_of_phones_can_be_resized() -> None:
+    for size in ((4032, 3024), (8160, 6120)):
+        assert (rows(photo(*size), resize=True) == 77).all()
+    # As many as the budget of pixels allows at a reduced scale.
+    assert len(rows(*[photo(4032, 3024)] * 5, resize=True, max_request_pixels=5 * 3_048_192)) == 5
+    advice = r"4194304 pixels, got 4032 x 3024: set resize .this file may then have 50331648 .*--max-image-pixels"
+    with pytest.raises(InvalidArgumentError, match=advice):
+        rows(photo(4032, 3024))
+
+
+@pytest.mark.parametrize(
+    ("image", "limits", "message"),
+    [
+        (
+            photo(4032, 3024),
+            {"max_resized_pixels": 9_000_000},
+            r"9000000 pixels, got 4032 x 3024: .*--max-resized-pixels",
+        ),
+        (photo(4800, 4000, progressive=True), {}, r"16777216 pixels, got 4800 x 4000: .*--max-resized-pixels"),
+        (file(Image.new("L", (4032, 3024))), {}, r"4194304 pixels, got 4032 x 3024: send .*--max-image-pixels"),
+        (file(Image.new("L", (70_000, 1))), {}, r"65535 pixels a side, got 70000 x 1: .*--max-image-side"),
+        (photo(64, 64, progressive=True), {"max_image_scans": 5}, r"at most 5 scans in a JPEG file"),
+        (photo(64, 64, comment=bytes(9)), {"max_image_parts": 5}, r"at most [67] markers, chunks"),
+        (file(Image.new("L", (9, 9)), "TIFF", compression="lzma"), {}, "without lzma compression: save it as PNG"),
+        (
+            file(Image.new("L", (9, 9)), "ICO"),
+            {},
+            "expected a PNG, JPEG, WebP, BMP, GIF or TIFF file, got something else",
+        ),
+    ],
+    ids=["pixels", "progressive", "png", "side", "scans", "parts", "compression", "format"],
+)
+def test_what_a_file_may_cost_is_limited(image: bytes, limits: dict[str, int], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"images.files\[0\]: .*{message}"):
+        rows(image, resize=True, **limits)
+
+
+def test_a_long_decode_ends_with_its_call() -> None:
+    looks = iter(range(1000))
+
+    def wanted() -> None:
+        if next(looks) == 500:
+            raise DeadlineError("late")
+
+    with pytest.raises(DeadlineError):
+        rows(progressive(5000, side=256), resize=True, wanted=wanted, max_image_scans=9999)
+    assert next(looks) == 501
+
+
 def test_nothing_is_decoded_for_a_caller_who_has_gone() -> None:
     looks = iter(range(100))
 
@@ -105,4 +159,7 @@ def test_files_for_nobody_wait_for_nothing(server: Served) -> None:
     small = pb.EncodedImages(files=[file(Image.new("L", (8, 8)))])
     server.stub.Encode(pb.EncodeRequest(model_name="fc-ae", images=pb.Images(encoded=small)), timeout=60)
     assert time.monotonic() - started < 10
-    assert metric(server, "autoencoder_requests_in_flight", method="Encode") == 0
+    end = time.monotonic() + 60
+    while metric(server, "autoencoder_requests_in_flight", method="Encode"):
+        assert time.monotonic() < end
+        time.sleep(0.01)

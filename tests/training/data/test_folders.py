@@ -68,14 +68,6 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
         dataset.load(Data(kind="folder", folder=str(tmp_path)))
 
 
-@pytest.mark.parametrize("kind", [np.uint16, np.float32])
-def test_pixels_of_more_than_8_bits_are_refused_not_cut_off(kind: type, tmp_path: Path) -> None:
-    paint(tmp_path)
-    Image.fromarray(np.full((16, 16), 300, kind)).save(tmp_path / "cat" / "deep.tiff")
-    with pytest.raises(DataError, match=r"deep.tiff has pixels of more than 8 bits .*convert it"):
-        dataset.load(Data(kind="folder", folder=str(tmp_path)))
-
-
 def test_an_empty_or_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds 0 images .* at least 10"):
         dataset.load(Data(kind="folder", folder=str(tmp_path)))

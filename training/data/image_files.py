@@ -1,0 +1,51 @@
+"""Image files to arrays, by the rules of `bundle/images.py`: those that the server reads files by."""
+
+import stat
+from collections.abc import Sequence
+from enum import IntFlag
+from pathlib import Path
+
+import numpy as np
+
+from bundle.errors import ImageFileError
+from bundle.images import Decoded, ImageReader, Limits
+from training.config import Data
+from training.errors import DataError
+
+
+class Conversion(IntFlag):
+    """What the rules changed in an image, beyond what its file stores."""
+
+    NONE = 0
+    ROTATED = 1
+    BLENDED = 2
+    SCALED_FROM_16_BITS = 4
+
+
+def read_all(paths: Sequence[Path], data: Data) -> tuple[list[np.ndarray], np.ndarray]:
+    """The images, uint8 (H, W, C), and the Conversion of each, uint8 (N,).
+
+    Raises:
+        DataError: one is not a regular file, damaged, or of another format.
+    """
+    decoded = [_read(path, data) for path in paths]
+    return [image.pixels for image in decoded], np.array([_flags(image) for image in decoded], np.uint8)
+
+
+def _read(path: Path, data: Data) -> Decoded:
+    target = (data.size, data.size) if data.size else None
+    try:
+        # Reading a named pipe would wait for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path} is not a regular file: remove it")
+        return ImageReader(path.read_bytes(), Limits()).decode(1 if data.grey else 3, target)
+    except (OSError, ImageFileError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}; repair or remove it") from None
+
+
+def _flags(image: Decoded) -> int:
+    return (
+        Conversion.ROTATED * image.rotated
+        | Conversion.BLENDED * image.transparent
+        | Conversion.SCALED_FROM_16_BITS * image.sixteen_bits
+    )
