@@ -1,5 +1,7 @@
 import shutil
+import socket
 import subprocess
+import threading
 from functools import partial
 
 import grpc
@@ -7,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
-from hourglass_client import Client, InvalidArgumentError, Tls, UnavailableError
+from hourglass_client import CancelledError, Client, InvalidArgumentError, Tls, UnavailableError
 from hourglass_client.channels import channel_settings
 
 from tests.client.conftest import Start
@@ -54,6 +56,16 @@ def test_token_is_sent_without_tls_on_this_machine_only(address: str) -> None:
         channel_settings([address, "10.0.0.1:1"], None, "secret")
 
 
+@pytest.mark.parametrize(
+    "token",
+    ["secret\n", "secret\r\n", " secret", "\ufeffsecret", "se cret", "s\u00e9cret", "\x00", "inference secret", ""],
+)
+def test_token_that_cannot_be_sent_is_refused_before_any_call(token: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="token: expected") as caught:
+        Client("127.0.0.1:1", token=token)
+    assert "cret" not in str(caught.value)
+
+
 def test_token_reaches_the_server(start: Start) -> None:
     server = start()
     with Client(server.address, token="secret") as client:  # noqa: S106 (not a real one)
@@ -77,6 +89,31 @@ def test_several_servers_share_the_load_and_an_unhealthy_one_gets_none(start: St
     assert first.calls + second.calls == 40
     assert min(first.calls, second.calls) >= 10
     assert unhealthy.calls == 0
+
+
+def test_attempts_to_connect_stay_close_together() -> None:
+    """gRPC's own backoff needs 16 s for six of them."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, Client(f"127.0.0.1:{listener.getsockname()[1]}") as client:
+        listener.settimeout(10)
+        caller = threading.Thread(target=call_until_closed, args=(client,))
+        caller.start()
+        try:
+            for _ in range(6):
+                # Accepted and closed: a failed attempt.
+                listener.accept()[0].close()
+        finally:
+            client.close()
+            caller.join()
+
+
+def call_until_closed(client: Client) -> None:
+    while True:
+        try:
+            client.get_model()
+        except UnavailableError:
+            continue
+        except CancelledError:
+            return
 
 
 @pytest.fixture(scope="module")
