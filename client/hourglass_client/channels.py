@@ -37,6 +37,7 @@ CLOSED_CHANNEL_ERRORS = (ValueError, grpc.aio.UsageError)
 _DIRECT = ("grpc.enable_http_proxy", 0)
 # Metadata of HTTP/2 carry visible ASCII, and tokens hold no spaces (RFC 6750, section 2.1).
 _TOKEN = re.compile(r"[!-~]+")
+_URL = re.compile(r"^(https?|grpcs?)://")
 # Prefixes of gRPC's address syntax; the name server between the slashes of dns does not matter here.
 _SCHEME = re.compile(r"^(dns:(//[^/]*/)?|ipv[46]:)")
 _PORT = re.compile(r":\d+$")
@@ -95,6 +96,8 @@ class ChannelSettings:
 def channel_settings(address: str | Sequence[str], tls: Tls | None, token: str | None) -> ChannelSettings:
     """Check addresses and credentials, and combine them."""
     addresses = [address] if isinstance(address, str) else list(address)
+    if any(_URL.match(each) for each in addresses):
+        raise invalid("address", f"expected HOST:PORT, got the URL {next(filter(_URL.match, addresses))}")
     local = all(_is_local(each) for each in addresses)
     metadata = () if token is None else (("authorization", f"Bearer {_checked(token, tls, local=local)}"),)
     target = _target(addresses)

@@ -44,8 +44,10 @@ _FORMATS = {
 _BATCH_AXES = (3, 4)
 # Modes of PIL images that PNG holds, and what others become: what the server makes of their files too.
 _PNG_MODES = {mode: mode for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")}
-_SENT_AS = _PNG_MODES | dict.fromkeys(("CMYK", "YCbCr", "HSV", "LAB", "RGBX"), "RGB")
-_SENT_AS |= {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
+_OTHER_MODES = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"} | dict.fromkeys(
+    ("CMYK", "YCbCr", "HSV", "LAB", "RGBX"), "RGB"
+)
+_SENT_AS = _PNG_MODES | _OTHER_MODES
 _LARGEST_SIXTEEN = 65_535
 
 

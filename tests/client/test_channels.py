@@ -28,8 +28,8 @@ def test_target(address: str | list[str], target: str) -> None:
     assert channel_settings(address, None, None).target == target
 
 
-@pytest.mark.parametrize("addresses", [[], ["a:1", "b:2"], ["10.0.0.1:1", "[::1]:1"]])
-def test_unusable_addresses_are_refused(addresses: list[str]) -> None:
+@pytest.mark.parametrize("addresses", [[], ["a:1", "b:2"], ["10.0.0.1:1", "[::1]:1"], "http://127.0.0.1:8001"], ids=str)
+def test_unusable_addresses_are_refused(addresses: str | list[str]) -> None:
     with pytest.raises(InvalidArgumentError, match="address"):
         Client(addresses)
 
@@ -104,6 +104,36 @@ def test_attempts_to_connect_stay_close_together() -> None:
         finally:
             client.close()
             caller.join()
+
+
+@pytest.mark.slow
+def test_a_host_name_is_looked_up_again_soon() -> None:
+    """gRPC itself does so every 30 s."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as names:
+        names.bind(("127.0.0.1", 0))
+        names.settimeout(20)
+        # The port is closed: each attempt to connect fails.
+        client = Client(f"dns://127.0.0.1:{names.getsockname()[1]}/models.example:1")
+        caller = threading.Thread(target=call_until_closed, args=(client,))
+        caller.start()
+        try:
+            for _ in range(3):
+                answer_dns(names)
+        finally:
+            client.close()
+            caller.join()
+
+
+def answer_dns(names: socket.socket) -> None:
+    """Answer queries up to one for an IPv4 address: 127.0.0.1, valid for a second (RFC 1035, section 4)."""
+    address_wanted = False
+    while not address_wanted:
+        query, sender = names.recvfrom(512)
+        question = query[12 : query.index(0, 12) + 5]
+        address_wanted = question[-4:-2] == b"\0\1"
+        header = query[:2] + bytes([0x81, 0x80, 0, 1, 0, int(address_wanted), 0, 0, 0, 0])
+        answer = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4\x7f\0\0\1" if address_wanted else b""
+        names.sendto(header + question + answer, sender)
 
 
 def call_until_closed(client: Client) -> None:
