@@ -10,7 +10,6 @@ import argparse
 import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +18,7 @@ from hourglass_client import Client, HourglassError
 
 from examples.demo_calls import Calls, call_everything, held_out
 from examples.demo_picture import draw
-from examples.local_server import ServerError, running
+from examples.local_server import DIRECT, ServerError, running
 
 RECIPES = ("fc-ae", "denoiser", "vae")
 # Fewer than in the recipes: enough for good pictures within minutes.
@@ -99,7 +98,7 @@ def step(module: str, *arguments: str) -> float:
 
 def count(metrics_address: str) -> dict[str, int]:
     """Successful requests by method, from the metrics page."""
-    with urllib.request.urlopen(f"http://{metrics_address}/metrics", timeout=10) as page:
+    with DIRECT.open(f"http://{metrics_address}/metrics", timeout=10) as page:
         text = page.read().decode()
     counts: dict[str, int] = {}
     for found in COUNTED.finditer(text):

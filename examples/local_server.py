@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
 LISTENING = re.compile(r"listening grpc=(\S+) metrics=(\S+)")
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
+# For pages of a server on this machine: without the proxies of the environment.
+DIRECT = build_opener(ProxyHandler({}))
 
 
 class ServerError(Exception):
@@ -75,7 +77,7 @@ def _await_ready(server: LocalServer, log: Path) -> None:
     end, reason = monotonic() + START_SECONDS, "it exited"
     while monotonic() < end and server.process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://{server.metrics_address}/readyz", timeout=5):
+            with DIRECT.open(f"http://{server.metrics_address}/readyz", timeout=5):
                 return
         except HTTPError as not_yet:
             reason = not_yet.read().decode().strip()

@@ -21,7 +21,6 @@ COVERED_BY = {
     "client/hourglass_client/aio.py": "client/test_calls.py",
     "client/hourglass_client/answers.py": "client/test_streams.py",
     "client/hourglass_client/cli/commands.py": "client/cli/test_main.py",
-    "client/hourglass_client/cli/inputs.py": "client/cli/test_main.py",
     "client/hourglass_client/cli/load_test.py": "client/cli/test_main.py",
     "client/hourglass_client/cli/results.py": "client/cli/test_drawing.py",
     "client/hourglass_client/client.py": "client/test_calls.py",

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 import grpc
 
 from hourglass_client.errors import invalid
+from hourglass_client.proxies import proxy_advice
 
 # All addresses of a name share the load.
 _SHARE: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
@@ -22,7 +23,21 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # A dead peer is noticed within 40 s; servers tolerate a ping every 10 s.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Reconnection: gRPC's own backoff grows to 120 s, and all clients of a process wait for it together. With these a
+    # client is back within about a second of its server; a refused attempt costs the server's machine one packet.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # How long one attempt may take, by default 20 s: a machine that was off is asked again sooner.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
+    # A host name may have another address after an outage; gRPC looks it up every 30 s at most.
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
 )
+# What gRPC raises for a call on a channel that was closed here or by a fork: blocking, asyncio.
+CLOSED_CHANNEL_ERRORS = (ValueError, grpc.aio.UsageError)
+_DIRECT = ("grpc.enable_http_proxy", 0)
+# Metadata of HTTP/2 carry visible ASCII, and tokens hold no spaces (RFC 6750, section 2.1).
+_TOKEN = re.compile(r"[!-~]+")
+_URL = re.compile(r"^(https?|grpcs?)://")
 # Prefixes of gRPC's address syntax; the name server between the slashes of dns does not matter here.
 _SCHEME = re.compile(r"^(dns:(//[^/]*/)?|ipv[46]:)")
 _PORT = re.compile(r":\d+$")
@@ -60,6 +75,10 @@ class ChannelSettings:
     service_config: str
     tls: Tls | None
     metadata: tuple[tuple[str, str], ...]
+    direct: bool
+    """Whether no HTTP proxy of the environment is used."""
+    proxy_advice: str
+    """What to add to the error of a connection that fails; empty without a proxy."""
 
     @property
     def options(self) -> list[tuple[str, int | str]]:
@@ -68,6 +87,7 @@ class ChannelSettings:
         return [
             ("grpc.service_config", self.service_config),
             *_OPTIONS,
+            *([_DIRECT] if self.direct else []),
             *named,
             *(self.tls.options() if self.tls else ()),
         ]
@@ -76,14 +96,32 @@ class ChannelSettings:
 def channel_settings(address: str | Sequence[str], tls: Tls | None, token: str | None) -> ChannelSettings:
     """Check addresses and credentials, and combine them."""
     addresses = [address] if isinstance(address, str) else list(address)
-    if token is not None and tls is None and not all(_is_local(each) for each in addresses):
-        raise invalid("token", "a token is sent to another machine only over TLS; pass tls=Tls(…) too")
-    metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+    if any(_URL.match(each) for each in addresses):
+        raise invalid("address", f"expected HOST:PORT, got the URL {next(filter(_URL.match, addresses))}")
+    local = all(_is_local(each) for each in addresses)
+    metadata = () if token is None else (("authorization", f"Bearer {_checked(token, tls, local=local)}"),)
     target = _target(addresses)
+    # A proxy knows this machine's addresses as its own, and takes one address, not a list.
+    direct = local or len(addresses) > 1
+    advice = "" if direct else proxy_advice(_bare(target))
     if len(addresses) == 1:
-        return ChannelSettings(target, None, json.dumps(_SHARE), tls, metadata)
+        return ChannelSettings(target, None, json.dumps(_SHARE), tls, metadata, direct, advice)
     authority = (tls.server_name if tls else None) or addresses[0]
-    return ChannelSettings(target, authority, json.dumps(_SHARE_AMONG_HEALTHY), tls, metadata)
+    return ChannelSettings(target, authority, json.dumps(_SHARE_AMONG_HEALTHY), tls, metadata, direct, advice)
+
+
+def _checked(token: str, tls: Tls | None, *, local: bool) -> str:
+    """The token, if it can be sent and nobody else can read it; an error does not quote it."""
+    if tls is None and not local:
+        raise invalid("token", "a token is sent to another machine only over TLS; pass tls=Tls(…) too")
+    if not token:
+        raise invalid("token", "expected a token, got an empty string; pass None to send no token")
+    if not _TOKEN.fullmatch(token):
+        where = "at an end: strip it" if _TOKEN.fullmatch(token.strip("\ufeff").strip()) else "inside"
+        raise invalid(
+            "token", f"expected visible ASCII characters alone, got a space, a line end or another character {where}"
+        )
+    return token
 
 
 def _target(addresses: list[str]) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import time
 from itertools import count
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
 import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
 
 from hourglass_client import answers, requests, streams
-from hourglass_client.channels import ChannelSettings, Tls, channel_settings
-from hourglass_client.errors import closed, from_call
+from hourglass_client.channels import CLOSED_CHANNEL_ERRORS, ChannelSettings, Tls, channel_settings
+from hourglass_client.errors import closed, from_call, inherited, unpicklable
 from hourglass_client.pipelines import ordered_map
 from hourglass_client.retries import Retry
 
@@ -44,8 +44,8 @@ class Client:
     """Calls a server: arrays, PIL images or files in, arrays out. Safe to share between threads.
 
     `model` may be empty when the server holds exactly one, `version` for the newest that works; `version` takes a
-    number or a label. Images are (N, H, W), (N, H, W, C), or one grey image (H, W): uint8 in 0…255 or floating point
-    in 0…1. Every method takes its own `timeout_seconds` and raises `HourglassError`s.
+    number or a label. Images are (N, H, W), (N, H, W, C), or one image (H, W) or (H, W, C): uint8 in 0…255 or floating
+    point in 0…1. Every method takes its own `timeout_seconds` and raises `HourglassError`s.
     """
 
     map = staticmethod(ordered_map)
@@ -64,6 +64,7 @@ class Client:
         self._channel = _open_channel(settings)
         self._stub = AutoencoderServiceStub(self._channel)
         self._metadata = settings.metadata
+        self._proxy_advice = settings.proxy_advice
         self._timeout_seconds = timeout_seconds
         self._retry = retry or Retry()
         self._closed = False
@@ -75,6 +76,9 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise unpicklable()
 
     def close(self) -> None:
         """Close the connection; calls in flight and later ones fail as cancelled."""
@@ -251,7 +255,7 @@ class Client:
             raise closed()
         sent = streams.Outgoing(items)
         call = self._stub.Stream(iter(sent), timeout=timeout_seconds, metadata=self._metadata)
-        with streams.failures(call, sent):
+        with streams.failures(call, sent, self._proxy_advice):
             for message in call:
                 yield streams.from_message(message)
 
@@ -269,9 +273,11 @@ class Client:
             try:
                 return method(request, timeout=end - time.monotonic(), metadata=self._metadata)
             except grpc.RpcError as error:
-                failure = from_call(error)
+                failure = from_call(error, self._proxy_advice)
                 delay = self._retry.delay_seconds(failure, attempt)
                 if delay is None or time.monotonic() + delay >= end:
                     raise failure from error
+            except CLOSED_CHANNEL_ERRORS as error:
+                raise (closed() if self._closed else inherited()) from error
             time.sleep(delay)
         raise AssertionError("unreachable")

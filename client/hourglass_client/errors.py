@@ -133,8 +133,19 @@ _KINDS: dict[grpc.StatusCode, type[HourglassError]] = {
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
 }
-# gRPC's message when the deadline passes on the client's side.
-_NO_ANSWER = "Deadline Exceeded"
+# What gRPC says, and what a caller can do about it.
+_REWORDED = {
+    "Deadline Exceeded": "no answer within the timeout: allow more time or ask for less",
+    # On the server's side, with the sizes in brackets after it.
+    "SERVER: Received message larger than max": (
+        "the request is larger than the server accepts{rest}: send fewer items a request, for example with map, or "
+        "raise the server's --max-message-bytes"
+    ),
+}
+# The end of a server's message about too many images or latents.
+_TOO_MANY = "send several requests"
+# gRPC's message when this process has forked and gRPC closed the connection under the call.
+_FORKED = "on fork"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -150,14 +161,36 @@ def closed() -> CancelledError:
     return CancelledError(grpc.StatusCode.CANCELLED, "this client is closed: create a new one")
 
 
-def from_call(call: grpc.RpcError) -> HourglassError:
-    """The error of a failed call."""
+def inherited() -> CancelledError:
+    """The error for a call on a client whose connection gRPC closed because the process forked."""
+    return CancelledError(
+        grpc.StatusCode.CANCELLED, "this client was created before a fork, which closed it: create one in each process"
+    )
+
+
+def unpicklable() -> TypeError:
+    """The error for pickling or copying a client."""
+    return TypeError("a client cannot be pickled or copied, its connection is this process's own: create one in each")
+
+
+def from_call(call: grpc.RpcError, proxy_advice: str = "") -> HourglassError:
+    """The error of a failed call; `proxy_advice` is added where the server may not have been reached."""
     code = call.code()
     status = _status(call)
-    message = call.details() or code.value[1]
-    if message == _NO_ANSWER:
-        message = "no answer within the timeout: allow more time or ask for less"
+    message = _reworded(call.details() or code.value[1])
+    if code is grpc.StatusCode.CANCELLED and _FORKED in message:
+        # Nobody cancelled it: like any connection that breaks, so a retry helps.
+        code = grpc.StatusCode.UNAVAILABLE
+    if code is grpc.StatusCode.UNAVAILABLE and proxy_advice:
+        message = f"{message}; {proxy_advice}"
     return _KINDS.get(code, InternalError)(code, message, _unpacked(status.details))
+
+
+def _reworded(message: str) -> str:
+    for words, better in _REWORDED.items():
+        if message.startswith(words):
+            return better.format(rest=message.removeprefix(words))
+    return f"{message}, for example with map" if message.endswith(_TOO_MANY) else message
 
 
 def from_status(status: status_pb2.Status) -> HourglassError:

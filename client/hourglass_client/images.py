@@ -13,7 +13,7 @@ import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from numpy.typing import ArrayLike, NDArray
 
-from hourglass_client.errors import invalid
+from hourglass_client.errors import HourglassError, invalid
 from hourglass_client.tensors import byte_tensor, float_tensor, to_array
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ class Savable(Protocol):
         ...
 
 
-# An image as a file: its path, its contents (PNG, JPEG or WebP), or a PIL image.
+# An image as a file: its path, its contents (PNG, JPEG, WebP, BMP, GIF or TIFF), or a PIL image.
 ImageFile: TypeAlias = str | PathLike[str] | bytes | Savable
-# (N, H, W), (N, H, W, C) or, for one grey image, (H, W): uint8 in 0…255 or floating point in 0…1; or image files.
+# (N, H, W), (N, H, W, C) or one image, (H, W) or (H, W, C): uint8 in 0…255 or floating point in 0…1; or image files.
 ImageInput: TypeAlias = ArrayLike | ImageFile | Sequence[ImageFile]
 ImageFormat = Literal["uint8", "float32", "png", "none"]
 
@@ -42,6 +42,13 @@ _FORMATS = {
     "none": pb.IMAGE_FORMAT_NONE,
 }
 _BATCH_AXES = (3, 4)
+# Modes of PIL images that PNG holds, and what others become: what the server makes of their files too.
+_PNG_MODES = {mode: mode for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")}
+_OTHER_MODES = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"} | dict.fromkeys(
+    ("CMYK", "YCbCr", "HSV", "LAB", "RGBX"), "RGB"
+)
+_SENT_AS = _PNG_MODES | _OTHER_MODES
+_LARGEST_SIXTEEN = 65_535
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,10 +85,11 @@ def image_format(name: ImageFormat) -> pb.ImageFormat:
 def to_message(field: str, images: ImageInput, *, resize: bool = False) -> pb.Images:
     """Images of any accepted form to the message; files and PIL images are sent as files, which the server decodes."""
     if _is_file(images):
-        return pb.Images(encoded=pb.EncodedImages(files=[_contents(images)], resize=resize))
+        return pb.Images(encoded=pb.EncodedImages(files=[_contents(field, images)], resize=resize))
     if _are_files(images):
-        return pb.Images(encoded=pb.EncodedImages(files=[_contents(image) for image in images], resize=resize))
-    return pb.Images(tensor=_pixels(field, np.asarray(images)))
+        files = [_contents(f"{field}[{index}]", image) for index, image in enumerate(images)]
+        return pb.Images(encoded=pb.EncodedImages(files=files, resize=resize))
+    return pb.Images(tensor=_pixels(field, _array(field, images)))
 
 
 def from_message(message: pb.Images) -> tuple[NDArray[Any], tuple[bytes, ...]]:
@@ -102,21 +110,72 @@ def _are_files(images: object) -> TypeGuard[Sequence[ImageFile]]:
     return len(each) > 0 and all(_is_file(image) for image in each)
 
 
-def _contents(image: ImageFile) -> bytes:
+def _contents(field: str, image: ImageFile) -> bytes:
     if isinstance(image, bytes):
         return image
     if isinstance(image, Savable):
+        return _png(field, image)
+    path = Path(fspath(image))
+    try:
+        return path.read_bytes()
+    except IsADirectoryError as error:
+        raise invalid(
+            field, f"expected an image file, got the folder {path}: list its files, or run `hourglass` on it"
+        ) from error
+    except (OSError, ValueError) as error:
+        # ValueError: a path with a zero byte.
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise invalid(field, f"expected a readable image file, got {path}: {reason}") from error
+
+
+def _png(field: str, image: Savable) -> bytes:
+    """A PIL image as a PNG file from which the server reads the same pixels as from the image's own file."""
+    from PIL import ImageOps  # noqa: PLC0415 (whoever has a PIL image has Pillow)
+
+    try:
+        # PNG files that Pillow writes hold no orientation, so that the image must be upright.
+        upright = ImageOps.exif_transpose(cast("Image", image))
         buffer = BytesIO()
-        image.save(buffer, format="PNG")
-        return buffer.getvalue()
-    return Path(fspath(image)).read_bytes()
+        _of_png_mode(field, upright).save(buffer, format="PNG")
+    except HourglassError:
+        raise
+    except Exception as error:
+        # Only now does Pillow read the rest of a file that may be truncated, and a decoder may raise anything.
+        raise invalid(field, f"expected a readable PIL image: {error}") from error
+    return buffer.getvalue()
+
+
+def _of_png_mode(field: str, image: Image) -> Image:
+    """The image itself, or converted to a mode that PNG holds."""
+    mode = _SENT_AS.get(image.mode)
+    if image.mode == "I":
+        low, high = cast("tuple[int, int]", image.getextrema())
+        if low >= 0 and high <= _LARGEST_SIXTEEN:
+            mode = "I;16"
+    if mode is None:
+        raise invalid(
+            field,
+            f"expected a PIL image of 8 or 16 bits a channel, got mode {image.mode}: scale its pixels to 0…1 and pass "
+            "them as a floating-point array",
+        )
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _array(field: str, images: object) -> NDArray[Any]:
+    try:
+        return np.asarray(images)
+    except (ValueError, TypeError, RuntimeError) as error:
+        # Arrays of several shapes, files among arrays, tensors on a GPU or with a gradient.
+        raise invalid(field, f"expected one array, or a list of image files only: {error}") from error
 
 
 def _pixels(field: str, array: NDArray[Any]) -> pb.Tensor:
-    if array.ndim == 2:  # noqa: PLR2004 (H, W): one grey image; three axes are always (N, H, W)
+    if array.ndim == 2:  # noqa: PLR2004 (H, W): one grey image; the server tells (N, H, W) and (H, W, C) apart
         array = array[np.newaxis]
     if array.ndim not in _BATCH_AXES:
-        raise invalid(field, f"expected (N, H, W), (N, H, W, C) or one image (H, W), got shape {array.shape}")
+        raise invalid(
+            field, f"expected (N, H, W), (N, H, W, C) or one image (H, W) or (H, W, C), got shape {array.shape}"
+        )
     if array.dtype == np.uint8:
         return byte_tensor(array)
     if array.dtype.kind == "f":

@@ -41,12 +41,14 @@ def from_message(message: pb.StreamResponse) -> tuple[str, Answer | HourglassErr
 
 
 @contextmanager
-def failures(call: grpc.RpcContext | grpc.aio.RpcContext, sent: Outgoing | AsyncOutgoing) -> Generator[None]:
+def failures(
+    call: grpc.RpcContext | grpc.aio.RpcContext, sent: Outgoing | AsyncOutgoing, proxy_advice: str
+) -> Generator[None]:
     """Raise what the items raised, or the error of the call; cancel the call at the end."""
     try:
         yield
     except grpc.RpcError as error:
-        raise (sent.failure or from_call(error)) from error
+        raise (sent.failure or from_call(error, proxy_advice)) from error
     except asyncio.CancelledError:
         # How grpc.aio reports that the items failed; a cancellation from outside is raised again.
         if sent.failure is not None:

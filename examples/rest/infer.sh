@@ -2,6 +2,7 @@
 # The Open Inference Protocol over HTTP with curl alone. Start the server with --rest-port 8000, then
 #   examples/rest/infer.sh 127.0.0.1:8000 vae.encode
 set -euo pipefail
+export no_proxy="localhost,127.0.0.1,::1${no_proxy:+,$no_proxy}" # this machine needs no proxy
 address=${1:-127.0.0.1:8000}
 graph=${2:-vae.encode}
 work=$(mktemp -d)

@@ -80,15 +80,19 @@ def rows_of_tensor(
 ) -> tuple[Convert | None, int]:
     """Return how a Tensor's data become rows of a graph that takes (N, H, W, C) uint8, or float32 in 0 … 1; and N.
 
+    Shapes are (N, H, W, C), for grey models (N, H, W) too, or (H, W, C) of one image where it cannot be (N, H, W).
     None: unchanged. Otherwise by a call, which raises InvalidArgumentError if values are out of range.
 
     Raises:
         InvalidArgumentError: another shape, size or type, N = 0 or too large.
     """
     got = tensors.shape_of(message.shape, f"{field}.tensor.shape")
-    if got[1:] != shape and not (shape[2] == 1 and got[1:] == shape[:2]):
+    if got[1:] == shape or (shape[2] == 1 and got[1:] == shape[:2]):
+        rows = got[0]
+    elif got == shape:
+        rows = 1
+    else:
         raise _wrong_shape(field, got, shape)
-    rows = got[0]
     if not 0 < rows <= limit_rows:
         raise _wrong_count(field, rows, limit_rows)
     kind = tensors.check_data(message, f"{field}.tensor")
@@ -194,8 +198,8 @@ def _png(image: NDArray[np.uint8]) -> bytes:
 
 def _wrong_shape(field: str, got: tuple[int, ...], shape: Shape) -> InvalidArgumentError:
     height, width, channels = shape
-    grey = f"(N, {height}, {width}) or " if channels == 1 else ""
-    expected = f"{grey}(N, {height}, {width}, {channels})"
+    grey = f"(N, {height}, {width}), " if channels == 1 else ""
+    expected = f"{grey}(N, {height}, {width}, {channels}) or one image ({height}, {width}, {channels})"
     return InvalidArgumentError(f"{field}.tensor.shape", f"expected {expected}, got {tensors.shape_text(got)}")
 
 

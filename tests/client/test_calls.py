@@ -12,7 +12,9 @@ from hourglass_client import (
     AsyncClient,
     Client,
     HourglassError,
+    InvalidArgumentError,
     NotFoundError,
+    ResourceExhaustedError,
     Retry,
     UnavailableError,
     requests,
@@ -178,6 +180,29 @@ def test_stream_keeps_its_deadline(client: Client) -> None:
 def test_stream_to_an_unreachable_server_is_unavailable() -> None:
     with Client("127.0.0.1:1") as unreachable, pytest.raises(UnavailableError):
         list(unreachable.stream(streamed(1)))
+
+
+@pytest.mark.parametrize(("model", "images"), [("vae", GREY), ("multitask", COLOUR)], ids=["grey", "colour"])
+def test_one_image_needs_no_batch_axis(client: Client, model: str, images: np.ndarray) -> None:
+    expected = client.encode(images[:1], model=model).latents
+    forms = [images[0], images[0] / 255] + ([images[0, ..., 0]] if model == "vae" else [])
+    for one in forms:
+        np.testing.assert_array_equal(client.encode(one, model=model).latents, expected)
+    for wrong in (images[0, 1:], images[0][np.newaxis, np.newaxis, 0]):
+        with pytest.raises(InvalidArgumentError, match=r"\(N, 8, 8, \d\) or one image \(8, 8, \d\), got"):
+            client.encode(wrong, model=model)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_too_much_for_one_request_leads_to_map(transport: str) -> None:
+    with (
+        serving(GOLDEN, transport=transport, max_message_bytes=100_000, max_request_rows=9, poll_seconds=0) as served,
+        Client(served.address) as client,
+    ):
+        with pytest.raises(ResourceExhaustedError, match=r"larger than the server accepts \(1.* vs. 100000\): .* map"):
+            client.encode(pixels(2_000), model="vae")
+        with pytest.raises(InvalidArgumentError, match=r"1 to 9 images a request, got 10: .* with map"):
+            client.encode(pixels(10), model="vae")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

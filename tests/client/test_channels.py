@@ -1,5 +1,7 @@
 import shutil
+import socket
 import subprocess
+import threading
 from functools import partial
 
 import grpc
@@ -7,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
-from hourglass_client import Client, InvalidArgumentError, Tls, UnavailableError
+from hourglass_client import CancelledError, Client, InvalidArgumentError, Tls, UnavailableError
 from hourglass_client.channels import channel_settings
 
 from tests.client.conftest import Start
@@ -26,8 +28,8 @@ def test_target(address: str | list[str], target: str) -> None:
     assert channel_settings(address, None, None).target == target
 
 
-@pytest.mark.parametrize("addresses", [[], ["a:1", "b:2"], ["10.0.0.1:1", "[::1]:1"]])
-def test_unusable_addresses_are_refused(addresses: list[str]) -> None:
+@pytest.mark.parametrize("addresses", [[], ["a:1", "b:2"], ["10.0.0.1:1", "[::1]:1"], "http://127.0.0.1:8001"], ids=str)
+def test_unusable_addresses_are_refused(addresses: str | list[str]) -> None:
     with pytest.raises(InvalidArgumentError, match="address"):
         Client(addresses)
 
@@ -54,6 +56,16 @@ def test_token_is_sent_without_tls_on_this_machine_only(address: str) -> None:
         channel_settings([address, "10.0.0.1:1"], None, "secret")
 
 
+@pytest.mark.parametrize(
+    "token",
+    ["secret\n", "secret\r\n", " secret", "\ufeffsecret", "se cret", "s\u00e9cret", "\x00", "inference secret", ""],
+)
+def test_token_that_cannot_be_sent_is_refused_before_any_call(token: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="token: expected") as caught:
+        Client("127.0.0.1:1", token=token)
+    assert "cret" not in str(caught.value)
+
+
 def test_token_reaches_the_server(start: Start) -> None:
     server = start()
     with Client(server.address, token="secret") as client:  # noqa: S106 (not a real one)
@@ -77,6 +89,61 @@ def test_several_servers_share_the_load_and_an_unhealthy_one_gets_none(start: St
     assert first.calls + second.calls == 40
     assert min(first.calls, second.calls) >= 10
     assert unhealthy.calls == 0
+
+
+def test_attempts_to_connect_stay_close_together() -> None:
+    """gRPC's own backoff needs 16 s for six of them."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, Client(f"127.0.0.1:{listener.getsockname()[1]}") as client:
+        listener.settimeout(10)
+        caller = threading.Thread(target=call_until_closed, args=(client,))
+        caller.start()
+        try:
+            for _ in range(6):
+                # Accepted and closed: a failed attempt.
+                listener.accept()[0].close()
+        finally:
+            client.close()
+            caller.join()
+
+
+@pytest.mark.slow
+def test_a_host_name_is_looked_up_again_soon() -> None:
+    """gRPC itself does so every 30 s."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as names:
+        names.bind(("127.0.0.1", 0))
+        names.settimeout(20)
+        # The port is closed: each attempt to connect fails.
+        client = Client(f"dns://127.0.0.1:{names.getsockname()[1]}/models.example:1")
+        caller = threading.Thread(target=call_until_closed, args=(client,))
+        caller.start()
+        try:
+            for _ in range(3):
+                answer_dns(names)
+        finally:
+            client.close()
+            caller.join()
+
+
+def answer_dns(names: socket.socket) -> None:
+    """Answer queries up to one for an IPv4 address: 127.0.0.1, valid for a second (RFC 1035, section 4)."""
+    address_wanted = False
+    while not address_wanted:
+        query, sender = names.recvfrom(512)
+        question = query[12 : query.index(0, 12) + 5]
+        address_wanted = question[-4:-2] == b"\0\1"
+        header = query[:2] + bytes([0x81, 0x80, 0, 1, 0, int(address_wanted), 0, 0, 0, 0])
+        answer = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4\x7f\0\0\1" if address_wanted else b""
+        names.sendto(header + question + answer, sender)
+
+
+def call_until_closed(client: Client) -> None:
+    while True:
+        try:
+            client.get_model()
+        except UnavailableError:
+            continue
+        except CancelledError:
+            return
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,15 @@
 import asyncio
+import copy
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 import pytest
+from autoencoder.v1 import autoencoder_pb2 as pb
 from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -79,9 +85,38 @@ def test_error_of_a_stream_item_has_the_same_kind() -> None:
 
 def test_errors_can_be_pickled() -> None:
     error = errors.invalid("images", "expected some, got none")
-    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
-    assert (type(copy), str(copy), copy.code, copy.message) == (type(error), str(error), error.code, error.message)
-    assert copy.violations == (Violation("images", "expected some, got none"),)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
+    assert (type(again), str(again), again.code, again.message) == (type(error), str(error), error.code, error.message)
+    assert again.violations == (Violation("images", "expected some, got none"),)
+
+
+def test_a_client_cannot_be_pickled_or_copied(start: Start) -> None:
+    async def make() -> AsyncClient:
+        return AsyncClient(start().address)
+
+    with Client(start().address) as client:
+        for use in (
+            lambda: pickle.dumps(client),
+            lambda: copy.deepcopy(client),
+            lambda: pickle.dumps(asyncio.run(make())),
+        ):
+            with pytest.raises(TypeError, match="cannot be pickled or copied"):
+                use()
+
+
+def test_a_call_that_a_fork_ended_is_tried_again(start: Start) -> None:
+    server = start(status(grpc.StatusCode.CANCELLED, "Stream removed (Closed on fork)"), pb.GetModelResponse())
+    with Client(server.address) as client:
+        client.get_model()
+    assert server.calls == 2
+
+
+def test_a_client_that_a_fork_closed_says_so(start: Start) -> None:
+    program = Path(__file__).with_name("forked_call.py")
+    environment = os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "1"}
+    arguments = [sys.executable, program, start().address]
+    printed = subprocess.run(arguments, env=environment, check=True, capture_output=True, text=True).stdout
+    assert printed.startswith("CancelledError: CANCELLED: this client was created before a fork")
 
 
 def test_a_closed_client_says_so(start: Start) -> None:

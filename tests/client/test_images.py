@@ -1,15 +1,18 @@
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.model_pb2 import DataType
-from hourglass_client import InvalidArgumentError
+from hourglass_client import Client, InvalidArgumentError
 from hourglass_client.answers import Decoded, ServingInfo
 from hourglass_client.images import Pictures, from_message, image_format, to_message
 from PIL import Image
+
+from tests.server.conftest import GOLDEN, serving
 
 PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
@@ -58,9 +61,83 @@ def test_pil_images_are_sent_losslessly() -> None:
     assert Image.open(io.BytesIO(files[1])).mode == "P"
 
 
+# Modes that PNG has, and modes that files of other formats have.
+MODES = {
+    "1": "PNG", "L": "JPEG", "LA": "PNG", "P": "PNG", "RGB": "JPEG", "RGBA": "PNG", "I;16": "PNG", "CMYK": "JPEG",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with serving(GOLDEN, poll_seconds=0) as served, Client(served.address) as connected:
+        yield connected
+
+
+def stored(mode: str, orientation: int) -> bytes:
+    """A file of 8 x 8 noise with an EXIF orientation."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 4), np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(noise[..., 0].astype(np.uint16) * 251)
+    else:
+        image = Image.fromarray(noise).convert("RGB" if mode == "CMYK" else mode).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stream = io.BytesIO()
+    image.save(stream, MODES[mode], exif=exif)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 6, 8])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_pil_image_gives_the_same_as_its_file(client: Client, mode: str, orientation: int, tmp_path: Path) -> None:
+    contents = stored(mode, orientation)
+    path = tmp_path / "image"
+    path.write_bytes(contents)
+    image = Image.open(path)
+    assert image.mode == mode
+    for model in ("vae", "multitask"):
+        expected = client.encode(contents, model=model).latents
+        for given in (path, image, [image], image.copy()):
+            np.testing.assert_array_equal(client.encode(given, model=model).latents, expected)
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV", "LAB", "RGBX", "PA", "RGBa", "La", "I", "I;16B"])
+def test_a_pil_image_of_a_mode_that_png_lacks_is_converted(mode: str) -> None:
+    (file,) = to_message("images", Image.new(mode, (4, 3))).encoded.files
+    assert Image.open(io.BytesIO(file)).size == (4, 3)
+
+
+def test_unusable_pil_images_are_refused() -> None:
+    cut = Image.open(io.BytesIO(stored("RGB", 1)[:-20]))
+    cases = {
+        "mode F": Image.new("F", (4, 3), 0.5),
+        "mode I": Image.new("I", (4, 3), 70_000),
+        "truncated": cut,
+        "closed": Image.open(io.BytesIO(stored("RGB", 1))),
+    }
+    cases["closed"].close()
+    for words, image in cases.items():
+        with pytest.raises(
+            InvalidArgumentError, match=rf"images\[1\]: expected a .*PIL image.*{'' if words == 'closed' else words}"
+        ):
+            to_message("images", [b"", image])
+
+
+@pytest.mark.parametrize(
+    "images", [[PIXELS[0], PIXELS[0, 1:]], [b"file", PIXELS[0]], object(), io.BytesIO(b"file"), []]
+)
+def test_what_is_no_image_is_refused(images: object) -> None:
+    with pytest.raises(InvalidArgumentError, match="images: expected"):
+        to_message("images", images)
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="absent"):
+    with pytest.raises(InvalidArgumentError, match=r"images: .* got .*absent.png: No such file"):
         to_message("images", tmp_path / "absent.png")
+    with pytest.raises(InvalidArgumentError, match=rf"images\[0\]: expected an image file, got the folder {tmp_path}"):
+        to_message("images", [tmp_path])
+    with pytest.raises(InvalidArgumentError, match="null byte"):
+        to_message("images", "a\0.png")
 
 
 def test_unknown_format_is_rejected() -> None:

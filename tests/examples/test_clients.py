@@ -30,7 +30,7 @@ def test_python(server: Served) -> None:
     output = run(sys.executable, "examples/python/encode.py", server.address, "vae")
     assert "vae version 1: latents (4, 3)" in output
     assert "the same again: True" in output
-    assert "refused: images.tensor.shape: expected (N, 8, 8) or (N, 8, 8, 1), got (4, 7, 8, 1)" in output
+    assert "shape: expected (N, 8, 8), (N, 8, 8, 1) or one image (8, 8, 1), got (4, 7, 8, 1)" in output
 
 
 def test_open_inference(server: Served) -> None:

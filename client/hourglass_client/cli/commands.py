@@ -3,6 +3,8 @@
 import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -32,6 +34,12 @@ Answer = TypeVar("Answer")
 def models(client: Client, arguments: Namespace) -> Result:
     """Every loaded version."""
     del arguments
+    loaded = client.list_models()
+    if not loaded:
+        # An error with the server's reason: it is starting, or its repository is empty.
+        with suppress(InvalidArgumentError):
+            client.get_model()
+        loaded = client.list_models()
     rows = [
         {
             "model": model.name,
@@ -42,19 +50,19 @@ def models(client: Client, arguments: Namespace) -> Result:
             "methods": list(model.methods),
             "attributes": list(model.attributes),
         }
-        for model in client.list_models()
+        for model in loaded
     ]
     return Result({"models": len(rows)}, rows)
 
 
 def encode(client: Client, arguments: Namespace) -> Result:
     """Images to latent vectors."""
-    _check_suffix(arguments.out, ".npy")
+    _check_array(arguments.out)
     rows: list[Mapping[str, object]] = []
     found: list[NDArray[Any]] = []
     facts: dict[str, object] = {}
     posterior = "sample" if arguments.sample else "mean"
-    for batch, answer in _answers(client.encode, arguments, posterior=posterior, seed=arguments.seed):
+    for batch, answer in _answers(client, client.encode, arguments, posterior=posterior, seed=arguments.seed):
         facts = _facts(answer.info)
         if answer.seed is not None:
             facts["seed"] = answer.seed
@@ -77,7 +85,7 @@ def reconstruct(client: Client, arguments: Namespace) -> Result:
     files: dict[Path, bytes] = {}
     facts: dict[str, object] = {}
     form = "png" if arguments.out else "none"
-    for batch, answer in _answers(client.reconstruct, arguments, image_format=form):
+    for batch, answer in _answers(client, client.reconstruct, arguments, image_format=form):
         facts = _facts(answer.info)
         errors = answer.squared_errors.tolist()
         rows += [{"image": name, "squared_error": error} for name, error in zip(batch.names, errors, strict=True)]
@@ -90,7 +98,7 @@ def denoise(client: Client, arguments: Namespace) -> Result:
     """Noisy images to clean ones."""
     files: dict[Path, bytes] = {}
     facts: dict[str, object] = {}
-    for batch, answer in _answers(client.denoise, arguments, image_format="png"):
+    for batch, answer in _answers(client, client.denoise, arguments, image_format="png"):
         facts = _facts(answer.info)
         files |= _placed(arguments.out, batch.names, answer.files)
     return Result(facts, (), files)
@@ -139,7 +147,7 @@ def edit(client: Client, arguments: Namespace) -> Result:
         raise UsageError("expected either images or --latents")
     if arguments.latents:
         return _drawn(client.edit, arguments, shifts=dict(arguments.shift))
-    for batch, answer in _answers(client.edit, arguments, shifts=dict(arguments.shift), image_format="png"):
+    for batch, answer in _answers(client, client.edit, arguments, shifts=dict(arguments.shift), image_format="png"):
         facts = _facts(answer.info)
         files |= _placed(arguments.out, batch.names, answer.files)
     return Result(facts, (), files)
@@ -149,7 +157,7 @@ def classify(client: Client, arguments: Namespace) -> Result:
     """The likeliest class of each image."""
     rows: list[Mapping[str, object]] = []
     facts: dict[str, object] = {}
-    for batch, answer in _answers(client.classify, arguments):
+    for batch, answer in _answers(client, client.classify, arguments):
         facts = _facts(answer.info)
         for name, row in zip(batch.names, answer.probabilities, strict=True):
             best = int(row.argmax())
@@ -174,17 +182,19 @@ def _drawn(call: Callable[..., answers.Decoded | answers.Edited], arguments: Nam
     return Result(facts, (), dict(zip(paths, files, strict=True)))
 
 
-def _batches(arguments: Namespace) -> Iterator[ImageBatch]:
+def _batches(client: Client, arguments: Namespace) -> Iterator[ImageBatch]:
     """Images of the command line; no output file may exist before the first request."""
-    every = list(image_batches(arguments.images))
+    every = list(image_batches(arguments.images, partial(_image_shape, client, arguments)))
     if arguments.command in {"reconstruct", "denoise", "edit"} and arguments.out:
         check_new([arguments.out / f"{name}.png" for batch in every for name in batch.names])
     return iter(every)
 
 
-def _answers(call: Callable[..., Answer], arguments: Namespace, **more: object) -> Iterator[tuple[ImageBatch, Answer]]:
+def _answers(
+    client: Client, call: Callable[..., Answer], arguments: Namespace, **more: object
+) -> Iterator[tuple[ImageBatch, Answer]]:
     """Answers to the images of the command line."""
-    for batch in _batches(arguments):
+    for batch in _batches(client, arguments):
         try:
             yield batch, call(images=batch.images, **_target(arguments), **more)
         except InvalidArgumentError as error:
@@ -198,6 +208,11 @@ def _naming_file(error: InvalidArgumentError, batch: ImageBatch) -> Exception:
         if number and not isinstance(batch.images, np.ndarray):
             return UsageError(f"{batch.images[int(number[1])]}: {violation.description}")
     return error
+
+
+def _image_shape(client: Client, arguments: Namespace) -> tuple[int, int, int]:
+    model = client.get_model(**_model(arguments))
+    return model.height, model.width, model.channels
 
 
 def _model(arguments: Namespace) -> dict[str, Any]:
@@ -224,6 +239,10 @@ def _numbered(folder: Path, word: str, count: int) -> list[Path]:
     return paths
 
 
-def _check_suffix(path: Path | None, suffix: str) -> None:
-    if path is not None and path.suffix != suffix:
-        raise UsageError(f"--out: expected a file ending in {suffix}, got {path}")
+def _check_array(path: Path | None) -> None:
+    """Refuse another suffix, and a file that exists or cannot be written."""
+    if path is None:
+        return
+    if path.suffix != ".npy":
+        raise UsageError(f"--out: expected a file ending in .npy, got {path}")
+    check_new([path])

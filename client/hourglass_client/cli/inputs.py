@@ -1,20 +1,26 @@
 """Inputs of the command line (files, folders, arrays) to arguments of the client."""
 
-from collections.abc import Iterator, Sequence
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, groupby
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hourglass_client.images import ImageInput
 
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-# Large enough to share a graph run, small enough for the server's limits on messages.
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+# Large enough to share a graph run, small enough for the server's limits on messages and on pixels: four photos of a
+# phone, or one file of any size.
 BATCH_ITEMS = 64
+_BATCH_BYTES = 16 * 2**20
 Items = TypeVar("Items", list[Path], NDArray[Any])
+# Height, width and channels of the model; a call to the server.
+ImageShape: TypeAlias = Callable[[], tuple[int, int, int]]
 
 
 class UsageError(Exception):
@@ -29,27 +35,48 @@ class ImageBatch:
     images: Sequence[Path] | NDArray[Any]
 
 
-def image_batches(paths: Sequence[Path]) -> Iterator[ImageBatch]:
-    """Images of files, of folders (sorted, not their subfolders) and of .npy arrays, in batches and in this order.
+def image_batches(paths: Sequence[Path], image_shape: ImageShape) -> Iterator[ImageBatch]:
+    """Images of files, of folders with their subfolders (sorted) and of .npy arrays, in batches and in this order.
+
+    An image of a folder is named by its path in it, without the suffix.
 
     Raises:
         UsageError: no such file, not an image, or an array that holds no images.
     """
-    taken: dict[str, int] = {}
-    for arrays, group in groupby(paths, lambda path: path.suffix == ".npy"):
+    taken: set[str] = set()
+    for arrays, group in groupby(paths, _is_array):
         if arrays:
             for path in group:
-                yield from _array_batches(path, taken)
+                yield from _array_batches(path, taken, image_shape)
         else:
-            files = [file for path in group for file in _image_files(path)]
-            for some in batches(files):
-                yield ImageBatch([_unique(path.stem, taken) for path in some], some)
+            files = [(file, root) for path in group for file, root in _image_files(path)]
+            names = [_unique(str(file.relative_to(root).with_suffix("")), taken) for file, root in files]
+            done = 0
+            for some in batches([file for file, _ in files]):
+                yield ImageBatch(names[done : done + len(some)], some)
+                done += len(some)
 
 
 def batches(items: Items) -> Iterator[Items]:
     """Batches of a size that fits in one request."""
-    for first in range(0, len(items), BATCH_ITEMS):
-        yield items[first : first + BATCH_ITEMS]
+    first = 0
+    while first < len(items):
+        end = first + 1
+        size = _bytes(items, first)
+        while end < min(len(items), first + BATCH_ITEMS) and (size := size + _bytes(items, end)) <= _BATCH_BYTES:
+            end += 1
+        yield items[first:end]
+        first = end
+
+
+def _bytes(items: list[Path] | NDArray[Any], index: int) -> int:
+    """Size of an item in a request; 0 for a file that cannot be looked at, which reading it will report."""
+    if not isinstance(items, list):
+        return items[index].nbytes
+    try:
+        return items[index].stat().st_size
+    except OSError:
+        return 0
 
 
 def read_latents(path: Path) -> NDArray[Any]:
@@ -59,12 +86,9 @@ def read_latents(path: Path) -> NDArray[Any]:
         UsageError: another kind of file or content.
     """
     if path.suffix == ".csv":
-        try:
-            return np.loadtxt(path, np.float32, delimiter=",", ndmin=2)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: expected rows of comma-separated numbers: {error}") from error
+        return _read_csv(path)
     latents = _load(path)
-    if latents.dtype.kind != "f" or latents.ndim not in {1, 2}:
+    if latents.dtype.kind != "f" or latents.ndim not in {1, 2} or not latents.size:
         raise UsageError(f"{path}: expected floats (N, D) or (D,), got {latents.dtype} {latents.shape}")
     return np.atleast_2d(latents)
 
@@ -76,7 +100,7 @@ def read_end(path: Path) -> tuple[Literal["images", "latents"], ImageInput]:
         UsageError: no such file, or more than one latent vector.
     """
     if path.suffix not in {".npy", ".csv"}:
-        return "images", _image_files(path)
+        return "images", [file for file, _ in _image_files(path)]
     if path.suffix == ".npy":
         array = _load(path)
         if array.dtype.kind != "f" or array.ndim not in {1, 2}:
@@ -91,47 +115,100 @@ def shift(text: str) -> tuple[str, float]:
     """NAME=AMOUNT of `--shift`.
 
     Raises:
-        ValueError: anything else; argparse turns it into an error message.
+        ArgumentTypeError: anything else.
     """
-    name, equals, amount = text.partition("=")
-    if not (name and equals):
-        raise ValueError(text)
-    return name, float(amount)
+    name, _, amount = text.rpartition("=")
+    with suppress(ValueError):
+        if name:
+            return name, float(amount)
+    raise ArgumentTypeError(f"expected NAME=AMOUNT, such as slant=1.5, got {text!r}")
 
 
-def _image_files(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES)
-        if not found:
-            raise UsageError(f"{path}: expected a folder of PNG, JPEG or WebP files, got one without any")
-        return found
-    # Not only a regular file: a shell's pipe is fine.
-    if not path.exists():
+def _is_array(path: Path) -> bool:
+    return path.suffix == ".npy"
+
+
+def _image_files(path: Path) -> list[tuple[Path, Path]]:
+    """Image files at a path, each with the folder that its name is relative to."""
+    try:
+        if path.is_dir():
+            return [(file, path) for file in _of_folder(path)]
+        # Not only a regular file: a shell's pipe is fine.
+        exists = path.exists()
+    except (OSError, ValueError) as error:
+        # ValueError: a path with a zero byte.
+        raise UsageError(f"{path}: {getattr(error, 'strerror', error)}") from error
+    if not exists:
         raise UsageError(f"{path}: expected an image file, a folder of them or a .npy array, but nothing exists there")
-    return [path]
+    return [(path, path.parent)]
 
 
-def _array_batches(path: Path, taken: dict[str, int]) -> Iterator[ImageBatch]:
+def _of_folder(folder: Path) -> list[Path]:
+    found = list(_in_folder(folder, frozenset()))
+    if not found:
+        raise UsageError(f"{folder}: expected a folder of image files ({' '.join(sorted(_IMAGE_SUFFIXES))}), got none")
+    return found
+
+
+def _in_folder(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """Image files of a folder and its subfolders, sorted; links followed, hidden entries skipped."""
+    here = folder.resolve()
+    # A link may lead back to a folder above it.
+    if here in above:
+        return
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _in_folder(entry, above | {here})
+        elif entry.suffix.lower() in _IMAGE_SUFFIXES:
+            yield entry
+
+
+def _array_batches(path: Path, taken: set[str], image_shape: ImageShape) -> Iterator[ImageBatch]:
     array = _load(path)
-    if array.ndim not in {2, 3, 4} or not len(array):
-        raise UsageError(f"{path}: expected images (N, H, W), (N, H, W, C) or (H, W), got shape {array.shape}")
-    rows = array[np.newaxis] if array.ndim == 2 else array  # noqa: PLR2004 (one image)
+    if array.ndim not in {2, 3, 4} or not array.size:
+        raise UsageError(
+            f"{path}: expected images (N, H, W), (N, H, W, C) or one image (H, W) or (H, W, C), got shape {array.shape}"
+        )
+    rows = array[np.newaxis] if array.ndim == 2 or _is_one_image(array, image_shape) else array  # noqa: PLR2004 (H, W)
     numbers = count()
     for some in batches(rows):
         yield ImageBatch([_unique(f"{path.stem}-{next(numbers):05}", taken) for _ in some], some)
 
 
+def _is_one_image(array: NDArray[Any], image_shape: ImageShape) -> bool:
+    """Whether three axes are (H, W, C), as the server decides it; it is asked only if they can be."""
+    if array.ndim != 3 or array.shape[-1] not in {1, 3}:  # noqa: PLR2004 (H, W, C)
+        return False
+    height, width, channels = image_shape()
+    batch = channels == 1 and array.shape[1:] == (height, width)
+    return not batch and array.shape == (height, width, channels)
+
+
+def _read_csv(path: Path) -> NDArray[Any]:
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            rows = [line for line in lines if line.strip()]
+        if not rows:
+            raise UsageError(f"{path}: expected rows of comma-separated numbers, got an empty file")
+        return np.loadtxt(rows, np.float32, delimiter=",", ndmin=2)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: expected rows of comma-separated numbers: {error}") from error
+
+
 def _load(path: Path) -> NDArray[Any]:
     try:
         loaded: Any = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise UsageError(f"{path}: expected a .npy array: {error}") from error
     if not isinstance(loaded, np.ndarray):
         raise UsageError(f"{path}: expected a .npy array of numbers, got an archive")
     return cast("NDArray[Any]", loaded)
 
 
-def _unique(stem: str, taken: dict[str, int]) -> str:
-    """The stem, with a number appended if another input already has it."""
-    taken[stem] = taken.get(stem, 0) + 1
-    return stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
+def _unique(name: str, taken: set[str]) -> str:
+    """The name, with a number appended if another input already has it."""
+    free = next(each for number in count(1) if (each := name if number == 1 else f"{name}-{number}") not in taken)
+    taken.add(free)
+    return free

@@ -1,7 +1,9 @@
 """`hourglass COMMAND …`: exit code 0 for success, 1 if the server failed, 2 for wrong usage."""
 
 import argparse
+import math
 import os
+import struct
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +27,11 @@ Command: TypeAlias = Callable[[Client, argparse.Namespace], Result]
 _AddParser: TypeAlias = Callable[..., argparse.ArgumentParser]
 
 _USAGE_ERRORS = (InvalidArgumentError, NotFoundError, FailedPreconditionError, UnimplementedError)
+# As a shell reports SIGINT and SIGPIPE.
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141
+# Of width and height in a PNG file.
+_PNG_SIZE_AT = 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,14 +39,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         result = _run(given)
+        _print(f"{result.as_json() if given.json else result.as_text()}\n")
     except (UsageError, *_USAGE_ERRORS) as error:
         return _fail(error, 2)
+    except BrokenPipeError:
+        # The reader, such as `head`, has ended; Python would complain when it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
     except (HourglassError, OSError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    sys.stdout.write(f"{result.as_json() if given.json else result.as_text()}\n")
     return 0
+
+
+def _print(text: str) -> None:
+    """Print; what the terminal cannot show, such as a file name that is not UTF-8, as escapes."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
 
 
 def _run(given: argparse.Namespace) -> Result:
@@ -48,7 +65,18 @@ def _run(given: argparse.Namespace) -> Result:
     with Client(given.address, timeout_seconds=given.timeout, tls=_tls(given), token=_token(given)) as client:
         result = run(client, given)
     write_files(result.files)
+    if getattr(given, "resize", False) and result.files and given.command != "encode":
+        _note_size(next(iter(result.files.values())))
     return result
+
+
+def _note_size(png: bytes) -> None:
+    """Say on stderr that --resize does not scale back."""
+    width, height = struct.unpack_from(">II", png, _PNG_SIZE_AT)
+    sys.stderr.write(
+        f"hourglass: note: with --resize every image is scaled to the model's {width} x {height} pixels, "
+        "and written at that size\n"
+    )
 
 
 def _fail(error: BaseException, code: int) -> int:
@@ -63,7 +91,13 @@ def _tls(given: argparse.Namespace) -> Tls | None:
 
 
 def _token(given: argparse.Namespace) -> str | None:
-    return None if given.token_file is None else _read(given.token_file).decode().strip()
+    """The token of the file, which may begin with a byte order mark and end with line ends of any kind."""
+    if given.token_file is None:
+        return None
+    try:
+        return _read(given.token_file).decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{given.token_file}: expected UTF-8 text, got other bytes: save it as UTF-8") from error
 
 
 def _read(path: Path) -> bytes:
@@ -109,7 +143,7 @@ def _add_drawing(every: _AddParser) -> None:
     path.add_argument("start", type=Path, metavar="FROM", help="image file, or .npy or .csv of one latent vector")
     path.add_argument("stop", type=Path, metavar="TO", help="like FROM")
     path.add_argument("--steps", type=int, default=10, help="number of images, both ends included (10)")
-    path.add_argument("--resize", action="store_true", help="resize images of another size")
+    _add_resize(path)
     path.add_argument("--spherical", action="store_true", help="along a great circle instead of a straight line")
     _add_folder(path)
 
@@ -120,7 +154,7 @@ def _add_bench(every: _AddParser) -> None:
     load.add_argument("--method", choices=methods, default="encode", help="(encode)")
     load.add_argument("--callers", type=_positive, default=8, help="concurrent callers (8)")
     load.add_argument("--rows", type=_positive, default=1, help="images or latents per request (1)")
-    load.add_argument("--seconds", type=float, default=5.0, help="duration of the test (5)")
+    load.add_argument("--seconds", type=_seconds, default=5.0, help="duration of the test (5)")
 
 
 def _add(
@@ -134,17 +168,19 @@ def _add(
     parser = every(name, help=text, description=text.capitalize() + ".")
     parser.set_defaults(run=run)
     server = os.environ.get("HOURGLASS_ADDRESS", "127.0.0.1:8001")
-    parser.add_argument("--address", default=server, metavar="HOST:PORT", help=f"server ({server}; HOURGLASS_ADDRESS)")
+    shown = server.replace("%", "%%")
+    parser.add_argument("--address", default=server, metavar="HOST:PORT", help=f"server ({shown}; HOURGLASS_ADDRESS)")
     parser.add_argument("--model", default="", help="model; optional when only one is loaded")
     parser.add_argument("--version", default="", help="number or label; by default the newest that works")
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
-    parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="per request (30)")
+    parser.add_argument("--timeout", type=_seconds, default=30.0, metavar="SECONDS", help="per request (30)")
     parser.add_argument("--tls", action="store_true", help="TLS with the system's certificates")
     parser.add_argument("--ca", type=Path, metavar="FILE", help="TLS with these certificates (PEM)")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds a bearer token")
     if images:
-        parser.add_argument("images", type=Path, nargs=images, help="image files, folders of them, .npy arrays")
-        parser.add_argument("--resize", action="store_true", help="resize images of another size")
+        text = "image files, folders of them with their subfolders, .npy arrays"
+        parser.add_argument("images", type=Path, nargs=images, help=text)
+        _add_resize(parser)
     return parser
 
 
@@ -152,8 +188,22 @@ def _add_folder(parser: argparse.ArgumentParser, *, required: bool = True) -> No
     parser.add_argument("--out", type=Path, required=required, metavar="DIR", help="folder for the PNG files")
 
 
+def _add_resize(parser: argparse.ArgumentParser) -> None:
+    text = "scale images of another size to the model's, whatever their aspect ratio; images written have that size"
+    parser.add_argument("--resize", action="store_true", help=text)
+
+
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}")
     return number

@@ -41,18 +41,36 @@ class Result:
 
 
 def check_new(paths: Sequence[Path]) -> None:
-    """Refuse to overwrite.
+    """Refuse to overwrite, and what could not be written, before the server is asked.
 
     Raises:
-        UsageError: a file already exists.
+        UsageError: a file already exists, or its folder cannot be written to.
     """
-    for path in paths:
-        if path.exists():
-            raise UsageError(f"{path} already exists: choose another --out")
+    try:
+        for path in paths:
+            if path.exists():
+                raise UsageError(f"{path} already exists: choose another --out")
+        for folder in {path.parent for path in paths}:
+            _check_folder(folder)
+    except OSError as error:
+        raise UsageError(f"--out: {error.filename}: {error.strerror}") from error
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, or be created."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not there.is_dir():
+        raise UsageError(f"--out: {there} is not a directory")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"--out: no permission to write to {there}")
 
 
 def write_files(files: Mapping[Path, bytes]) -> None:
-    """Write every file whole, or none of them."""
+    """Write every file whole, or none of them.
+
+    Raises:
+        UsageError: a file already exists, or cannot be written.
+    """
     check_new(list(files))
     made: list[tuple[str, Path]] = []
     try:
@@ -64,10 +82,12 @@ def write_files(files: Mapping[Path, bytes]) -> None:
                 stream.write(content)
         for name, path in made:
             Path(name).replace(path)
-    except BaseException:
+    except BaseException as error:
         for name, _ in made:
             with suppress(OSError):
                 Path(name).unlink()
+        if isinstance(error, OSError):
+            raise UsageError(f"--out: cannot write {error.filename}: {error.strerror}") from error
         raise
 
 

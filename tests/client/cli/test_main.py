@@ -138,8 +138,11 @@ def arguments(folder: Path) -> dict[str, tuple[list[str], str]]:
     image, out = str(folder / "a.png"), str(folder / "out")
     return {
         "no such file": (["encode", str(folder / "x.png"), "--model", "vae"], "nothing exists there"),
-        "no image in the folder": (["encode", str(folder.parent), "--model", "vae"], "without any"),
-        "no picture": (["encode", str(folder / "notes.txt"), "--model", "vae"], "PNG, JPEG or WebP"),
+        "no image in the folder": (
+            ["encode", str(folder.parent / "empty"), "--model", "vae"],
+            "expected a folder of image files",
+        ),
+        "no picture": (["encode", str(folder / "notes.txt"), "--model", "vae"], "PNG, JPEG"),
         "unknown model": (["encode", image, "--model", "nope"], "There is no model 'nope'"),
         "several models": (["encode", image], "loaded are"),
         "method it lacks": (["classify", image, "--model", "vae"], "it serves"),
@@ -158,6 +161,7 @@ def arguments(folder: Path) -> dict[str, tuple[list[str], str]]:
 def test_wrong_command_writes_nothing(
     server: Served, pictures: Path, case: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (pictures.parent / "empty").mkdir()
     (pictures / "bad.csv").write_text("a,b\n")
     (pictures / "two.csv").write_text("1,2,3\n4,5,6\n")
     before = sorted(pictures.rglob("*"))
