@@ -139,7 +139,7 @@ def arguments(folder: Path) -> dict[str, tuple[list[str], str]]:
     return {
         "no such file": (["encode", str(folder / "x.png"), "--model", "vae"], "nothing exists there"),
         "no image in the folder": (["encode", str(folder.parent), "--model", "vae"], "without any"),
-        "no picture": (["encode", str(folder / "notes.txt"), "--model", "vae"], "PNG, JPEG or WebP"),
+        "no picture": (["encode", str(folder / "notes.txt"), "--model", "vae"], "PNG, JPEG, WebP"),
         "unknown model": (["encode", image, "--model", "nope"], "There is no model 'nope'"),
         "several models": (["encode", image], "loaded are"),
         "method it lacks": (["classify", image, "--model", "vae"], "it serves"),
