@@ -42,6 +42,9 @@ _MODES = {1: "L", 3: "RGB"}
 _ORIENTATION = 0x0112
 # Orientations from here on swap width and height.
 _TURNED = 5
+# EXIF in a compressed text chunk of a PNG, as ImageMagick writes it; a rational number has 8 bytes.
+_HEX_EXIF = "Raw profile type exif"
+_HEX_CHARACTERS_PER_VALUE = 16
 _DRAFT_ABOVE_PIXELS = 4_194_304
 _DRAFT_SCALES = (2, 4, 8)
 _SIXTEEN_BITS = 65_535
@@ -145,8 +148,11 @@ class ImageReader:
 
     def _orientation(self) -> int:
         """1 to 8; 1 if the file does not say, or its EXIF cannot be read."""
-        if exif := self._image.info.get("exif"):
+        info = self._image.info
+        if exif := info.get("exif"):
             image_structure.check_exif(exif, self._limits)
+        if len(info.get(_HEX_EXIF, "")) > _HEX_CHARACTERS_PER_VALUE * self._limits.max_parts:
+            raise ImageFileError(f"expected less EXIF, got {len(info[_HEX_EXIF])} characters: remove it from the file")
         try:
             orientation = self._image.getexif().get(_ORIENTATION, 1)
         except (SyntaxError, ValueError):

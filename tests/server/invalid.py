@@ -82,7 +82,7 @@ class Way:
                 "below 0": (images(bad(floats, -0.1)), "tensor.data", "from 0 to 1"),
                 "above 1": (images(bad(floats, 255)), "tensor.data", "from 0 to 1"),
                 "no files": (files(), "encoded.files", "got 0"),
-                "no image": (files(b"GIF89a"), "encoded.files[0]", "PNG, JPEG or WebP"),
+                "no image": (files(b"GIF89a"), "encoded.files[0]", "PNG, JPEG, WebP, BMP, GIF or TIFF"),
                 "truncated image": (files(png(8, 8)[:45]), "encoded.files[0]", "readable"),
                 "another size": (files(png(9, 8)), "encoded.files[0]", "set resize"),
                 "bomb": (files(png(3000, 3000), resize=True), "encoded.files[0]", "pixels"),

@@ -142,7 +142,7 @@ def arguments(folder: Path) -> dict[str, tuple[list[str], str]]:
             ["encode", str(folder.parent / "empty"), "--model", "vae"],
             "expected a folder of image files",
         ),
-        "no picture": (["encode", str(folder / "notes.txt"), "--model", "vae"], "PNG, JPEG"),
+        "no picture": (["encode", str(folder / "notes.txt"), "--model", "vae"], "PNG, JPEG, WebP"),
         "unknown model": (["encode", image, "--model", "nope"], "There is no model 'nope'"),
         "several models": (["encode", image], "loaded are"),
         "method it lacks": (["classify", image, "--model", "vae"], "it serves"),

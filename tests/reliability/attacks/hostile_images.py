@@ -68,6 +68,12 @@ def _split_exif(size_bytes: int) -> bytes:
     return jpeg_with(b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 8) + b"Exif\0\0" + part for part in parts))
 
 
+def _hex_exif(size_bytes: int) -> bytes:
+    """A compressed text of hexadecimal digits, whose one tag has as many values as a text may hold."""
+    text = b"\nexif\n 1\n" + tags(min(size_bytes // 8, 60_000), tag=0x0112).hex().encode()
+    return png_with(_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text)))
+
+
 def _gif(extension: bytes) -> bytes:
     stream = io.BytesIO()
     Image.new("L", (8, 8), 128).save(stream, "GIF")
@@ -118,6 +124,7 @@ _MAKERS: dict[str, Callable[[int, int], bytes]] = {
     "empty IDAT": lambda size, _: png_with(_chunks(b"IDAT", size)),
     "PNG chunks behind": lambda size, _: png_with(behind=_chunks(b"abCd", size)),
     "EXIF in PNG": lambda size, _: png_with(_chunk(b"eXIf", tags(size // 8, tag=0x0112))),
+    "hexadecimal EXIF": lambda size, _: _hex_exif(size),
     "GIF sub-blocks": lambda size, _: _gif(b"!\xfe" + b"\1x" * (size // 2) + b"\0"),
     "GIF extensions": lambda size, _: _gif(b"!\xff\0" * (size // 3)),
     "GIF junk": lambda size, _: _gif(b"\1" * size),
