@@ -28,6 +28,8 @@ from export.publication.model_json import describe
 from export.publication.publish import Place, publish
 
 _SLACK = 1e-5
+# A row of 4 GiB, which no load would admit.
+_MAX_NUMBERS = 2**30
 _NO_GOLDEN = Golden({})
 
 
@@ -92,7 +94,11 @@ def _facts(models: Mapping[str, ModelProto], labels: Sequence[str], images: Imag
     if classes != len(labels):
         raise InputError(f"expected {classes} names for {classes} classes, got {len(labels)}: give --labels a,b,…")
     variational = "encode" in seen and len(seen["encode"][1]) > 1
-    return Facts(_family(seen, labels), variational, _image_shape(seen, images), _latent_size(seen), tuple(labels))
+    shape, latent_size = _image_shape(seen, images), _latent_size(seen)
+    if max(prod(shape), latent_size) > _MAX_NUMBERS:
+        got = f"images of {shape} and latents of {latent_size}"
+        raise InputError(f"expected images and latents of at most {_MAX_NUMBERS} numbers, got {got}")
+    return Facts(_family(seen, labels), variational, shape, latent_size, tuple(labels))
 
 
 def _family(seen: Mapping[str, tuple[list[Port], list[Port]]], labels: Sequence[str]) -> str:
