@@ -220,6 +220,14 @@ def test_graphs_that_cannot_be_served(
     assert not (tmp_path / "models").exists()
 
 
+def test_the_limit_of_memory_is_the_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_import(tmp_path, encoder(tmp_path), "--max-run-bytes", 1000) == 1
+    assert "expected at most 1000 bytes of memory for the largest batch" in capsys.readouterr().err
+    assert run_import(tmp_path, encoder(tmp_path)) == 0
+    folder, _ = imported(tmp_path)
+    assert main(["verify", str(folder), "--max-run-bytes", "1000"]) == 1
+
+
 def test_pixels_out_of_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_import(tmp_path, decoder(tmp_path, last="Relu")) == 1
     assert "decode: images: expected pixels in 0 … 1" in capsys.readouterr().err
