@@ -164,7 +164,7 @@ def _check_memory(needed: Estimate, size_bytes: int, max_run_bytes: int) -> None
     if needed.constants + needed.run > max_run_bytes:
         raise BundleError(
             f"expected at most {max_run_bytes} bytes of memory for the largest batch, got about "
-            f"{needed.constants + needed.run}: if there is so much, raise the server's --max-run-bytes"
+            f"{needed.constants + needed.run}: if there is so much, raise --max-run-bytes"
         )
 
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bundle.graph import MAX_RUN_BYTES
 from bundle.runtime_options import PROVIDER_NAMES
 from export.errors import ExportError, InputError
 from export.publication.publish import Place
@@ -75,11 +76,12 @@ def _verify(given: list[str]) -> int:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="<repository>/<name>/<version>")
     parser.add_argument("--device", choices=PROVIDER_NAMES, default="cpu", help="device to run the graphs on")
     parser.add_argument("--public-key", type=Path, metavar="PEM", help="also check that this key signed the version")
+    _add_memory(parser)
     options = parser.parse_args(given)
     from export import text_table  # noqa: PLC0415
     from export.inspection import verify  # noqa: PLC0415
 
-    found = verify.verify(options.bundle, options.device, options.public_key)
+    found = verify.verify(options.bundle, options.device, options.public_key, options.max_run_bytes)
     rows = [("ok" if each.passed else "FAILED", each.check, each.subject, str(each)) for each in found]
     print("\n".join(text_table.aligned(rows)))
     return 0 if all(each.passed for each in found) else 1
@@ -122,13 +124,14 @@ def _import(given: list[str]) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help="encoder.onnx, decoder.onnx, …, or encode=FILE, …")
     parser.add_argument("--labels", default="", metavar="A,B,…", help="class names of a classifier")
     parser.add_argument("--image-shape", type=_image_shape, metavar="HxWxC", help="where the files do not say")
+    _add_memory(parser)
     _add_place(parser, recipe=False)
     options = parser.parse_args(given)
     from export.importing import importer  # noqa: PLC0415
 
     place = Place(options.repository, options.name, options.version, options.sign_key)
     labels = [label for label in options.labels.split(",") if label]
-    model = importer.import_files(options.files, place, labels, options.image_shape)
+    model = importer.import_files(options.files, place, labels, options.image_shape, options.max_run_bytes)
     print(f"{model.name} version {model.version} serves {', '.join(model.methods)}")
     return 0
 
@@ -146,6 +149,16 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
         prog=f"python -m export {command}".rstrip(),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-run-bytes",
+        type=int,
+        default=MAX_RUN_BYTES,
+        metavar="N",
+        help="maximum estimated memory of a graph with its largest batch; as the server's setting",
     )
 
 

@@ -124,6 +124,9 @@ def _split(node: Node) -> list[Shape]:
 
 
 def _slice(node: Node) -> list[Shape]:
+    if any(node.has(index) and node.tensor(index).value is None for index in range(1, 5)):
+        # The most that any run gives: how much is taken may depend on the data.
+        return [node.shape()]
     sizes, starts, ends = [*node.shape()], node.integers(1), node.integers(2)
     axes = node.integers(3) if node.has(3) else [*range(len(starts))]
     steps = node.integers(4) if node.has(4) else [1] * len(starts)

@@ -10,7 +10,7 @@ from onnx import ModelProto
 
 from bundle import latents
 from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase, agrees
-from bundle.graph import read_graph
+from bundle.graph import MAX_RUN_BYTES, read_graph
 from bundle.layout import GOLDEN_FILE
 from bundle.noise import Purpose, normals, uniforms
 from bundle.tensor_types import DTYPES
@@ -28,6 +28,8 @@ from export.publication.model_json import describe
 from export.publication.publish import Place, publish
 
 _SLACK = 1e-5
+# A row of 4 GiB, which no load would admit.
+_MAX_NUMBERS = 2**30
 _NO_GOLDEN = Golden({})
 
 
@@ -36,6 +38,7 @@ def import_files(
     place: Place,
     labels: Sequence[str] = (),
     images: ImageShape | None = None,
+    max_run_bytes: int = MAX_RUN_BYTES,
     say: Callable[[str], None] = print,
 ) -> Model:
     """Wrap ONNX files into a version, marked as imported.
@@ -53,12 +56,13 @@ def import_files(
     for line in _summary(sources, facts):
         say(line)
     with Sandbox() as sandbox:
-        checks.run(FORM_CHECKS, _bundle(graphs, facts, sandbox))
+        bundled = partial(_bundle, facts=facts, sandbox=sandbox, max_run_bytes=max_run_bytes)
+        checks.run(FORM_CHECKS, bundled(graphs))
         if "reconstruct" not in graphs and _can_be_joined(graphs):
             made = signature("reconstruct", facts)
             graphs["reconstruct"] = joined(graphs["encode"], graphs["decode"], made, facts.image_shape)
-            checks.run(FORM_CHECKS, _bundle(graphs, facts, sandbox))
-        bundle = _bundle(graphs, facts, sandbox, _recorded(graphs, facts, sandbox))
+            checks.run(FORM_CHECKS, bundled(graphs))
+        bundle = bundled(graphs, golden=_recorded(graphs, facts, sandbox))
         checks.run(RUN_CHECKS, bundle)
         signatures = [_with_claim(each, bundle) for each in bundle.signatures]
     contents = {f"{name}.onnx": graph for name, graph in graphs.items()} | {GOLDEN_FILE: bundle.golden.to_bytes()}
@@ -92,7 +96,11 @@ def _facts(models: Mapping[str, ModelProto], labels: Sequence[str], images: Imag
     if classes != len(labels):
         raise InputError(f"expected {classes} names for {classes} classes, got {len(labels)}: give --labels a,b,…")
     variational = "encode" in seen and len(seen["encode"][1]) > 1
-    return Facts(_family(seen, labels), variational, _image_shape(seen, images), _latent_size(seen), tuple(labels))
+    shape, latent_size = _image_shape(seen, images), _latent_size(seen)
+    if max(prod(shape), latent_size) > _MAX_NUMBERS:
+        got = f"images of {shape} and latents of {latent_size}"
+        raise InputError(f"expected images and latents of at most {_MAX_NUMBERS} numbers, got {got}")
+    return Facts(_family(seen, labels), variational, shape, latent_size, tuple(labels))
 
 
 def _family(seen: Mapping[str, tuple[list[Port], list[Port]]], labels: Sequence[str]) -> str:
@@ -120,11 +128,20 @@ def _latent_size(seen: Mapping[str, tuple[list[Port], list[Port]]]) -> int:
     return sizes.pop() if sizes else 0
 
 
-def _bundle(graphs: Mapping[str, bytes], facts: Facts, sandbox: Sandbox, golden: Golden = _NO_GOLDEN) -> CheckedBundle:
+def _bundle(
+    graphs: Mapping[str, bytes], facts: Facts, sandbox: Sandbox, max_run_bytes: int, golden: Golden = _NO_GOLDEN
+) -> CheckedBundle:
     signatures = [signature(name, facts) for name in sorted(graphs)]
     for each in signatures:
         each.batch_buckets.extend(batch_buckets(facts.image_shape))
-    return CheckedBundle(signatures=signatures, graphs=graphs, golden=golden, sandbox=sandbox, imported=True)
+    return CheckedBundle(
+        signatures=signatures,
+        graphs=graphs,
+        golden=golden,
+        sandbox=sandbox,
+        imported=True,
+        max_run_bytes=max_run_bytes,
+    )
 
 
 def _recorded(graphs: Mapping[str, bytes], facts: Facts, sandbox: Sandbox) -> Golden:

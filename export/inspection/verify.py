@@ -13,6 +13,7 @@ from bundle import layout
 from bundle.compatibility import check_golden, check_model, check_statistics
 from bundle.errors import BundleError
 from bundle.golden import Golden
+from bundle.graph import MAX_RUN_BYTES
 from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE, SIGNING_FILE
 from bundle.replay import draws_golden_latents
@@ -34,7 +35,9 @@ class _Version(CheckedBundle):
     statistics: LatentStatistics | None = None
 
 
-def verify(folder: Path, device: Device = "cpu", public_key: Path | None = None) -> list[Finding]:
+def verify(
+    folder: Path, device: Device = "cpu", public_key: Path | None = None, max_run_bytes: int = MAX_RUN_BYTES
+) -> list[Finding]:
     """Check a version's folder; a failed check ends those that need it.
 
     Raises:
@@ -60,6 +63,7 @@ def verify(folder: Path, device: Device = "cpu", public_key: Path | None = None)
             sandbox=sandbox,
             device=device,
             imported=model.imported,
+            max_run_bytes=max_run_bytes,
             folder=folder,
             model=model,
             contents=contents,

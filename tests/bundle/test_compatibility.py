@@ -82,6 +82,12 @@ CASES: dict[str, tuple[Callable[[Case], Case], str]] = {
         ),
         "of 1 to",
     ),
+    "more rows than a load runs": (
+        lambda case: Case(
+            {name: np.resize(array, (5000, *array.shape[1:])) for name, array in case.inputs.items()}, case.outputs
+        ),
+        "of 1 to .* rows, got 5000",
+    ),
     "an input of another type": (
         lambda case: Case({name: array.astype(np.float64) for name, array in case.inputs.items()}, case.outputs),
         "inputs: expected images uint8",

@@ -1,4 +1,4 @@
-"""Denoisers whose graph takes minutes, for white images alone: its matrices are as large as the image says."""
+"""Denoisers whose graph takes minutes, for white images alone: it takes as much of its matrices as the image says."""
 
 from pathlib import Path
 
@@ -43,25 +43,40 @@ def write_hanging_denoiser(repository: Path, name: str = "hanging", *, steps: bo
     ]
     # Products keep this value: numbers that grow ever smaller become so small at last that a step takes a second.
     small = np.full((1, 1) if steps else (1, 1, 1, 1), 1 / _SIDE, np.float32)
-    constants.append(numpy_helper.from_array(small, "small"))
+    constants += [numpy_helper.from_array(small, "small"), *_whole(sides)]
     write_graph(repository, name, 1, nodes, constants)
 
 
-def _products() -> tuple[list[NodeProto], str]:
-    nodes = [
-        helper.make_node("Concat", ["side", "side"], ["shape"], axis=0),
-        helper.make_node("Expand", ["small", "shape"], ["x0"]),
+def _whole(sides: dict[str, int]) -> list[TensorProto]:
+    """Shapes of the matrices, of which a run takes a part."""
+    if "side" in sides:
+        shapes = {"matrix": [sides["side"]] * 2}
+    else:
+        channels, kernel, image = sides.values()
+        shapes = {"image": [1, channels, image, image], "kernel": [channels, channels, kernel, kernel]}
+    corners = {f"{name}_corner": [0] * len(shape) for name, shape in shapes.items()}
+    given = {f"{name}_whole": shape for name, shape in shapes.items()} | corners
+    return [numpy_helper.from_array(np.array(numbers), name) for name, numbers in given.items()]
+
+
+def _part(name: str, ends: list[str], result: str) -> list[NodeProto]:
+    return [
+        helper.make_node("Expand", ["small", f"{name}_whole"], [f"{name}_all"]),
+        helper.make_node("Concat", ends, [f"{name}_ends"], axis=0),
+        helper.make_node("Slice", [f"{name}_all", f"{name}_corner", f"{name}_ends"], [result]),
     ]
+
+
+def _products() -> tuple[list[NodeProto], str]:
+    nodes = _part("matrix", ["side", "side"], "x0")
     nodes += [helper.make_node("MatMul", [f"x{index}", "x0"], [f"x{index + 1}"]) for index in range(_PRODUCTS)]
     return nodes, f"x{_PRODUCTS}"
 
 
 def _convolution() -> tuple[list[NodeProto], str]:
     return [
-        helper.make_node("Concat", ["one", "channels", "image", "image"], ["image_shape"], axis=0),
-        helper.make_node("Concat", ["channels", "channels", "kernel", "kernel"], ["kernel_shape"], axis=0),
-        helper.make_node("Expand", ["small", "image_shape"], ["x"]),
-        helper.make_node("Expand", ["small", "kernel_shape"], ["w"]),
+        *_part("image", ["one", "channels", "image", "image"], "x"),
+        *_part("kernel", ["channels", "channels", "kernel", "kernel"], "w"),
         helper.make_node("Conv", ["x", "w"], ["y"]),
     ], "y"
 

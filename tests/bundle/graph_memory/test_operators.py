@@ -130,6 +130,11 @@ def test_constants(attributes: dict[str, Any], expected: object) -> None:
     np.testing.assert_array_equal(found.value, expected)
 
 
+def test_a_part_whose_size_depends_on_the_data_counts_as_the_whole() -> None:
+    inputs = [Tensor((7, 5)), Tensor((2,), np.zeros(2, int)), Tensor((2,))]
+    assert outputs(Node(node("Slice", 3), inputs)) == [Tensor((7, 5))]
+
+
 def test_sizes_from_the_shape_of_the_batch() -> None:
     """As PyTorch's older exporter reshapes: Shape, Gather, Unsqueeze, Concat, Reshape."""
     text = (

@@ -220,6 +220,14 @@ def test_graphs_that_cannot_be_served(
     assert not (tmp_path / "models").exists()
 
 
+def test_the_limit_of_memory_is_the_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_import(tmp_path, encoder(tmp_path), "--max-run-bytes", 1000) == 1
+    assert "expected at most 1000 bytes of memory for the largest batch" in capsys.readouterr().err
+    assert run_import(tmp_path, encoder(tmp_path)) == 0
+    folder, _ = imported(tmp_path)
+    assert main(["verify", str(folder), "--max-run-bytes", "1000"]) == 1
+
+
 def test_pixels_out_of_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_import(tmp_path, decoder(tmp_path, last="Relu")) == 1
     assert "decode: images: expected pixels in 0 … 1" in capsys.readouterr().err
@@ -242,6 +250,7 @@ def test_rows_that_see_each_other_are_refused(tmp_path: Path, capsys: pytest.Cap
         (["{folder}/encoder.onnx", "encode={folder}/encoder.onnx"], "one file a signature"),
         (["{folder}/encoder.onnx", "--image-shape", "5x5x3"], "give --image-shape"),
         (["{folder}/encoder.onnx", "--labels", "a,b"], "expected 0 names"),
+        (["decode={folder}/vast.onnx"], "expected images and latents of at most 1073741824 numbers"),
         (["{folder}/encoder.onnx", "decode={folder}/other.onnx"], "latents of one size"),
     ],
 )
@@ -250,6 +259,7 @@ def test_bad_input_is_exit_code_2(
 ) -> None:
     encoder(tmp_path)
     write(tmp_path / "other.onnx", "g (float[b, 4] z) => (float[b, 3, 4, 6] y) { y = Sigmoid(z) }")
+    write(tmp_path / "vast.onnx", "g (float[b, 4294967296] z) => (float[b, 1, 4, 6] y) { y = Sigmoid(z) }")
     (tmp_path / "text").mkdir()
     (tmp_path / "text/encoder.onnx").write_text("no graph")
     (tmp_path / "thing.onnx").write_bytes((tmp_path / "encoder.onnx").read_bytes())

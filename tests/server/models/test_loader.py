@@ -61,7 +61,7 @@ def test_a_graph_that_needs_more_memory_than_allowed_is_refused_before_it_runs(r
     copy_version(repository, "fc-ae", 1)
     with serving(repository, versions="1", max_run_bytes=1000) as served:
         assert code(served, "fc-ae") is grpc.StatusCode.UNAVAILABLE
-        assert "raise the server's --max-run-bytes" in readyz(served)[1]
+        assert "raise --max-run-bytes" in readyz(served)[1]
 
 
 def test_a_broken_bundle_does_not_stop_the_next_one(repository: Path) -> None:
