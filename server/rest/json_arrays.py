@@ -91,6 +91,8 @@ def from_text(field: str, datatype: str, data: bytes, shape: Sequence[int]) -> N
     while start <= len(flat):
         stop = flat.find(b",", start + _BYTES_AT_ONCE)
         stop = len(flat) if stop < 0 else stop
+        if stop - start > 2 * _BYTES_AT_ONCE:
+            raise InvalidArgumentError(field, f"expected numbers of a few bytes, got {stop - start} without a comma")
         try:
             piece = np.asarray(from_json(b"[%b]" % flat[start:stop]))
         except ValueError as error:
@@ -135,10 +137,13 @@ def _end_of_numbers(document: bytes, start: int) -> int:
 
 def _elements(field: str, data: bytes) -> int:
     """How many elements an array has that is flat or regularly nested, counted without reading the numbers."""
-    if data.count(b"[") == data.count(b"]") == 1:
+    lists = data.count(b"[")
+    if lists != data.count(b"]"):
+        raise InvalidArgumentError(field, _RAGGED)
+    if lists == 1:
         return data.count(b",") + 1
     marks = data.translate(_MARKS, _SPACES)
-    if _touches(marks):
+    if _touches(marks, lists):
         raise InvalidArgumentError(field, "Invalid JSON: expected a comma between a number and a bracket")
     brackets = marks.translate(None, b"0")
     sizes = _sizes(brackets)
@@ -147,9 +152,9 @@ def _elements(field: str, data: bytes) -> int:
     return math.prod(sizes)
 
 
-def _touches(marks: bytes) -> bool:
+def _touches(marks: bytes, lists: int) -> bool:
     """Whether a number is next to the outside of a bracket: without the brackets it would merge with another one."""
-    if marks.count(b"[") * _BYTES_PER_LIST < len(marks):
+    if lists * _BYTES_PER_LIST < len(marks):
         # A search for two bytes among so many equal ones takes five times as long.
         before, behind = marks.split(b"["), marks.split(b"]")[1:]
         return any(part.endswith(b"0") for part in before) or any(part.startswith(b"0") for part in behind)

@@ -166,7 +166,7 @@ def _kernel_bytes(transport: asyncio.Transport) -> int:
 
 
 def refuse_ambiguous(application: ASGIApp, max_header_bytes: int) -> ASGIApp:
-    """Refuse requests with larger headers, and those whose end is told in two ways, and close their connections.
+    """Refuse requests with larger headers, and those whose end is given in two ways, and close their connections.
 
     The parser checks the size only of heads that arrive in several pieces, and of two ways prefers one; a proxy that
     prefers the other takes the body's end for another request (RFC 9112, 6.1: request smuggling).

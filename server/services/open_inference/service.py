@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import Message
 from inference import model_config_pb2
 from inference import open_inference_pb2 as pb
 
@@ -80,7 +81,7 @@ def methods(dependencies: Dependencies) -> list[Method | StreamMethod]:
     return [
         *(Method(*_wire(name), serve, right=None) for name, serve in health),
         *(Method(*_wire(name), serve) for name, serve in open_to_callers),
-        *(Method(*_wire(name), serve, right="admin") for name, serve in admin),
+        *(Method(*_wire(name), serve, "admin", prescan=Prescan(_request(name), 0)) for name, serve in admin),
         infer,
         stream.method(SERVICE, infer, prescan),
     ]
@@ -88,7 +89,12 @@ def methods(dependencies: Dependencies) -> list[Method | StreamMethod]:
 
 def _wire(name: str) -> tuple[str, str, Callable[[bytes], Any]]:
     """Name, path and parser of a method."""
-    return name, f"/{SERVICE}/{name}", getattr(pb, f"{name}Request").FromString
+    return name, f"/{SERVICE}/{name}", _request(name).FromString
+
+
+def _request(name: str) -> type[Message]:
+    """Class of a method's requests."""
+    return getattr(pb, f"{name}Request")
 
 
 class HealthAndMetadata:

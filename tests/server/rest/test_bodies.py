@@ -203,6 +203,8 @@ ODD: dict[str, tuple[str, list[int], str]] = {
     "numbers behind brackets": ("[[" + "1," * (MANY - 2) + "1]1]", [1, MANY], "Invalid JSON"),
     "a number before a row": ("[" + "[" + "1," * 999 + "1]," + "1[" + "1," * 39_999 + "1]]", [MANY], "Invalid JSON"),
     "a number behind a row": ("[" + "[" + "1," * 999 + "1]1," + "[" + "1," * 39_999 + "1]]", [MANY], "Invalid JSON"),
+    "closed too often": ("[1" + "]" * 2 * MANY, [1], "ragged|Invalid JSON"),
+    "a list in a list in a list": ("[" * MANY + "1" + "]" * MANY, [1], "ragged|Invalid JSON"),
     "nothing between commas": ("[" + "1," * (MANY - 2) + ",1]", [MANY], "Invalid JSON"),
     "comma at the end": ("[" + "1," * (MANY - 1) + "]", [MANY], "Invalid JSON"),
     "no commas": ("[" + "1 " * MANY + "]", [1], "Invalid JSON"),

@@ -1,4 +1,4 @@
-"""Limits of connections: answers that nobody reads, requests whose end is ambiguous, no file left to accept one."""
+"""Limits of connections: answers that clients do not read, requests whose end is ambiguous, no file left to accept one."""
 
 import json
 import re
@@ -99,7 +99,7 @@ def test_connections_that_wait_longest_end_when_too_much_is_unread(wide: Path) -
 
 
 @pytest.mark.parametrize("first", ["Transfer-Encoding: chunked", "transfer-encoding: Chunked"])
-def test_a_request_whose_end_is_told_in_two_ways_is_refused_and_the_connection_closed(rest: Rest, first: str) -> None:
+def test_a_request_whose_end_is_given_in_two_ways_is_refused_and_the_connection_closed(rest: Rest, first: str) -> None:
     hidden = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
     with connect(rest) as caller:
         caller.sendall(request("/v2/models/vae.encode/infer", b"0\r\n\r\n" + hidden, first))
