@@ -17,9 +17,9 @@ setup: $(VENV)/dev  ## install everything a developer needs into .venv
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# For the demo: every role, the CPU runtime.
-$(VENV)/run: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[export,server,cpu]'
+# For the demo: every role, the CPU runtime, and the client with its command `hourglass`.
+$(VENV)/run: pyproject.toml client/pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[export,server,cpu]' --editable ./client
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run
