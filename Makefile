@@ -17,8 +17,13 @@ setup: $(VENV)/dev  ## install everything a developer needs into .venv
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
+# The client's command. To install ./client too would put a copy of the stubs before those of proto/.
+$(BIN)/hourglass: | $(VENV)/bin/python
+	@printf '#!/bin/sh\nexec "%s/python" -m hourglass_client.cli "$$@"\n' '$(abspath $(BIN))' > $@
+	@chmod +x $@
+
 # For the demo: every role, the CPU runtime.
-$(VENV)/run: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/run: pyproject.toml constraints.txt | $(VENV)/bin/python $(BIN)/hourglass
 	$(PIP) --editable '.[export,server,cpu]'
 	@touch $@
 

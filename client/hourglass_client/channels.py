@@ -41,6 +41,9 @@ _URL = re.compile(r"^(https?|grpcs?)://")
 # Prefixes of gRPC's address syntax; the name server between the slashes of dns does not matter here.
 _SCHEME = re.compile(r"^(dns:(//[^/]*/)?|ipv[46]:)")
 _PORT = re.compile(r":\d+$")
+# A larger one loses its upper bits.
+_LARGEST_PORT = 65_535
+_PEM = b"CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,10 @@ class ChannelSettings:
 def channel_settings(address: str | Sequence[str], tls: Tls | None, token: str | None) -> ChannelSettings:
     """Check addresses and credentials, and combine them."""
     addresses = [address] if isinstance(address, str) else list(address)
-    if any(_URL.match(each) for each in addresses):
-        raise invalid("address", f"expected HOST:PORT, got the URL {next(filter(_URL.match, addresses))}")
+    for each in addresses:
+        _check_address(each)
+    if tls is not None and tls.root_certificates is not None and _PEM not in tls.root_certificates:
+        raise invalid("tls", "expected certificates in PEM form, -----BEGIN CERTIFICATE-----, got something else")
     local = all(_is_local(each) for each in addresses)
     metadata = () if token is None else (("authorization", f"Bearer {_checked(token, tls, local=local)}"),)
     target = _target(addresses)
@@ -122,6 +127,26 @@ def _checked(token: str, tls: Tls | None, *, local: bool) -> str:
             "token", f"expected visible ASCII characters alone, got a space, a line end or another character {where}"
         )
     return token
+
+
+def _check_address(address: str) -> None:
+    """Refuse what gRPC would take for another address, or name only in its log."""
+    if not address.strip():
+        raise invalid("address", "expected HOST:PORT, got an empty string")
+    if _URL.match(address):
+        raise invalid("address", f"expected HOST:PORT, got the URL {address}")
+    port = _PORT.search(address)
+    if port and not address.startswith("unix") and not _is_ip(address) and int(port[0][1:]) > _LARGEST_PORT:
+        raise invalid("address", f"expected a port up to {_LARGEST_PORT}, got {address}")
+
+
+def _is_ip(address: str) -> bool:
+    """Whether it is an IP address without a port, such as ::1234567."""
+    try:
+        ip_address(address)
+    except ValueError:
+        return False
+    return True
 
 
 def _target(addresses: list[str]) -> str:

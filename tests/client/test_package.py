@@ -28,6 +28,20 @@ def test_imports_nothing_but_its_dependencies() -> None:
     assert packages("hourglass_client") == packages(*DEPENDENCIES)
 
 
+def test_make_setup_installs_the_command(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    command = python.with_name("hourglass")
+    subprocess.run(["make", "--silent", f"VENV={tmp_path}", command], check=True, cwd=FOLDER.parent)
+    plan = ["make", "--dry-run", f"VENV={tmp_path}", "setup"]
+    assert "--editable" in subprocess.run(plan, check=True, cwd=FOLDER.parent, capture_output=True, text=True).stdout
+    called = subprocess.run([command, "models", "--timeout", "a b"], check=False, capture_output=True, text=True)
+    assert called.returncode == 2
+    assert "hourglass models: error: argument --timeout: expected seconds above 0, got 'a b'" in called.stderr
+
+
 def test_versions_agree() -> None:
     own = tomllib.loads((FOLDER / "pyproject.toml").read_text())["project"]
     whole = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hourglass_client import Client
 from PIL import Image
 
 from examples import demo as program
-from examples.local_server import running
 from tests.conftest import Demo
 
 # The first test here waits for the whole demo.
@@ -43,15 +41,6 @@ def test_table_names_every_method_with_its_latency(demo: Demo) -> None:
     }
     assert all(float(milliseconds) > 0 for _, _, milliseconds in rows)
     assert str(demo.runs / "demo" / "demo.png") in demo.output
-
-
-def test_a_local_server_is_asked_without_a_proxy(demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("no_proxy", raising=False)
-    # Nothing listens on this port.
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with running(demo.models, tmp_path / "log") as server, Client(server.address) as client:
-        client.sample(1, model="vae")
-        assert program.count(server.metrics_address) == {"Sample": 1}
 
 
 def test_failed_step_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,8 @@ LONG := $(BIN)/python -m pytest -o log_cli=true -o log_cli_level=INFO -o timeout
 attack: $(VENV)/dev  ## attack servers as a stranger would, and print what honest callers and the memory notice
 	TEST_SCALE=10 $(LONG) tests/reliability/attacks
 
-chaos: $(VENV)/dev  ## inject faults for ten minutes, and judge latency in a flood
-	TEST_SCALE=30 $(LONG) $(addprefix tests/reliability/test_,chaos.py machine.py flood_latency.py)
+chaos: $(VENV)/dev  ## inject faults for ten minutes, and judge latency in a flood and after outages
+	TEST_SCALE=30 $(LONG) $(addprefix tests/reliability/test_,chaos.py machine.py flood_latency.py outages.py)
 
 fuzz: $(VENV)/dev  ## send and read bad bytes; EXAMPLES=… of each kind
 	TEST_EXAMPLES=$(or $(EXAMPLES),2000) $(LONG) $(addprefix tests/reliability/test_fuzz_,requests.py protocols.py http.py files.py bundles.py)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Answer = TypeVar("Answer")
+# They are kept in memory until all are there.
+_MAX_SAMPLES = 100_000
 
 
 def models(client: Client, arguments: Namespace) -> Result:
@@ -106,6 +108,8 @@ def denoise(client: Client, arguments: Namespace) -> Result:
 
 def sample(client: Client, arguments: Namespace) -> Result:
     """New images."""
+    if arguments.count > _MAX_SAMPLES:
+        raise UsageError(f"--count: expected at most {_MAX_SAMPLES} images, got {arguments.count}")
     paths = _numbered(arguments.out, "sample", arguments.count)
     files: list[bytes] = []
     facts: dict[str, object] = {"seed": arguments.seed}

@@ -199,8 +199,9 @@ def _read_csv(path: Path) -> NDArray[Any]:
 
 def _load(path: Path) -> NDArray[Any]:
     try:
-        loaded: Any = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+        # Mapped, so that a header cannot ask for more memory than the file has bytes.
+        loaded: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"{path}: expected a .npy array: {error}") from error
     if not isinstance(loaded, np.ndarray):
         raise UsageError(f"{path}: expected a .npy array of numbers, got an archive")

@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print(f"{result.as_json() if given.json else result.as_text()}\n")
     except (UsageError, *_USAGE_ERRORS) as error:
         return _fail(error, 2)
+    except UnicodeEncodeError as error:
+        return _fail(f"expected names of models and attributes in UTF-8, got {error.object!r}", 2)
     except BrokenPipeError:
         # The reader, such as `head`, has ended; Python would complain when it flushes what is left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,7 +81,7 @@ def _note_size(png: bytes) -> None:
     )
 
 
-def _fail(error: BaseException, code: int) -> int:
+def _fail(error: object, code: int) -> int:
     sys.stderr.write(f"hourglass: {error}\n")
     return code
 

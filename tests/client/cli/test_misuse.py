@@ -54,6 +54,29 @@ def test_output_in_another_encoding(server: Served, pictures: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["models", "--address", ""], "got an empty string"),
+        (["models", "--address", "127.0.0.1:99999"], "expected a port up to 65535"),
+        (["models", "--ca", __file__], "expected certificates in PEM form"),
+        (["sample", "--count", str(10**9), "--out", "out"], "--count: expected at most 100000 images"),
+        (
+            ["sample", "--model", "a\udcff", "--out", "out"],
+            r"expected names of models and attributes in UTF-8, got 'a\udcff'",
+        ),
+        (["encode", "huge.npy"], "huge.npy: expected a .npy array"),
+    ],
+)
+def test_values_that_cannot_be_meant(
+    wrong: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }".ljust(117) + "\n"
+    Path("huge.npy").write_bytes(b"\x93NUMPY\x01\0v\0" + header.encode())
+    assert words in refused(capsys, *wrong)
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
     [
         (b"secret token\n", "token: expected visible ASCII"),
