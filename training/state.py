@@ -6,14 +6,31 @@ from math import inf
 from typing import Any, cast
 
 import torch
+from pydantic import TypeAdapter
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
+from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 from training import optimization
 from training.config import Config
 from training.data.dataset import Dataset
 from training.distributed import ProcessGroup
+from training.errors import CheckpointError, one_line
 from training.models import autoencoders
 from training.models.families import Network
+
+
+class EpochRecord(TypedDict):
+    """A line of metrics.jsonl: measures as means per image."""
+
+    epoch: int
+    step: int
+    gradient_norm: float
+    train: dict[str, float]
+    validation: dict[str, float]
+    learning_rate: float
+    seconds: float
+    images_per_second: float
 
 
 @dataclass
@@ -27,7 +44,7 @@ class Progress:
     """Spent in this epoch so far."""
     sums: dict[str, float] = field(default_factory=dict)
     """Of each measure over the images of this epoch so far."""
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[EpochRecord] = field(default_factory=list)
 
     def count(self, measures: Mapping[str, float], seconds: float) -> None:
         """Add the measures of a step."""
@@ -35,11 +52,11 @@ class Progress:
         self.seconds += seconds
         self.step += 1
 
-    def end_epoch(self, epoch: int, validation: Mapping[str, float], learning_rate: float) -> dict[str, Any]:
+    def end_epoch(self, epoch: int, validation: Mapping[str, float], learning_rate: float) -> EpochRecord:
         """Add the record of a finished epoch to the history, with means per image, and return it."""
         sums, seconds = self.sums, self.seconds
         images, steps = sums.pop("images"), sums.pop("steps")
-        record = {
+        record: EpochRecord = {
             "epoch": epoch,
             "step": self.step,
             "gradient_norm": sums.pop("gradient_norm") / steps,
@@ -52,6 +69,9 @@ class Progress:
         self.history.append(record)
         self.sums, self.seconds = {}, 0.0
         return record
+
+
+_PROGRESS = TypeAdapter(Progress)
 
 
 class TrainingState:
@@ -84,11 +104,33 @@ class TrainingState:
             "progress": asdict(self.progress),
         }
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+    def load_state_dict(self, saved: object) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises:
+            CheckpointError: it is something else, or of another network.
+        """
+        try:
+            self._restore(cast("Mapping[str, Any]", saved))
+        except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"the saved state is damaged: {one_line(error)}; train again") from error
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        progress = _PROGRESS.validate_python(saved["progress"])
+        if not 0 <= progress.step <= self.steps or len(progress.history) != progress.step // self.steps_per_epoch:
+            raise ValueError(f"{progress.step} of {self.steps} steps and {len(progress.history)} epochs")
         self.model.load_state_dict(saved["model"])
         if self.average:
             self.average.load_state_dict(saved["average"])
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(saved["optimizers"][name])
-        self.progress = Progress(**saved["progress"])
+            _restore_optimizer(optimizer, saved["optimizers"][name]["state"])
+        self.progress = progress
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+    """Set Adam's means by position of their parameter; settings follow from the configuration and the step."""
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    for position, means in state.items():
+        if any(each.shape not in (parameters[position].shape, ()) for each in means.values()):
+            raise ValueError(f"the optimizer's means of parameter {position} have another shape")
+    optimizer.load_state_dict({"state": dict(state), "param_groups": optimizer.state_dict()["param_groups"]})

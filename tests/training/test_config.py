@@ -38,7 +38,7 @@ def test_later_overrides_win_over_flags_and_recipe() -> None:
     [
         ("run.epochs=0", "run.epochs.*greater than 0.*got 0"),
         ("optimizer.betas=[2.0, 0.9]", "optimizer.betas.0.*less than 1.*got 2.0"),
-        ("run.epoch=3", "run.epoch.*not permitted"),
+        ("run.epoch=3", "run.epoch: there is no such setting; did you mean run.epochs?"),
         ("optimizer.learning_rate=nan", "optimizer.learning_rate.*finite"),
         ("model.family=gan", "model.family.*got 'gan'"),
         ("epochs", "section.name=value"),

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from bundle.latents import LatentStatistics
 from training.checkpoint import Checkpoint
 from training.cpu import one_blas_thread
 from training.data.dataset import Dataset
 from training.errors import CheckpointError, DataError
-from training.evaluation import classifier, evaluate, shape_measures
+from training.evaluation import classifier, inference, shape_measures
 from training.evaluation.classifier import Classifier
 from training.models.families import Network
 
@@ -60,7 +61,7 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
     if trained.meta["data"]["sha256"] != dataset.sha256:
         raise CheckpointError(f"{trained.meta['name']} was trained on other data: give the data that it was trained on")
     sample = dataset.train.take(slice(_FITTED_IMAGES))
-    codes = evaluate.all_codes(trained.model, sample).astype(np.float64)
+    codes = inference.all_codes(trained.model, sample).astype(np.float64)
     measured = {name: measure(shape_measures.grey(sample.images)) for name, measure in shape_measures.MEASURES.items()}
     columns = read_table(table, dataset) if table else {}
     regressed = regress(codes, measured | columns, sample.labels)
@@ -133,7 +134,7 @@ def _centred(values: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     return centred_values
 
 
-def _with_directions(trained: Checkpoint, found: list[Direction]) -> evaluate.LatentStatistics | None:
+def _with_directions(trained: Checkpoint, found: list[Direction]) -> LatentStatistics | None:
     """The latent statistics with these directions in place of others."""
     return trained.latents and dataclasses.replace(
         trained.latents,
@@ -147,7 +148,7 @@ def _with_directions(trained: Checkpoint, found: list[Direction]) -> evaluate.La
 def _score(model: Network, dataset: Dataset, found: list[Direction]) -> Scores:
     """What moving test images along each direction does, as far as it can be measured on images."""
     images = dataset.test.take(slice(_SCORED_IMAGES))
-    codes = evaluate.all_codes(model, images)
+    codes = inference.all_codes(model, images)
     network = classifier.find(dataset)
     measured = [each for each in found if each.name in shape_measures.MEASURES]
     scores = {each.name: _property_scores(model, codes, each, measured, network) for each in measured}
