@@ -44,7 +44,7 @@ class UnavailableError(TrainingError):
     """A measure, a statistic or a picture cannot be had of this model or these data; the message is the reason."""
 
 
-def one_line(error: Exception) -> str:
-    """What another library says, on one line and without its details."""
-    text = " ".join(str(error).split()) or type(error).__name__
+def one_line(said: object) -> str:
+    """What another library or a file says, on one line and not longer than one reads."""
+    text = " ".join(str(said).split()) or type(said).__name__
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -65,7 +65,7 @@ def parse_config(values: Mapping[str, Any]) -> Config:
 
 def _complaint(error: Mapping[str, Any]) -> str:
     """What is wrong with one setting."""
-    place = tuple(map(str, error["loc"]))
+    place = tuple(one_line(str(part)) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{'.'.join(place)}: there is no such setting; {_suggestion(place)}"
     return f"{'.'.join(place)}: {error['msg']} (got {short_repr(error['input'])})"
@@ -151,11 +151,12 @@ def _parse(override: str) -> dict[str, Any]:
 
 def _value(name: str, text: str) -> Any:  # noqa: ANN401 (whatever TOML can say)
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text  # a bare word is a string
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{name}: not a value ({one_line(error)}); got {short_repr(text)}") from None
+    return found["value"] if len(found) == 1 else text
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

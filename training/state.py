@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import inf
-from typing import Any, cast
+from math import inf, isfinite
+from typing import Annotated, Any, cast
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import Strict, TypeAdapter
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 from training import optimization
+from training.checkpoint import STATE
 from training.config import Config
 from training.data.dataset import Dataset
 from training.distributed import ProcessGroup
@@ -44,13 +45,27 @@ class Progress:
     """Spent in this epoch so far."""
     sums: dict[str, float] = field(default_factory=dict)
     """Of each measure over the images of this epoch so far."""
-    history: list[EpochRecord] = field(default_factory=list)
+    # Strict: of a tensor that a damaged state has here, pydantic would make a list.
+    history: Annotated[list[EpochRecord], Strict()] = field(default_factory=list)
 
     def count(self, measures: Mapping[str, float], seconds: float) -> None:
         """Add the measures of a step."""
         self.sums = {name: self.sums.get(name, 0.0) + value for name, value in measures.items()}
         self.seconds += seconds
         self.step += 1
+
+    def fits(self, steps_per_epoch: int) -> bool:
+        """Whether its numbers agree: an epoch in the history for each that has ended, sums for one that has begun."""
+        ended, begun = divmod(self.step, steps_per_epoch)
+        return (
+            self.step >= 0
+            and len(self.history) == ended
+            and 0 <= self.best_epoch <= ended
+            and all("loss" in record[split] for record in self.history for split in ("train", "validation"))
+            and self.sums.keys() >= ({"loss", "images", "steps", "gradient_norm"} if begun else set())
+            and self.seconds >= 0
+            and all(map(isfinite, [self.seconds, *self.sums.values()]))
+        )
 
     def end_epoch(self, epoch: int, validation: Mapping[str, float], learning_rate: float) -> EpochRecord:
         """Add the record of a finished epoch to the history, with means per image, and return it."""
@@ -104,21 +119,21 @@ class TrainingState:
             "progress": asdict(self.progress),
         }
 
-    def load_state_dict(self, saved: object) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned.
 
         Raises:
             CheckpointError: it is something else, or of another network.
         """
         try:
-            self._restore(cast("Mapping[str, Any]", saved))
-        except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"the saved state is damaged: {one_line(error)}; train again") from error
+            self._restore(saved)
+        except (RuntimeError, TypeError, LookupError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{STATE} is damaged: {one_line(error)}; train again") from error
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         progress = _PROGRESS.validate_python(saved["progress"])
-        if not 0 <= progress.step <= self.steps or len(progress.history) != progress.step // self.steps_per_epoch:
-            raise ValueError(f"{progress.step} of {self.steps} steps and {len(progress.history)} epochs")
+        if not (progress.step <= self.steps and progress.fits(self.steps_per_epoch)):
+            raise ValueError(f"{progress.step} of {self.steps} steps and {len(progress.history)} epochs do not agree")
         self.model.load_state_dict(saved["model"])
         if self.average:
             self.average.load_state_dict(saved["average"])

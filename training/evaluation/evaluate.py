@@ -61,9 +61,10 @@ def _collapse(model: Network, figures: Mapping[str, float], loss: Loss) -> str |
     if kl >= _COLLAPSED_NATS and active >= _COLLAPSED_SHARE * model.latent_size:
         return None
     cures = {"beta": f"lower loss.beta (now {loss.beta:g})", "warm_up_epochs": "raise loss.warm_up_epochs"}
-    advice = " or ".join(text for name, text in cures.items() if name in model.loss_settings) or "weigh the KL less"
+    known = [text for name, text in cures.items() if name in model.loss_settings]
     found = [f"{active:g} of {model.latent_size} latents active"] if isfinite(active) else []
     found += [f"KL divergence {kl:.2g} nats per image"] if isfinite(kl) else []
+    advice = ", ".join([*known, "or train for longer"])
     return f"posterior collapse ({', '.join(found)}): the decoder all but ignores the code; {advice}"
 
 

@@ -4,7 +4,7 @@ import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -49,7 +49,7 @@ class RunDirectory:
         except OSError as error:
             raise TrainingError(f"cannot write the run's folder {self._folder}: {error}") from error
 
-    def restore(self, device: torch.device) -> object | None:
+    def restore(self, device: torch.device) -> dict[str, Any] | None:
         """The state that was saved last, or None if nothing was saved yet.
 
         Raises:
@@ -60,10 +60,15 @@ class RunDirectory:
             return None
         self._refuse_another(provenance.origin(checkpoint.read_meta(folder), folder), folder)
         try:
-            return torch.load(folder / checkpoint.STATE, map_location=device, weights_only=True)
+            saved: object = torch.load(folder / checkpoint.STATE, map_location=device, weights_only=True)
         # A damaged pickle can make its reader raise anything.
         except Exception as error:
             raise CheckpointError(f"{folder / checkpoint.STATE} is damaged: {one_line(error)}; train again") from error
+        # None would look like a run that has saved nothing yet.
+        if not isinstance(saved, dict):
+            kind = type(saved).__name__
+            raise CheckpointError(f"{folder / checkpoint.STATE} is damaged: expected a dict, got {kind}; train again")
+        return cast("dict[str, Any]", saved)
 
     def save(
         self,

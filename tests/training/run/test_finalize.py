@@ -111,7 +111,10 @@ def test_a_collapsed_posterior_is_noted_with_what_to_do(tmp_path: Path, caplog: 
     with caplog.at_level(logging.WARNING):
         train(quick("vae", "run.batch_size=64", "model.hidden=[16]", "loss.beta=1000"), tmp_path)
     assert "posterior collapse" in caplog.text
-    assert "lower loss.beta (now 1000) or raise loss.warm_up_epochs" in (tmp_path / "report.md").read_text()
+    assert (
+        "lower loss.beta (now 1000), raise loss.warm_up_epochs, or train for longer"
+        in (tmp_path / "report.md").read_text()
+    )
 
 
 def test_a_report_of_ones_own_data_promises_nothing_of_mnist(tmp_path: Path) -> None:
