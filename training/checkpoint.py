@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from bundle.errors import BundleError
 from bundle.files import sync_folder, write_synced
 from bundle.latents import LatentStatistics
 from training.config import Architecture
+from training.data.dataset import Dataset
 from training.data.split import Split
 from training.errors import CheckpointError, ConfigError, one_line, short_repr
 from training.models import autoencoders
@@ -103,6 +104,18 @@ def files(
         REFERENCE: _npz(reference),
     }
     return contents if latents is None else {**contents, LATENTS: latents.to_bytes()}
+
+
+def is_data_of(dataset: Dataset, sha256: str) -> bool:
+    """Whether a run with data of this hash was trained on this data set.
+
+    Images of a single class have no labels; they once had, each of them 0.
+    """
+    if dataset.sha256 == sha256 or dataset.train.labels is not None:
+        return dataset.sha256 == sha256
+    splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
+    labelled = {name: replace(split, labels=np.zeros(len(split), np.int64)) for name, split in splits.items()}
+    return replace(dataset, **labelled).sha256 == sha256
 
 
 def rewrite(folder: Path, changed: Checkpoint) -> None:

@@ -90,7 +90,7 @@ def _source(flags: argparse.Namespace) -> tuple[Checkpoint, Config, Dataset]:
     trained = checkpoint.load(flags.checkpoint)
     origin = provenance.origin(trained.meta, checkpoint.find(flags.checkpoint))
     dataset = data.load(origin.config.data.model_copy(update={"folder": str(flags.data_dir or "")}))
-    if dataset.sha256 != origin.sha256:
+    if not checkpoint.is_data_of(dataset, origin.sha256):
         raise CheckpointError(f"{flags.checkpoint} was trained on other data than {dataset.name} in {flags.data_dir}")
     return trained, origin.config, dataset
 

@@ -21,6 +21,7 @@ from training.data.batches import InMemoryBatches, shuffled_batches
 from training.data.dataset import Dataset
 from training.distributed import ProcessGroup, pick_device, process_group
 from training.errors import StoppedError, TrainingError
+from training.evaluation.inference import rows_at_once
 from training.losses import objectives
 from training.models import autoencoders
 from training.random_streams import Draws, Purpose, generator
@@ -30,7 +31,6 @@ from training.run.metrics_log import MetricsLog
 from training.state import TrainingState
 from training.step import Measures, load_batch, train_step
 
-_EVALUATION_BATCH = 1_000
 _logger = logging.getLogger(__name__)
 
 
@@ -124,7 +124,7 @@ class Trainer:
         """The training objective, the KL at its full weight, on the validation split with the same noise each time."""
         source, loss = generator(0, Purpose.VALIDATION), self._config.loss
         sums: Counter[str] = Counter()
-        for rows in torch.arange(len(self._validation)).split(_EVALUATION_BATCH):
+        for rows in torch.arange(len(self._validation)).split(rows_at_once(self.state.model.image_shape)):
             images, labels = self._validation.batch(rows)
             draws = Draws.whole_batch(source, len(rows), self.state.device)
             outcome = objectives.evaluate(self.state.served_model, images, labels, draws, loss.judged, loss.beta)

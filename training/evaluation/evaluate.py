@@ -115,6 +115,7 @@ def _need_spread(split: Split) -> None:
 @torch.no_grad()
 def _decoded(model: Network, latents: LatentStatistics | None, count: int) -> Iterator[Tensor]:
     """Samples in batches (N, C, H, W): those that a server would draw for seed 0."""
-    for first in range(0, count, inference.BATCH):
-        drawn = inference.sample(model, latents, first, min(inference.BATCH, count - first))
+    at_once = inference.rows_at_once(model.image_shape)
+    for first in range(0, count, at_once):
+        drawn = inference.sample(model, latents, first, min(at_once, count - first))
         yield model.decode(torch.from_numpy(drawn)).sigmoid()

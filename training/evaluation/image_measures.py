@@ -43,7 +43,7 @@ def per_image(model: Network, split: Split, config: Config, notes: Notes) -> dic
     """Means over the images of a split, of what can be had."""
     loaded, source = inference.loaded(split), generator(0, Purpose.TEST)
     measures, sums = _image_measures(model, config), dict[str, Counter[str]]()
-    for rows in torch.arange(len(loaded)).split(inference.BATCH):
+    for rows in torch.arange(len(loaded)).split(inference.rows_at_once(split.images.shape[1:])):
         images, labels = loaded.batch(rows)
         draws = Draws.whole_batch(source, len(rows), inference.CPU)
         seen = inference.see(model, images, draws, config.loss)

@@ -1,6 +1,7 @@
 """Inference of a trained model on the CPU: a split in batches, its codes and reconstructions, samples."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,9 @@ from training.models.families import Network
 from training.models.posterior import Posterior
 from training.random_streams import Draws
 
-BATCH = 1_000
+_LARGEST_BATCH = 1_000
+# Of 64x64x3 pixels a whole batch; of larger images fewer, because a network's features take many times their memory.
+_NUMBERS_AT_ONCE = _LARGEST_BATCH * 64 * 64 * 3
 PIXEL_AXES = (1, 2, 3)
 CPU = torch.device("cpu")
 
@@ -54,9 +57,10 @@ def codes(model: Network, images: Tensor) -> Tensor:
 
 def all_codes(model: Network, split: Split) -> np.ndarray:
     """Every code of a split, float32 (N, D)."""
-    found = np.empty((len(split), model.latent_size), np.float32)
-    for first, images in zip(range(0, len(split), BATCH), batches(split), strict=True):
-        found[first : first + BATCH] = codes(model, images).numpy()
+    found, first = np.empty((len(split), model.latent_size), np.float32), 0
+    for images in batches(split):
+        found[first : first + len(images)] = codes(model, images).numpy()
+        first += len(images)
     return found
 
 
@@ -70,8 +74,13 @@ def squared_errors(model: Network, split: Split) -> np.ndarray:
 def batches(split: Split) -> Iterator[Tensor]:
     """Images (N, C, H, W) of a split, in order."""
     everything = loaded(split)
-    for rows in torch.arange(len(everything)).split(BATCH):
+    for rows in torch.arange(len(everything)).split(rows_at_once(split.images.shape[1:])):
         yield everything.batch(rows)[0]
+
+
+def rows_at_once(image_shape: Sequence[int]) -> int:
+    """How many images (H, W, C) are evaluated in one batch."""
+    return max(1, min(_LARGEST_BATCH, _NUMBERS_AT_ONCE // math.prod(image_shape)))
 
 
 def loaded(split: Split) -> InMemoryBatches:

@@ -96,7 +96,7 @@ class RunDirectory:
     def _refuse_another(self, found: provenance.Origin, folder: Path) -> None:
         ours = parse_config(provenance.settings(self._config))
         changes = differences(*map(provenance.deciding, (ours, found.config)))
-        if found.sha256 != self._dataset.sha256:
+        if not checkpoint.is_data_of(self._dataset, found.sha256):
             data = f"{self._dataset.name} {self._dataset.sha256[:12]}"
             changes.append(f"data: {found.data} {found.sha256[:12]}, not {data}")
         if changes:

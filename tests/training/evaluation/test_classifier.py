@@ -1,8 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from training.data import dataset
+from training.data.split import Split
+from training.errors import DataError
 from training.evaluation import classifier, inference
 
 
@@ -40,3 +44,10 @@ def test_the_distance_grows_with_noise_and_is_least_for_real_images() -> None:
     ]
     assert distances == sorted(distances)
     assert distances[2] > 3 * distances[0]
+
+
+def test_images_below_three_halvings_have_no_judge() -> None:
+    digits = dataset.digits()
+    small = dataclasses.replace(digits, train=Split(digits.train.images[:, :5, :9], digits.train.labels))
+    with pytest.raises(DataError, match="at least 8x8 pixels, got 5x9"):
+        classifier.train(small)
