@@ -17,6 +17,7 @@ from training.evaluation import evaluate, inference, latent_statistics
 from training.evaluation.notes import Notes
 from training.figures import report, run
 from training.models.families import Network
+from training.run import provenance
 
 _log = logging.getLogger(__name__)
 
@@ -25,10 +26,12 @@ def finalize(config: Config, dataset: Dataset, workdir: Path) -> None:
     """Complete the checkpoint `best` with test figures and latent statistics; draw pictures, write report.md.
 
     Raises:
+        CheckpointError: the checkpoint `best` is missing or damaged.
         TrainingError: nothing can be written.
     """
     started, notes = time.monotonic(), Notes()
     best = checkpoint.load(workdir)
+    provenance.origin(best.meta, checkpoint.find(workdir))
     _log.info("evaluating epoch %s on %s test images", best.meta["epoch"], f"{len(dataset.test):,}")
     statistics = _fit_statistics(best.model, dataset, config.run.seed, notes)
     figures = evaluate.measure(best.model, dataset, config, statistics, notes)

@@ -143,6 +143,17 @@ def test_a_checkpoint_json_of_another_kind_is_one_sentence(
         assert str(tmp_path) in lines[-1]
 
 
+def test_a_finished_run_whose_best_checkpoint_is_damaged_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "best" / checkpoint.META
+    path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": 3}))
+    words = ["--out", str(tmp_path / "run"), "--resume", *(word for each in SETTINGS for word in ("--set", each))]
+    assert main(["fc-ae", *words]) == 2
+    assert "does not describe a run: metrics" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_network_that_its_weights_do_not_fit_gets_no_memory(run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run / "best", tmp_path / "best"))
     meta = json.loads((folder / checkpoint.META).read_text())
