@@ -5,18 +5,27 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from training import checkpoint, cpu
-from training.commands import COMMANDS
+from training import cpu
 from training.errors import InputError, StoppedError, TrainingError
-from training.recipe import load_recipe, recipe_names
-from training.train import train
+from training.recipe import load_recipe, summaries
 
 USAGE_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+OTHER_COMMANDS = ("attributes", "evaluate", "judge")
+
+
+_OUT_OF_MEMORY = (
+    "there is not enough memory; try a smaller run.batch_size, model or data.size; what was saved is kept, "
+    "and --resume goes on with it if its settings are the same"
+)
+_AFTERWORD = (
+    "The settings that --set takes: docs/training.md.",
+    f"Other commands: {', '.join(OTHER_COMMANDS)}; each has a --help.",
+)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -24,9 +33,12 @@ def _parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(
         prog="python -m training",
         description="Train an autoencoder from a recipe.",
-        epilog="Other commands: evaluate, attributes and judge; each has a --help.",
+        epilog="\n".join(
+            ["recipes:", *(f"  {name:14} {summary}" for name, summary in summaries().items()), "", *_AFTERWORD]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    flags.add_argument("recipe", help=f"one of {', '.join(recipe_names())}, or the path of a .toml file")
+    flags.add_argument("recipe", help="one of those below, or the path of a .toml file")
     kinds = "digits, mnist, fashion-mnist, folder (of images), npz"
     flags.add_argument("--data", default="digits", help=f"data set: {kinds} (default: %(default)s)")
     flags.add_argument("--data-dir", type=Path, help="folder of the data set's files, or the .npz file")
@@ -76,6 +88,9 @@ def _stop_on_signals() -> Generator[threading.Event]:
 
 def _run_training(flags: argparse.Namespace) -> str:
     """Train; the figures of the best checkpoint."""
+    from training import checkpoint  # noqa: PLC0415 (loads PyTorch, for which --help need not wait: 3 s)
+    from training.train import train  # noqa: PLC0415 (likewise)
+
     chosen = load_recipe(flags.recipe, flags.data, flags.set, settings(flags))
     with _stop_on_signals() as stop:
         best = train(chosen, flags.out, resume=flags.resume, overwrite=flags.overwrite, stop=stop)
@@ -83,25 +98,39 @@ def _run_training(flags: argparse.Namespace) -> str:
     return f"{best}: " + ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
 
 
+def _command(words: Sequence[str]) -> tuple[argparse.Namespace, Callable[[argparse.Namespace], str]]:
+    """The flags of a command line, and what runs them."""
+    if words and words[0] in OTHER_COMMANDS:
+        from training.commands import COMMANDS  # noqa: PLC0415 (loads SciPy too, which training need not)
+
+        make_parser, run = COMMANDS[words[0]]
+        return make_parser().parse_args(words[1:]), run
+    return _parser().parse_args(words), _run_training
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 2 for unusable input, 1 for a failed run, 130 if stopped."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    make_parser, run = COMMANDS.get(words[0] if words else "", (_parser, _run_training))
-    flags = make_parser().parse_args(words[1:] if words and words[0] in COMMANDS else words)
+    flags, run = _command(list(sys.argv[1:] if arguments is None else arguments))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cpu.keep_freed_memory()
     try:
-        print(run(flags))
+        answer = run(flags)
     except InputError as error:
         return _complain(error, USAGE_ERROR)
     except StoppedError as error:
         return _complain(error, INTERRUPTED)
     except TrainingError as error:
         return _complain(error, FAILURE)
+    except (MemoryError, RuntimeError) as error:
+        if not cpu.is_out_of_memory(error):
+            raise
+        return _complain(_OUT_OF_MEMORY, FAILURE)
+    # A path may hold bytes that are no text: the run is done, and must not fail at its last line.
+    print(answer.encode(errors="backslashreplace").decode())
     return 0
 
 
-def _complain(error: Exception, code: int) -> int:
+def _complain(error: Exception | str, code: int) -> int:
     print(f"error: {error}", file=sys.stderr)
     return code
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from bundle.errors import BundleError
 from bundle.files import sync_folder, write_synced
 from bundle.latents import LatentStatistics
 from training.config import Architecture
+from training.data.dataset import Dataset
 from training.data.split import Split
-from training.errors import CheckpointError, ConfigError
+from training.errors import CheckpointError, ConfigError, one_line, short_repr
 from training.models import autoencoders
 
 _FORMAT_VERSION = 1
+# What damaged or hostile files make their readers raise.
+_DAMAGE = (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)
 WEIGHTS, META, REFERENCE, LATENTS, STATE = (
     "model.safetensors",
     "checkpoint.json",
@@ -54,8 +57,8 @@ def load(folder: Path) -> Checkpoint:
         model = _rebuild(meta["model"], load_tensors((folder / WEIGHTS).read_bytes()))
         reference = _reference(npz.unpack((folder / REFERENCE).read_bytes(), REFERENCE))
         latents = LatentStatistics.from_bytes((folder / LATENTS).read_bytes()) if (folder / LATENTS).exists() else None
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, BundleError, ConfigError) as error:
-        raise CheckpointError(f"the checkpoint in {folder} is damaged: {error}; train it again") from error
+    except (*_DAMAGE, SafetensorError, BundleError, ConfigError) as error:
+        raise CheckpointError(f"the checkpoint in {folder} is damaged: {one_line(error)}; train it again") from error
     return Checkpoint(model, meta, reference, latents)
 
 
@@ -71,11 +74,11 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """checkpoint.json, its format version checked."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / META} cannot be read: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{folder / META} cannot be read: {one_line(error)}") from None
     version = meta.get("format_version") if isinstance(meta, dict) else None
     if version != _FORMAT_VERSION:
-        expected = f"expected checkpoint format {_FORMAT_VERSION}, got {version}"
+        expected = f"expected checkpoint format {_FORMAT_VERSION}, got {short_repr(version)}"
         raise CheckpointError(f"{folder}: {expected}; use the release of Hourglass that wrote it, or train again")
     return meta
 
@@ -101,6 +104,18 @@ def files(
         REFERENCE: _npz(reference),
     }
     return contents if latents is None else {**contents, LATENTS: latents.to_bytes()}
+
+
+def is_data_of(dataset: Dataset, sha256: str) -> bool:
+    """Whether a run with data of this hash was trained on this data set.
+
+    Images of a single class have no labels; they once had, each of them 0.
+    """
+    if dataset.sha256 == sha256 or dataset.train.labels is not None:
+        return dataset.sha256 == sha256
+    splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
+    labelled = {name: replace(split, labels=np.zeros(len(split), np.int64)) for name, split in splits.items()}
+    return replace(dataset, **labelled).sha256 == sha256
 
 
 def rewrite(folder: Path, changed: Checkpoint) -> None:
@@ -151,10 +166,16 @@ def recover(folder: Path) -> None:
 
 
 def _rebuild(description: Mapping[str, Any], weights: dict[str, Tensor]) -> autoencoders.Network:
+    """The network of a description, which gets memory only when its shapes are those of the weights."""
     architecture = Architecture.model_validate(description["architecture"])
     height, width, channels = description["image_shape"]
-    model = autoencoders.build(architecture, (height, width, channels), tuple(description["labels"]))
-    model.load_state_dict(weights)
+    model = autoencoders.outline(architecture, (height, width, channels), tuple(description["labels"]))
+    expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    got = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if other := sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name)):
+        pair = f"{expected.get(other[0], 'none')}, got {got.get(other[0], 'none')}"
+        raise ValueError(f"{WEIGHTS} does not fit {META}: {other[0]}: expected shape {pair}")
+    model.to_empty(device="cpu").load_state_dict(weights)
     return model.float().eval()
 
 

@@ -11,9 +11,11 @@ from training.config import Config
 from training.data import dataset as data
 from training.data.dataset import Dataset
 from training.errors import CheckpointError, TrainingError
-from training.evaluation import attributes, classifier, evaluate
+from training.evaluation import attributes, classifier, evaluate, inference
+from training.evaluation.notes import Notes
 from training.figures import run
 from training.recipe import parse_config
+from training.run import provenance
 
 
 def _evaluate_parser() -> argparse.ArgumentParser:
@@ -29,7 +31,7 @@ def _run_evaluate(flags: argparse.Namespace) -> str:
     trained, settings, dataset = _source(flags)
     if flags.nll_samples is not None:
         settings = parse_config({**settings.model_dump(), "evaluation": {"nll_samples": flags.nll_samples}})
-    figures = evaluate.measure(trained.model, dataset, settings, trained.latents)
+    figures = evaluate.measure(trained.model, dataset, settings, trained.latents, Notes())
     return "\n".join(f"{name:40} {value:.6g}" for name, value in sorted(figures.items()))
 
 
@@ -71,7 +73,7 @@ def run_judge(flags: argparse.Namespace) -> str:
     trained = classifier.train(dataset)
     path = classifier.FOLDER / f"{dataset.name}.safetensors"
     classifier.save(trained, dataset, path)
-    correct = classifier.accuracy(trained, evaluate.batches(dataset.test), dataset.test.labels)
+    correct = classifier.accuracy(trained, inference.batches(dataset.test), dataset.test.labels)
     return f"{path}: accuracy {correct:.4f} on test"
 
 
@@ -86,11 +88,11 @@ def _add_source(flags: argparse.ArgumentParser) -> None:
 
 def _source(flags: argparse.Namespace) -> tuple[Checkpoint, Config, Dataset]:
     trained = checkpoint.load(flags.checkpoint)
-    settings = parse_config(trained.meta["config"])
-    dataset = data.load(settings.data.model_copy(update={"folder": str(flags.data_dir or "")}))
-    if dataset.sha256 != trained.meta["data"]["sha256"]:
+    origin = provenance.origin(trained.meta, checkpoint.find(flags.checkpoint))
+    dataset = data.load(origin.config.data.model_copy(update={"folder": str(flags.data_dir or "")}))
+    if not checkpoint.is_data_of(dataset, origin.sha256):
         raise CheckpointError(f"{flags.checkpoint} was trained on other data than {dataset.name} in {flags.data_dir}")
-    return trained, settings, dataset
+    return trained, origin.config, dataset
 
 
 COMMANDS = {

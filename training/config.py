@@ -4,7 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Positive = Annotated[int, Field(gt=0)]
+# No count is larger than what PyTorch and the file formats hold in 32 bits.
+_MOST = 2**31 - 1
+Positive = Annotated[int, Field(gt=0, le=_MOST)]
+Count = Annotated[int, Field(ge=0, le=_MOST)]
+# Sixteen halvings leave a pixel of an image of 65,536.
+Stages = Annotated[tuple[Positive, ...], Field(max_length=16)]
+Layers = Annotated[tuple[Positive, ...], Field(max_length=64)]
+Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -23,11 +30,11 @@ class Architecture(Section):
     """Which network: `ae`, `vae`, `vae-gan`, `multitask` or `denoiser`."""
     body: Literal["dense", "conv"] = "dense"
     """Of dense layers or of convolutions."""
-    hidden: tuple[Positive, ...] = ()
+    hidden: Layers = ()
     """Widths of the hidden dense layers, from the image to the code; the decoder mirrors them."""
-    channels: tuple[Positive, ...] = ()
+    channels: Stages = ()
     """Widths of the convolutions; each is followed by a halving of height and width."""
-    latent_size: Annotated[int, Field(ge=0)] = 0
+    latent_size: Count = 0
     """Values in the code; 0 leaves a convolutional code as wide as it comes."""
     activation: Literal["relu", "tanh", "gated"] = "relu"
     """Between hidden layers."""
@@ -35,9 +42,9 @@ class Architecture(Section):
     """On the code itself."""
     upsampling: Literal["nearest", "transposed"] = "nearest"
     """How a convolutional decoder grows: nearest neighbours and a convolution, or a transposed convolution."""
-    classifier_hidden: tuple[Positive, ...] = ()
+    classifier_hidden: Layers = ()
     """Widths of the hidden layers between the code and the classes of a multitask model."""
-    discriminator_channels: tuple[Positive, ...] = (16, 32)
+    discriminator_channels: Stages = (16, 32)
     """Widths of the convolutions of a VAE/GAN's discriminator."""
 
 
@@ -46,7 +53,7 @@ class Loss(Section):
 
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
     """Of a pixel given the reconstruction."""
-    sigma: Annotated[float, Field(gt=0)] = 0.1
+    sigma: Scale = 0.1
     """Standard deviation of the Gaussian likelihood, in pixel values 0 to 1."""
     beta: NotNegative = 1.0
     """Weight of the KL divergence."""
@@ -81,7 +88,7 @@ class Loss(Section):
 class Optimizer(Section):
     """Adam and its learning rate over the run."""
 
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    learning_rate: Scale = 1e-3
     """The largest one of the schedule."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Decays of Adam's means."""
@@ -106,7 +113,7 @@ class Run(Section):
     """Initial standard deviation, over codes from N(0, I), of what the decoder's first layer computes; 0: Glorot's."""
     ema_decay: Decay = 0.0
     """Decay per step of the moving average of the weights; 0 keeps none."""
-    patience: Annotated[int, Field(ge=0)] = 0
+    patience: Count = 0
     """Epochs without a better validation loss after which the run stops; 0 never stops."""
     min_delta: NotNegative = 0.0
     """By how much a validation loss must be better to count."""
@@ -134,7 +141,7 @@ class Device(Section):
 
     name: Literal["auto", "cpu", "cuda"] = "auto"
     """auto is CUDA where there is a card."""
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=1_024)] = 0
     """CPU threads of one operation; 0 leaves PyTorch's choice. Small dense layers are fastest with 1."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of matrix products and convolutions; `auto` is bfloat16 on CUDA and float32 on the CPU."""
@@ -154,7 +161,7 @@ class Output(Section):
 class Evaluation(Section):
     """What is measured at the end beyond what is cheap."""
 
-    nll_samples: Annotated[int, Field(ge=0)] = 0
+    nll_samples: Count = 0
     """Importance samples per image for the negative log-likelihood of binarised images; 0 leaves it out."""
 
 

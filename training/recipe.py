@@ -1,15 +1,15 @@
 """Recipes: read a configuration from TOML, its table for the data set, and overrides from the command line."""
 
+import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from training import unused_settings
 from training.config import Config
-from training.errors import ConfigError
+from training.errors import ConfigError, one_line, short_repr
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -17,6 +17,14 @@ RECIPES = Path(__file__).parent / "recipes"
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def summaries() -> dict[str, str]:
+    """What each of these recipes is for."""
+    return {
+        name: tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))["summary"]
+        for name in recipe_names()
+    }
 
 
 def load_recipe(
@@ -27,11 +35,14 @@ def load_recipe(
     Raises:
         ConfigError: no such recipe, an unknown setting, or a value out of range.
     """
-    values = _read(recipe)
-    _merge(values, values.pop("on", {}).get(kind, {}))
-    _merge(values, settings or {})
-    for override in overrides:
-        _merge(values, _parse(override))
+    try:
+        values = _read(recipe)
+        _merge(values, _table(values.pop("on", {}), kind))
+        _merge(values, settings or {})
+        for override in overrides:
+            _merge(values, _parse(override))
+    except RecursionError:
+        raise ConfigError(f"{recipe}: its settings are nested too deeply: expected section.name=value") from None
     return parse_config(values)
 
 
@@ -41,14 +52,49 @@ def parse_config(values: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: lists every wrong value, or every setting that would have no effect.
     """
+    from training import unused_settings  # noqa: PLC0415 (loads PyTorch, for which --help need not wait)
+
     try:
         found = Config.model_validate(values)
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, each['loc']))}: {each['msg']} (got {each['input']!r})" for each in error.errors())
-        raise ConfigError("the configuration is invalid: " + "; ".join(lines)) from None
+        raise ConfigError("the configuration is invalid: " + "; ".join(map(_complaint, error.errors()))) from None
     if useless := list(unused_settings.find(found)):
         raise ConfigError("the configuration sets what has no effect: " + "; ".join(useless))
     return found
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    """What is wrong with one setting."""
+    place = tuple(one_line(str(part)) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{'.'.join(place)}: there is no such setting; {_suggestion(place)}"
+    return f"{'.'.join(place)}: {error['msg']} (got {short_repr(error['input'])})"
+
+
+def _suggestion(place: Sequence[str]) -> str:
+    """The setting that was probably meant by an unknown one, or all that it could have been."""
+    section = Config.model_fields[place[0]].annotation if len(place) > 1 else Config
+    known = list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+    if meant := closest(place[-1], known):
+        return f"did you mean {'.'.join([*place[:-1], meant])}?"
+    elsewhere = [
+        f"{name}.{place[-1]}" for name, field in Config.model_fields.items() if _has(field.annotation, place[-1])
+    ]
+    if elsewhere:
+        return f"did you mean {' or '.join(elsewhere)}?"
+    return f"{'.'.join(place[:-1]) or 'a recipe'} has {', '.join(known)}"
+
+
+def _has(section: object, name: str) -> bool:
+    return isinstance(section, type) and issubclass(section, BaseModel) and name in section.model_fields
+
+
+def closest(name: str, known: Sequence[str]) -> str | None:
+    """The known name that another one resembles, abbreviates (`lr`) or begins or ends (`size`), if there is one."""
+    for each in known:
+        if name in {"".join(word[0] for word in each.split("_")), *each.split("_")}:
+            return each
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
 
 
 def differences(wanted: Config, found: Config) -> list[str]:
@@ -63,11 +109,25 @@ def differences(wanted: Config, found: Config) -> list[str]:
 def _read(recipe: str) -> dict[str, Any]:
     path = Path(recipe) if recipe.endswith(".toml") else RECIPES / f"{recipe}.toml"
     if not path.is_file():
-        raise ConfigError(f"no recipe {recipe!r}: give one of {', '.join(recipe_names())}, or the path of a .toml file")
+        known = recipe_names()
+        meant = closest(recipe, known)
+        hint = f"did you mean {meant}? " if meant else ""
+        raise ConfigError(f"no recipe {recipe!r}: {hint}give one of {', '.join(known)}, or the path of a .toml file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    # A ValueError that is not a TOMLDecodeError: an integer of more digits than Python reads.
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid TOML: {one_line(error)}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {one_line(error)}") from None
+
+
+def _table(on: object, kind: str) -> Mapping[str, Any]:
+    """The settings of a recipe for one data set."""
+    found = cast("Mapping[str, object]", on).get(kind, {}) if isinstance(on, Mapping) else on
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"on.{kind}: expected a table of settings for this data set, got {short_repr(found)}")
+    return cast("Mapping[str, Any]", found)
 
 
 def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
@@ -81,18 +141,22 @@ def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
 def _parse(override: str) -> dict[str, Any]:
     name, equals, text = override.partition("=")
     if not equals or not all(part.isidentifier() for part in name.split(".")):
-        raise ConfigError(f"an override is section.name=value, as in optimizer.learning_rate=1e-3; got {override!r}")
-    value = _value(text)
+        expected = "an override is section.name=value, as in optimizer.learning_rate=1e-3"
+        raise ConfigError(f"{expected}; got {short_repr(override)}")
+    value = _value(name, text)
     for part in reversed(name.split(".")):
         value = {part: value}
     return value
 
 
-def _value(text: str) -> Any:  # noqa: ANN401 (whatever TOML can say)
+def _value(name: str, text: str) -> Any:  # noqa: ANN401 (whatever TOML can say)
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text  # a bare word is a string
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{name}: not a value ({one_line(error)}); got {short_repr(text)}") from None
+    return found["value"] if len(found) == 1 else text
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,18 +2,36 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import inf
-from typing import Any, cast
+from math import inf, isfinite
+from typing import Annotated, Any, cast
 
 import torch
+from pydantic import Strict, TypeAdapter
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
+from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 from training import optimization
+from training.checkpoint import STATE
 from training.config import Config
 from training.data.dataset import Dataset
 from training.distributed import ProcessGroup
+from training.errors import CheckpointError, one_line
 from training.models import autoencoders
 from training.models.families import Network
+
+
+class EpochRecord(TypedDict):
+    """A line of metrics.jsonl: measures as means per image."""
+
+    epoch: int
+    step: int
+    gradient_norm: float
+    train: dict[str, float]
+    validation: dict[str, float]
+    learning_rate: float
+    seconds: float
+    images_per_second: float
 
 
 @dataclass
@@ -27,7 +45,8 @@ class Progress:
     """Spent in this epoch so far."""
     sums: dict[str, float] = field(default_factory=dict)
     """Of each measure over the images of this epoch so far."""
-    history: list[dict[str, Any]] = field(default_factory=list)
+    # Strict: of a tensor that a damaged state has here, pydantic would make a list.
+    history: Annotated[list[EpochRecord], Strict()] = field(default_factory=list)
 
     def count(self, measures: Mapping[str, float], seconds: float) -> None:
         """Add the measures of a step."""
@@ -35,11 +54,24 @@ class Progress:
         self.seconds += seconds
         self.step += 1
 
-    def end_epoch(self, epoch: int, validation: Mapping[str, float], learning_rate: float) -> dict[str, Any]:
+    def fits(self, steps_per_epoch: int) -> bool:
+        """Whether its numbers agree: an epoch in the history for each that has ended, sums for one that has begun."""
+        ended, begun = divmod(self.step, steps_per_epoch)
+        return (
+            self.step >= 0
+            and len(self.history) == ended
+            and 0 <= self.best_epoch <= ended
+            and all("loss" in record[split] for record in self.history for split in ("train", "validation"))
+            and self.sums.keys() >= ({"loss", "images", "steps", "gradient_norm"} if begun else set())
+            and self.seconds >= 0
+            and all(map(isfinite, [self.seconds, *self.sums.values()]))
+        )
+
+    def end_epoch(self, epoch: int, validation: Mapping[str, float], learning_rate: float) -> EpochRecord:
         """Add the record of a finished epoch to the history, with means per image, and return it."""
         sums, seconds = self.sums, self.seconds
         images, steps = sums.pop("images"), sums.pop("steps")
-        record = {
+        record: EpochRecord = {
             "epoch": epoch,
             "step": self.step,
             "gradient_norm": sums.pop("gradient_norm") / steps,
@@ -52,6 +84,9 @@ class Progress:
         self.history.append(record)
         self.sums, self.seconds = {}, 0.0
         return record
+
+
+_PROGRESS = TypeAdapter(Progress)
 
 
 class TrainingState:
@@ -85,10 +120,32 @@ class TrainingState:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            CheckpointError: it is something else, or of another network.
+        """
+        try:
+            self._restore(saved)
+        except (RuntimeError, TypeError, LookupError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{STATE} is damaged: {one_line(error)}; train again") from error
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        progress = _PROGRESS.validate_python(saved["progress"])
+        if not (progress.step <= self.steps and progress.fits(self.steps_per_epoch)):
+            raise ValueError(f"{progress.step} of {self.steps} steps and {len(progress.history)} epochs do not agree")
         self.model.load_state_dict(saved["model"])
         if self.average:
             self.average.load_state_dict(saved["average"])
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(saved["optimizers"][name])
-        self.progress = Progress(**saved["progress"])
+            _restore_optimizer(optimizer, saved["optimizers"][name]["state"])
+        self.progress = progress
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+    """Set Adam's means by position of their parameter; settings follow from the configuration and the step."""
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    for position, means in state.items():
+        if any(each.shape not in (parameters[position].shape, ()) for each in means.values()):
+            raise ValueError(f"the optimizer's means of parameter {position} have another shape")
+    optimizer.load_state_dict({"state": dict(state), "param_groups": optimizer.state_dict()["param_groups"]})

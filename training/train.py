@@ -1,4 +1,4 @@
-"""The training loop: epochs, validation, early stopping, checkpoints; `train(config, workdir)`."""
+"""The training loop: epochs, validation, early stopping, checkpoints, progress; `train(config, workdir)`."""
 
 import logging
 import time
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from training import optimization
 from training.config import Config
@@ -19,17 +20,18 @@ from training.data import inspect
 from training.data.batches import InMemoryBatches, shuffled_batches
 from training.data.dataset import Dataset
 from training.distributed import ProcessGroup, pick_device, process_group
-from training.errors import StoppedError
+from training.errors import StoppedError, TrainingError
+from training.evaluation.inference import rows_at_once
 from training.losses import objectives
 from training.models import autoencoders
 from training.random_streams import Draws, Purpose, generator
+from training.run import preflight
 from training.run.directory import RunDirectory
-from training.run.finalize import finalize
 from training.run.metrics_log import MetricsLog
 from training.state import TrainingState
 from training.step import Measures, load_batch, train_step
 
-_EVALUATION_BATCH = 1_000
+_logger = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -66,8 +68,11 @@ class Trainer:
         if self._config.device.compile:
             for part in self.state.model.children():
                 part.compile()
-        self._train_epochs()
+        with logging_redirect_tqdm():
+            self._train_epochs()
         self._save_latest()
+        if not self.state.progress.best_epoch:
+            raise TrainingError("the validation loss was finite in no epoch; try a lower optimizer.learning_rate")
 
     def step(self, rows: Tensor) -> Measures:
         """One optimizer step on the rows (N,) of the training split; the sums of the measures over them."""
@@ -80,7 +85,9 @@ class Trainer:
 
     def _train_epochs(self) -> None:
         progress, steps = self.state.progress, self.state.steps
-        with tqdm(total=steps, initial=progress.step, unit="step", disable=not self._group.is_main) as bar:
+        # None: a bar in a terminal only. In a file its carriage returns would make one line of the whole run.
+        hidden = None if self._group.is_main else True
+        with tqdm(total=steps, initial=progress.step, unit="step", disable=hidden) as bar:
             while progress.step < steps and not self._early_stopping():
                 epoch = progress.step // self.state.steps_per_epoch
                 bar.set_description(f"{self._config.name} epoch {epoch + 1}/{self._config.run.epochs}")
@@ -110,13 +117,14 @@ class Trainer:
                 self._save("best")
         if self._group.is_main:
             self._log.append(record)
+            _logger.info("%s", _line(record, self._config.run.epochs))
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         """The training objective, the KL at its full weight, on the validation split with the same noise each time."""
         source, loss = generator(0, Purpose.VALIDATION), self._config.loss
         sums: Counter[str] = Counter()
-        for rows in torch.arange(len(self._validation)).split(_EVALUATION_BATCH):
+        for rows in torch.arange(len(self._validation)).split(rows_at_once(self.state.model.image_shape)):
             images, labels = self._validation.batch(rows)
             draws = Draws.whole_batch(source, len(rows), self.state.device)
             outcome = objectives.evaluate(self.state.served_model, images, labels, draws, loss.judged, loss.beta)
@@ -159,7 +167,7 @@ def train(
     """Train a configuration into the directory `workdir`; the directory of the best checkpoint.
 
     Raises:
-        InputError: the data or the settings are unusable, or `workdir` holds another run.
+        InputError: the data or the settings are unusable, or do not fit each other; or `workdir` holds another run.
         StoppedError: `stop` was set; `resume` goes on.
         TrainingError: a loss is not finite, or nothing can be written.
     """
@@ -167,14 +175,24 @@ def train(
         torch.set_num_threads(config.device.threads)
     dataset = data.load(config.data)
     described = inspect.describe(dataset)
+    preflight.check(config, dataset)
     with process_group(pick_device(config.device.name)) as group:
         trainer = Trainer(config, dataset, workdir, group, stop or Event())
         if group.is_main:
-            logging.getLogger(__name__).info(described)
+            _logger.info(described)
             trainer.directory.open(resume=resume, overwrite=overwrite)
         group.barrier()
         trainer.run(resume=resume)
     # The others need not wait: evaluation may take longer than the timeout of the group.
     if group.is_main:
+        from training.run.finalize import finalize  # noqa: PLC0415 (loads scikit-learn and matplotlib: 2 s)
+
         finalize(config, dataset, workdir)
     return workdir / "best"
+
+
+def _line(record: Mapping[str, Any], epochs: int) -> str:
+    """An epoch as a line of the log."""
+    train, validation = (record[split]["loss"] for split in ("train", "validation"))
+    losses = f"train {train:.5g}, validation {validation:.5g} nats per image"
+    return f"epoch {record['epoch']}/{epochs}: {losses}, {record['seconds']:.1f} s"

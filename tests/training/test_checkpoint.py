@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import resource
 import shutil
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 from training import checkpoint
+from training.data.dataset import Dataset
+from training.data.split import Split
 from training.errors import CheckpointError
 
 
@@ -128,3 +131,18 @@ def test_what_a_dead_process_left_is_cleared_away(tmp_path: Path) -> None:
     checkpoint.write(folder, {"b": b"2"})
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
     assert [path.name for path in folder.iterdir()] == ["b"]
+
+
+def dataset(labels: np.ndarray | None) -> Dataset:
+    split = Split(np.arange(64, dtype=np.uint8).reshape(4, 4, 4, 1), labels)
+    return Dataset("own", split, split, split, (), 12)
+
+
+def test_a_single_class_is_the_same_data_with_and_without_its_label() -> None:
+    plain, labelled = dataset(None), dataset(np.zeros(4, np.int64))
+    assert checkpoint.is_data_of(plain, labelled.sha256)
+    assert checkpoint.is_data_of(plain, plain.sha256)
+    assert not checkpoint.is_data_of(labelled, plain.sha256)
+    assert not checkpoint.is_data_of(plain, dataset(np.arange(4)).sha256)
+    other = dataclasses.replace(plain, test=Split(np.zeros((4, 4, 4, 1), np.uint8), None))
+    assert not checkpoint.is_data_of(other, labelled.sha256)

@@ -9,7 +9,8 @@ from tests.training.conftest import quick
 from training import checkpoint
 from training.__main__ import main
 from training.data import dataset
-from training.evaluation import evaluate
+from training.evaluation import image_measures
+from training.evaluation.notes import Notes
 from training.figures import latents
 from training.train import train
 
@@ -35,7 +36,8 @@ def test_the_likelihood_is_measured_when_asked_for(tmp_path: Path, capsys: pytes
 
 def test_a_denoiser_is_measured_at_the_published_noise_too(denoiser_run: Path) -> None:
     trained = checkpoint.load(denoiser_run)
-    found = evaluate.per_image(trained.model, dataset.digits().test, quick("denoiser", "loss.noise=0.4"))
+    other = quick("denoiser", "loss.noise=0.4")
+    found = image_measures.per_image(trained.model, dataset.digits().test, other, Notes())
     for name in ("bce_per_pixel", "psnr"):
         assert trained.meta["metrics"][f"{name}_at_noise_0.4"] == pytest.approx(found[name], rel=1e-6)
         assert found[name] != pytest.approx(trained.meta["metrics"][name], rel=1e-3)
@@ -85,7 +87,7 @@ def test_a_picture_of_codes_shows_every_class(vae_run: Path) -> None:
         digits, test=dataclasses.replace(digits.test, labels=labels), classes=tuple("abcdefghijklm")
     )
     assert trained.latents is not None
-    axis = latents.scatter("vae", many, trained, trained.latents).axes[0]
+    axis = latents.scatter("vae", many, trained).axes[0]
     assert sum(len(each.get_offsets()) for each in axis.collections) == len(labels)
     assert "others" in [text.get_text() for text in axis.get_legend().get_texts()]
 

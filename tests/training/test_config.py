@@ -38,10 +38,16 @@ def test_later_overrides_win_over_flags_and_recipe() -> None:
     [
         ("run.epochs=0", "run.epochs.*greater than 0.*got 0"),
         ("optimizer.betas=[2.0, 0.9]", "optimizer.betas.0.*less than 1.*got 2.0"),
-        ("run.epoch=3", "run.epoch.*not permitted"),
+        ("run.epoch=3", "run.epoch: there is no such setting; did you mean run.epochs?"),
         ("optimizer.learning_rate=nan", "optimizer.learning_rate.*finite"),
         ("model.family=gan", "model.family.*got 'gan'"),
         ("epochs", "section.name=value"),
+        ("optimizer.lr=1", r"optimizer.lr: there is no such setting; did you mean optimizer.learning_rate\?"),
+        ("model.latents=1", r"did you mean model.latent_size\?"),
+        ("model.size=1", r"did you mean model.latent_size\?"),
+        ("model.learning_rate=1", r"did you mean optimizer.learning_rate\?"),
+        ("optim.betas=1", r"optim: .*did you mean optimizer\?"),
+        ("device.frobnicate=1", "device has name, threads, precision, compile"),
         ("run..epochs=1", "section.name=value"),
     ],
 )
@@ -83,6 +89,11 @@ def test_a_recipe_states_what_it_is(recipe: str) -> None:
 def test_unknown_recipe_lists_the_known() -> None:
     with pytest.raises(ConfigError, match=r"no recipe 'nope'.*denoiser, .*fc-ae.*vae"):
         load_recipe("nope", "digits")
+
+
+def test_a_misspelt_recipe_is_recognised() -> None:
+    with pytest.raises(ConfigError, match=r"no recipe 'conv_ae': did you mean conv-ae\?"):
+        load_recipe("conv_ae", "digits")
 
 
 def test_broken_toml_is_named(tmp_path: Path) -> None:

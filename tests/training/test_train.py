@@ -10,6 +10,8 @@ from tests.training.conftest import quick
 from training import checkpoint
 from training.config import Config
 from training.errors import CheckpointError, StoppedError, TrainingError
+from training.losses.objectives import Inputs, Outcome
+from training.models.autoencoders import Autoencoder
 from training.train import train
 
 WEIGHTS = checkpoint.WEIGHTS
@@ -120,6 +122,24 @@ def test_infinite_loss_stops_before_the_step_and_names_the_batch(tmp_path: Path)
         train(quick("vae", "optimizer.learning_rate=1e30", "output.save_seconds=0"), tmp_path)
     state = torch.load(tmp_path / "latest" / checkpoint.STATE, weights_only=True)
     assert all(weight.isfinite().all() for weight in state["model"].values())
+
+
+class Undecided(Autoencoder):
+    """Its loss is a number in training and none where models are compared."""
+
+    family = "undecided"
+
+    def objective(self, given: Inputs) -> Outcome:
+        found = super().objective(given)
+        if torch.is_grad_enabled():
+            return found
+        return Outcome(found.losses, {name: each * torch.nan for name, each in found.measures.items()})
+
+
+def test_a_validation_loss_that_is_never_finite_is_said_at_the_end(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"validation loss was finite in no epoch; try a lower .*learning_rate"):
+        train(quick("fc-ae", "model.family=undecided"), tmp_path)
+    assert (tmp_path / "latest" / checkpoint.STATE).is_file()
 
 
 def test_an_unwritable_folder_is_an_error_before_training(tmp_path: Path) -> None:

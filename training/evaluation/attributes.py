@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
+from bundle.latents import LatentStatistics
+from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.cpu import one_blas_thread
 from training.data.dataset import Dataset
 from training.errors import CheckpointError, DataError
-from training.evaluation import classifier, evaluate, shape_measures
+from training.evaluation import classifier, inference, shape_measures
 from training.evaluation.classifier import Classifier
 from training.models.families import Network
 
@@ -55,19 +57,27 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
         CheckpointError: the model has no latent space, or was trained on other data.
         DataError: the table is unusable.
     """
-    if trained.latents is None:
+    if not trained.model.latent_size:
         raise CheckpointError(f"{trained.meta['name']} has no latent space: attributes need an autoencoder with a code")
-    if trained.meta["data"]["sha256"] != dataset.sha256:
+    if trained.latents is None:
+        raise CheckpointError(
+            f"{trained.meta['name']} has no latent statistics, which attributes need; report.md says why"
+        )
+    if not checkpoint.is_data_of(dataset, trained.meta["data"]["sha256"]):
         raise CheckpointError(f"{trained.meta['name']} was trained on other data: give the data that it was trained on")
     sample = dataset.train.take(slice(_FITTED_IMAGES))
-    codes = evaluate.all_codes(trained.model, sample).astype(np.float64)
+    codes = inference.all_codes(trained.model, sample).astype(np.float64)
     measured = {name: measure(shape_measures.grey(sample.images)) for name, measure in shape_measures.MEASURES.items()}
+    # What is the same of all images has no direction.
+    varying = {name: values for name, values in measured.items() if np.ptp(values)}
     columns = read_table(table, dataset) if table else {}
-    regressed = regress(codes, measured | columns, sample.labels)
+    regressed = regress(codes, varying | columns, sample.labels) if varying or columns else []
     found = [
         *(_calibrated(trained.model, codes[:_CALIBRATED_IMAGES], each) for each in regressed),
         *class_pairs(codes, sample.labels, dataset.classes),
     ]
+    if not found:
+        raise DataError(f"{dataset.name}: no property of the images varies, and there are no two classes: give --csv")
     scores = _score(trained.model, dataset, found)
     return dataclasses.replace(trained, latents=_with_directions(trained, found)), scores
 
@@ -133,7 +143,7 @@ def _centred(values: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     return centred_values
 
 
-def _with_directions(trained: Checkpoint, found: list[Direction]) -> evaluate.LatentStatistics | None:
+def _with_directions(trained: Checkpoint, found: list[Direction]) -> LatentStatistics | None:
     """The latent statistics with these directions in place of others."""
     return trained.latents and dataclasses.replace(
         trained.latents,
@@ -147,7 +157,7 @@ def _with_directions(trained: Checkpoint, found: list[Direction]) -> evaluate.La
 def _score(model: Network, dataset: Dataset, found: list[Direction]) -> Scores:
     """What moving test images along each direction does, as far as it can be measured on images."""
     images = dataset.test.take(slice(_SCORED_IMAGES))
-    codes = evaluate.all_codes(model, images)
+    codes = inference.all_codes(model, images)
     network = classifier.find(dataset)
     measured = [each for each in found if each.name in shape_measures.MEASURES]
     scores = {each.name: _property_scores(model, codes, each, measured, network) for each in measured}
@@ -257,6 +267,8 @@ def _refuse_names(columns: Iterable[str], table: Path) -> None:
 
 
 def _spearman(asked: Sequence[float] | np.ndarray, answered: np.ndarray) -> float:
-    """The rank correlation."""
+    """The rank correlation; 0 where nothing changes, which has none."""
+    if not np.ptp(answered):
+        return 0.0
     result: Any = spearmanr(asked, answered)
     return float(result.statistic)

@@ -25,6 +25,8 @@ FOLDER = Path(__file__).parent / "classifiers"
 _BATCH = 128
 _LEARNING_RATE = 3e-3
 _SHIFT = 2
+# Three halvings leave a pixel.
+_SMALLEST_SIDE = 8
 _STEPS_AT_LEAST = 3_000
 
 
@@ -50,10 +52,14 @@ def train(dataset: Dataset, seed: int = 0) -> Classifier:
     """Train a classifier on a labelled data set, the same for the same seed.
 
     Raises:
-        DataError: the data set has no labels.
+        DataError: the data set has no labels, or its images are too small.
     """
     if dataset.train.labels is None:
         raise DataError(f"{dataset.name} has no labels: a classifier needs them")
+    if min(dataset.image_shape[:2]) < _SMALLEST_SIDE:
+        height, width, _ = dataset.image_shape
+        expected = f"a classifier needs images of at least {_SMALLEST_SIDE}x{_SMALLEST_SIDE} pixels"
+        raise DataError(f"{dataset.name}: {expected}, got {height}x{width}")
     network = Classifier(dataset.image_shape, len(dataset.classes))
     initialise(network, generator(seed, Purpose.WEIGHTS))
     loaded = InMemoryBatches(dataset.train, torch.device("cpu"), torch.channels_last)

@@ -10,18 +10,30 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from bundle.latents import MAX_COMPONENTS, LatentStatistics
-from training.cpu import one_blas_thread
+from training.cpu import available_memory, one_blas_thread
+from training.errors import UnavailableError
 
 _QUANTILE_LEVELS = np.array([0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999])
 _MIXTURE_COMPONENTS = 30
 MIN_CODES_PER_COMPONENT = 50
 MAX_ITERATIONS = 200
 _ROWS_AT_ONCE = 5_000
+# Of 16,384 numbers a covariance has 2 GiB, and its eigenvectors take 20 minutes of a core.
+_WIDEST = 16_384
+# Covariances in memory at once: itself, its eigenvectors, and LAPACK's copy and workspace.
+_COVARIANCES = 5
 
 
 @one_blas_thread
 def fit(codes: np.ndarray, held_out_codes: np.ndarray, held_out_errors: np.ndarray, seed: int) -> LatentStatistics:
-    """Statistics of training codes (N, D), with quantiles over held-out codes (M, D) and squared errors (M,)."""
+    """Statistics of training codes (N, D), with quantiles over held-out codes (M, D) and squared errors (M,).
+
+    Raises:
+        UnavailableError: a code is not finite, or as `check`.
+    """
+    check(*codes.shape)
+    if not all(np.isfinite(each).all() for each in (codes, held_out_codes, held_out_errors)):
+        raise UnavailableError("not all codes are finite numbers")
     mean = codes.mean(0, dtype=np.float64)
     covariance = _scatter(codes, mean) / (len(codes) - 1)
     components, variances = _principal_axes(covariance)
@@ -45,6 +57,22 @@ def fit(codes: np.ndarray, held_out_codes: np.ndarray, held_out_errors: np.ndarr
         attribute_spreads=np.zeros(0),
     )
     return _with_distances(statistics, held_out_codes)
+
+
+def check(count: int, size: int) -> None:
+    """Refuse what cannot be fitted to `count` codes of `size` numbers, before anything is allocated.
+
+    Raises:
+        UnavailableError: a single code, or codes whose covariance does not fit into memory.
+    """
+    if count < 2:  # noqa: PLR2004 (a spread)
+        raise UnavailableError(f"a spread needs two training images, got {count}")
+    needed, left = _COVARIANCES * 8 * size**2, available_memory()
+    if size > _WIDEST or needed > left:
+        raise UnavailableError(
+            f"the covariance of codes of {size:,} numbers takes {needed / 2**30:.1f} GiB; expected at most {_WIDEST:,} "
+            f"numbers and {left / 2**30:.1f} GiB: set model.latent_size to make codes shorter"
+        )
 
 
 def _scatter(codes: np.ndarray, mean: np.ndarray) -> np.ndarray:

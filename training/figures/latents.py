@@ -10,8 +10,9 @@ from scipy.stats import norm
 from bundle.latents import LatentStatistics
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
-from training.evaluation import evaluate
-from training.figures.style import INK, PALE, PALETTE, show, strip
+from training.errors import UnavailableError
+from training.evaluation import inference
+from training.figures.style import INK, PALE, PALETTE, legible, show, strip
 from training.models.families import Network
 
 _SCATTERED = 5_000
@@ -24,35 +25,48 @@ WAYS, STEPS = 5, 12
 EDITED, AMOUNTS = 6, np.linspace(-2, 2, 9)
 
 
-def scatter(name: str, dataset: Dataset, trained: Checkpoint, latents: LatentStatistics) -> Figure:
-    """Test codes by class; of a code with more than two values, its two leading principal components."""
+def scatter(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
+    """Test codes by class; of a code with more than two values, its two leading principal components.
+
+    Raises:
+        UnavailableError: those components are not known.
+    """
     images = dataset.test.take(slice(_SCATTERED))
-    codes = evaluate.all_codes(trained.model, images).astype(np.float64)
-    plane = codes if codes.shape[1] == 2 else (codes - latents.mean) @ latents.components[:2].T  # noqa: PLR2004 (a plane)
+    plane = _on_plane(inference.all_codes(trained.model, images).astype(np.float64), trained.latents)
     figure = Figure(figsize=(7.5, 6.2), layout="constrained")
     axis = figure.subplots()
     if images.labels is None:
         axis.scatter(*plane.T, s=4, color=INK, alpha=0.5, linewidths=0)
     else:
         _by_class(axis, plane, images.labels, dataset.classes)
-    what = "latent" if codes.shape[1] == 2 else "principal component"  # noqa: PLR2004 (a plane)
+    what = "latent" if trained.model.latent_size == 2 else "principal component"  # noqa: PLR2004 (a plane)
     axis.set(xlabel=f"{what} 1", ylabel=f"{what} 2", title=f"{name}: codes of {len(images):,} test images")
     axis.set_aspect("equal", "datalim")
     return figure
+
+
+def _on_plane(codes: np.ndarray, latents: LatentStatistics | None) -> np.ndarray:
+    """Codes (N, D) to (N, 2)."""
+    if codes.shape[1] == 2:  # noqa: PLR2004 (a plane)
+        return codes
+    if latents is None:
+        raise UnavailableError("principal components need the latent statistics")
+    return (codes - latents.mean) @ latents.components[:2].T
 
 
 def _by_class(axis: Axes, plane: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
     size = float(np.clip(8_000 / len(plane), 4, 28))
     if (rest := labels >= len(PALETTE)).any():
         axis.scatter(*plane[rest].T, s=size, color=PALE, alpha=0.6, linewidths=0, label="others")
-    for label, title in enumerate(classes[: len(PALETTE)]):
+    titles = [legible(title) for title in classes[: len(PALETTE)]]
+    for label, title in enumerate(titles):
         chosen = plane[labels == label]
         axis.scatter(*chosen.T, s=size, color=PALETTE[label], alpha=0.6, linewidths=0, label=title)
     # Names in the middle of each cloud too, for readers who cannot distinguish the colours.
     present = [label for label in range(min(len(classes), len(PALETTE))) if (labels == label).any()]
     middles = np.stack([np.median(plane[labels == label], 0) for label in present])
     for label, place in zip(present, apart(middles, _LABEL_GAP * np.ptp(plane, 0).max()), strict=True):
-        text = axis.text(place[0], place[1], classes[label], weight="bold", ha="center", va="center", fontsize=13)
+        text = axis.text(place[0], place[1], titles[label], weight="bold", ha="center", va="center", fontsize=13)
         text.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
     axis.legend(frameon=False, markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
 
@@ -76,7 +90,7 @@ def plane(name: str, dataset: Dataset, model: Network) -> Figure:
         across, down = positions, positions[::-1]
     else:
         # A plain code has no prior: the grid follows the codes themselves.
-        codes = evaluate.all_codes(model, dataset.test)
+        codes = inference.all_codes(model, dataset.test)
         across, down = np.quantile(codes[:, 0], PROBABILITIES), np.quantile(codes[:, 1], PROBABILITIES)[::-1]
     grid = np.array([[x, y] for y in down for x in across], np.float32)
     pictures = _decode(model, grid)
@@ -88,7 +102,7 @@ def plane(name: str, dataset: Dataset, model: Network) -> Figure:
 
 def interpolations(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
     """Straight ways between the codes of test images; both ends are reconstructions."""
-    codes = evaluate.all_codes(trained.model, dataset.test.take(slice(2 * WAYS)))
+    codes = inference.all_codes(trained.model, dataset.test.take(inference.spread(dataset.test, 2 * WAYS)))
     shares = np.linspace(0, 1, STEPS, dtype=np.float32)[:, np.newaxis]
     # A small test split has fewer pairs; a single image goes nowhere.
     half = len(codes) // 2
@@ -102,7 +116,7 @@ def interpolations(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
 def divergences(name: str, dataset: Dataset, model: Network) -> Figure:
     """The KL divergence of each latent, largest first: units that stay near 0 carry nothing."""
     with torch.no_grad():
-        found = [model.encode(images).kl() for images in evaluate.batches(dataset.test)]
+        found = [model.encode(images).kl() for images in inference.batches(dataset.test)]
     nats = np.sort(torch.cat(found).mean(0).numpy())[::-1]
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -114,7 +128,7 @@ def divergences(name: str, dataset: Dataset, model: Network) -> Figure:
 
 def sweep(name: str, dataset: Dataset, model: Network, vector: np.ndarray) -> Figure:
     """Test images moved along one direction by -2 to 2 standard deviations; the middle column is the reconstruction."""
-    codes = evaluate.all_codes(model, dataset.test.take(slice(EDITED)))
+    codes = inference.all_codes(model, dataset.test.take(inference.spread(dataset.test, EDITED)))
     moved = codes[:, np.newaxis] + AMOUNTS.astype(np.float32)[:, np.newaxis] * np.float32(vector)
     rows = [strip(_decode(model, each)) for each in moved]
     figure = Figure(figsize=(len(AMOUNTS) * 0.9, EDITED * 0.9 + 0.8), layout="constrained")

@@ -1,7 +1,8 @@
 """Figures of a run, as PNG: reconstructions, samples, latent space, loss curves."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,11 +10,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from bundle.latents import LatentStatistics
 from training.checkpoint import Checkpoint
 from training.config import Config
 from training.data.dataset import Dataset
-from training.evaluation import evaluate
+from training.evaluation import inference
+from training.evaluation.inference import spread
+from training.evaluation.notes import Notes
 from training.figures import latents
 from training.figures.style import INK, STYLE, WARM, save, show, strip
 from training.random_streams import Draws, Purpose, generator
@@ -23,27 +25,36 @@ _SAMPLE_ROWS = 6
 _PLANE = 2
 
 
-def draw(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> None:
-    """Every picture of the model's family, into the run's folder."""
+def draw(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint, notes: Notes) -> None:
+    """Every picture of the model's family that can be had, into the run's folder; `notes` name the others."""
     with mpl.rc_context(STYLE):
-        for name, figure in _figures(workdir, config, dataset, trained):
-            save(figure, workdir / f"{name}.png")
+        for name, make in _figures(workdir, config, dataset, trained).items():
+            path = workdir / f"{name}.png"
+            path.unlink(missing_ok=True)
+            notes.attempt(path.name, partial(_save, make, path), None)
 
 
-def _figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> Iterator[tuple[str, Figure]]:
-    """Names and pictures, one after the other."""
-    yield "losses", _loss_curves(workdir, config.name)
-    yield "reconstructions", _reconstructions(config, dataset, trained)
-    if trained.latents is None:
-        return
-    yield "samples", _samples(config, trained, trained.latents)
-    yield "interpolations", latents.interpolations(config.name, dataset, trained)
-    if trained.model.latent_size >= _PLANE:
-        yield "latents", latents.scatter(config.name, dataset, trained, trained.latents)
-    if trained.model.latent_size == _PLANE:
-        yield "plane", latents.plane(config.name, dataset, trained.model)
-    if trained.model.variational:
-        yield "kl", latents.divergences(config.name, dataset, trained.model)
+def _save(make: Callable[[], Figure], path: Path) -> None:
+    save(make(), path)
+
+
+def _figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> dict[str, Callable[[], Figure]]:
+    """What makes each picture, by its name."""
+    name, model = config.name, trained.model
+    figures: dict[str, Callable[[], Figure]] = {
+        "losses": lambda: _loss_curves(workdir, name),
+        "reconstructions": lambda: _reconstructions(config, dataset, trained),
+    }
+    if model.latent_size:
+        figures["samples"] = lambda: _samples(config, trained)
+        figures["interpolations"] = lambda: latents.interpolations(name, dataset, trained)
+    if model.latent_size >= _PLANE:
+        figures["latents"] = lambda: latents.scatter(name, dataset, trained)
+    if model.latent_size == _PLANE:
+        figures["plane"] = lambda: latents.plane(name, dataset, model)
+    if model.variational:
+        figures["kl"] = lambda: latents.divergences(name, dataset, model)
+    return figures
 
 
 def draw_sweeps(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> None:
@@ -59,9 +70,9 @@ def draw_sweeps(workdir: Path, config: Config, dataset: Dataset, trained: Checkp
 
 def _reconstructions(config: Config, dataset: Dataset, trained: Checkpoint) -> Figure:
     """Test images above what the model makes of them, with the noisy input between for a denoiser."""
-    images = next(evaluate.batches(dataset.test.take(slice(_COLUMNS))))
+    images = next(inference.batches(dataset.test.take(spread(dataset.test, _COLUMNS))))
     draws = Draws.whole_batch(generator(0, Purpose.TEST), len(images), images.device)
-    seen = evaluate.see(trained.model, images, draws, config.loss)
+    seen = inference.see(trained.model, images, draws, config.loss)
     rows = {"input": seen.targets, "reconstruction": seen.outputs}
     if hasattr(trained.model, "denoise"):
         rows = {"clean": seen.targets, f"noise {config.loss.noise:g}": seen.inputs, "denoised": seen.outputs}
@@ -74,15 +85,14 @@ def _reconstructions(config: Config, dataset: Dataset, trained: Checkpoint) -> F
     return figure
 
 
-def _samples(config: Config, trained: Checkpoint, statistics: LatentStatistics) -> Figure:
+def _samples(config: Config, trained: Checkpoint) -> Figure:
     """Images decoded from draws of the prior, or of the mixture fitted to the codes of a plain autoencoder."""
-    source = trained.model.prior
-    drawn = statistics.sample(0, 0, _COLUMNS * _SAMPLE_ROWS, 1.0, source)
+    drawn = inference.sample(trained.model, trained.latents, 0, _COLUMNS * _SAMPLE_ROWS)
     with torch.no_grad():
         pictures = trained.model.decode(torch.from_numpy(drawn)).sigmoid().numpy()
     figure = Figure(figsize=(_COLUMNS * 0.85, _SAMPLE_ROWS * 0.85 + 0.5), layout="constrained")
     show(figure.subplots(), np.concatenate([strip(row) for row in np.split(pictures, _SAMPLE_ROWS)]))
-    name = "N(0, I)" if source == "normal" else "the mixture fitted to the training codes"
+    name = "N(0, I)" if trained.model.prior == "normal" else "the mixture fitted to the training codes"
     figure.suptitle(f"{config.name}: samples from {name}")
     return figure
 

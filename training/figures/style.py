@@ -7,10 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
+    # Names of classes are the user's: a dollar in them is no formula.
+    "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.titlesize": 13,
@@ -30,6 +33,8 @@ PALETTE = (
 )
 INK, WARM, PALE = PALETTE[0], PALETTE[3], "#D0D0D0"
 _DOTS_PER_INCH = 120
+_LONGEST_NAME = 24
+_BOX = "\N{WHITE SQUARE}"
 
 
 def strip(pictures: np.ndarray) -> np.ndarray:
@@ -42,6 +47,17 @@ def show(axis: Axes, picture: np.ndarray) -> None:
     axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
+
+
+def legible(name: str) -> str:
+    """The name of a class as a picture shows it: cut where it is long, with a box for what the font lacks.
+
+    A space comes before an underscore, which matplotlib takes for a wish to be left out.
+    """
+    known = get_font(findfont(STYLE["font.family"])).get_charmap()
+    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    drawn = "".join(each if ord(each) in known else _BOX for each in short)
+    return f" {drawn}" if drawn.startswith("_") else drawn
 
 
 def save(figure: Figure, path: Path) -> None:

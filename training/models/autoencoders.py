@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import Architecture
-from training.errors import ConfigError
+from training.errors import ConfigError, one_line
 from training.losses import objectives, vae_gan
 from training.losses.objectives import Inputs, Outcome
 from training.models.families import ImageShape, Network, families
@@ -174,6 +174,19 @@ def build(architecture: Architecture, image_shape: ImageShape, labels: Sequence[
         ConfigError: there is no such family, or the architecture does not fit the images.
     """
     return find(architecture.family)(architecture, image_shape, labels)
+
+
+def outline(architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> Network:
+    """The network of `build` with shapes and no weights, however large: on PyTorch's meta device.
+
+    Raises:
+        ConfigError: as `build`, or a tensor would have more numbers than a computer can count.
+    """
+    try:
+        with torch.device("meta"):
+            return build(architecture, image_shape, labels)
+    except (RuntimeError, OverflowError) as error:
+        raise ConfigError(f"the network would be too large: {one_line(error)}") from None
 
 
 def initialise(network: nn.Module, generator: torch.Generator, code_spread: float = 0.0) -> None:

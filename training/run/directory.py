@@ -1,18 +1,17 @@
 """The run directory: `latest` to resume from, `best` to export, the log; resuming checks config and data."""
 
 import io
-import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from training import checkpoint
 from training.config import Config
 from training.data.dataset import Dataset
-from training.errors import CheckpointError, TrainingError
+from training.errors import CheckpointError, TrainingError, one_line
 from training.figures import report
 from training.recipe import differences, parse_config
 from training.run import provenance
@@ -59,11 +58,17 @@ class RunDirectory:
         folder = self._folder / "latest"
         if not folder.exists():
             return None
-        self._refuse_another(checkpoint.read_meta(folder), folder)
+        self._refuse_another(provenance.origin(checkpoint.read_meta(folder), folder), folder)
         try:
-            return torch.load(folder / checkpoint.STATE, map_location=device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise CheckpointError(f"{folder / checkpoint.STATE} is damaged: {error}; train again") from error
+            saved: object = torch.load(folder / checkpoint.STATE, map_location=device, weights_only=True)
+        # A damaged pickle can make its reader raise anything.
+        except Exception as error:
+            raise CheckpointError(f"{folder / checkpoint.STATE} is damaged: {one_line(error)}; train again") from error
+        # None would look like a run that has saved nothing yet.
+        if not isinstance(saved, dict):
+            kind = type(saved).__name__
+            raise CheckpointError(f"{folder / checkpoint.STATE} is damaged: expected a dict, got {kind}; train again")
+        return cast("dict[str, Any]", saved)
 
     def save(
         self,
@@ -88,14 +93,12 @@ class RunDirectory:
         except OSError as error:
             raise TrainingError(f"cannot write {self._folder / name}: {error}; the one before it is kept") from error
 
-    def _refuse_another(self, meta: Mapping[str, Any], folder: Path) -> None:
+    def _refuse_another(self, found: provenance.Origin, folder: Path) -> None:
         ours = parse_config(provenance.settings(self._config))
-        changes = differences(*map(provenance.deciding, (ours, parse_config(meta["config"]))))
-        if meta["data"]["sha256"] != self._dataset.sha256:
-            changes.append(
-                f"data: {meta['data']['name']} {meta['data']['sha256'][:12]}, not "
-                f"{self._dataset.name} {self._dataset.sha256[:12]}"
-            )
+        changes = differences(*map(provenance.deciding, (ours, found.config)))
+        if not checkpoint.is_data_of(self._dataset, found.sha256):
+            data = f"{self._dataset.name} {self._dataset.sha256[:12]}"
+            changes.append(f"data: {found.data} {found.sha256[:12]}, not {data}")
         if changes:
             raise CheckpointError(f"{folder} is of another run; it was trained with " + "; ".join(changes))
 

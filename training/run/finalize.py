@@ -1,5 +1,10 @@
-"""Finalize a run: evaluate the best weights on the test split, fit latent statistics, draw pictures, write a report."""
+"""Finalize a run: evaluate the best weights on the test split, fit latent statistics, draw pictures, write a report.
 
+What cannot be had is left out and noted: by now the training is done, and must not be lost.
+"""
+
+import logging
+import time
 from pathlib import Path
 
 from bundle.latents import LatentStatistics
@@ -8,30 +13,48 @@ from training.checkpoint import Checkpoint
 from training.config import Config
 from training.data.dataset import Dataset
 from training.errors import TrainingError
-from training.evaluation import evaluate, latent_statistics
+from training.evaluation import evaluate, inference, latent_statistics
+from training.evaluation.notes import Notes
 from training.figures import report, run
+from training.models.families import Network
+from training.run import provenance
+
+_log = logging.getLogger(__name__)
 
 
 def finalize(config: Config, dataset: Dataset, workdir: Path) -> None:
     """Complete the checkpoint `best` with test figures and latent statistics; draw pictures, write report.md.
 
     Raises:
+        CheckpointError: the checkpoint `best` is missing or damaged.
         TrainingError: nothing can be written.
     """
+    started, notes = time.monotonic(), Notes()
     best = checkpoint.load(workdir)
-    statistics = _fit_statistics(best, dataset, config.run.seed) if best.model.latent_size else None
-    figures = evaluate.measure(best.model, dataset, config, statistics)
-    meta = {**best.meta, "metrics": {**best.meta["metrics"], **figures}}
+    provenance.origin(best.meta, checkpoint.find(workdir))
+    _log.info("evaluating epoch %s on %s test images", best.meta["epoch"], f"{len(dataset.test):,}")
+    statistics = _fit_statistics(best.model, dataset, config.run.seed, notes)
+    figures = evaluate.measure(best.model, dataset, config, statistics, notes)
+    meta = {**best.meta, "metrics": {**best.meta["metrics"], **figures}, "notes": list(notes.sentences)}
     finished = Checkpoint(best.model, meta, best.reference, statistics)
     try:
         checkpoint.rewrite(workdir / "best", finished)
-        run.draw(workdir, config, dataset, finished)
-        report.write(workdir, config, finished)
+        run.draw(workdir, config, dataset, finished, notes)
+        report.write(workdir, config, finished, notes.sentences)
     except OSError as error:
         raise TrainingError(f"cannot write {workdir}: {error}; --resume tries again") from error
+    _log.info("evaluation and pictures took %.1f s; read %s", time.monotonic() - started, workdir / "report.md")
 
 
-def _fit_statistics(best: Checkpoint, dataset: Dataset, seed: int) -> LatentStatistics:
-    """Statistics of the training codes, quantiles over the test split."""
-    train, test = (evaluate.all_codes(best.model, split) for split in (dataset.train, dataset.test))
-    return latent_statistics.fit(train, test, evaluate.squared_errors(best.model, dataset.test), seed)
+def _fit_statistics(model: Network, dataset: Dataset, seed: int, notes: Notes) -> LatentStatistics | None:
+    """Statistics of the training codes, quantiles over the test split; None without a code."""
+    if not model.latent_size:
+        return None
+
+    def fit() -> LatentStatistics:
+        latent_statistics.check(len(dataset.train), model.latent_size)
+        train, test = (inference.all_codes(model, split) for split in (dataset.train, dataset.test))
+        return latent_statistics.fit(train, test, inference.squared_errors(model, dataset.test), seed)
+
+    needing = "drift metrics and attributes" if model.prior == "normal" else "Sample, drift metrics and attributes"
+    return notes.attempt(f"latent statistics, which {needing} need", fit, None)

@@ -3,16 +3,21 @@
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from bundle.images import RULES_VERSION
 from training import checkpoint
 from training.config import Config, Expected
 from training.data.dataset import Dataset
 from training.data.split import Split
+from training.errors import CheckpointError, ConfigError
+from training.recipe import parse_config
 
 _REFERENCE_IMAGES = 1_024
 _TOOLS = ("torch", "numpy", "safetensors", "scikit-learn")
@@ -43,6 +48,47 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
 def _image_rules(dataset: Dataset) -> dict[str, int]:
     """By which version of the rules of `bundle/images.py` image files became pixels; nothing for other sources."""
     return {} if dataset.train.conversions is None else {"image_rules": RULES_VERSION}
+
+
+class _Data(BaseModel):
+    name: str
+    sha256: str
+    train: int
+    validation: int
+    test: int
+
+
+class _Description(BaseModel):
+    name: str
+    config: dict[str, Any]
+    data: _Data
+    epoch: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What checkpoint.json says of the run: its configuration, and which data by name and hash."""
+
+    config: Config
+    data: str
+    sha256: str
+
+
+def origin(meta: Mapping[str, Any], folder: Path) -> Origin:
+    """What `describe` has written of a run.
+
+    Raises:
+        CheckpointError: something of it is missing or of another kind, or its settings are invalid.
+    """
+    try:
+        found = _Description.model_validate(meta)
+        return Origin(parse_config(found.config), found.data.name, found.data.sha256)
+    except ValidationError as error:
+        reason = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+    except ConfigError as error:
+        reason = str(error)
+    raise CheckpointError(f"{folder / checkpoint.META} does not describe a run: {reason}; train again")
 
 
 def settings(config: Config) -> dict[str, Any]:

@@ -1,16 +1,20 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from training.data import dataset
-from training.evaluation import classifier, evaluate
+from training.data.split import Split
+from training.errors import DataError
+from training.evaluation import classifier, inference
 
 
 def test_the_judge_of_digits_comes_with_the_package_and_is_right() -> None:
     digits = dataset.digits()
     found = classifier.find(digits)
     assert found is not None
-    answers = np.concatenate([classifier.classify(found, images) for images in evaluate.batches(digits.test)])
+    answers = np.concatenate([classifier.classify(found, images) for images in inference.batches(digits.test)])
     assert (answers == digits.test.labels).mean() >= 0.99
 
 
@@ -31,8 +35,8 @@ def test_the_distance_grows_with_noise_and_is_least_for_real_images() -> None:
     digits = dataset.digits()
     found = classifier.find(digits)
     assert found is not None
-    real = classifier.features(found, list(evaluate.batches(digits.test)))
-    train = next(evaluate.batches(digits.train.take(slice(300))))
+    real = classifier.features(found, list(inference.batches(digits.test)))
+    train = next(inference.batches(digits.train.take(slice(300))))
     draws = torch.randn(train.shape, generator=torch.Generator().manual_seed(0))
     distances = [
         classifier.frechet_distance(classifier.features(found, [(train + sigma * draws).clamp(0, 1)]), real)
@@ -40,3 +44,10 @@ def test_the_distance_grows_with_noise_and_is_least_for_real_images() -> None:
     ]
     assert distances == sorted(distances)
     assert distances[2] > 3 * distances[0]
+
+
+def test_images_below_three_halvings_have_no_judge() -> None:
+    digits = dataset.digits()
+    small = dataclasses.replace(digits, train=Split(digits.train.images[:, :5, :9], digits.train.labels))
+    with pytest.raises(DataError, match="at least 8x8 pixels, got 5x9"):
+        classifier.train(small)

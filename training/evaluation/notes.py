@@ -1,0 +1,44 @@
+"""Notes on a finished run: what is left out and why (graceful degradation), and what its user should know."""
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from training import cpu
+from training.errors import UnavailableError, one_line
+
+# What numerical libraries raise for data that they cannot take. TypeError, LookupError and AttributeError are mistakes
+# in this code: they pass, so that tests see them.
+_REFUSALS = (ValueError, ArithmeticError, RuntimeError, MemoryError)
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+class Notes:
+    """Sentences for the report, the checkpoint and the terminal."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def add(self, sentence: str) -> None:
+        """Add a sentence and log it, once."""
+        if sentence in self.sentences:
+            return
+        self.sentences.append(sentence)
+        _log.warning("note: %s", sentence)
+
+    def attempt(self, what: str, compute: Callable[[], _T], otherwise: _T) -> _T:
+        """What `compute` returns; `otherwise`, and a note that `what` is left out, if that cannot be had.
+
+        Functions know most of what they need and raise UnavailableError; an error of a library is the last resort.
+        """
+        try:
+            return compute()
+        except UnavailableError as error:
+            reason = str(error)
+        except _REFUSALS as error:
+            known = cpu.is_out_of_memory(error)
+            reason = "memory does not suffice" if known else f"{type(error).__name__}: {one_line(error)}"
+        self.add(f"{what}: left out, because {reason}")
+        return otherwise
