@@ -9,10 +9,14 @@ from training.data.split import Split
 from training.errors import DataError
 
 _BYTE_MAX = 255
+_SHOWN_CLASSES = 10
+# Below these the pixels were probably meant in another range, such as 0 to 1 or the numbers of classes.
+_DARK_MEAN = 0.002
+_DARK_VALUE = 15
 
 
 def describe(dataset: Dataset) -> str:
-    """Counts, shape, mean and spread of the pixels, hash, and a line for each oddity.
+    """Counts, shape, classes, mean and spread of the pixels, hash, a line for each note of the reader and each oddity.
 
     Raises:
         DataError: there is nothing to learn: every training image is one flat colour.
@@ -25,13 +29,25 @@ def describe(dataset: Dataset) -> str:
     mean, spread = moments(dataset.train.images)
     lines = [
         f"{dataset.name}: {counts} images of {height}x{width}x{channels}, {len(dataset.classes) or 'no'} classes,",
+        *_class_line(dataset.classes),
         f"  mean {mean:.4f}, standard deviation {spread:.4f}, SHA-256 {dataset.sha256[:16]}",
     ]
-    return "\n".join([*lines, *(f"  note: {note}" for note in _oddities(dataset, flat))])
+    return "\n".join([*lines, *(f"  note: {note}" for note in (*dataset.notes, *_oddities(dataset, flat, mean)))])
 
 
-def _oddities(dataset: Dataset, flat: int) -> Iterator[str]:
+def _class_line(classes: tuple[str, ...]) -> Iterator[str]:
+    """The names of the classes, or the first of many."""
+    if classes:
+        more = f", … and {len(classes) - _SHOWN_CLASSES} more" if len(classes) > _SHOWN_CLASSES else ""
+        yield f"  {', '.join(classes[:_SHOWN_CLASSES])}{more},"
+
+
+def _oddities(dataset: Dataset, flat: int, mean: float) -> Iterator[str]:
     """What a user may want to know, though training works."""
+    if (largest := dataset.train.images.max()) <= _DARK_VALUE:
+        yield f"the largest pixel value is {largest} of {_BYTE_MAX}: are the images in another range?"
+    elif mean < _DARK_MEAN:
+        yield f"the images are almost black (mean {mean:.4f}): are they in another range?"
     if flat:
         yield f"{flat} training images are of one flat colour"
     if shared := _duplicates(dataset.train, dataset.test):
