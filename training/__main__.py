@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from training import cpu
+from training.data import kinds
 from training.errors import InputError, StoppedError, TrainingError
 from training.recipe import load_recipe, summaries
 
@@ -39,8 +40,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flags.add_argument("recipe", help="one of those below, or the path of a .toml file")
-    kinds = "digits, mnist, fashion-mnist, folder (of images), npz"
-    flags.add_argument("--data", default="digits", help=f"data set: {kinds} (default: %(default)s)")
+    kinds = "digits, mnist, fashion-mnist, folder (of images), npz, idx"
+    flags.add_argument("--data", help=f"data set: {kinds} (default: what --data-dir holds; without it, digits)")
     flags.add_argument("--data-dir", type=Path, help="folder of the data set's files, or the .npz file")
     flags.add_argument(
         "--download", nargs="?", const="", metavar="URL", help="fetch missing IDX files from URL or the known mirrors"
@@ -63,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
 def settings(flags: argparse.Namespace) -> dict[str, Any]:
     """The flags that were given, as settings."""
     run = {name: getattr(flags, name) for name in ("epochs", "seed") if getattr(flags, name) is not None}
-    data = {"kind": flags.data, "folder": str(flags.data_dir or ""), "download": flags.download}
+    given = {"kind": flags.data, "folder": flags.data_dir and str(flags.data_dir), "download": flags.download}
+    data = {name: value for name, value in given.items() if value is not None}
     device = {"name": flags.device, **({"compile": True} if flags.compile else {})}
     output = {"tensorboard": True} if flags.tensorboard else {}
     return {"run": run, "data": data, "device": device, "output": output}
@@ -91,6 +93,8 @@ def _run_training(flags: argparse.Namespace) -> str:
     from training import checkpoint  # noqa: PLC0415 (loads PyTorch, for which --help need not wait: 3 s)
     from training.train import train  # noqa: PLC0415 (likewise)
 
+    in_settings = (each.removeprefix("data.kind=").strip("\"'") for each in flags.set if each.startswith("data.kind="))
+    flags.data = kinds.resolve(next(in_settings, flags.data), flags.data_dir)
     chosen = load_recipe(flags.recipe, flags.data, flags.set, settings(flags))
     with _stop_on_signals() as stop:
         best = train(chosen, flags.out, resume=flags.resume, overwrite=flags.overwrite, stop=stop)

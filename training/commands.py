@@ -9,6 +9,7 @@ from training import checkpoint, config
 from training.checkpoint import Checkpoint
 from training.config import Config
 from training.data import dataset as data
+from training.data import kinds
 from training.data.dataset import Dataset
 from training.errors import CheckpointError, TrainingError
 from training.evaluation import attributes, classifier, evaluate, inference
@@ -62,14 +63,15 @@ def _judge_parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(
         prog="python -m training judge", description="Train the classifier that evaluates samples and edits."
     )
-    flags.add_argument("--data", default="digits", help="data set (default: %(default)s)")
+    flags.add_argument("--data", help="data set (default: what --data-dir holds; without it, digits)")
     flags.add_argument("--data-dir", type=Path, help="folder of the data set's files")
     return flags
 
 
 def run_judge(flags: argparse.Namespace) -> str:
     """Train the classifier of a data set and save it where evaluation looks for it; its accuracy."""
-    dataset = data.load(config.Data(kind=flags.data, folder=str(flags.data_dir or "")))
+    kind = kinds.resolve(flags.data, flags.data_dir) or "digits"
+    dataset = data.load(config.Data(kind=kind, folder=str(flags.data_dir or "")))
     trained = classifier.train(dataset)
     path = classifier.FOLDER / f"{dataset.name}.safetensors"
     classifier.save(trained, dataset, path)

@@ -125,9 +125,9 @@ class Data(Section):
     """Where the images come from."""
 
     kind: str = "digits"
-    """digits, mnist, fashion-mnist, folder (of images) or npz."""
+    """digits, mnist, fashion-mnist, folder (of images), npz (or npy) or idx."""
     folder: str = ""
-    """Folder of the files, or the .npz file."""
+    """Folder of the files; the .npz or .npy file; or one of several IDX files of images."""
     size: Annotated[int, Field(ge=0)] = 0
     """Height and width to which the images of a folder are scaled; 0 wants them all of one size already."""
     grey: bool = False

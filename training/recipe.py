@@ -28,22 +28,35 @@ def summaries() -> dict[str, str]:
 
 
 def load_recipe(
-    recipe: str, kind: str, overrides: Iterable[str] = (), settings: Mapping[str, Any] | None = None
+    recipe: str, kind: str | None, overrides: Iterable[str] = (), settings: Mapping[str, Any] | None = None
 ) -> Config:
     """Read a recipe; apply, in order, its `[on.KIND]` table, `settings`, and `section.name=value` overrides.
+
+    Without a kind it is the recipe's own, else digits.
 
     Raises:
         ConfigError: no such recipe, an unknown setting, or a value out of range.
     """
     try:
         values = _read(recipe)
-        _merge(values, _table(values.pop("on", {}), kind))
+        _merge(values, _table(values.pop("on", {}), kind or _own_kind(values)))
         _merge(values, settings or {})
         for override in overrides:
             _merge(values, _parse(override))
     except RecursionError:
         raise ConfigError(f"{recipe}: its settings are nested too deeply: expected section.name=value") from None
-    return parse_config(values)
+    from training import unused_settings  # noqa: PLC0415 (loads PyTorch, for which --help need not wait)
+
+    config = parse_config(values)
+    if useless := list(unused_settings.find_in_data(config.data)):
+        raise ConfigError("the configuration sets what has no effect: " + "; ".join(useless))
+    return config
+
+
+def _own_kind(values: Mapping[str, Any]) -> str:
+    """The kind of data set that the recipe itself names."""
+    data = values.get("data")
+    return str(data.get("kind", "digits")) if isinstance(data, Mapping) else "digits"
 
 
 def parse_config(values: Mapping[str, Any]) -> Config:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from training.config import Config, Section
+from training.config import Config, Data, Section
 from training.models import autoencoders
 
 # The bound of many samples has no KL divergence of its own that could be free, and sees images as they are.
 _ONE_SAMPLE = frozenset({"free_bits", "encoder_noise"})
 _BODY = {"dense": frozenset({"hidden", "activation", "code_activation"}), "conv": frozenset({"channels", "upsampling"})}
+_OF_IMAGE_FILES = frozenset({"size", "grey"})
 _ALWAYS = frozenset({"family", "body"})
 
 
@@ -26,6 +27,14 @@ def find(config: Config) -> Iterator[str]:
             yield f"loss.{name} has no effect with loss.importance_samples above 1"
     if config.evaluation.nll_samples and not (network.variational and config.loss.likelihood == "bernoulli"):
         yield "evaluation.nll_samples needs a variational model with loss.likelihood bernoulli"
+
+
+def find_in_data(data: Data) -> Iterator[str]:
+    """Each changed setting of image files that another kind of data would ignore; checkpoints may hold such."""
+    if data.kind != "folder":
+        for name in _changed(data):
+            if name in _OF_IMAGE_FILES:
+                yield f"data.{name} has no effect on --data {data.kind}"
 
 
 def _unused_model_settings(config: Config, used: frozenset[str]) -> Iterator[str]:

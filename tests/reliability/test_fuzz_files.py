@@ -20,7 +20,7 @@ from server.runtime.providers import CPU
 from tests.reliability.mutation import FUZZED, damaged
 from tests.server.conftest import GOLDEN
 from training import checkpoint
-from training.data import folders, idx
+from training.data import arrays, idx
 from training.data.split import Split
 from training.errors import CheckpointError, DataError
 from training.models import autoencoders
@@ -147,7 +147,7 @@ def test_npz_data(tmp_path: Path) -> None:
     def fuzz(content: bytes) -> None:
         path.write_bytes(content)
         try:
-            folders.read_npz(path, data)
+            arrays.read_npz(path, data)
         except DataError:
             return
 

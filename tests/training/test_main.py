@@ -1,3 +1,4 @@
+import hashlib
 import os
 import re
 import resource
@@ -7,11 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.training.conftest import write_idx
+from tests.training.conftest import idx_bytes, write_idx
+from tests.training.data.test_arrays import noise
+from tests.training.data.test_folders import paint
 from training.__main__ import OTHER_COMMANDS, main
 from training.commands import COMMANDS
+from training.data import idx, kinds
 
 QUICK = ["--epochs", "1", "--set", "run.batch_size=512"]
 
@@ -29,6 +34,12 @@ def test_a_run_ends_well_and_prints_its_figures(tmp_path: Path, capsys: pytest.C
         (["vae", "--data", "nope"], "no data set 'nope'"),
         (["vae", "--data", "mnist"], "--data-dir"),
         (["vae", "--data", "mnist", "--data-dir", "/nonexistent"], "no train-images-idx3-ubyte"),
+        (["vae", "--data-dir", "/nonexistent"], "/nonexistent is not a directory: there is nothing of that name"),
+        (["vae", "--data-dir", os.devnull], "cannot tell what /dev/null is"),
+        (["vae", "--data", "digits", "--data-dir", "mine"], "digits come with scikit-learn and need no files"),
+        (["vae", "--set", "data.folder=mine"], "digits come with scikit-learn and need no files"),
+        (["vae", "--data", "npz", "--set", "data.size=8"], "data.size has no effect on --data npz"),
+        (["vae", "--set", "data.grey=true"], "data.grey has no effect on --data digits"),
         (["vae", "--epochs", "0"], "run.epochs"),
         (["vae", "--seed", "-1"], "run.seed"),
         (["vae", "--set", "run.speed=3"], "run.speed"),
@@ -47,7 +58,69 @@ def test_bad_input_is_one_sentence_and_status_2(
 def test_files_that_are_not_mnist_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_idx(tmp_path)
     assert main(["vae", "--data", "mnist", "--data-dir", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
-    assert "SHA-256" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "is an IDX file, but not MNIST's (expected SHA-256" in errors
+    assert "read it with --data idx" in errors
+
+
+@pytest.mark.parametrize("kind", ["folder", "npz", "idx"])
+def test_the_kind_is_inferred_from_what_lies_there_and_one_class_is_no_food_for_a_classifier(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    place = tmp_path / "data"
+    place.mkdir()
+    if kind == "folder":
+        paint(place, ("all",))
+    elif kind == "idx":
+        (place / "images.idx3-ubyte").write_bytes(idx_bytes(noise(), 2051))
+        (place / "labels.idx1-ubyte").write_bytes(idx_bytes(np.full(30, 3), 2049))
+    else:
+        place /= "x.npz"
+        np.savez(place, images=noise(), labels=np.zeros(30, int))
+    assert main(["multitask-vae", "--data-dir", str(place), "--out", str(tmp_path / "run")]) == 2
+    assert f"{place} is read as --data {kind}" in caplog.text
+    assert "needs labelled images" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_files_of_mnist_are_known_by_a_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_idx(tmp_path, compressed=False)
+    name = "t10k-labels-idx1-ubyte"
+    known = idx.Checksums("MNIST", "MNIST", {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()})
+    monkeypatch.setitem(idx.CHECKSUMS, "mnist", known)
+    assert kinds.resolve(None, tmp_path) == "mnist"
+    monkeypatch.undo()
+    assert kinds.resolve(None, tmp_path) == "idx"
+
+
+def test_a_place_of_several_kinds_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paint(tmp_path, count=1)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((20, 4, 4)), 2051))
+    assert main(["vae", "--data-dir", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    assert "it holds idx and folder: name its kind with --data" in capsys.readouterr().err
+
+
+def test_the_kind_of_a_recipe_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Path("training/recipes/fc-ae.toml").read_text(encoding="utf-8")
+    (tmp_path / "own.toml").write_text(recipe + '\n[data]\nkind = "npz"\n', encoding="utf-8")
+    assert main([str(tmp_path / "own.toml"), "--out", str(tmp_path / "run")]) == 2
+    assert "npz needs the location of its files" in capsys.readouterr().err
+
+
+def test_a_run_on_one_class_has_its_report(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=noise(60, 16), labels=np.full(60, 3))
+    source = ["--data", "npz", "--data-dir", str(tmp_path / "x.npz")]
+    assert main(["vae", *source, "--out", str(tmp_path / "vae"), *QUICK]) == 0
+    assert (tmp_path / "vae" / "report.md").is_file()
+
+
+def test_names_of_classes_that_are_no_text_reach_the_report(tmp_path: Path) -> None:
+    paint(tmp_path / "data", (os.fsdecode(b"r\xfcnd"), "ründ"), 30)
+    source = ["--data", "folder", "--data-dir", str(tmp_path / "data"), "--set", "data.grey=true"]
+    assert main(["multitask-vae", *source, "--out", str(tmp_path / "run"), *QUICK]) == 0
+    assert (tmp_path / "run" / "report.md").is_file()
+    assert "r\\\\xfcnd" in (tmp_path / "run" / "best" / "checkpoint.json").read_text(encoding="utf-8")
 
 
 def test_unwritable_folder_is_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Data sets as uint8 arrays in memory: digits, IDX files, folders of images, .npz; split once and for all."""
+"""Data sets as uint8 arrays in memory: digits, IDX files, folders of images, arrays; split once and for all."""
 
 import dataclasses
 import hashlib
@@ -13,14 +13,17 @@ from sklearn.datasets import load_digits
 
 from training.config import Data
 from training.data import download, idx
-from training.data.folders import read_folder, read_npz
-from training.data.split import Split
+from training.data.arrays import read_npz
+from training.data.folders import read_folder
+from training.data.idx_sets import read_idx
+from training.data.split import Source, Split
 from training.errors import DataError
 
 _DIGITS = tuple("0123456789")
 _GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _CLASSES = {"mnist": _DIGITS, "fashion-mnist": _GARMENTS}
-_READERS = {"folder": read_folder, "npz": read_npz}
+_READERS = {"folder": read_folder, "npz": read_npz, "idx": read_idx}
+KINDS = ("digits", *idx.CHECKSUMS, *_READERS)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Dataset:
     classes: tuple[str, ...] = ()
     source_count: int = 0
     """Images in the source out of which the training images were taken."""
+    notes: tuple[str, ...] = ()
+    """What its reader left out, changed or took for what."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -62,14 +67,14 @@ def load(data: Data) -> Dataset:
     if data.download is not None:
         download.fetch(data.kind, _path(data) if data.kind in idx.CHECKSUMS else Path(), data.download)
     if data.kind == "digits":
+        if data.folder:
+            raise DataError(f"digits come with scikit-learn and need no files: give --data of {data.folder}")
         return digits()
     if data.kind in idx.CHECKSUMS:
         return _idx_files(data.kind, _path(data))
     if data.kind in _READERS:
-        everything, classes = _READERS[data.kind](_path(data), data)
-        return _divided(data.kind, everything, classes)
-    known = ", ".join(["digits", *idx.CHECKSUMS, *_READERS])
-    raise DataError(f"no data set {data.kind!r}: give one of {known}")
+        return _split(data.kind, _READERS[data.kind](_path(data), data).check(data.folder))
+    raise DataError(f"no data set {data.kind!r}: give one of {', '.join(KINDS)}")
 
 
 def digits() -> Dataset:
@@ -90,11 +95,25 @@ def _idx_files(kind: str, folder: Path) -> Dataset:
     return Dataset(kind, train, validation, test, _CLASSES[kind], len(everything))
 
 
-def _divided(name: str, everything: Split, classes: tuple[str, ...]) -> Dataset:
-    """A source without a test split of its own: a tenth becomes test, a tenth validation."""
-    rest, test = hold_out(everything, max(1, len(everything) // 10))
-    train, validation = hold_out(rest, max(1, len(everything) // 10))
-    return Dataset(name, train, validation, test, classes, len(everything))
+def _split(name: str, source: Source) -> Dataset:
+    """A split that the source does not have is a tenth of its training images."""
+    train, share = source.train, max(1, len(source.train) // 10)
+    test, validation = source.test, source.validation
+    if test is None:
+        train, test = hold_out(train, share)
+    if validation is None:
+        train, validation = hold_out(train, share)
+    if train.positions is None:
+        train = dataclasses.replace(train, positions=np.arange(len(train)))
+    _refuse_other_shapes(train, validation, test)
+    return Dataset(name, train, validation, test, source.classes, len(source.train), source.notes)
+
+
+def _refuse_other_shapes(train: Split, *others: Split) -> None:
+    for split in others:
+        if split.images.shape[1:] != train.images.shape[1:]:
+            shapes = f"{train.images.shape[1:]} for training, {split.images.shape[1:]} for validation or test"
+            raise DataError(f"expected images of one shape in all splits, got {shapes}")
 
 
 def hold_out(split: Split, count: int) -> tuple[Split, Split]:

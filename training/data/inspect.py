@@ -15,10 +15,14 @@ _CONVERSIONS = {
     Conversion.BLENDED: "transparent (blended onto black)",
     Conversion.SCALED_FROM_16_BITS: "scaled from 16 bits",
 }
+_SHOWN_CLASSES = 10
+# Below these the pixels were probably meant in another range, such as 0 to 1 or the numbers of classes.
+_DARK_MEAN = 0.002
+_DARK_VALUE = 15
 
 
 def describe(dataset: Dataset) -> str:
-    """Counts, shape, mean and spread of the pixels, hash, and a line for each oddity.
+    """Counts, shape, classes, mean and spread of the pixels, hash, a line for each note of the reader and each oddity.
 
     Raises:
         DataError: there is nothing to learn: every training image is one flat colour.
@@ -31,15 +35,27 @@ def describe(dataset: Dataset) -> str:
     mean, spread = moments(dataset.train.images)
     lines = [
         f"{dataset.name}: {counts} images of {height}x{width}x{channels}, {len(dataset.classes) or 'no'} classes,",
+        *_class_line(dataset.classes),
         f"  mean {mean:.4f}, standard deviation {spread:.4f}, SHA-256 {dataset.sha256[:16]}",
     ]
-    return "\n".join([*lines, *(f"  note: {note}" for note in _oddities(dataset, flat))])
+    return "\n".join([*lines, *(f"  note: {note}" for note in (*dataset.notes, *_oddities(dataset, flat, mean)))])
 
 
-def _oddities(dataset: Dataset, flat: int) -> Iterator[str]:
+def _class_line(classes: tuple[str, ...]) -> Iterator[str]:
+    """The names of the classes, or the first of many."""
+    if classes:
+        more = f", … and {len(classes) - _SHOWN_CLASSES} more" if len(classes) > _SHOWN_CLASSES else ""
+        yield f"  {', '.join(classes[:_SHOWN_CLASSES])}{more},"
+
+
+def _oddities(dataset: Dataset, flat: int, mean: float) -> Iterator[str]:
     """What a user may want to know, though training works."""
     if changed := _conversions(dataset):
         yield f"{changed}, as the server will do"
+    if (largest := dataset.train.images.max()) <= _DARK_VALUE:
+        yield f"the largest pixel value is {largest} of {_BYTE_MAX}: are the images in another range?"
+    elif mean < _DARK_MEAN:
+        yield f"the images are almost black (mean {mean:.4f}): are they in another range?"
     if flat:
         yield f"{flat} training images are of one flat colour"
     if shared := _duplicates(dataset.train, dataset.test):

@@ -1,8 +1,12 @@
-"""Images with their labels."""
+"""Images with their labels, and the splits that a source has."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from training.errors import DataError
+
+MIN_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -22,3 +26,35 @@ class Split:
         """The chosen rows."""
         others = (self.labels, self.positions, self.conversions)
         return Split(self.images[rows], *(None if each is None else each[rows] for each in others))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Training images, and validation and test images where the source has its own."""
+
+    train: Split
+    validation: Split | None = None
+    test: Split | None = None
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def check(self, where: object) -> "Source":
+        """Itself, without labels that separate nothing.
+
+        Raises:
+            DataError: too few training images.
+        """
+        if len(self.train) < MIN_IMAGES:
+            raise DataError(f"{where} holds {len(self.train)} images, at least {MIN_IMAGES} are expected")
+        labels = self.train.labels
+        if labels is None or len(np.unique(labels)) > 1:
+            return self
+        name = f"class {self.classes[labels[0]]}, which separates nothing"
+        return self.without_labels(f"all training images are of {name}: they are treated as unlabelled")
+
+    def without_labels(self, *notes: str) -> "Source":
+        """The same images without classes, and why."""
+        validation, test = (
+            None if split is None else replace(split, labels=None) for split in (self.validation, self.test)
+        )
+        return Source(replace(self.train, labels=None), validation, test, (), (*self.notes, *notes))

@@ -1,9 +1,13 @@
+import json
+import os
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.training.data.test_arrays import stored
 from training import checkpoint
 from training.config import Data
 from training.data import dataset, inspect
@@ -75,46 +79,131 @@ def test_an_empty_or_missing_folder_is_refused(tmp_path: Path) -> None:
         dataset.load(Data(kind="folder", folder=str(tmp_path / "none")))
 
 
-def stored(path: Path, **arrays: np.ndarray) -> Data:
-    np.savez(path, **arrays)
-    return Data(kind="npz", folder=str(path))
+def shown(folder: Path) -> str:
+    """The summary of a folder of images."""
+    return inspect.describe(dataset.load(Data(kind="folder", folder=str(folder))))
 
 
-def test_npz_of_bytes_or_floats(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
-    as_bytes = dataset.load(stored(tmp_path / "bytes.npz", images=images, labels=np.arange(30) % 3))
-    as_floats = dataset.load(stored(tmp_path / "floats.npz", images=images / np.float32(255), labels=np.arange(30) % 3))
-    assert as_bytes.sha256 == as_floats.sha256
-    assert (as_bytes.image_shape, as_bytes.classes) == ((8, 8, 1), ("0", "1", "2"))
+def test_links_to_class_folders_are_followed_once(tmp_path: Path) -> None:
+    paint(tmp_path / "elsewhere", ("square",))
+    paint(tmp_path / "data", ("round",))
+    (tmp_path / "data" / "another_square").symlink_to(tmp_path / "elsewhere" / "square")
+    (tmp_path / "data" / "square").symlink_to(tmp_path / "elsewhere" / "square")
+    (tmp_path / "data" / "a_circle").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "round" / "up").symlink_to("..")
+    (tmp_path / "data" / "gone").symlink_to(tmp_path / "nowhere")
+    text = shown(tmp_path / "data")
+    assert "32 train, 4 validation, 4 test images of 16x16x3, 2 classes" in text
+    assert "another_square, round" in text
+    assert "3 links (a_circle, square, round/up) skipped: to a directory that is read under another name" in text
+    assert "1 broken link (gone) skipped" in text
 
 
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"pictures": np.zeros((20, 8, 8))}, "no array `images`: it holds pictures"),
-        ({"images": np.zeros((20, 8))}, "shape"),
-        ({"images": np.zeros((20, 8, 8, 2))}, "shape"),
-        ({"images": np.zeros((20, 8, 8), np.int32)}, "uint8 in 0 to 255 or floats"),
-        ({"images": np.full((20, 8, 8), 1.5)}, "float images in 0 to 1, got 1.5 to 1.5"),
-        ({"images": np.full((20, 8, 8), np.nan)}, "finite values"),
-        ({"images": np.zeros((3, 8, 8))}, "holds 3 images"),
-        ({"images": np.zeros((20, 8, 8)), "labels": np.zeros(19, int)}, "20 integer labels"),
-        ({"images": np.zeros((20, 0, 8))}, "shape"),
-        ({"images": np.zeros((20, 8, 8)), "labels": np.full(20, -1)}, "20 integer labels from 0, .* got -1 to -1"),
-        ({"images": np.zeros((20, 8, 8)), "labels": np.full(20, 2**40)}, "fewer classes than images"),
-    ],
-)
-def test_an_unfit_npz_is_refused(arrays: dict, message: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=message):
-        dataset.load(stored(tmp_path / "x.npz", **arrays))
+def test_a_linked_file_is_an_image(tmp_path: Path) -> None:
+    paint(tmp_path / "elsewhere", ("",), 12)
+    (tmp_path / "data").mkdir()
+    for path in (tmp_path / "elsewhere").iterdir():
+        (tmp_path / "data" / path.name).symlink_to(path)
+    assert "10 train, 1 validation, 1 test" in shown(tmp_path / "data")
 
 
-def test_a_damaged_or_missing_npz_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.npz").write_bytes(b"no zip")
-    with pytest.raises(DataError, match=r"not a .npz file"):
-        dataset.load(Data(kind="npz", folder=str(tmp_path / "x.npz")))
-    with pytest.raises(DataError, match="no file"):
-        dataset.load(Data(kind="npz", folder=str(tmp_path / "y.npz")))
+def test_hidden_entries_are_skipped_and_counted(tmp_path: Path) -> None:
+    paint(tmp_path)
+    paint(tmp_path, (".ipynb_checkpoints", "cat/.ipynb_checkpoints", "__MACOSX/cat"), 3)
+    (tmp_path / "cat" / "._0.png").write_bytes(b"Mac OS X")
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    (tmp_path / "labels.csv").write_text("")
+    text = shown(tmp_path)
+    assert "32 train, 4 validation, 4 test images of 16x16x3, 2 classes,\n  cat, dog,\n" in text
+    assert "note: 11 hidden files skipped" in text
+    assert "note: files that are not images skipped: 1 .csv" in text
+
+
+def test_what_would_wait_for_a_writer_is_skipped_by_name(tmp_path: Path) -> None:
+    paint(tmp_path)
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s.png"))
+        assert "2 entries (s.png, cat/pipe.png) skipped: neither a file nor a directory" in shown(tmp_path)
+
+
+def test_an_entry_that_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
+    paint(tmp_path)
+    (tmp_path / "cat" / "far").symlink_to("x" * 300)
+    with pytest.raises(DataError, match=r"cat/far cannot be read \(File name too long\)"):
+        shown(tmp_path)
+    with pytest.raises(DataError, match="cannot be read"):
+        shown(tmp_path / ("x" * 300))
+
+
+def test_one_class_is_none(tmp_path: Path) -> None:
+    paint(tmp_path, ("all",))
+    found = dataset.load(Data(kind="folder", folder=str(tmp_path)))
+    assert (found.classes, found.train.labels, found.test.labels) == ((), None, None)
+    assert "all training images are of class all, which separates nothing: they are treated as unlabelled" in shown(
+        tmp_path
+    )
+
+
+def test_folders_named_like_splits_are_the_splits(tmp_path: Path) -> None:
+    for split, count in (("Train", 20), ("valid", 3), ("test", 4)):
+        paint(tmp_path / split, count=count)
+    paint(tmp_path / "test", ("bird",), 1)
+    found = dataset.load(Data(kind="folder", folder=str(tmp_path)))
+    assert [len(split) for split in (found.train, found.validation, found.test)] == [40, 6, 9]
+    assert found.classes == ("bird", "cat", "dog")
+    assert found.test.labels.tolist() == [0, *[1] * 4, *[2] * 4]
+    assert (found.source_count, found.train.positions.tolist()) == (40, list(range(40)))
+    text = shown(tmp_path)
+    assert "the folders Train (train), test (test), valid (validation) are used as the splits" in text
+    assert "no training images of bird" in text
+
+
+def test_a_split_without_a_folder_comes_from_the_training_images(tmp_path: Path) -> None:
+    paint(tmp_path / "train", count=20)
+    paint(tmp_path / "test", count=4)
+    found = dataset.load(Data(kind="folder", folder=str(tmp_path)))
+    assert [len(split) for split in (found.train, found.validation, found.test)] == [36, 4, 8]
+    assert "there are no validation images: a tenth of train each" in shown(tmp_path)
+    assert found.classes == ("cat", "dog")
+
+
+def test_a_test_folder_without_classes_makes_all_unlabelled(tmp_path: Path) -> None:
+    paint(tmp_path / "train")
+    paint(tmp_path / "test", ("",), 4)
+    found = dataset.load(Data(kind="folder", folder=str(tmp_path)))
+    assert (found.classes, len(found.test), found.train.labels) == ((), 4, None)
+    assert "no labels are used: 4 images are in no class subfolder (test/0.png)" in shown(tmp_path)
+
+
+def test_splits_that_cannot_be_meant_are_refused_or_named(tmp_path: Path) -> None:
+    paint(tmp_path, ("train", "test", "ground_truth"))
+    assert "test, train are taken as classes, not as splits, because there are also images in ground_truth" in shown(
+        tmp_path
+    )
+    paint(tmp_path / "both", ("train", "val", "valid"))
+    with pytest.raises(DataError, match="val and valid are both for the validation images"):
+        shown(tmp_path / "both")
+
+
+def test_names_of_classes_become_printable_and_stay_different(tmp_path: Path) -> None:
+    paint(tmp_path, (os.fsdecode(b"r\xfcnd"), "r\\xfcnd", "ründ", "圆🙂", "a\nb"), 5)
+    found = dataset.load(Data(kind="folder", folder=str(tmp_path)))
+    assert set(found.classes) == {"r\\xfcnd", "r\\xfcnd (2)", "ründ", "圆🙂", "a\\nb"}
+    assert json.loads(json.dumps(found.classes).encode()) == list(found.classes)
+    assert [np.bincount(split.labels, minlength=5).sum() for split in (found.train, found.test)] == [21, 2]
+
+
+def test_many_classes_are_named_in_part(tmp_path: Path) -> None:
+    paint(tmp_path, tuple("abcdefghijkl"), 2)
+    assert "\n  a, b, c, d, e, f, g, h, i, j, … and 2 more,\n" in shown(tmp_path)
+
+
+def test_images_in_a_wrong_range_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    for number in range(12):
+        Image.fromarray(np.eye(16, dtype=np.uint8) * number).save(tmp_path / "masks" / f"{number}.png")
+    assert "the largest pixel value is 11 of 255: are the images in another range?" in shown(tmp_path)
 
 
 def test_the_summary_names_what_is_odd(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_one_changed_bit_is_refused(tmp_path: Path) -> None:
     idx.read_images(tmp_path, IMAGES, known)
     data[500] ^= 1
     (tmp_path / f"{IMAGES}.gz").write_bytes(gzip.compress(data))
-    with pytest.raises(DataError, match="damaged: expected SHA-256"):
+    with pytest.raises(DataError, match=r"is an IDX file, but not .*expected SHA-256 .*read it with --data idx"):
         idx.read_images(tmp_path, IMAGES, known)
 
 
@@ -71,12 +72,51 @@ def test_the_checksum_of_a_compressed_file_is_kept_to(tmp_path: Path) -> None:
     known = idx.Checksums(gzip_md5={IMAGES: hashlib.md5(content, usedforsecurity=False).hexdigest()})
     idx.read_images(tmp_path, IMAGES, known)
     (tmp_path / f"{IMAGES}.gz").write_bytes(gzip.compress(idx_bytes(np.ones((3, 28, 28)), 2051)))
-    with pytest.raises(DataError, match="damaged: expected MD5"):
+    with pytest.raises(DataError, match=r"is an IDX file, but not .*expected MD5"):
         idx.read_images(tmp_path, IMAGES, known)
 
 
 def test_unequal_counts_are_refused(tmp_path: Path) -> None:
     write_idx(tmp_path, compressed=False)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(39), 2049))
-    with pytest.raises(DataError, match="40 train images and 39 labels"):
+    with pytest.raises(DataError, match="got 40 images, 39 labels"):
         idx.read_pair(tmp_path, "train", idx.Checksums())
+
+
+def test_a_damaged_file_with_a_known_checksum_is_damaged(tmp_path: Path) -> None:
+    data = idx_bytes(np.zeros((3, 28, 28)), 2051)
+    (tmp_path / IMAGES).write_bytes(data[:-5])
+    with pytest.raises(DataError, match=r"wrong size: .*expected SHA-256 .*it is damaged, fetch it again"):
+        idx.read_images(tmp_path, IMAGES, idx.Checksums(sha256={IMAGES: hashlib.sha256(data).hexdigest()}))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "train-images.idx3-ubyte",
+        "train-images.idx3-ubyte.gz",
+        "train-images-idx3-ubyte/train-images-idx3-ubyte",
+        "train-images.idx3-ubyte/train-images.idx3-ubyte",
+        "MNIST/raw/train-images-idx3-ubyte",
+        "raw/train-images-idx3-ubyte.gz",
+    ],
+)
+def test_a_published_file_is_found_where_others_put_it(place: str, tmp_path: Path) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = idx_bytes(np.zeros((3, 28, 28)), 2051)
+    path.write_bytes(gzip.compress(data) if place.endswith("gz") else data)
+    known = idx.Checksums("MNIST", "MNIST", sha256={IMAGES: hashlib.sha256(data).hexdigest()})
+    assert idx.read_images(tmp_path, IMAGES, known).shape == (3, 28, 28, 1)
+
+
+def test_a_gzip_file_is_unpacked_no_further_than_its_header_calls_for(tmp_path: Path) -> None:
+    (tmp_path / f"{IMAGES}.gz").write_bytes(gzip.compress(idx_bytes(np.zeros((3, 28, 28)), 2051) + bytes(1 << 22)))
+    with pytest.raises(DataError, match=r"expected 2368 bytes for shape .*, got 2369"):
+        idx.read_images(tmp_path, IMAGES, idx.Checksums())
+
+
+def test_a_named_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / IMAGES)
+    with pytest.raises(DataError, match=f"no {IMAGES}"):
+        idx.read_images(tmp_path, IMAGES, idx.Checksums())
