@@ -155,7 +155,10 @@ class ImageReader:
             raise ImageFileError(f"expected less EXIF, got {len(info[_HEX_EXIF])} characters: remove it from the file")
         try:
             orientation = self._image.getexif().get(_ORIENTATION, 1)
-        except (SyntaxError, ValueError):
+        except Exception:
+            # Pillow may raise anything on damaged EXIF.
+            if self._source.interruption is not None:
+                raise
             return 1
         return orientation if orientation in range(1, 9) else 1
 

@@ -1,5 +1,6 @@
 """Image files to pixels: the rules, for files of every kind."""
 
+import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,6 +137,34 @@ def test_costly_compressions_are_known() -> None:
     for compression, name in (("jpeg", "jpeg"), ("zstd", "zstd"), ("lzma", "lzma"), ("tiff_lzw", ""), (None, "")):
         file = saved(image, "TIFF", compression=compression)
         assert ImageReader(file, Limits()).unbounded_compression == name
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@pytest.mark.parametrize("name", KINDS)
+def test_damaged_bytes_give_an_image_or_a_sentence(name: str) -> None:
+    draws = np.random.default_rng(len(name))
+    for _ in range(10):
+        file = bytearray(KINDS[name])
+        for place in draws.integers(0, min(len(file), 400), 3):
+            file[place] = draws.integers(0, 256)
+        # Nothing else may be raised.
+        with contextlib.suppress(ImageFileError):
+            reader = ImageReader(bytes(file), Limits())
+            if np.prod(reader.size) < 10**6:
+                reader.decode(3, (20, 30))
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_damaged_exif_of_a_large_jpeg_leaves_it_readable() -> None:
+    file = saved(Image.new("L", (2400, 1800)), "JPEG", exif=exif(6))
+    start, draws = file.index(b"Exif\0\0") + 6, np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(file)
+        for place in draws.integers(start, start + 60, 3):
+            damaged[place] = draws.integers(0, 256)
+        # Refused only for what its tags would cost.
+        with contextlib.suppress(ImageFileError):
+            assert ImageReader(bytes(damaged), Limits()).decoded_size((900, 900)) == (1200, 900)
 
 
 class EndedError(Exception):
