@@ -34,7 +34,8 @@ def test_a_run_ends_well_and_prints_its_figures(tmp_path: Path, capsys: pytest.C
         (["vae", "--data", "nope"], "no data set 'nope'"),
         (["vae", "--data", "mnist"], "--data-dir"),
         (["vae", "--data", "mnist", "--data-dir", "/nonexistent"], "no train-images-idx3-ubyte"),
-        (["vae", "--data-dir", "/nonexistent"], "/nonexistent is not a directory: there is nothing of that name"),
+        (["vae", "--data-dir", "/nonexistent"], "/nonexistent does not exist: check --data-dir"),
+        (["vae", "--data-dir", "/" + "x" * 300], "cannot be read (File name too long)"),
         (["vae", "--data-dir", os.devnull], "cannot tell what /dev/null is"),
         (["vae", "--data", "digits", "--data-dir", "mine"], "digits come with scikit-learn and need no files"),
         (["vae", "--set", "data.folder=mine"], "digits come with scikit-learn and need no files"),
@@ -98,7 +99,7 @@ def test_a_place_of_several_kinds_is_refused(tmp_path: Path, capsys: pytest.Capt
     paint(tmp_path, count=1)
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_bytes(np.zeros((20, 4, 4)), 2051))
     assert main(["vae", "--data-dir", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
-    assert "it holds idx and folder: name its kind with --data" in capsys.readouterr().err
+    assert "it could be idx or folder: give its kind with --data" in capsys.readouterr().err
 
 
 def test_the_kind_of_a_recipe_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,10 @@
 
 import os
 import re
+import stat
 from pathlib import Path
 
-from training.data import idx
+from training.data import idx, image_paths
 from training.data.idx import Pair
 from training.data.pixel_range import BINARY_NOTE, BYTE_MAX, binary
 from training.data.split import Source, Split
@@ -15,12 +16,16 @@ _SPLIT = re.compile(r"(?P<set>.*?)-?(?P<split>train|t10k|test)?")
 
 
 def find(path: Path) -> dict[str, dict[str, Path]]:
-    """The files of images by data set and split (`train`, `test` or empty), in a folder, its `raw` or `*/raw`."""
-    if idx.is_file(path):
+    """The files of images by data set and split (`train`, `test` or empty), in a folder, its `raw` or `*/raw`.
+
+    Raises:
+        DataError: there is no such path, or it cannot be looked at.
+    """
+    if stat.S_ISREG(image_paths.look(path).st_mode):
         chosen = _set_of(path)
         return {name: files for name, files in find(path.parent).items() if (name,) == chosen[:1]}
     found: dict[str, dict[str, Path]] = {}
-    for place in (path, path / "raw", *sorted(path.glob("*/raw"))):
+    for place in (path, path / "raw", *(path / name / "raw" for name in _names(path))):
         for file in _files(place):
             if named := _set_of(file):
                 found.setdefault(named[0], {}).setdefault(named[1], file)
@@ -65,11 +70,14 @@ def _source(splits: dict[str, Split], path: Path) -> Source:
 
 def _files(place: Path) -> list[Path]:
     """Regular files of a folder, and of folders that are named like the one file in them, as Kaggle unpacks."""
+    return [path for name in _names(place) for path in (place / name, place / name / name) if idx.is_file(path)]
+
+
+def _names(place: Path) -> list[str]:
     try:
-        names = sorted(os.listdir(place))  # noqa: PTH208 (names alone)
+        return sorted(os.listdir(place))  # noqa: PTH208 (names alone)
     except OSError:
         return []
-    return [path for name in names for path in (place / name, place / name / name) if idx.is_file(path)]
 
 
 def _set_of(path: Path) -> tuple[str, str] | tuple[()]:

@@ -129,7 +129,7 @@ def _identity(directory: Path) -> tuple[int, int]:
 
 def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return DataError(f"{path} is not a directory: there is nothing of that name; check --data-dir")
+        return DataError(f"{path} does not exist: check --data-dir")
     reason = error.strerror if isinstance(error, OSError) else error
     return DataError(f"{path} cannot be read ({reason}): change its permissions or remove it")
 

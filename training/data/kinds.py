@@ -24,8 +24,10 @@ def resolve(kind: str | None, place: Path | None) -> str | None:
         return kind
     found = list(_kinds(place))
     if len(found) != 1:
-        held = " and ".join(found) if found else "neither images nor IDX files"
-        raise DataError(f"cannot tell what {place} is, it holds {held}: name its kind with --data folder, idx or npz")
+        held = (
+            f"could be {' or '.join(found)}" if found else "neither has images or IDX files nor is a .npz or .npy file"
+        )
+        raise DataError(f"cannot tell what {place} is, it {held}: give its kind with --data")
     logging.getLogger(__name__).info("%s is read as --data %s", place, found[0])
     return found[0]
 

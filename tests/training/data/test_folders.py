@@ -75,8 +75,11 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
 def test_an_empty_or_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds 0 images .* at least 10"):
         dataset.load(Data(kind="folder", folder=str(tmp_path)))
-    with pytest.raises(DataError, match="is not a directory"):
+    with pytest.raises(DataError, match="none does not exist: check --data-dir"):
         dataset.load(Data(kind="folder", folder=str(tmp_path / "none")))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DataError, match="file is not a directory"):
+        dataset.load(Data(kind="folder", folder=str(tmp_path / "file")))
 
 
 def shown(folder: Path) -> str:
