@@ -66,7 +66,9 @@ class HeavyConfig(Settings):
     heavy_threads: int = setting(2, "threads of the pool", least=1)
     max_heavy_jobs: int = setting(1024, "maximum requests that wait for the pool", least=1)
     max_heavy_bytes: int = setting(
-        512 * 1024 * 1024, "maximum total size of the requests that wait for the pool, in bytes", least=1
+        512 * 1024 * 1024,
+        "maximum total size of the requests that wait for the pool, and of HTTP bodies being received, in bytes",
+        least=1,
     )
 
 

@@ -1,4 +1,4 @@
-"""Limits of connections: answers that nobody reads, requests whose end is ambiguous, no file left to accept one."""
+"""Limits of connections: answers that are not read, requests whose end is ambiguous, no file left to accept one."""
 
 import json
 import re
