@@ -36,7 +36,7 @@ def _folders(process: Path, cgroups: Path) -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # Version 1 has a hierarchy for each set of controllers. In a container its root may be the own cgroup.
+        # Version 1 has a hierarchy per set of controllers. In a container its root may be the process's own cgroup.
         root = cgroups / controllers
         inside = PurePosixPath(path.lstrip("/"))
         yield from (root / part for part in (inside, *inside.parents) if ".." not in part.parts)
