@@ -67,9 +67,10 @@ class App:
         self.table = ModelTable()
         self._config = config
         self._readiness = ReadinessCheck(self.table, strict=config.strict_readiness)
-        self._health = HealthService()
+        watches = (config.max_health_watches, config.max_connection_health_watches)
+        self._health = HealthService(*watches)
         # A separate service, because each belongs to the event loop of its transport.
-        self._admin_health = HealthService()
+        self._admin_health = HealthService(*watches)
         self._executor = Executor(config, fair=config.fair_queue)
         self._auth = TokenAuth(config.token_file)
         self._signing = SigningVerifier(config.require_signature)

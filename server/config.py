@@ -65,6 +65,21 @@ class ConnectionConfig(Settings):
         least=1,
     )
     max_concurrent_streams: int = setting(1024, "maximum concurrent calls per connection", least=1)
+    max_calls: int = setting(
+        16_384, "maximum open calls of each gRPC port, more are refused; grpcio transport only", least=1
+    )
+    max_unsent_bytes: int = setting(
+        256 * 1024 * 1024,
+        "maximum total size of answers that are not sent yet, in bytes; grpcio transport and streams",
+        least=1,
+    )
+    max_connection_unsent_bytes: int = setting(
+        64 * 1024 * 1024, "the same of one connection, in bytes; grpcio transport only", least=1
+    )
+    max_health_watches: int = setting(1024, "maximum open health watches of each gRPC port", least=1)
+    max_connection_health_watches: int = setting(
+        16, "maximum open health watches of one connection; grpcio transport only", least=1
+    )
     max_stream_requests: int = setting(256, "maximum unanswered requests that are read from one stream", least=1)
     max_header_bytes: int = setting(16_384, "maximum size of a call's metadata, in bytes", least=1)
     min_ping_seconds: float = setting(

@@ -13,21 +13,21 @@ from typing import Any, TypeAlias
 
 import grpc
 from grpc import aio
-from grpc_health.v1 import health_pb2_grpc
 
 from server.batching.gather import GatherPolicy
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
 from server.config import ConnectionConfig
 from server.endpoint import Endpoint, Method
-from server.errors import ServingError, Status
-from server.services.health import HealthService
+from server.errors import InvalidArgumentError, OverloadedError, ServingError, Status
+from server.services.health import CANCEL_SECONDS, HealthService
 from server.transport import BindError
 from server.transport.event_loop import Drain, LoopReplies, Pending, resolve
 from server.transport.grpcio_options import options
 from server.transport.grpcio_stream import StreamHandler
 from server.transport.reflection import add_reflection
 from server.transport.tls import Certificates
+from server.transport.unsent import UnsentAnswers
 
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -59,6 +59,9 @@ class GrpcioTransport:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="grpcio")
         self._port: Future[int] = Future()
+        # All callers of the native transport share one connection to this one.
+        own = limits.max_unsent_bytes if address is None else limits.max_connection_unsent_bytes
+        self._unsent = UnsentAnswers(own, limits.max_unsent_bytes)
         self._streams: set[StreamHandler] = set()
         self._calls: set[Call] = set()
         # These exist once the loop runs.
@@ -102,7 +105,7 @@ class GrpcioTransport:
         self._replies = LoopReplies(resolve)
         self._drain = Drain(self._endpoint.run_ready, _GATHER)
         limits = options(self._limits, self._endpoint.max_message_bytes, lasting=self._address is None)
-        server = aio.server(options=limits)
+        server = aio.server(options=limits, maximum_concurrent_rpcs=self._limits.max_calls)
         try:
             port = await self._listen(server)
         except Exception as error:  # noqa: BLE001 (start raises it)
@@ -118,8 +121,7 @@ class GrpcioTransport:
         await server.stop(_CLOSE_SECONDS)
 
     async def _listen(self, server: aio.Server) -> int:
-        await self._health.attach(self._loop)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)  # pyright: ignore[reportUnknownMemberType]
+        await self._health.attach(self._loop, server)
         if self._reflection:
             add_reflection(server, self._endpoint)
         # Added last, because it handles every path.
@@ -137,26 +139,36 @@ class GrpcioTransport:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, self._certificates.credentials())
 
-    async def _unary(self, method: Method, payload: bytes, context: _Context) -> bytes:
+    async def _unary(self, method: Method, context: _Context) -> bytes:
+        payload: Any = await context.read()
+        if payload is aio.EOF:
+            return await self._refused(method.path, await _no_message(method.name), context)
         token: Pending = self._loop.create_future()
         call = self._open(method.name, context, token)
-        self._endpoint.accept(call, method, payload)
-        self._drain.add_call()
+        try:
+            self._unsent.check(call.peer)
+        except OverloadedError as error:
+            call.fail(error)
+        else:
+            self._endpoint.accept(call, method, payload)
+            self._drain.add_call()
         return await self._finish(call, token, context)
 
     async def _stream(self, method: StreamMethod, context: _Context) -> None:
-        stream = StreamHandler(method, self._endpoint, context, self._drain, self._limits.max_stream_requests, _GATHER)
+        stream = StreamHandler(
+            method, self._endpoint, context, self._drain, self._limits.max_stream_requests, _GATHER, self._unsent
+        )
         self._streams.add(stream)
         try:
             await stream.run()
         finally:
             self._streams.discard(stream)
 
-    async def _refused(self, path: str, error: ServingError, context: _Context) -> None:
+    async def _refused(self, path: str, error: ServingError, context: _Context) -> bytes:
         token: Pending = self._loop.create_future()
         call = self._open(self._endpoint.label(path), context, token)
         call.fail(error)
-        await self._finish(call, token, context)
+        return await self._finish(call, token, context)
 
     def _open(self, method: str, context: _Context, token: Pending) -> Call:
         metadata: Any = context.invocation_metadata() or ()
@@ -174,12 +186,29 @@ class GrpcioTransport:
         finally:
             self._calls.discard(call)
         if isinstance(result, bytes):
-            return result
+            refusal = self._hold(call.peer, len(result), context)
+            if refusal is None:
+                return result
+            result = refusal
         context.set_code(result.code)
         context.set_details(result.message)
         if result.details is not None:
             context.set_trailing_metadata((("grpc-status-details-bin", result.details),))
         return b""
+
+    def _hold(self, peer: str, size_bytes: int, context: Any) -> Status | None:  # noqa: ANN401 (its stub asks for names)
+        """Count an answer until it is sent; the status instead of it if too much is unsent."""
+        try:
+            held = self._unsent.add(peer, size_bytes)
+        except OverloadedError as error:
+            return error.status()
+        if held:
+            # The call ends once its answer is sent.
+            context.add_done_callback(partial(self._sent, peer, held))
+        return None
+
+    def _sent(self, peer: str, size_bytes: int, _: object) -> None:
+        self._unsent.remove(peer, size_bytes)
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -187,9 +216,9 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def __init__(
         self,
-        unary: Callable[[Method, bytes, _Context], Awaitable[bytes]],
+        unary: Callable[[Method, _Context], Awaitable[bytes]],
         stream: Callable[[StreamMethod, _Context], Awaitable[None]],
-        refused: Callable[[str, ServingError, _Context], Awaitable[None]],
+        refused: Callable[[str, ServingError, _Context], Awaitable[bytes]],
         endpoint: Endpoint,
     ) -> None:
         self._refused = refused
@@ -216,14 +245,22 @@ def _make_folder() -> "tempfile.TemporaryDirectory[str]":
         raise BindError(f"expected a writable directory for a socket in TMPDIR or /tmp: {error}") from error
 
 
-def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]], method: Method) -> Handler:
-    async def handle(payload: bytes, context: _Context) -> bytes:
-        return await unary(method, payload, context)
+async def _no_message(method: str) -> ServingError:
+    # A caller that has cancelled sends nothing more either: its call ends here.
+    await asyncio.sleep(CANCEL_SECONDS)
+    return InvalidArgumentError("request", f"expected the message of {method}, got none, or a part of one")
 
-    return grpc.unary_unary_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (aio takes coroutines)
+
+def _unary_handler(unary: Callable[[Method, _Context], Awaitable[bytes]], method: Method) -> Handler:
+    """Handler of a unary method, which reads its message itself: grpc would not answer a call without one."""
+
+    async def handle(_: object, context: _Context) -> bytes:
+        return await unary(method, context)
+
+    return grpc.stream_unary_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (aio takes coroutines)
 
 
-def _stream_handler(serve: Callable[[_Context], Awaitable[None]]) -> Handler:
+def _stream_handler(serve: Callable[[_Context], Awaitable[object]]) -> Handler:
     """Handler of a bidirectional stream; also used for refusals, because it can end calls of any kind."""
 
     async def handle(_: object, context: _Context) -> None:
