@@ -1,6 +1,7 @@
 """grpcio transport: grpc.aio on its own thread; also serves what the native transport cannot."""
 
 import asyncio
+import shutil
 import tempfile
 import threading
 import time
@@ -27,12 +28,16 @@ from server.transport.grpcio_options import options
 from server.transport.grpcio_stream import StreamHandler
 from server.transport.reflection import add_reflection
 from server.transport.tls import Certificates
+from server.transport.unix_socket import is_served, unix_socket
 from server.transport.unsent import UnsentAnswers
 
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _CLOSE_SECONDS = 1.0
 _GATHER = GatherPolicy()
+_FOLDER_PREFIX = "hourglass-"
+_SOCKET_NAME = "grpc.sock"
+_STALE_SECONDS = 10.0
 
 
 class GrpcioTransport:
@@ -55,6 +60,7 @@ class GrpcioTransport:
         self._certificates = certificates
         self._health = health
         self._address = address
+        self._socket = unix_socket(address)
         self._reflection = reflection
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="grpcio")
@@ -74,12 +80,14 @@ class GrpcioTransport:
     def socket_path(self) -> str:
         """The Unix socket, when it has no address."""
         assert self._folder is not None  # noqa: S101 (only called after start)
-        return str(Path(self._folder.name) / "grpc.sock")
+        return str(Path(self._folder.name) / _SOCKET_NAME)
 
     def start(self) -> int:
         """Listen, and return the port."""
         if self._address is None:
             self._folder = _make_folder()
+        if self._socket is not None:
+            self._socket.claim()
         self._thread.start()
         return self._port.result()
 
@@ -90,6 +98,8 @@ class GrpcioTransport:
         self._thread.join()
         if self._folder is not None:
             self._folder.cleanup()
+        if self._socket is not None:
+            self._socket.remove()
 
     def send_all(self, answers: Sequence[tuple[Pending, bytes]]) -> None:
         """Answer calls."""
@@ -239,8 +249,9 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 def _make_folder() -> "tempfile.TemporaryDirectory[str]":
+    _remove_stale_folders()
     try:
-        return tempfile.TemporaryDirectory(prefix="hourglass-")
+        return tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX)
     except OSError as error:
         raise BindError(f"expected a writable directory for a socket in TMPDIR or /tmp: {error}") from error
 
@@ -249,6 +260,15 @@ async def _no_message(method: str) -> ServingError:
     # A caller that has cancelled sends nothing more either: its call ends here.
     await asyncio.sleep(CANCEL_SECONDS)
     return InvalidArgumentError("request", f"expected the message of {method}, got none, or a part of one")
+
+
+def _remove_stale_folders() -> None:
+    """Remove the folders of servers that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*/{_SOCKET_NAME}"):
+        with suppress(OSError):
+            # A new one may not listen yet.
+            if time.time() - path.lstat().st_mtime > _STALE_SECONDS and not is_served(path):
+                shutil.rmtree(path.parent)
 
 
 def _unary_handler(unary: Callable[[Method, _Context], Awaitable[bytes]], method: Method) -> Handler:

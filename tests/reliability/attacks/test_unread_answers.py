@@ -20,14 +20,8 @@ CONNECTIONS = 8 * SCALE
 CALLS = 100
 PATH = "/autoencoder.v1.AutoencoderService/"
 SAMPLE = pb.SampleRequest(model_name="vae", count=1024, image_format=pb.IMAGE_FORMAT_FLOAT32).SerializeToString()
-LIMITS = (
-    "--max-connection-unsent-bytes",
-    str(4 * MIB),
-    "--max-unsent-bytes",
-    str(8 * MIB),
-    "--max-queue-rows",
-    "1000000",
-)
+LIMITS = {"connection-unsent-bytes": 4 * MIB, "unsent-bytes": 8 * MIB, "queue-rows": 1_000_000}
+FLAGS = [word for name, limit in LIMITS.items() for word in (f"--max-{name}", str(limit))]
 
 
 def test_unread_answers_are_bounded(tmp_path: Path) -> None:
