@@ -64,6 +64,12 @@ class ConnectionConfig(Settings):
         "port keeps the newest 64",
         least=1,
     )
+    max_address_connections: int = setting(
+        0,
+        "maximum open connections of one address to each gRPC port; 0: three quarters of --max-connections; grpcio "
+        "transport only",
+        least=0,
+    )
     max_concurrent_streams: int = setting(1024, "maximum concurrent calls per connection", least=1)
     max_calls: int = setting(
         16_384, "maximum open calls of each gRPC port, more are refused; grpcio transport only", least=1

@@ -2,10 +2,11 @@
 
 import asyncio
 import shutil
+import socket
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -23,7 +24,12 @@ from server.endpoint import Endpoint, Method
 from server.errors import InvalidArgumentError, OverloadedError, ServingError, Status
 from server.services.health import CANCEL_SECONDS, HealthService
 from server.transport import BindError
+from server.transport.connections.acceptor import Acceptor, listen
+from server.transport.connections.external import ExternalListener
+from server.transport.connections.open_connections import OpenConnections
+from server.transport.connections.probe import Probe
 from server.transport.event_loop import Drain, LoopReplies, Pending, resolve
+from server.transport.grpcio_handlers import Handlers
 from server.transport.grpcio_options import options
 from server.transport.grpcio_stream import StreamHandler
 from server.transport.reflection import add_reflection
@@ -32,7 +38,6 @@ from server.transport.unix_socket import is_served, unix_socket
 from server.transport.unsent import UnsentAnswers
 
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _CLOSE_SECONDS = 1.0
 _GATHER = GatherPolicy()
 _FOLDER_PREFIX = "hourglass-"
@@ -70,6 +75,9 @@ class GrpcioTransport:
         self._unsent = UnsentAnswers(own, limits.max_unsent_bytes)
         self._streams: set[StreamHandler] = set()
         self._calls: set[Call] = set()
+        self._external = ExternalListener("connections")
+        self._probes = ExternalListener("probes")
+        self._acceptor: Acceptor | None = None
         # These exist once the loop runs.
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
@@ -115,6 +123,7 @@ class GrpcioTransport:
         self._replies = LoopReplies(resolve)
         self._drain = Drain(self._endpoint.run_ready, _GATHER)
         limits = options(self._limits, self._endpoint.max_message_bytes, lasting=self._address is None)
+        limits += [self._external.option, self._probes.option]
         server = aio.server(options=limits, maximum_concurrent_rpcs=self._limits.max_calls)
         try:
             port = await self._listen(server)
@@ -128,6 +137,8 @@ class GrpcioTransport:
             stream.stop()
         for call in list(self._calls):
             call.stop()
+        if self._acceptor is not None:
+            self._acceptor.close()
         await server.stop(_CLOSE_SECONDS)
 
     async def _listen(self, server: aio.Server) -> int:
@@ -135,19 +146,43 @@ class GrpcioTransport:
         if self._reflection:
             add_reflection(server, self._endpoint)
         # Added last, because it handles every path.
-        server.add_generic_rpc_handlers([_Handlers(self._unary, self._stream, self._refused, self._endpoint)])
-        address = self._address or f"unix:{self.socket_path}"
-        try:
-            port = self._bind(server, address)
-        except RuntimeError as error:
-            raise BindError(f"cannot listen on {address}: {error}") from error
+        handlers = Handlers(self._unary, self._stream, self._refused, self._endpoint)
+        server.add_generic_rpc_handlers([handlers])
+        if self._address is None or self._socket is not None:
+            port = self._bind(server, self._address or f"unix:{self.socket_path}")
+            await server.start()
+            return port
+        host, _, text = self._address.rpartition(":")
+        listeners = listen(host.strip("[]"), int(text))
+        port = listeners[0].getsockname()[1]
+        self._bind(server, self._external.address)
+        server.add_insecure_port(self._probes.address)
+        if not (self._external.usable() and self._probes.usable()):
+            # Another build of grpc: it accepts connections itself, without the limits of the acceptor.
+            for listener in listeners:
+                listener.close()
+            self._bind(server, f"{host}:{port}")
+            await server.start()
+            return port
         await server.start()
+        self._start_acceptor(listeners, handlers)
         return port
 
+    def _start_acceptor(self, listeners: Sequence[socket.socket], handlers: Handlers) -> None:
+        most = self._limits.max_connections
+        of_address = self._limits.max_address_connections or max(most * 3 // 4, 1)
+        probe = Probe(self._probes.give)
+        self._acceptor = Acceptor(listeners, self._external.give, OpenConnections(most, of_address), probe)
+        handlers.expect(probe.path, self._acceptor.came_through)
+        self._acceptor.start()
+
     def _bind(self, server: aio.Server, address: str) -> int:
-        if self._certificates is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, self._certificates.credentials())
+        try:
+            if self._certificates is None:
+                return server.add_insecure_port(address)
+            return server.add_secure_port(address, self._certificates.credentials())
+        except RuntimeError as error:
+            raise BindError(f"cannot listen on {address}: {error}") from error
 
     async def _unary(self, method: Method, context: _Context) -> bytes:
         payload: Any = await context.read()
@@ -221,33 +256,6 @@ class GrpcioTransport:
         self._unsent.remove(peer, size_bytes)
 
 
-class _Handlers(grpc.GenericRpcHandler):
-    """Finds the handler of a path; passes messages as bytes."""
-
-    def __init__(
-        self,
-        unary: Callable[[Method, _Context], Awaitable[bytes]],
-        stream: Callable[[StreamMethod, _Context], Awaitable[None]],
-        refused: Callable[[str, ServingError, _Context], Awaitable[bytes]],
-        endpoint: Endpoint,
-    ) -> None:
-        self._refused = refused
-        self._endpoint = endpoint
-        self._known: dict[str, Handler] = {
-            path: _unary_handler(unary, method) for path, method in endpoint.methods.items()
-        }
-        for path, method in endpoint.streams.items():
-            self._known[path] = _stream_handler(partial(stream, method))
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
-        """Handler for a call."""
-        path = handler_call_details.method
-        metadata: Any = handler_call_details.invocation_metadata or ()
-        # Checked before the message is read, so that an unauthorised call costs no memory.
-        refusal = self._endpoint.refusal(path, metadata)
-        return self._known[path] if refusal is None else _stream_handler(partial(self._refused, path, refusal))
-
-
 def _make_folder() -> "tempfile.TemporaryDirectory[str]":
     _remove_stale_folders()
     try:
@@ -269,21 +277,3 @@ def _remove_stale_folders() -> None:
             # A new one may not listen yet.
             if time.time() - path.lstat().st_mtime > _STALE_SECONDS and not is_served(path):
                 shutil.rmtree(path.parent)
-
-
-def _unary_handler(unary: Callable[[Method, _Context], Awaitable[bytes]], method: Method) -> Handler:
-    """Handler of a unary method, which reads its message itself: grpc would not answer a call without one."""
-
-    async def handle(_: object, context: _Context) -> bytes:
-        return await unary(method, context)
-
-    return grpc.stream_unary_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (aio takes coroutines)
-
-
-def _stream_handler(serve: Callable[[_Context], Awaitable[object]]) -> Handler:
-    """Handler of a bidirectional stream; also used for refusals, because it can end calls of any kind."""
-
-    async def handle(_: object, context: _Context) -> None:
-        await serve(context)
-
-    return grpc.stream_stream_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (as above)

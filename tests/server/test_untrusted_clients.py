@@ -47,7 +47,13 @@ from tests.server.runtime.test_malloc import memory_of
 from tests.server.test_load import wait_until_settled
 
 PATH = "/autoencoder.v1.AutoencoderService/Encode"
-LIMITS = {"max_concurrent_streams": 3, "max_header_bytes": 4096, "max_connections": 6, "max_message_bytes": 100_000}
+LIMITS = {
+    "max_concurrent_streams": 3,
+    "max_header_bytes": 4096,
+    "max_connections": 6,
+    "max_address_connections": 6,
+    "max_message_bytes": 100_000,
+}
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
