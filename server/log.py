@@ -21,6 +21,7 @@ _LINES_PER_SECOND = 100
 # Lines that wait to be written while nobody reads them.
 _MAX_WAITING_CHARACTERS = 1024 * 1024
 _FLUSH_SECONDS = 2.0
+_GATHER_SECONDS = 0.02
 
 
 def start_log(level: str, form: LogFormat) -> None:
@@ -54,6 +55,7 @@ class BackgroundHandler(logging.Handler):
         self._characters = 0
         self._lost = 0
         self._writing = False
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
 
@@ -70,14 +72,15 @@ class BackgroundHandler(logging.Handler):
                 return
             self._waiting.append(line)
             self._characters += len(line)
-            # The thread takes all lines at once: those of a busy moment cost one wake-up and one write.
             if len(self._waiting) == 1:
                 self._changed.notify_all()
 
     def flush(self) -> None:
         """Wait until everything is written, for a limited time."""
+        self._hurry.set()
         with self._changed:
             self._changed.wait_for(lambda: not (self._waiting or self._writing), _FLUSH_SECONDS)
+        self._hurry.clear()
 
     def _write_all(self) -> None:
         while True:
@@ -85,6 +88,9 @@ class BackgroundHandler(logging.Handler):
                 self._writing = False
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._waiting)
+            # The lines of a busy moment cost one wake-up and one write.
+            self._hurry.wait(_GATHER_SECONDS)
+            with self._changed:
                 lines, self._waiting = self._waiting, deque()
                 self._characters = 0
                 lost, self._lost = self._lost, 0
@@ -126,6 +132,8 @@ class LoggedStream(io.TextIOBase):
 def hide_bytes(record: logging.LogRecord) -> bool:
     """Replace bytes in a record by their number, and keep it: grpc logs metadata values that it cannot decode."""
     if isinstance(record.args, tuple) and any(isinstance(value, bytes) for value in record.args):
+        # Of grpc's own code, and the same each time.
+        record.exc_info = None
         record.args = tuple(f"{len(value)} bytes" if isinstance(value, bytes) else value for value in record.args)
     return True
 
