@@ -16,9 +16,10 @@ from tests.server.conftest import GOLDEN, TRANSPORTS, images, pixels
 # A pipe holds 64 KiB; a line of a refused call has some 300 bytes, and the limit is 100 a second for each place.
 CALLS = 600
 DRAIN_SECONDS = 1.0
+SERVERS = TRANSPORTS if int(os.environ.get("TEST_SCALE", "1")) > 1 else ["grpcio"]
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", SERVERS)
 def test_a_log_that_is_not_read_stops_neither_calls_nor_the_end(transport: str) -> None:
     ports = ("--port", "0", "--metrics-port", "0", "--log-level", "debug", "--drain-seconds", str(DRAIN_SECONDS))
     command = [sys.executable, "-m", "server", "--repository", str(GOLDEN), "--transport", transport, *ports]

@@ -147,8 +147,8 @@ def test_one_address_leaves_room_for_others() -> None:
     """Idle connections up to the limit must not keep probes and other callers out."""
     with ExitStack() as stack, serving(GOLDEN, transport="grpcio", max_connections=8, poll_seconds=0) as served:
         host, _, port = served.address.rpartition(":")
-        idle = [stack.enter_context(RawConnection(served.address)) for _ in range(20)]
-        eventually(lambda: sum(not connection.closed(0.1) for connection in idle) <= 6)
+        idle = [stack.enter_context(RawConnection(served.address)) for _ in range(10)]
+        eventually(lambda: sum(not connection.closed(0.02) for connection in idle) <= 6)
         with socket.create_connection((host, int(port)), 20, ("127.0.0.2", 0)) as other:
             other.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
             # The settings of a server that takes it.
