@@ -43,6 +43,9 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    # Blocked before any thread starts, because threads inherit the mask, and waited for in `_serve`: a signal that the
+    # kernel gives to another thread would not wake the main thread. A signal during the start is not lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     start_log(config.log_level, config.log_format)
     if unknown := Config.unknown(os.environ):
         _LOGGER.warning("%s: unknown settings, ignored; docs/configuration.md lists all settings", ", ".join(unknown))
@@ -50,9 +53,6 @@ def main() -> int:
 
 
 def _serve(config: Config) -> int:
-    # Blocked before any thread starts, because threads inherit the mask, and waited for below: a signal that the kernel
-    # gives to another thread would not wake the main thread. A signal during the start is not lost.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     # Imported only with valid settings, because onnxruntime and grpc take a while to load.
     from bundle.signing import KeyFileError  # noqa: PLC0415
     from server.app import App, RestError  # noqa: PLC0415
@@ -66,7 +66,8 @@ def _serve(config: Config) -> int:
         app = App(config)
         line = app.start()
     except (BindError, DeviceError, KeyFileError, RestError, TlsError, TokenFileError, TracingError) as error:
-        print(f"{_PROGRAM}: {error}", file=sys.stderr)
+        # Not a log line, and `sys.stderr` makes one of whatever is printed.
+        print(f"{_PROGRAM}: {error}", file=sys.__stderr__)
         return 1
     print(line, flush=True)
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -14,7 +14,7 @@ from server.calls.auth import TokenAuth
 from server.calls.call import STOPPED
 from server.calls.observer import CallObserver
 from server.calls.tracing import open_tracer
-from server.config import Config, join_host_port
+from server.config import Config, is_unix, join_host_port
 from server.endpoint import Endpoint
 from server.errors import UnavailableError
 from server.metrics.gpu import watch_gpus
@@ -67,9 +67,10 @@ class App:
         self.table = ModelTable()
         self._config = config
         self._readiness = ReadinessCheck(self.table, strict=config.strict_readiness)
-        self._health = HealthService()
+        watches = (config.max_health_watches, config.max_connection_health_watches)
+        self._health = HealthService(*watches)
         # A separate service, because each belongs to the event loop of its transport.
-        self._admin_health = HealthService()
+        self._admin_health = HealthService(*watches)
         self._executor = Executor(config, fair=config.fair_queue)
         self._auth = TokenAuth(config.token_file)
         self._signing = SigningVerifier(config.require_signature)
@@ -85,7 +86,7 @@ class App:
             self._update_health,
         )
         self._watchdog = Watchdog(self.table, config.run_timeout_seconds, self.manager.on_hang)
-        self._metrics_host = config.metrics_host or config.host
+        self._metrics_host = config.metrics_host or ("127.0.0.1" if is_unix(config.host) else config.host)
         self._metrics_server = MetricsServer(
             self._metrics_host, config.metrics_port, self.metrics.registry, self._readiness
         )

@@ -82,7 +82,28 @@ class ConnectionConfig(Settings):
         "port keeps the newest 64",
         least=1,
     )
+    max_address_connections: int = setting(
+        0,
+        "maximum open connections of one address to each gRPC port; 0: three quarters of --max-connections; grpcio "
+        "transport only",
+        least=0,
+    )
     max_concurrent_streams: int = setting(1024, "maximum concurrent calls per connection", least=1)
+    max_calls: int = setting(
+        16_384, "maximum open calls of each gRPC port, more are refused; grpcio transport only", least=1
+    )
+    max_unsent_bytes: int = setting(
+        256 * 1024 * 1024,
+        "maximum total size of answers that are not sent yet, in bytes; grpcio transport and streams",
+        least=1,
+    )
+    max_connection_unsent_bytes: int = setting(
+        64 * 1024 * 1024, "the same of one connection, in bytes; grpcio transport only", least=1
+    )
+    max_health_watches: int = setting(1024, "maximum open health watches of each gRPC port", least=1)
+    max_connection_health_watches: int = setting(
+        16, "maximum open health watches of one connection; grpcio transport only", least=1
+    )
     max_stream_requests: int = setting(256, "maximum unanswered requests that are read from one stream", least=1)
     max_header_bytes: int = setting(16_384, "maximum size of a call's metadata, in bytes", least=1)
     min_ping_seconds: float = setting(
@@ -158,7 +179,7 @@ class Config(
     """Settings of `python -m server`; each is also the environment variable HOURGLASS_<NAME>."""
 
     repository: Path = setting(..., "directory of model bundles: <repository>/<name>/<version>/model.json")
-    host: str = setting("127.0.0.1", "address to listen on")
+    host: str = setting("127.0.0.1", "address or name to listen on, or unix:/path for a Unix socket")
     port: int = setting(8001, "gRPC port; 0: any free port", **_PORTS)
     rest_port: int | None = setting(
         None, "port of the Open Inference Protocol over HTTP; off unless set; needs the extra `rest`", **_PORTS
@@ -179,7 +200,9 @@ class Config(
     metrics_host: str | None = setting(None, "address of the metrics port; default: that of --host")
     metrics_port: int = setting(8002, "port of /metrics, /livez and /readyz; 0: any free port", **_PORTS)
     transport: Literal["auto", "native", "grpcio"] = setting(
-        "auto", "`auto`: native if pygrpc-native is installed and TLS is off, otherwise grpcio"
+        "auto",
+        "`auto`: native if pygrpc-native is installed, TLS is off and --host can be reached from this machine only, "
+        "otherwise grpcio",
     )
     reflection: bool = setting(True, "answer gRPC server reflection")
     versions: str = setting("latest", "versions to serve: latest, all, or a list such as 1,3")
@@ -206,10 +229,29 @@ class Config(
         least=0,
     )
 
+    def __post_init__(self) -> None:
+        """Take addresses as URLs write them: [::1], unix:///path."""
+        for name in ("host", "admin_host", "metrics_host"):
+            if isinstance(got := getattr(self, name), str):
+                object.__setattr__(self, name, _plain_host(got))
+        super().__post_init__()
+
     def problems(self) -> list[str]:
         """What is wrong with settings together."""
         plain = self.tls_certificate is None
         wrong = (
+            (
+                not all((self.host, self.admin_host)) or self.metrics_host == "",
+                "--host, --admin-host, --metrics-host: expected an address or a name, 127.0.0.1 for example, got ''",
+            ),
+            (
+                is_unix(self.admin_host) or is_unix(self.metrics_host or ""),
+                "--admin-host, --metrics-host: expected an address or a name, got a Unix socket",
+            ),
+            (
+                is_unix(self.host) and self.rest_port is not None,
+                "--rest-port needs a --host with an address, got a Unix socket",
+            ),
             (
                 self.versions not in {"latest", "all"} and not all(map(_is_version, self.versions.split(","))),
                 f"--versions (HOURGLASS_VERSIONS): {_VERSION_POLICIES}, got {self.versions!r}",
@@ -249,17 +291,30 @@ class Config(
         return not all(map(is_loopback, hosts))
 
 
+def is_unix(host: str) -> bool:
+    """Whether a host is a Unix socket, unix:/path."""
+    return host.startswith("unix:")
+
+
 def is_loopback(host: str) -> bool:
     """Whether an address can be reached only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host == "localhost" or is_unix(host)
 
 
 def join_host_port(host: str, port: int) -> str:
-    """HOST:PORT, as URLs write it."""
+    """HOST:PORT, as URLs write it; a Unix socket has no port."""
+    if is_unix(host):
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _plain_host(host: str) -> str:
+    if is_unix(host):
+        return "unix:" + host.removeprefix("unix:").removeprefix("//")
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def _is_version(text: str) -> bool:

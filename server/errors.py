@@ -35,6 +35,8 @@ class ServingError(Exception):
     """A request that cannot be answered; the message says what was expected, what the request had, and what to do."""
 
     code = StatusCode.INTERNAL
+    counted: StatusCode | None = None
+    """The code in the metrics, if it is not that of the answer."""
 
     def __init__(self, message: str, details: Sequence[Message] = ()) -> None:
         super().__init__(message)
@@ -99,6 +101,8 @@ class TooLargeError(ServingError):
     """
 
     code = StatusCode.RESOURCE_EXHAUSTED
+    # Not overload: more servers would not help.
+    counted = StatusCode.INVALID_ARGUMENT
 
     def __init__(self, size_bytes: int, limit_bytes: int) -> None:
         # gRPC's own message, so that both transports return the same.

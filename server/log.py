@@ -1,28 +1,141 @@
-"""Logging to standard error, as text or JSON lines, with a rate limit."""
+"""Logging to standard error, as text or JSON lines, with a rate limit; written by a thread, so that none waits."""
 
+import io
 import json
 import logging
+import os
 import sys
+import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 LogFormat: TypeAlias = Literal["text", "json"]
+ExceptionInfo: TypeAlias = "tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]"
 # A flood of requests must not become a flood of lines.
 _LINES_PER_SECOND = 100
+# Lines that wait to be written while nobody reads them.
+_MAX_WAITING_CHARACTERS = 1024 * 1024
+_FLUSH_SECONDS = 2.0
+_GATHER_SECONDS = 0.02
 
 
 def start_log(level: str, form: LogFormat) -> None:
     """Log to standard error: the server from `level` on, libraries from warnings on."""
-    handler = logging.StreamHandler(sys.stderr)
+    # Set before grpc is loaded: its core writes to the same descriptor, in a format of its own, and waits for it.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    handler = BackgroundHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     handler.addFilter(FloodFilter())
+    handler.addFilter(hide_bytes)
+    # Libraries print tracebacks; threads print theirs.
+    sys.stderr = LoggedStream(logging.getLogger("stderr"))
     expected = logging.getLevelNamesMapping()[level.upper()]
     # Without a handler Python would write library warnings about malformed requests unformatted and without a limit.
     logging.basicConfig(level=max(expected, logging.WARNING), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     logging.getLogger("server").setLevel(expected)
+
+
+class BackgroundHandler(logging.Handler):
+    """Writes lines on a thread of its own: a pipe that nobody reads must not stop the server.
+
+    Lines beyond the room for those that wait are lost; a later line says how many.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._changed = threading.Condition()
+        self._waiting: deque[str] = deque()
+        self._characters = 0
+        self._lost = 0
+        self._writing = False
+        self._hurry = threading.Event()
+        self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the line."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 (logging's way: a bad record must not raise where it is logged)
+            self.handleError(record)
+            return
+        with self._changed:
+            if self._waiting and self._characters + len(line) > _MAX_WAITING_CHARACTERS:
+                self._lost += 1
+                return
+            self._waiting.append(line)
+            self._characters += len(line)
+            if len(self._waiting) == 1:
+                self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until everything is written, for a limited time."""
+        self._hurry.set()
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._waiting or self._writing), _FLUSH_SECONDS)
+        self._hurry.clear()
+
+    def _write_all(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._waiting)
+            # The lines of a busy moment cost one wake-up and one write.
+            self._hurry.wait(_GATHER_SECONDS)
+            with self._changed:
+                lines, self._waiting = self._waiting, deque()
+                self._characters = 0
+                lost, self._lost = self._lost, 0
+                self._writing = True
+            if lost:
+                lines.append(self.format(_loss(lost)))
+            try:
+                self._stream.write("\n".join(lines) + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                # It was closed: there is no other place to say so.
+                continue
+
+
+def _loss(lines: int) -> logging.LogRecord:
+    message = "%d log lines were lost, because standard error was not read"
+    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (lines,), None)
+
+
+class LoggedStream(io.TextIOBase):
+    """A stream whose lines are logged as errors, for what is printed to standard error."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._rest = threading.local()
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def write(self, text: str, /) -> int:
+        """Log the complete lines of this thread."""
+        *lines, self._rest.text = (getattr(self._rest, "text", "") + text).split("\n")
+        for line in filter(None, lines):
+            self._logger.error("%s", line)
+        return len(text)
+
+
+def hide_bytes(record: logging.LogRecord) -> bool:
+    """Replace bytes in a record by their number, and keep it: grpc logs metadata values that it cannot decode."""
+    if isinstance(record.args, tuple) and any(isinstance(value, bytes) for value in record.args):
+        # Of grpc's own code, and the same each time.
+        record.exc_info = None
+        record.args = tuple(f"{len(value)} bytes" if isinstance(value, bytes) else value for value in record.args)
+    return True
 
 
 class LineLimit:
@@ -75,9 +188,20 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
         """The line."""
-        # Text sent by clients must not start a new line (log injection).
-        record.message = record.message.replace("\n", "\\n").replace("\r", "\\r")
+        # Text sent by clients must not start a new line or steer a terminal (log injection).
+        record.message = printable(record.message)
         return super().formatMessage(record) + "".join(f" {key}={value!r}" for key, value in fields(record).items())
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 (logging's name)
+        """The traceback; its last lines may quote a client."""
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
+
+def printable(text: str) -> str:
+    """Text with control and other unprintable characters escaped."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 class JsonFormatter(logging.Formatter):

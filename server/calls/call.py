@@ -163,7 +163,8 @@ class Call:
         if self.end():
             status = status_of(error, self.request_id)
             self.problem = status.message
-            self.finished([self], status.code.name)
+            counted = getattr(error, "counted", None) or status.code
+            self.finished([self], counted.name)
             self._drop(status.code)
             self.replies.fail(self.token, status)
 

@@ -29,6 +29,8 @@ ProviderChain: TypeAlias = Sequence[tuple[str, Mapping[str, str]]]
 
 RUNTIME_VERSION: str = ort.__version__
 
+# Errors are raised, and logged with the others; onnxruntime's own lines are coloured, and would break a log of JSON.
+_FATAL_ONLY = 4
 # For signatures without their own.
 DEFAULT_BUCKETS = (1, 8, 64, 256)
 # The smallest ONNX model, y = Identity(x), opset 17: whether a provider can run anything.
@@ -204,8 +206,10 @@ class _BoundBatch:
 
 
 def _load(graph: bytes, signature: Signature, providers: ProviderChain, config: SessionConfig) -> OrtSession:
+    options = _options(config)
+    options.log_severity_level = _FATAL_ONLY
     try:
-        session = ort.InferenceSession(graph, _options(config), providers=list(providers))
+        session = ort.InferenceSession(graph, options, providers=list(providers))
     except Exception as error:
         raise BundleError(f"{signature.file}: onnxruntime refuses the graph: {error}") from error
     session.disable_fallback()

@@ -1,33 +1,52 @@
 """grpc.health.v1: the empty service, each service, and each model by name."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 Context: TypeAlias = "aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]"
+CANCEL_SECONDS = 0.1
+"""A cancellation arrives at most this much later than the end of a call's messages."""
 
 
-class HealthService(health_pb2_grpc.HealthServicer):
+class HealthService:
     """Check and Watch over statuses that another thread sets.
 
-    grpc_health's own asyncio servicer drops all watchers of a service as soon as one of them disconnects.
+    grpc_health's own asyncio servicer drops all watchers of a service as soon as one of them disconnects, and a call
+    without a message is never answered. Watches need no token, so their number is limited, in all and per connection.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_watches: int, max_connection_watches: int) -> None:
+        self._max_watches = max_watches
+        self._max_connection_watches = max_connection_watches
+        self._watches: Counter[str] = Counter()
         self._serving: Mapping[str, bool] = {"": False}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Event
 
-    async def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Serve on this event loop."""
+    async def attach(self, loop: asyncio.AbstractEventLoop, server: aio.Server) -> None:
+        """Serve on this event loop, as a service of `server`."""
         self._loop = loop
         self._changed = asyncio.Event()
+        # Streams, because these read their message themselves.
+        check: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(
+            self._check,  # pyright: ignore[reportArgumentType] (aio takes coroutines)
+            response_serializer=HealthCheckResponse.SerializeToString,
+        )
+        watch: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
+            self._watch,  # pyright: ignore[reportArgumentType] (as above)
+            response_serializer=HealthCheckResponse.SerializeToString,
+        )
+        methods = {"Check": check, "Watch": watch}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(health.SERVICE_NAME, methods)])
 
     def detach(self) -> None:
         """End the watchers, on the loop: the server would cut them off, and call that an error."""
@@ -41,22 +60,34 @@ class HealthService(health_pb2_grpc.HealthServicer):
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._wake)
 
-    async def Check(  # noqa: N802 (the RPC's name)
-        self, request: HealthCheckRequest, context: Context
-    ) -> HealthCheckResponse:
+    async def _check(self, _: object, context: Context) -> HealthCheckResponse:
         """Status of one service or model."""
+        request = await _read(context)
         if request.service not in self._serving:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"There is no service or model {request.service!r}.")
         return HealthCheckResponse(status=self._status(request.service))
 
-    async def Watch(  # noqa: N802 (the RPC's name)
-        self, request: HealthCheckRequest, context: Context
-    ) -> None:
+    async def _watch(self, _: object, context: Context) -> None:
         """Status of one service or model, now and whenever it changes, until the server closes."""
+        request = await _read(context)
+        peer = context.peer()
+        # The connection from the native transport serves all callers.
+        most = self._max_watches if peer.startswith("unix") else self._max_connection_watches
+        if self._watches.total() >= self._max_watches or self._watches[peer] >= most:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "There are too many health watches: end some.")
+        self._watches[peer] += 1
+        try:
+            await self._send_changes(request.service, context)
+        finally:
+            self._watches[peer] -= 1
+            if not self._watches[peer]:
+                del self._watches[peer]
+
+    async def _send_changes(self, service: str, context: Context) -> None:
         sent = None
         while self._loop is not None:
             changed = self._changed
-            status = self._status(request.service)
+            status = self._status(service)
             if status != sent:
                 await context.write(HealthCheckResponse(status=status))
                 sent = status
@@ -72,3 +103,14 @@ class HealthService(health_pb2_grpc.HealthServicer):
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+async def _read(context: Context) -> HealthCheckRequest:
+    """The request of a call; a call without one is ended."""
+    payload: Any = await context.read()
+    try:
+        return HealthCheckRequest.FromString(b"\xff" if payload is aio.EOF else payload)
+    except DecodeError:
+        # A caller that has cancelled sends nothing more either: its call ends here.
+        await asyncio.sleep(CANCEL_SECONDS)
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "request: expected a HealthCheckRequest")

@@ -1,10 +1,12 @@
 """grpcio transport: grpc.aio on its own thread; also serves what the native transport cannot."""
 
 import asyncio
+import shutil
+import socket
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -13,26 +15,34 @@ from typing import Any, TypeAlias
 
 import grpc
 from grpc import aio
-from grpc_health.v1 import health_pb2_grpc
 
 from server.batching.gather import GatherPolicy
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
 from server.config import ConnectionConfig
 from server.endpoint import Endpoint, Method
-from server.errors import ServingError, Status
-from server.services.health import HealthService
+from server.errors import InvalidArgumentError, OverloadedError, ServingError, Status
+from server.services.health import CANCEL_SECONDS, HealthService
 from server.transport import BindError
+from server.transport.connections.acceptor import Acceptor, listen
+from server.transport.connections.external import ExternalListener
+from server.transport.connections.open_connections import OpenConnections
+from server.transport.connections.probe import Probe
 from server.transport.event_loop import Drain, LoopReplies, Pending, resolve
+from server.transport.grpcio_handlers import Handlers
 from server.transport.grpcio_options import options
 from server.transport.grpcio_stream import StreamHandler
 from server.transport.reflection import add_reflection
 from server.transport.tls import Certificates
+from server.transport.unix_socket import is_served, unix_socket
+from server.transport.unsent import UnsentAnswers
 
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _CLOSE_SECONDS = 1.0
 _GATHER = GatherPolicy()
+_FOLDER_PREFIX = "hourglass-"
+_SOCKET_NAME = "grpc.sock"
+_STALE_SECONDS = 10.0
 
 
 class GrpcioTransport:
@@ -55,12 +65,19 @@ class GrpcioTransport:
         self._certificates = certificates
         self._health = health
         self._address = address
+        self._socket = unix_socket(address)
         self._reflection = reflection
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="grpcio")
         self._port: Future[int] = Future()
+        # All callers of the native transport share one connection to this one.
+        own = limits.max_unsent_bytes if address is None else limits.max_connection_unsent_bytes
+        self._unsent = UnsentAnswers(own, limits.max_unsent_bytes)
         self._streams: set[StreamHandler] = set()
         self._calls: set[Call] = set()
+        self._external = ExternalListener("connections")
+        self._probes = ExternalListener("probes")
+        self._acceptor: Acceptor | None = None
         # These exist once the loop runs.
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
@@ -71,12 +88,14 @@ class GrpcioTransport:
     def socket_path(self) -> str:
         """The Unix socket, when it has no address."""
         assert self._folder is not None  # noqa: S101 (only called after start)
-        return str(Path(self._folder.name) / "grpc.sock")
+        return str(Path(self._folder.name) / _SOCKET_NAME)
 
     def start(self) -> int:
         """Listen, and return the port."""
         if self._address is None:
             self._folder = _make_folder()
+        if self._socket is not None:
+            self._socket.claim()
         self._thread.start()
         return self._port.result()
 
@@ -87,6 +106,8 @@ class GrpcioTransport:
         self._thread.join()
         if self._folder is not None:
             self._folder.cleanup()
+        if self._socket is not None:
+            self._socket.remove()
 
     def send_all(self, answers: Sequence[tuple[Pending, bytes]]) -> None:
         """Answer calls."""
@@ -102,7 +123,8 @@ class GrpcioTransport:
         self._replies = LoopReplies(resolve)
         self._drain = Drain(self._endpoint.run_ready, _GATHER)
         limits = options(self._limits, self._endpoint.max_message_bytes, lasting=self._address is None)
-        server = aio.server(options=limits)
+        limits += [self._external.option, self._probes.option]
+        server = aio.server(options=limits, maximum_concurrent_rpcs=self._limits.max_calls)
         try:
             port = await self._listen(server)
         except Exception as error:  # noqa: BLE001 (start raises it)
@@ -115,48 +137,83 @@ class GrpcioTransport:
             stream.stop()
         for call in list(self._calls):
             call.stop()
+        if self._acceptor is not None:
+            self._acceptor.close()
         await server.stop(_CLOSE_SECONDS)
 
     async def _listen(self, server: aio.Server) -> int:
-        await self._health.attach(self._loop)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)  # pyright: ignore[reportUnknownMemberType]
+        await self._health.attach(self._loop, server)
         if self._reflection:
             add_reflection(server, self._endpoint)
         # Added last, because it handles every path.
-        server.add_generic_rpc_handlers([_Handlers(self._unary, self._stream, self._refused, self._endpoint)])
-        address = self._address or f"unix:{self.socket_path}"
-        try:
-            port = self._bind(server, address)
-        except RuntimeError as error:
-            raise BindError(f"cannot listen on {address}: {error}") from error
+        handlers = Handlers(self._unary, self._stream, self._refused, self._endpoint)
+        server.add_generic_rpc_handlers([handlers])
+        if self._address is None or self._socket is not None:
+            port = self._bind(server, self._address or f"unix:{self.socket_path}")
+            await server.start()
+            return port
+        host, _, text = self._address.rpartition(":")
+        listeners = listen(host.strip("[]"), int(text))
+        port = listeners[0].getsockname()[1]
+        self._bind(server, self._external.address)
+        server.add_insecure_port(self._probes.address)
+        if not (self._external.usable() and self._probes.usable()):
+            # Another build of grpc: it accepts connections itself, without the limits of the acceptor.
+            for listener in listeners:
+                listener.close()
+            self._bind(server, f"{host}:{port}")
+            await server.start()
+            return port
         await server.start()
+        self._start_acceptor(listeners, handlers)
         return port
 
-    def _bind(self, server: aio.Server, address: str) -> int:
-        if self._certificates is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, self._certificates.credentials())
+    def _start_acceptor(self, listeners: Sequence[socket.socket], handlers: Handlers) -> None:
+        most = self._limits.max_connections
+        of_address = self._limits.max_address_connections or max(most * 3 // 4, 1)
+        probe = Probe(self._probes.give)
+        self._acceptor = Acceptor(listeners, self._external.give, OpenConnections(most, of_address), probe)
+        handlers.expect(probe.path, self._acceptor.came_through)
+        self._acceptor.start()
 
-    async def _unary(self, method: Method, payload: bytes, context: _Context) -> bytes:
+    def _bind(self, server: aio.Server, address: str) -> int:
+        try:
+            if self._certificates is None:
+                return server.add_insecure_port(address)
+            return server.add_secure_port(address, self._certificates.credentials())
+        except RuntimeError as error:
+            raise BindError(f"cannot listen on {address}: {error}") from error
+
+    async def _unary(self, method: Method, context: _Context) -> bytes:
+        payload: Any = await context.read()
+        if payload is aio.EOF:
+            return await self._refused(method.path, await _no_message(method.name), context)
         token: Pending = self._loop.create_future()
         call = self._open(method.name, context, token)
-        self._endpoint.accept(call, method, payload)
-        self._drain.add_call()
+        try:
+            self._unsent.check(call.peer)
+        except OverloadedError as error:
+            call.fail(error)
+        else:
+            self._endpoint.accept(call, method, payload)
+            self._drain.add_call()
         return await self._finish(call, token, context)
 
     async def _stream(self, method: StreamMethod, context: _Context) -> None:
-        stream = StreamHandler(method, self._endpoint, context, self._drain, self._limits.max_stream_requests, _GATHER)
+        stream = StreamHandler(
+            method, self._endpoint, context, self._drain, self._limits.max_stream_requests, _GATHER, self._unsent
+        )
         self._streams.add(stream)
         try:
             await stream.run()
         finally:
             self._streams.discard(stream)
 
-    async def _refused(self, path: str, error: ServingError, context: _Context) -> None:
+    async def _refused(self, path: str, error: ServingError, context: _Context) -> bytes:
         token: Pending = self._loop.create_future()
         call = self._open(self._endpoint.label(path), context, token)
         call.fail(error)
-        await self._finish(call, token, context)
+        return await self._finish(call, token, context)
 
     def _open(self, method: str, context: _Context, token: Pending) -> Call:
         metadata: Any = context.invocation_metadata() or ()
@@ -174,59 +231,49 @@ class GrpcioTransport:
         finally:
             self._calls.discard(call)
         if isinstance(result, bytes):
-            return result
+            refusal = self._hold(call.peer, len(result), context)
+            if refusal is None:
+                return result
+            result = refusal
         context.set_code(result.code)
         context.set_details(result.message)
         if result.details is not None:
             context.set_trailing_metadata((("grpc-status-details-bin", result.details),))
         return b""
 
+    def _hold(self, peer: str, size_bytes: int, context: Any) -> Status | None:  # noqa: ANN401 (its stub asks for names)
+        """Count an answer until it is sent; the status instead of it if too much is unsent."""
+        try:
+            held = self._unsent.add(peer, size_bytes)
+        except OverloadedError as error:
+            return error.status()
+        if held:
+            # The call ends once its answer is sent.
+            context.add_done_callback(partial(self._sent, peer, held))
+        return None
 
-class _Handlers(grpc.GenericRpcHandler):
-    """Finds the handler of a path; passes messages as bytes."""
-
-    def __init__(
-        self,
-        unary: Callable[[Method, bytes, _Context], Awaitable[bytes]],
-        stream: Callable[[StreamMethod, _Context], Awaitable[None]],
-        refused: Callable[[str, ServingError, _Context], Awaitable[None]],
-        endpoint: Endpoint,
-    ) -> None:
-        self._refused = refused
-        self._endpoint = endpoint
-        self._known: dict[str, Handler] = {
-            path: _unary_handler(unary, method) for path, method in endpoint.methods.items()
-        }
-        for path, method in endpoint.streams.items():
-            self._known[path] = _stream_handler(partial(stream, method))
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
-        """Handler for a call."""
-        path = handler_call_details.method
-        metadata: Any = handler_call_details.invocation_metadata or ()
-        # Checked before the message is read, so that an unauthorised call costs no memory.
-        refusal = self._endpoint.refusal(path, metadata)
-        return self._known[path] if refusal is None else _stream_handler(partial(self._refused, path, refusal))
+    def _sent(self, peer: str, size_bytes: int, _: object) -> None:
+        self._unsent.remove(peer, size_bytes)
 
 
 def _make_folder() -> "tempfile.TemporaryDirectory[str]":
+    _remove_stale_folders()
     try:
-        return tempfile.TemporaryDirectory(prefix="hourglass-")
+        return tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX)
     except OSError as error:
         raise BindError(f"expected a writable directory for a socket in TMPDIR or /tmp: {error}") from error
 
 
-def _unary_handler(unary: Callable[[Method, bytes, _Context], Awaitable[bytes]], method: Method) -> Handler:
-    async def handle(payload: bytes, context: _Context) -> bytes:
-        return await unary(method, payload, context)
+async def _no_message(method: str) -> ServingError:
+    # A caller that has cancelled sends nothing more either: its call ends here.
+    await asyncio.sleep(CANCEL_SECONDS)
+    return InvalidArgumentError("request", f"expected the message of {method}, got none, or a part of one")
 
-    return grpc.unary_unary_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (aio takes coroutines)
 
-
-def _stream_handler(serve: Callable[[_Context], Awaitable[None]]) -> Handler:
-    """Handler of a bidirectional stream; also used for refusals, because it can end calls of any kind."""
-
-    async def handle(_: object, context: _Context) -> None:
-        await serve(context)
-
-    return grpc.stream_stream_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (as above)
+def _remove_stale_folders() -> None:
+    """Remove the folders of servers that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*/{_SOCKET_NAME}"):
+        with suppress(OSError):
+            # A new one may not listen yet.
+            if time.time() - path.lstat().st_mtime > _STALE_SECONDS and not is_served(path):
+                shutil.rmtree(path.parent)

@@ -13,8 +13,9 @@ from server.batching.gather import GatherPolicy
 from server.calls.call import FOREVER, Call
 from server.calls.streaming import StreamItem, StreamMethod
 from server.endpoint import Endpoint
-from server.errors import Status, UnavailableError
+from server.errors import OverloadedError, Status, UnavailableError
 from server.transport.event_loop import Drain, LoopReplies
+from server.transport.unsent import UnsentAnswers
 
 Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 
@@ -34,7 +35,9 @@ class StreamHandler:
         drain: Drain,
         max_items: int,
         policy: GatherPolicy,
+        unsent: UnsentAnswers,
     ) -> None:
+        self._unsent = unsent
         self._max_items = max_items
         self._method = method
         self._endpoint = endpoint
@@ -47,10 +50,11 @@ class StreamHandler:
         self._deadline = FOREVER if left is None else time.monotonic() + left
         self._calls: dict[StreamItem, Call] = {}
         self._replies: LoopReplies[StreamItem, bytes] = LoopReplies(self._keep)
-        self._answers: deque[tuple[StreamItem, bytes]] = deque()
+        self._answers: deque[tuple[StreamItem, bytes, int]] = deque()
         self._bytes = 0
         self._read_all = False
         self._stopping = False
+        self._ended = False
         self._held: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._answered = asyncio.Event()
@@ -64,6 +68,9 @@ class StreamHandler:
         finally:
             reader.cancel()
             self._cancel_calls()
+            self._ended = True
+            for _, _, held in self._answers:
+                self._unsent.remove(self._peer, held)
         if self._stopping and not self._read_all:
             status = UnavailableError("The server is stopping: open a stream to another one.").status()
             self._context.set_code(status.code)
@@ -85,9 +92,15 @@ class StreamHandler:
         self._replies.put([(token, token.fail(status))])
 
     def _keep(self, item: StreamItem, message: bytes) -> None:
+        if self._ended:
+            return
+        try:
+            held = self._unsent.add(self._peer, len(message))
+        except OverloadedError as error:
+            message, held = item.fail(error.status()), 0
         # Until it is written, an answer counts in place of its request.
         self._bytes += len(message) - item.size_bytes
-        self._answers.append((item, message))
+        self._answers.append((item, message, held))
         self._answered.set()
 
     async def _read(self) -> None:
@@ -137,9 +150,10 @@ class StreamHandler:
     async def _write(self) -> None:
         while True:
             while self._answers:
-                item, message = self._answers[0]
+                item, message, held = self._answers[0]
                 await self._context.write(message)
                 self._answers.popleft()
+                self._unsent.remove(self._peer, held)
                 del self._calls[item]
                 self._bytes -= len(message)
                 self._room.set()

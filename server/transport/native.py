@@ -16,6 +16,7 @@ from server.errors import Status
 from server.runtime.cpu import cores
 from server.transport import BindError
 from server.transport.grpcio import GrpcioTransport
+from server.transport.unix_socket import unix_socket
 
 if TYPE_CHECKING:
     from pygrpc_native._native import DetailedEvent
@@ -41,6 +42,7 @@ class NativeTransport:
         self._endpoint = endpoint
         self._fallback = fallback
         self._address = address
+        self._socket = unix_socket(address)
         self._config = config
         self._methods: list[Method] = list(endpoint.methods.values())
         self._calls: dict[int, Call] = {}
@@ -53,6 +55,8 @@ class NativeTransport:
 
     def start(self) -> int:
         """Listen, and return the port."""
+        if self._socket is not None:
+            self._socket.claim()
         try:
             self._front = NativeGrpcFront(
                 self._address,
@@ -86,6 +90,8 @@ class NativeTransport:
             time.sleep(_FLUSH_SECONDS)
         self._front.close()
         self._thread.join()
+        if self._socket is not None:
+            self._socket.remove()
 
     def send_all(self, answers: Sequence[tuple[int, bytes]]) -> None:
         """Answer calls."""

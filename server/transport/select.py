@@ -24,9 +24,10 @@ def main_transport(
 
     if not is_loopback(config.host):
         _LOGGER.warning(
-            "the native transport has no TLS and does not limit connections, their age or client pings; it "
-            "decompresses a message before checking its size, so that a small one can fill the memory: "
-            "beyond loopback put a proxy in front of it, or use --transport grpcio"
+            "the native transport has no TLS, limits neither connections, their age, client pings nor unread answers, "
+            "and decompresses a message before checking its size, so that a small one can fill the memory: beyond "
+            "loopback it needs a proxy that refuses compressed messages and limits connections; or use --transport "
+            "grpcio"
         )
     behind = GrpcioTransport(endpoint, health, None, config, None, reflection=config.reflection)
     return NativeTransport(endpoint, behind, address, config)
@@ -44,5 +45,7 @@ def admin_transport(
 
 def _wants_native(config: Config, certificates: Certificates | None) -> bool:
     if config.transport == "auto":
-        return certificates is None and importlib.util.find_spec("pygrpc_native") is not None
+        # Beyond this machine a compressed message of 1 MiB would fill 2 GiB before its token is checked.
+        safe = certificates is None and is_loopback(config.host)
+        return safe and importlib.util.find_spec("pygrpc_native") is not None
     return config.transport == "native"

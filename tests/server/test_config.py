@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.config import BatchingConfig, Config, LimitsConfig, SessionConfig
+from server.config import BatchingConfig, Config, LimitsConfig, SessionConfig, is_loopback, join_host_port
 from server.settings import SettingsError
 
 
@@ -94,3 +94,28 @@ def test_every_setting_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> No
     for field in dataclasses.fields(Config):
         assert f"--{field.name.replace('_', '-')}" in page
         assert f"{' '.join(field.metadata['description'].split())} (default: " in page
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [("[::1]", "::1"), ("::1", "::1"), ("unix:///run/h.sock", "unix:/run/h.sock"), ("unix:h.sock", "unix:h.sock")],
+)
+def test_hosts_may_be_written_as_in_urls(given: str, host: str) -> None:
+    config = Config(repository="r", host=given)
+    assert config.host == host
+    assert is_loopback(config.host)
+    assert join_host_port(config.host, 1) == (host if "unix" in host else "[::1]:1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"host": ""}, "expected an address or a name, 127.0.0.1 for example, got ''"),
+        ({"admin_host": "unix:/a"}, "--admin-host, --metrics-host: expected an address or a name, got a Unix socket"),
+        ({"metrics_host": "unix:/a"}, "expected an address or a name, got a Unix socket"),
+        ({"host": "unix:/a", "rest_port": 0}, "--rest-port needs a --host with an address"),
+    ],
+)
+def test_hosts_that_cannot_be(settings: dict, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        Config(repository="r", **settings)

@@ -39,6 +39,8 @@ def test_limits_are_settings(repository_of_one: Path, transport: str) -> None:
         assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "larger than max" in failed.value.details()
         assert "grpc-status-details-bin" not in dict(failed.value.trailing_metadata())
+        # It is not overload, which more servers would cure; grpcio refuses it before it is a call.
+        assert metric(served, "autoencoder_requests_total", code="RESOURCE_EXHAUSTED") == 0
 
 
 def test_a_full_queue_refuses_with_a_hint(repository: Path, transport: str) -> None:

@@ -1,5 +1,6 @@
 """Log lines of a real server: one per request, no image data, no log injection by clients."""
 
+import io
 import json
 import logging
 import re
@@ -20,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from examples.local_server import running
 from server.calls.call import Call
 from server.calls.request_log import RequestLog
-from server.log import JsonFormatter, TextFormatter
+from server.log import BackgroundHandler, JsonFormatter, LoggedStream, TextFormatter, hide_bytes
 from tests.deploy.conftest import free_port
 from tests.server.conftest import GOLDEN, images, pixels
 
@@ -33,9 +34,16 @@ def logged(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[grp
         yield channel, log
 
 
-def request_lines(log: Path) -> list[dict]:
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [line for line in lines if line["logger"] == "server.calls.request_log"]
+def request_lines(log: Path, count: int) -> list[dict]:
+    """The first lines of calls; they are written soon after the answers."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        found = [line for line in lines if line["logger"] == "server.calls.request_log"]
+        if len(found) >= count:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(log.read_text())
 
 
 def test_every_request_is_one_json_line(logged: tuple[grpc.Channel, Path]) -> None:
@@ -47,7 +55,7 @@ def test_every_request_is_one_json_line(logged: tuple[grpc.Channel, Path]) -> No
     stub.Encode(request, timeout=10, metadata=(("x-request-id", 'bad id "quoted"'),))
     with pytest.raises(grpc.RpcError):
         stub.Encode(pb.EncodeRequest(model_name='no\n"body"', images=images(sent)), timeout=10)
-    answered, renamed, refused = request_lines(log)
+    answered, renamed, refused = request_lines(log, 3)
     assert (answered["level"], answered["code"], answered["request_id"]) == ("debug", "OK", "caller-7")
     assert (answered["method"], answered["model"], answered["version"]) == ("Encode", "vae", "1")
     assert (answered["rows"], answered["batch_size"]) == (3, 3)
@@ -147,3 +155,57 @@ def test_answers_cost_nothing_at_info(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "server.calls.request_log")
     assert not RequestLog().wants("OK")
     assert RequestLog().wants("INTERNAL")
+
+
+class FullPipe(io.StringIO):
+    """Takes no line until it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_again = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.read_again.wait(60)
+        return super().write(text)
+
+
+def test_lines_that_find_no_room_are_lost_and_counted() -> None:
+    pipe = FullPipe()
+    handler = BackgroundHandler(pipe)
+    handler.setFormatter(TextFormatter())
+    for number in range(300):
+        handler.emit(record(f"line {number} {'x' * 10_000}"))
+    pipe.read_again.set()
+    handler.flush()
+    handler.emit(record("the last"))
+    handler.flush()
+    lines = pipe.getvalue().splitlines()
+    kept = [int(line.split()[5]) for line in lines if " line " in line]
+    assert kept == sorted(kept)
+    # A hundred wait, and those that the thread has taken.
+    assert 100 <= len(kept) <= 250
+    assert sum(int(line.split()[4]) for line in lines if "log lines were lost" in line) == 300 - len(kept)
+    assert any(line.endswith("the last") for line in lines)
+
+
+def test_control_characters_are_escaped_in_tracebacks_too() -> None:
+    made = record("a \x1b[2J \x85 b")
+    made.exc_info = (ValueError, ValueError("\x1b[31mred\x1b[0m\r\nforged"), None)
+    text = TextFormatter().format(made)
+    assert "a \\x1b[2J \\x85 b" in text
+    assert "ValueError: \\x1b[31mred\\x1b[0m\\r" in text
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+def test_bytes_that_a_library_logs_are_not_shown() -> None:
+    made = logging.LogRecord("grpc", logging.ERROR, "x", 1, "Invalid encoding on %s", (b"Bearer secret\xff",), None)
+    assert hide_bytes(made)
+    assert made.getMessage() == "Invalid encoding on 14 bytes"
+
+
+def test_what_is_printed_to_standard_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    stream = LoggedStream(logging.getLogger("stderr"))
+    print("one\ntwo", file=stream)
+    print("thr", end="", file=stream)
+    print("ee", file=stream)
+    assert [line.getMessage() for line in caplog.records] == ["one", "two", "three"]

@@ -8,6 +8,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.server.conftest import GOLDEN, copy_version, serving
+from tests.server.models.test_manager import eventually
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 UNKNOWN = HealthCheckResponse.SERVICE_UNKNOWN
@@ -44,3 +45,33 @@ def test_watchers_are_told_the_end(transport: str, caplog: pytest.LogCaptureFixt
     assert "stopping" in ended.value.details()
     # It is no accident, and looks like none.
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_watches_are_limited_in_all_and_per_connection(transport: str) -> None:
+    limits = {"max_health_watches": 4, "max_connection_health_watches": 3}
+    with serving(GOLDEN, transport=transport, poll_seconds=0, **limits) as served:
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(served.address, own) as one, grpc.insecure_channel(served.address, own) as two:
+            health = HealthStub(one)
+            watches = [health.Watch(HealthCheckRequest(), timeout=60) for _ in range(3)]
+            assert [next(watch).status for watch in watches] == [SERVING] * 3
+            # Behind the native transport there is one connection for all.
+            more = health.Watch(HealthCheckRequest(), timeout=60)
+            if transport == "grpcio":
+                assert more.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                more = HealthStub(two).Watch(HealthCheckRequest(), timeout=60)
+            assert next(more).status == SERVING
+            assert HealthStub(two).Watch(HealthCheckRequest(), timeout=60).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert health.Check(HealthCheckRequest(), timeout=60).status == SERVING
+            watches[0].cancel()
+            eventually(lambda: _status_of_watch(two) == SERVING)
+
+
+def _status_of_watch(channel: grpc.Channel) -> object:
+    watch = HealthStub(channel).Watch(HealthCheckRequest(), timeout=60)
+    try:
+        return next(watch).status
+    except grpc.RpcError as error:
+        return error.code()
+    finally:
+        watch.cancel()

@@ -1,0 +1,1 @@
+"""Which connections grpc is given, and when (admission control)."""

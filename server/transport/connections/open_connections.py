@@ -1,0 +1,53 @@
+"""Counts the open connections of each address (connection limits), though grpc closes them."""
+
+import os
+import time
+from collections import Counter
+
+_PRUNE_SECONDS = 0.05
+
+
+class OpenConnections:
+    """Connections by file number: one whose number belongs to another file has been closed."""
+
+    def __init__(self, max_connections: int, max_of_address: int) -> None:
+        self._max = max_connections
+        self._max_of_address = max_of_address
+        self._open: dict[int, tuple[int, str]] = {}
+        self._counts: Counter[str] = Counter()
+        self._pruned = 0.0
+
+    def admits(self, host: str) -> bool:
+        """Whether one more connection of an address is within the limits."""
+        if self._full(host) and time.monotonic() - self._pruned > _PRUNE_SECONDS:
+            self._prune()
+            self._pruned = time.monotonic()
+        return not self._full(host)
+
+    def add(self, number: int, host: str) -> None:
+        """Count a connection."""
+        self._remove(number)
+        self._open[number] = (_inode(number), host)
+        self._counts[host] += 1
+
+    def _full(self, host: str) -> bool:
+        return len(self._open) >= self._max or self._counts[host] >= self._max_of_address
+
+    def _prune(self) -> None:
+        for number, (inode, _) in list(self._open.items()):
+            if _inode(number) != inode:
+                self._remove(number)
+
+    def _remove(self, number: int) -> None:
+        if number in self._open:
+            _, host = self._open.pop(number)
+            self._counts[host] -= 1
+            if not self._counts[host]:
+                del self._counts[host]
+
+
+def _inode(number: int) -> int:
+    try:
+        return os.fstat(number).st_ino
+    except OSError:
+        return 0

@@ -1,0 +1,58 @@
+"""Callers who do not read their answers: what the server holds for them is bounded, and others are served."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import grpc
+from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1 import autoencoder_pb2_grpc
+
+from examples.local_server import running
+from tests.reliability.resources import MIB, Holding, counted
+from tests.server.conftest import GOLDEN
+from tests.server.raw_http2 import RawConnection
+
+_LOGGER = logging.getLogger(__name__)
+SCALE = int(os.environ.get("TEST_SCALE", "1"))
+CONNECTIONS = 8 * SCALE
+CALLS = 100
+PATH = "/autoencoder.v1.AutoencoderService/"
+SAMPLE = pb.SampleRequest(model_name="vae", count=1024, image_format=pb.IMAGE_FORMAT_FLOAT32).SerializeToString()
+LIMITS = {"connection-unsent-bytes": 4 * MIB, "unsent-bytes": 8 * MIB, "queue-rows": 1_000_000}
+FLAGS = [word for name, limit in LIMITS.items() for word in (f"--max-{name}", str(limit))]
+
+
+def test_unread_answers_are_bounded(tmp_path: Path) -> None:
+    """Each answer has a quarter of a MiB."""
+    with (
+        running(GOLDEN, tmp_path / "server.log", "--transport", "grpcio", *FLAGS) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = autoencoder_pb2_grpc.AutoencoderServiceStub(channel)
+        size = stub.Sample(pb.SampleRequest.FromString(SAMPLE), timeout=30).ByteSize()
+        before = Holding.of(server.process.pid)
+        connections = [RawConnection(server.address) for _ in range(CONNECTIONS)]
+        for connection in connections:
+            for call in range(CALLS):
+                connection.call(1 + 2 * call, f"{PATH}Sample", SAMPLE)
+        end = time.monotonic() + 60
+        while sum(counted(server).values()) <= CONNECTIONS * CALLS:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        held = Holding.of(server.process.pid).rss_bytes - before.rss_bytes
+        _LOGGER.info(
+            "%d unread answers of %d KiB: +%d MiB, %s",
+            CONNECTIONS * CALLS,
+            size // 1024,
+            held // MIB,
+            counted(server),
+        )
+        # Without the limits: all of them, twice.
+        assert held < CONNECTIONS * CALLS * size / 2
+        assert stub.ListModels(pb.ListModelsRequest(), timeout=30).models
+        for connection in connections:
+            connection.socket.close()
+        # What was held is given back.
+        assert stub.Sample(pb.SampleRequest.FromString(SAMPLE), timeout=30).ByteSize() > size / 2

@@ -1,0 +1,176 @@
+"""Connections to the grpcio transport: given to core as fast as calls are taken, in turns, within the limits."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from autoencoder.v1 import autoencoder_pb2 as pb
+
+from server.transport import BindError
+from server.transport.connections.acceptor import Acceptor, listen
+from server.transport.connections.external import ExternalListener
+from server.transport.connections.open_connections import OpenConnections
+from server.transport.connections.probe import Probe
+from tests.server.conftest import GOLDEN, serving
+from tests.server.models.test_manager import eventually
+from tests.server.raw_http2 import RawConnection
+
+
+class Core:
+    """Takes the connections that grpc would be given."""
+
+    def __init__(self) -> None:
+        self.given: list[socket.socket] = []
+        self.probes: list[socket.socket] = []
+
+    def give(self, number: int) -> None:
+        self.given.append(socket.socket(fileno=number))
+
+    def probe(self, number: int) -> None:
+        self.probes.append(socket.socket(fileno=number))
+
+
+@contextmanager
+def accepting(core: Core, most: int = 1000) -> Iterator[tuple[Acceptor, tuple[str, int]]]:
+    listeners = listen("127.0.0.1", 0)
+    address = listeners[0].getsockname()
+    acceptor = Acceptor(listeners, core.give, OpenConnections(most, most), Probe(core.probe))
+    acceptor.start()
+    try:
+        yield acceptor, address
+    finally:
+        acceptor.close()
+        for connection in (*core.given, *core.probes):
+            connection.close()
+
+
+def connect(address: tuple[str, int], source: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(address, 20, (source, 0))
+
+
+def test_the_next_connections_wait_for_the_probe() -> None:
+    core = Core()
+    with ExitStack() as stack, accepting(core) as (acceptor, address):
+        for _ in range(10):
+            stack.enter_context(connect(address))
+        eventually(lambda: len(core.given) == 4)
+        acceptor.came_through()
+        eventually(lambda: len(core.given) == 8)
+        assert len(core.probes) == 2
+        assert core.probes[0].recv(100).startswith(b"PRI * HTTP/2.0")
+
+
+def test_connections_whose_client_has_gone_are_not_given() -> None:
+    core = Core()
+    with ExitStack() as stack, accepting(core) as (acceptor, address):
+        for _ in range(4):
+            stack.enter_context(connect(address))
+        eventually(lambda: len(core.given) == 4)
+        for _ in range(20):
+            connect(address).close()
+        last = stack.enter_context(connect(address))
+        eventually(lambda: acceptor._count == 21)
+        acceptor.came_through()
+        eventually(lambda: len(core.given) == 5)
+        assert core.given[4].getpeername() == last.getsockname()
+
+
+def test_addresses_take_turns() -> None:
+    core = Core()
+    with ExitStack() as stack, accepting(core) as (acceptor, address):
+        for _ in range(30):
+            stack.enter_context(connect(address))
+        eventually(lambda: acceptor._count == 26)
+        other = stack.enter_context(connect(address, "127.0.0.2"))
+        eventually(lambda: acceptor._count == 27)
+        acceptor.came_through()
+        eventually(lambda: len(core.given) == 8)
+        assert other.getsockname() in [connection.getpeername() for connection in core.given]
+
+
+def test_a_server_that_is_behind_closes_what_one_address_has_too_many_of() -> None:
+    core = Core()
+    with ExitStack() as stack, accepting(core) as (acceptor, address):
+        many = [stack.enter_context(connect(address)) for _ in range(200)]
+        # The probe takes long, so that connections of other addresses are looked for.
+        other = stack.enter_context(connect(address, "127.0.0.2"))
+        eventually(lambda: "127.0.0.2" in acceptor._waiting)
+        assert many[-1].recv(1) == b""
+        acceptor.came_through()
+        eventually(lambda: other.getsockname() in [connection.getpeername() for connection in core.given])
+
+
+def test_an_error_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
+    core = Core()
+    failures = [OSError("accident")]
+
+    def give(number: int) -> None:
+        if failures:
+            socket.socket(fileno=number).close()
+            raise failures.pop()
+        Core.give(core, number)
+
+    core.give = give  # type: ignore[method-assign]
+    with accepting(core) as (_, address), connect(address), connect(address):
+        eventually(lambda: core.given)
+    assert "accident" in caplog.text
+
+
+def test_a_class_that_is_not_known_is_not_called() -> None:
+    assert not ExternalListener("x").usable()
+
+
+def test_an_address_in_use_is_refused(repository: Path) -> None:
+    with serving(repository, transport="grpcio") as served:
+        port = int(served.address.rpartition(":")[2])
+        with (
+            pytest.raises(BindError, match=f"cannot listen on 127.0.0.1:{port}: .*in use"),
+            serving(repository, transport="grpcio", port=port),
+        ):
+            pass
+    with pytest.raises(BindError, match=r"cannot listen on no\.such\.host\.invalid:0"):
+        listen("no.such.host.invalid", 0)
+
+
+def test_all_addresses_of_a_name_have_one_port() -> None:
+    listeners = listen("localhost", 0)
+    assert len({listener.getsockname()[1] for listener in listeners}) == 1
+    for listener in listeners:
+        listener.close()
+
+
+def test_one_address_leaves_room_for_others() -> None:
+    """Idle connections up to the limit must not keep probes and other callers out."""
+    with ExitStack() as stack, serving(GOLDEN, transport="grpcio", max_connections=8, poll_seconds=0) as served:
+        host, _, port = served.address.rpartition(":")
+        idle = [stack.enter_context(RawConnection(served.address)) for _ in range(10)]
+        eventually(lambda: sum(not connection.closed(0.02) for connection in idle) <= 6)
+        with socket.create_connection((host, int(port)), 20, ("127.0.0.2", 0)) as other:
+            other.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            # The settings of a server that takes it.
+            assert other.recv(9)[3] == 4
+
+
+def test_many_connections_at_once_are_all_served() -> None:
+    """A fleet that reconnects is not a flood."""
+    with serving(GOLDEN, transport="grpcio", poll_seconds=0) as served:
+        failures: list[grpc.RpcError] = []
+
+        def call() -> None:
+            with grpc.insecure_channel(served.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+                path = "/autoencoder.v1.AutoencoderService/ListModels"
+                try:
+                    channel.unary_unary(path)(pb.ListModelsRequest().SerializeToString(), timeout=60)
+                except grpc.RpcError as error:
+                    failures.append(error)
+
+        threads = [threading.Thread(target=call) for _ in range(100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures

@@ -1,0 +1,45 @@
+"""Open connections are counted by address, and forgotten once their files are closed."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from server.transport.connections.open_connections import OpenConnections
+from tests.server.models.test_manager import eventually
+
+
+@pytest.fixture
+def connections() -> Iterator[list[socket.socket]]:
+    made = [socket.socket() for _ in range(6)]
+    yield made
+    for connection in made:
+        connection.close()
+
+
+def test_an_address_has_its_share_and_all_have_a_limit(connections: list[socket.socket]) -> None:
+    counted = OpenConnections(5, 3)
+    for connection in connections[:3]:
+        assert counted.admits("a")
+        counted.add(connection.fileno(), "a")
+    assert not counted.admits("a")
+    for connection in connections[3:5]:
+        assert counted.admits("b")
+        counted.add(connection.fileno(), "b")
+    assert not counted.admits("c")
+
+
+def test_closed_connections_count_no_more(connections: list[socket.socket]) -> None:
+    counted = OpenConnections(3, 3)
+    for connection in connections[:3]:
+        counted.add(connection.fileno(), "a")
+    assert not counted.admits("a")
+    connections[0].close()
+    eventually(lambda: counted.admits("a"))
+
+
+def test_a_number_that_is_used_again_belongs_to_its_new_connection(connections: list[socket.socket]) -> None:
+    counted = OpenConnections(1, 1)
+    counted.add(connections[0].fileno(), "a")
+    counted.add(connections[0].fileno(), "b")
+    assert counted._counts == {"b": 1}

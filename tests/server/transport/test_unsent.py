@@ -1,0 +1,47 @@
+"""Bytes of unsent answers: counted per connection and in all, and given back."""
+
+import pytest
+
+from server.errors import OverloadedError
+from server.transport.unsent import UnsentAnswers
+
+KIB = 1024
+
+
+def test_a_connection_has_its_share() -> None:
+    unsent = UnsentAnswers(100 * KIB, 300 * KIB)
+    assert unsent.add("a", 60 * KIB) == 60 * KIB
+    with pytest.raises(OverloadedError, match="61440 bytes of answers to this connection are not sent yet"):
+        unsent.add("a", 60 * KIB)
+    assert unsent.add("b", 60 * KIB)
+    unsent.remove("a", 60 * KIB)
+    assert unsent.add("a", 60 * KIB)
+
+
+def test_all_of_them_have_a_limit() -> None:
+    unsent = UnsentAnswers(100 * KIB, 150 * KIB)
+    unsent.add("a", 90 * KIB)
+    with pytest.raises(OverloadedError, match="at most 153600"):
+        unsent.add("b", 90 * KIB)
+    unsent.remove("a", 90 * KIB)
+    assert unsent.add("b", 90 * KIB)
+
+
+def test_one_answer_is_admitted_however_large() -> None:
+    unsent = UnsentAnswers(1, 1)
+    assert unsent.add("a", 90 * KIB)
+
+
+def test_small_answers_cost_nothing() -> None:
+    unsent = UnsentAnswers(1, 1)
+    assert [unsent.add("a", 100) for _ in range(100)] == [0] * 100
+    unsent.remove("a", 0)
+
+
+def test_calls_of_a_connection_that_reads_nothing_are_refused() -> None:
+    unsent = UnsentAnswers(50 * KIB, 300 * KIB)
+    unsent.check("a")
+    unsent.add("a", 60 * KIB)
+    with pytest.raises(OverloadedError):
+        unsent.check("a")
+    unsent.check("b")
