@@ -1,6 +1,6 @@
 """Image codec (preprocessing): images on the wire (tensors or files) to rows of a graph and back.
 
-`bundle/images.py` has the rules by which files become pixels.
+`bundle/images/decoder.py` has the rules by which files become pixels.
 """
 
 import io
@@ -14,8 +14,8 @@ from autoencoder.v1.autoencoder_pb2 import EncodedImages, Images, Tensor
 from numpy.typing import NDArray
 
 from bundle.errors import ImageFileError
-from bundle.image_structure import Limits
-from bundle.images import ImageReader, Size
+from bundle.images.decoder import ImageReader, Size
+from bundle.images.structure import Limits
 from server.codec import tensors
 from server.codec.tensors import Convert
 from server.config import LimitsConfig

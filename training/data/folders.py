@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.images import SUFFIXES
+from bundle.images.decoder import SUFFIXES
 from training.config import Data
 from training.data import folder_layout, image_files, image_paths
 from training.data.split import MIN_IMAGES, Source, Split

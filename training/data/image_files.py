@@ -1,4 +1,4 @@
-"""Image files to arrays, by the rules of `bundle/images.py`: those that the server reads files by."""
+"""Image files to arrays, by the rules of `bundle/images/decoder.py`: those that the server reads files by."""
 
 import stat
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.errors import ImageFileError
-from bundle.images import Decoded, ImageReader, Limits
+from bundle.images.decoder import Decoded, ImageReader, Limits
 from training.config import Data
 from training.errors import DataError
 

@@ -67,7 +67,7 @@ def _oddities(dataset: Dataset, flat: int, mean: float) -> Iterator[str]:
 
 
 def _conversions(dataset: Dataset) -> str:
-    """How many image files the rules of `bundle/images.py` changed, and how; empty if none."""
+    """How many image files the rules of `bundle/images/decoder.py` changed, and how; empty if none."""
     splits = (dataset.train, dataset.validation, dataset.test)
     flags = np.concatenate(
         [split.conversions for split in splits if split.conversions is not None] or [np.empty(0, int)]

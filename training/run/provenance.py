@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bundle.images import RULES_VERSION
+from bundle.images.decoder import RULES_VERSION
 from training import checkpoint
 from training.config import Config, Expected
 from training.data.dataset import Dataset
@@ -46,7 +46,7 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
 
 
 def _image_rules(dataset: Dataset) -> dict[str, int]:
-    """By which version of the rules of `bundle/images.py` image files became pixels; nothing for other sources."""
+    """By which version of the rules of `bundle.images` image files became pixels; nothing for other sources."""
     return {} if dataset.train.conversions is None else {"image_rules": RULES_VERSION}
 
 

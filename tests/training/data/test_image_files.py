@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bundle.images import RULES_VERSION
+from bundle.images.decoder import RULES_VERSION
 from tests.image_kinds import kinds, saved
 from tests.reliability.attacks.hostile_images import png_with
 from training.config import Data
@@ -54,7 +54,7 @@ def test_a_file_that_cannot_be_read_is_named(name: str, file: bytes, message: st
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     with pytest.raises(DataError, match=r"x.png is not a regular file: remove it"):
-        load(tmp_path, FILES)
+        image_files.read_all([tmp_path / "x.png"], Data())
 
 
 def test_the_summary_says_what_the_rules_changed(tmp_path: Path) -> None:

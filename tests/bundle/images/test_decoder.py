@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from bundle.errors import ImageFileError
-from bundle.images import ImageReader, Limits
+from bundle.images.decoder import ImageReader, Limits
 from tests.image_kinds import exif, kinds, saved, stored
 from tests.reliability.attacks.hostile_images import progressive
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle import image_structure
 from bundle.errors import ImageFileError
-from bundle.image_structure import Limits
+from bundle.images import structure
+from bundle.images.structure import Limits
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -73,7 +73,7 @@ class ImageReader:
     def __init__(self, data: bytes, limits: Limits, check_wanted: Callable[[], None] = lambda: None) -> None:
         from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (lazily: most callers have no files)
 
-        scans = image_structure.check(data, limits)
+        scans = structure.check(data, limits)
         self._limits = limits
         self._source = _Source(data, scans, check_wanted)
         try:
@@ -150,7 +150,7 @@ class ImageReader:
         """1 to 8; 1 if the file does not say, or its EXIF cannot be read."""
         info = self._image.info
         if exif := info.get("exif"):
-            image_structure.check_exif(exif, self._limits)
+            structure.check_exif(exif, self._limits)
         if len(info.get(_HEX_EXIF, "")) > _HEX_CHARACTERS_PER_VALUE * self._limits.max_parts:
             raise ImageFileError(f"expected less EXIF, got {len(info[_HEX_EXIF])} characters: remove it from the file")
         try:

@@ -3,8 +3,8 @@
 import pytest
 
 from bundle.errors import ImageFileError
-from bundle.image_structure import Limits, check, check_exif
-from bundle.images import ImageReader
+from bundle.images.decoder import ImageReader
+from bundle.images.structure import Limits, check, check_exif
 from tests.image_kinds import kinds
 from tests.reliability.attacks.hostile_images import hostile, jpeg_with, png_with, progressive, segments, tags
 

@@ -1,0 +1,1 @@
+"""Image files: how they become pixels, and what they may cost."""
