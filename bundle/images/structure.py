@@ -23,6 +23,7 @@ _FRAMES = frozenset({*range(0xC0, 0xD0), 0xDE}) - {0xC4, 0xC8, 0xCC}
 # Markers without a length, and those whose length Pillow does not read.
 _BARE = frozenset({0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 _QUANTIZATION_BYTES, _COMPONENT_BYTES = 65, 3
+_SEGMENT_BYTES = 65_535
 _SIGNATURE_BYTES, _CHUNK_BYTES = 8, 12
 _GIF_HEADER_BYTES = 13
 _TABLE_FLAG, _TABLE_SIZE = 0x80, 0x07
@@ -94,6 +95,8 @@ def _check_jpeg(data: bytes, parts: _Parts, max_scans: int) -> list[int]:
         # Behind the first scan, what lies between markers is pixels.
         parts.add(1 if scans else 1 + found.start() - position)
         if marker == _START_OF_SCAN:
+            if not scans:
+                _check_directories(b"".join(exif), parts)
             scans.append(found.start())
             if len(scans) > max_scans:
                 raise ImageFileError(
@@ -105,6 +108,7 @@ def _check_jpeg(data: bytes, parts: _Parts, max_scans: int) -> list[int]:
     if not scans:
         # Pillow looks for a marker byte by byte to the end.
         parts.add(len(data) - position)
+        _check_directories(b"".join(exif), parts)
     return scans
 
 
@@ -120,8 +124,9 @@ def _end_of_segment(data: bytes, marker: int, start: int, parts: _Parts, exif: l
     elif marker == _PHOTOSHOP:
         parts.add(data.count(b"8BIM", start, end))
     elif data.startswith(_EXIF, start + 2):
+        # Pillow copies what it has of EXIF for each segment that continues it.
+        parts.add(len(exif) * _SEGMENT_BYTES // _BYTES_PER_PART)
         exif.append(data[start + 2 + len(_EXIF) : end])
-        _check_directories(b"".join(exif), parts)
     elif data.startswith(_MULTI_PICTURE, start + 2):
         _check_directories(data[start + 2 + len(_MULTI_PICTURE) : end], parts)
     return end

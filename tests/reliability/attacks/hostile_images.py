@@ -120,6 +120,8 @@ _MAKERS: dict[str, Callable[[int, int], bytes]] = {
         segments(0xED, b"Photoshop 3.0\0" + b"8BIM\0\1\0\0\0\0\0\0" * 5000, size)
     ),
     "split EXIF": lambda size, _: _split_exif(size),
+    "many EXIF segments": lambda size, _: jpeg_with(segments(0xE1, b"Exif\0\0" + bytes(600), size)),
+    "empty EXIF segments": lambda size, _: jpeg_with(segments(0xE1, b"Exif\0\0", size)),
     "empty PNG chunks": lambda size, _: png_with(_chunks(b"abCd", size)),
     "empty IDAT": lambda size, _: png_with(_chunks(b"IDAT", size)),
     "PNG chunks behind": lambda size, _: png_with(behind=_chunks(b"abCd", size)),
