@@ -13,7 +13,7 @@ from bundle.images.decoder import RULES_VERSION
 from tests.image_kinds import kinds, saved
 from tests.reliability.attacks.hostile_images import png_with
 from training.config import Data
-from training.data import dataset, inspect
+from training.data import dataset, image_files, inspect
 from training.data.dataset import Dataset
 from training.errors import DataError
 from training.recipe import load_recipe
