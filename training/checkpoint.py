@@ -173,8 +173,8 @@ def _rebuild(description: Mapping[str, Any], weights: dict[str, Tensor]) -> auto
     expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     got = {name: tuple(weight.shape) for name, weight in weights.items()}
     if other := sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name)):
-        pair = f"{expected.get(other[0], 'none')}, got {got.get(other[0], 'none')}"
-        raise ValueError(f"{WEIGHTS} does not fit {META}: {other[0]}: expected shape {pair}")
+        shapes = (f"{name}: expected shape {expected.get(name)}, got {got.get(name)}" for name in other)
+        raise ValueError(f"{WEIGHTS} does not fit {META}: {'; '.join(shapes)}")
     model.to_empty(device="cpu").load_state_dict(weights)
     return model.float().eval()
 
