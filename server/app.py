@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 
+from server.addresses import is_unix, join_host_port
 from server.batching.executor import Executor
 from server.calls.auth import TokenAuth
 from server.calls.call import STOPPED
 from server.calls.observer import CallObserver
 from server.calls.tracing import open_tracer
-from server.config import Config, is_unix, join_host_port
+from server.config import Config
 from server.endpoint import Endpoint
 from server.errors import UnavailableError
 from server.metrics.gpu import watch_gpus

@@ -1,11 +1,11 @@
 """Configuration: every setting of the server, with its flag, environment variable, default and unit."""
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from bundle.graph import MAX_RUN_BYTES
+from server.addresses import is_loopback, is_unix, plain_host
 from server.settings import Settings, setting
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda"]
@@ -233,7 +233,7 @@ class Config(
         """Take addresses as URLs write them: [::1], unix:///path."""
         for name in ("host", "admin_host", "metrics_host"):
             if isinstance(got := getattr(self, name), str):
-                object.__setattr__(self, name, _plain_host(got))
+                object.__setattr__(self, name, plain_host(got))
         super().__post_init__()
 
     def problems(self) -> list[str]:
@@ -289,32 +289,6 @@ class Config(
     def _has_remote_model_control(self) -> bool:
         hosts = [self.host] * self.model_control + [self.admin_host] * (self.admin_port is not None)
         return not all(map(is_loopback, hosts))
-
-
-def is_unix(host: str) -> bool:
-    """Whether a host is a Unix socket, unix:/path."""
-    return host.startswith("unix:")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached only from this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or is_unix(host)
-
-
-def join_host_port(host: str, port: int) -> str:
-    """HOST:PORT, as URLs write it; a Unix socket has no port."""
-    if is_unix(host):
-        return host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _plain_host(host: str) -> str:
-    if is_unix(host):
-        return "unix:" + host.removeprefix("unix:").removeprefix("//")
-    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
 def _is_version(text: str) -> bool:

@@ -38,6 +38,7 @@ COVERED_BY = {
     "export/importing/adapt.py": "export/importing/test_importer.py",
     "export/publication/signing.py": "bundle/test_signing.py",
     "export/text_table.py": "export/inspection/test_results_table.py",
+    "server/addresses.py": "server/test_config.py",
     "server/app.py": "server/test_stopping.py",
     "server/batching/entry.py": "server/batching/test_batcher.py",
     "server/batching/executor.py": "server/batching/test_batcher_failures.py",

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from server.config import is_loopback
+from server.addresses import is_loopback
 from server.errors import InvalidArgumentError, PermissionDeniedError
 
 _JSON = "application/json"

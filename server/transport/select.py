@@ -3,7 +3,8 @@
 import importlib.util
 import logging
 
-from server.config import Config, is_loopback, join_host_port
+from server.addresses import is_loopback, join_host_port
+from server.config import Config
 from server.endpoint import Endpoint
 from server.services.health import HealthService
 from server.transport import Transport

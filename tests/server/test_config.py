@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from server.config import BatchingConfig, Config, LimitsConfig, SessionConfig, is_loopback, join_host_port
+from server.addresses import is_loopback, join_host_port
+from server.config import BatchingConfig, Config, LimitsConfig, SessionConfig
 from server.settings import SettingsError
 
 
