@@ -19,6 +19,7 @@ from server.models.readiness import ReadinessCheck
 from server.transport import BindError
 
 _LOGGER = logging.getLogger(__name__)
+_POLL_SECONDS = 0.1
 _PLAIN = "text/plain; charset=utf-8"
 MAX_CONNECTIONS = 64
 """Each connection has a thread; only a few scrapers and probes are expected."""
@@ -45,7 +46,8 @@ class MetricsServer:
             self._server = (_HttpServer6 if ":" in host else _HttpServer)(self._address, _handler(self.respond))
         except OSError as error:
             raise BindError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+        # `close` waits for a poll; the default is half a second.
+        threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), name="metrics", daemon=True).start()
         return int(self._server.server_address[1])
 
     def close(self) -> None:

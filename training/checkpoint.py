@@ -169,6 +169,8 @@ def _rebuild(description: Mapping[str, Any], weights: dict[str, Tensor]) -> auto
     """The network of a description, which gets memory only when its shapes are those of the weights."""
     architecture = Architecture.model_validate(description["architecture"])
     height, width, channels = description["image_shape"]
+    if min(height, width, channels) < 1:
+        raise ValueError(f"expected an image_shape of positive sizes, got {short_repr(description['image_shape'])}")
     model = autoencoders.outline(architecture, (height, width, channels), tuple(description["labels"]))
     expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     got = {name: tuple(weight.shape) for name, weight in weights.items()}

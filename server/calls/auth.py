@@ -111,7 +111,8 @@ def read_tokens(file: Path) -> list[tuple[bytes, frozenset[str]]]:
     try:
         with file.open("rb") as stream:
             data = stream.read(_MAX_FILE_BYTES + 1)
-        lines = data.decode().splitlines()
+        # Some editors write a byte-order mark.
+        lines = data.decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise TokenFileError(f"{file}: expected a readable token file: {error}") from error
     if len(data) > _MAX_FILE_BYTES:

@@ -196,6 +196,14 @@ def test_safe_settings_are_taken(settings: dict[str, object]) -> None:
     assert Config(repository="models", **settings)
 
 
+@pytest.mark.parametrize("form", ["{}\r\n", "\ufeff{}\n", "{}"])
+def test_files_of_any_editor_are_read(form: str, tmp_path: Path) -> None:
+    file, plain = tmp_path / "tokens", tmp_path / "plain"
+    file.write_text(form.format("inference some-long-enough-token"), encoding="utf-8", newline="")
+    plain.write_text("inference some-long-enough-token\n")
+    assert read_tokens(file) == read_tokens(plain)
+
+
 def test_a_token_has_the_rights_of_all_its_lines(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"inference {INFER}\nadmin {ADMIN}\nadmin {INFER}\n")
