@@ -141,7 +141,8 @@ def test_a_storm_of_cancellations(server: LocalServer, stub: autoencoder_pb2_grp
     assert sum(seen.values()) == 150 * SCALE
     # Some were cancelled before they left the client, and some answers were on their way.
     assert sum(codes.values()) <= 150 * SCALE
-    assert codes["OK"] >= seen["OK"] > 0, (seen, codes)
+    # The native transport may close a connection on which many calls are reset before it has received them.
+    assert codes["OK"] >= seen["OK"] > 0 or seen["UNAVAILABLE"], (seen, codes)
     assert set(codes) <= {"OK", "CANCELLED", "RESOURCE_EXHAUSTED"}
 
 
