@@ -89,9 +89,6 @@ class ConnectionConfig(Settings):
         least=0,
     )
     max_concurrent_streams: int = setting(1024, "maximum concurrent calls per connection", least=1)
-    max_calls: int = setting(
-        16_384, "maximum open calls of each gRPC port, more are refused; grpcio transport only", least=1
-    )
     max_unsent_bytes: int = setting(
         256 * 1024 * 1024,
         "maximum total size of answers that are not sent yet, in bytes; grpcio transport and streams",

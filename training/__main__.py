@@ -79,6 +79,7 @@ def _stop_on_signals() -> Generator[threading.Event]:
     def ask(number: int, _frame: object) -> None:
         signal.signal(number, before[signal.Signals(number)])
         stop.set()
+        print("stopping after the step at hand; the same again stops at once", file=sys.stderr, flush=True)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -123,6 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, USAGE_ERROR)
     except StoppedError as error:
         return _complain(error, INTERRUPTED)
+    except KeyboardInterrupt:
+        return _complain("interrupted; --resume goes on from the last save", INTERRUPTED)
     except TrainingError as error:
         return _complain(error, FAILURE)
     except (MemoryError, RuntimeError) as error:

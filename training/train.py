@@ -57,12 +57,16 @@ class Trainer:
         """
         saved = self.directory.restore(self.state.device) if resume else None
         if saved is None:
+            if resume and self._group.is_main:
+                _logger.info("nothing saved in --out: the run begins")
             source = generator(self._config.run.seed, Purpose.WEIGHTS)
             autoencoders.initialise(self.state.model, source, self._config.run.code_spread)
             # A full disk should be noticed now, not when there is something to lose.
             self._save_latest()
         else:
             self.state.load_state_dict(saved)
+            if self._group.is_main:
+                _logger.info("going on after step %d", self.state.progress.step)
         if self._group.is_main:
             self._log.restart(self.state.progress.history)
         if self._config.device.compile:

@@ -80,6 +80,8 @@ class ImageReader:
             self._image = Image.open(self._source, formats=_FORMATS)
         except UnidentifiedImageError:
             raise ImageFileError(f"expected a {NAMES} file, got something else") from None
+        except MemoryError:
+            raise
         except Exception as error:
             # A decoder of untrusted bytes may raise anything.
             raise self._source.interruption or _unreadable(error) from error
@@ -110,7 +112,7 @@ class ImageReader:
         """
         try:
             return self._decode(channels, target)
-        except ImageFileError:
+        except (ImageFileError, MemoryError):
             raise
         except Exception as error:
             raise self._source.interruption or _unreadable(error) from error
@@ -125,7 +127,8 @@ class ImageReader:
         orientation = self._orientation()
         upright = _upright(image, orientation)
         flat, transparent = _flat(upright, image.format)
-        converted = flat.convert(_MODES[channels])
+        # Pillow converts LAB to RGB alone.
+        converted = (flat.convert("RGB") if flat.mode == "LAB" else flat).convert(_MODES[channels])
         if target is not None and converted.size != target:
             converted = _resized(converted, target)
         pixels = np.asarray(converted, dtype=np.uint8).reshape(converted.height, converted.width, channels)

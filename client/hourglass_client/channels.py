@@ -2,9 +2,11 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from types import NoneType
+from typing import cast
 
 import grpc
 
@@ -98,7 +100,9 @@ class ChannelSettings:
 
 def channel_settings(address: str | Sequence[str], tls: Tls | None, token: str | None) -> ChannelSettings:
     """Check addresses and credentials, and combine them."""
-    addresses = [address] if isinstance(address, str) else list(address)
+    addresses = [address] if isinstance(address, str) else _listed(address)
+    if not isinstance(token, (str, NoneType)):  # pyright: ignore[reportUnnecessaryIsInstance] (from outside)
+        raise invalid("token", f"expected a string, got {type(token).__name__}")
     for each in addresses:
         _check_address(each)
     if tls is not None and tls.root_certificates is not None and _PEM not in tls.root_certificates:
@@ -147,6 +151,13 @@ def _is_ip(address: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _listed(address: object) -> list[str]:
+    each = list(cast("Iterable[object]", address)) if isinstance(address, Iterable) else [address]
+    if not all(isinstance(one, str) for one in each):
+        raise invalid("address", f"expected HOST:PORT or a list of IP:PORT, got {address!r}")
+    return cast("list[str]", each)
 
 
 def _target(addresses: list[str]) -> str:

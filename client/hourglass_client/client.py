@@ -90,7 +90,7 @@ class Client:
         images: ImageInput,
         *,
         model: str = "",
-        version: str = "",
+        version: str | int = "",
         posterior: Posterior = "mean",
         seed: int | None = None,
         resize: bool = False,
@@ -105,7 +105,7 @@ class Client:
         latents: ArrayLike,
         *,
         model: str = "",
-        version: str = "",
+        version: str | int = "",
         image_format: ImageFormat = "uint8",
         timeout_seconds: float | None = None,
     ) -> answers.Decoded:
@@ -118,7 +118,7 @@ class Client:
         images: ImageInput,
         *,
         model: str = "",
-        version: str = "",
+        version: str | int = "",
         image_format: ImageFormat = "uint8",
         resize: bool = False,
         timeout_seconds: float | None = None,
@@ -132,7 +132,7 @@ class Client:
         images: ImageInput,
         *,
         model: str = "",
-        version: str = "",
+        version: str | int = "",
         image_format: ImageFormat = "uint8",
         resize: bool = False,
         timeout_seconds: float | None = None,
@@ -146,7 +146,7 @@ class Client:
         count: int,
         *,
         model: str = "",
-        version: str = "",
+        version: str | int = "",
         seed: int | None = None,
         temperature: float | None = None,
         include_latents: bool = False,
@@ -179,7 +179,7 @@ class Client:
         to_latents: ArrayLike | None = None,
         steps: int = 10,
         model: str = "",
-        version: str = "",
+        version: str | int = "",
         interpolation: Interpolation = "linear",
         image_format: ImageFormat = "uint8",
         resize: bool = False,
@@ -207,7 +207,7 @@ class Client:
         images: ImageInput | None = None,
         latents: ArrayLike | None = None,
         model: str = "",
-        version: str = "",
+        version: str | int = "",
         image_format: ImageFormat = "uint8",
         resize: bool = False,
         timeout_seconds: float | None = None,
@@ -223,7 +223,7 @@ class Client:
         images: ImageInput,
         *,
         model: str = "",
-        version: str = "",
+        version: str | int = "",
         resize: bool = False,
         timeout_seconds: float | None = None,
     ) -> answers.Classified:
@@ -236,9 +236,9 @@ class Client:
         response = self._call(self._stub.ListModels, pb.ListModelsRequest(), timeout_seconds)
         return tuple(response.models)
 
-    def get_model(self, model: str = "", version: str = "", *, timeout_seconds: float | None = None) -> Model:
+    def get_model(self, model: str = "", version: str | int = "", *, timeout_seconds: float | None = None) -> Model:
         """The version that calls with the same `model` and `version` reach."""
-        request = pb.GetModelRequest(model_name=model, model_version=version)
+        request = pb.GetModelRequest(model_name=model, model_version=str(version))
         response = self._call(self._stub.GetModel, request, timeout_seconds)
         return response.model
 

@@ -48,6 +48,7 @@ _OTHER_MODES = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"} | dict.fromkeys(
     ("CMYK", "YCbCr", "HSV", "LAB", "RGBX"), "RGB"
 )
 _SENT_AS = _PNG_MODES | _OTHER_MODES
+_LARGEST_EIGHT = 255
 _LARGEST_SIXTEEN = 65_535
 
 
@@ -150,7 +151,8 @@ def _of_png_mode(field: str, image: Image) -> Image:
     mode = _SENT_AS.get(image.mode)
     if image.mode == "I":
         low, high = cast("tuple[int, int]", image.getextrema())
-        if low >= 0 and high <= _LARGEST_SIXTEEN:
+        # No more than 255 were probably meant as 8 bits.
+        if low >= 0 and (high == 0 or _LARGEST_EIGHT < high <= _LARGEST_SIXTEEN):
             mode = "I;16"
     if mode is None:
         raise invalid(

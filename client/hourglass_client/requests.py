@@ -33,7 +33,7 @@ def encode(
     images: ImageInput,
     *,
     model: str = "",
-    version: str = "",
+    version: str | int = "",
     posterior: Posterior = "mean",
     seed: int | None = None,
     resize: bool = False,
@@ -43,42 +43,44 @@ def encode(
         raise invalid("posterior", f"expected one of {', '.join(_POSTERIORS)}, got {posterior!r}")
     return pb.EncodeRequest(
         model_name=model,
-        model_version=version,
+        model_version=str(version),
         images=to_message("images", images, resize=resize),
         posterior=_POSTERIORS[posterior],
         seed=_uint64("seed", seed),
     )
 
 
-def decode(latents: ArrayLike, *, model: str = "", version: str = "", form: ImageFormat = "uint8") -> pb.DecodeRequest:
+def decode(
+    latents: ArrayLike, *, model: str = "", version: str | int = "", form: ImageFormat = "uint8"
+) -> pb.DecodeRequest:
     """Request of Decode."""
     return pb.DecodeRequest(
         model_name=model,
-        model_version=version,
+        model_version=str(version),
         latents=latents_tensor("latents", latents),
         image_format=image_format(form),
     )
 
 
 def reconstruct(
-    images: ImageInput, *, model: str = "", version: str = "", form: ImageFormat = "uint8", resize: bool = False
+    images: ImageInput, *, model: str = "", version: str | int = "", form: ImageFormat = "uint8", resize: bool = False
 ) -> pb.ReconstructRequest:
     """Request of Reconstruct."""
     return pb.ReconstructRequest(
         model_name=model,
-        model_version=version,
+        model_version=str(version),
         images=to_message("images", images, resize=resize),
         image_format=image_format(form),
     )
 
 
 def denoise(
-    images: ImageInput, *, model: str = "", version: str = "", form: ImageFormat = "uint8", resize: bool = False
+    images: ImageInput, *, model: str = "", version: str | int = "", form: ImageFormat = "uint8", resize: bool = False
 ) -> pb.DenoiseRequest:
     """Request of Denoise."""
     return pb.DenoiseRequest(
         model_name=model,
-        model_version=version,
+        model_version=str(version),
         images=to_message("images", images, resize=resize),
         image_format=image_format(form),
     )
@@ -88,7 +90,7 @@ def sample(  # noqa: PLR0913 (the request's own fields)
     count: int,
     *,
     model: str = "",
-    version: str = "",
+    version: str | int = "",
     seed: int | None = None,
     temperature: float | None = None,
     include_latents: bool = False,
@@ -98,7 +100,7 @@ def sample(  # noqa: PLR0913 (the request's own fields)
     """Request of Sample."""
     return pb.SampleRequest(
         model_name=model,
-        model_version=version,
+        model_version=str(version),
         count=_int32("count", count),
         seed=_uint64("seed", seed),
         temperature=temperature,
@@ -116,7 +118,7 @@ def interpolate(  # noqa: PLR0913 (the request's own fields)
     to_latents: ArrayLike | None = None,
     steps: int = 10,
     model: str = "",
-    version: str = "",
+    version: str | int = "",
     interpolation: Interpolation = "linear",
     form: ImageFormat = "uint8",
     resize: bool = False,
@@ -128,7 +130,7 @@ def interpolate(  # noqa: PLR0913 (the request's own fields)
         raise invalid("interpolation", f"expected one of {', '.join(_PATHS)}, got {interpolation!r}")
     return pb.InterpolateRequest(
         model_name=model,
-        model_version=version,
+        model_version=str(version),
         from_images=None if from_images is None else to_message("from_images", from_images, resize=resize),
         from_latents=None if from_latents is None else latents_tensor("from_latents", from_latents),
         to_images=None if to_images is None else to_message("to_images", to_images, resize=resize),
@@ -145,7 +147,7 @@ def edit(
     images: ImageInput | None = None,
     latents: ArrayLike | None = None,
     model: str = "",
-    version: str = "",
+    version: str | int = "",
     form: ImageFormat = "uint8",
     resize: bool = False,
 ) -> pb.EditRequest:
@@ -153,7 +155,7 @@ def edit(
     _exactly_one(images=images, latents=latents)
     return pb.EditRequest(
         model_name=model,
-        model_version=version,
+        model_version=str(version),
         images=None if images is None else to_message("images", images, resize=resize),
         latents=None if latents is None else latents_tensor("latents", latents),
         shifts=[pb.AttributeShift(attribute=name, amount=amount) for name, amount in shifts.items()],
@@ -161,10 +163,12 @@ def edit(
     )
 
 
-def classify(images: ImageInput, *, model: str = "", version: str = "", resize: bool = False) -> pb.ClassifyRequest:
+def classify(
+    images: ImageInput, *, model: str = "", version: str | int = "", resize: bool = False
+) -> pb.ClassifyRequest:
     """Request of Classify."""
     return pb.ClassifyRequest(
-        model_name=model, model_version=version, images=to_message("images", images, resize=resize)
+        model_name=model, model_version=str(version), images=to_message("images", images, resize=resize)
     )
 
 

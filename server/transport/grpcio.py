@@ -39,6 +39,8 @@ from server.transport.unsent import UnsentAnswers
 
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 _CLOSE_SECONDS = 1.0
+# An open call takes about as much as a smaller answer, and the calls of a connection are limited by number.
+_SMALL_BYTES = 4096
 _GATHER = GatherPolicy()
 _FOLDER_PREFIX = "hourglass-"
 _SOCKET_NAME = "grpc.sock"
@@ -124,7 +126,7 @@ class GrpcioTransport:
         self._drain = Drain(self._endpoint.run_ready, _GATHER)
         limits = options(self._limits, self._endpoint.max_message_bytes, lasting=self._address is None)
         limits += [self._external.option, self._probes.option]
-        server = aio.server(options=limits, maximum_concurrent_rpcs=self._limits.max_calls)
+        server = aio.server(options=limits)
         try:
             port = await self._listen(server)
         except Exception as error:  # noqa: BLE001 (start raises it)
@@ -243,13 +245,14 @@ class GrpcioTransport:
 
     def _hold(self, peer: str, size_bytes: int, context: Any) -> Status | None:  # noqa: ANN401 (its stub asks for names)
         """Count an answer until it is sent; the status instead of it if too much is unsent."""
+        if size_bytes < _SMALL_BYTES:
+            return None
         try:
             held = self._unsent.add(peer, size_bytes)
         except OverloadedError as error:
             return error.status()
-        if held:
-            # The call ends once its answer is sent.
-            context.add_done_callback(partial(self._sent, peer, held))
+        # The call ends once its answer is sent.
+        context.add_done_callback(partial(self._sent, peer, held))
         return None
 
     def _sent(self, peer: str, size_bytes: int, _: object) -> None:

@@ -4,8 +4,6 @@ from collections import defaultdict
 
 from server.errors import OverloadedError
 
-# An open call takes about as much as a smaller answer, and calls are limited by number.
-_SMALL_BYTES = 16 * 1024
 _RETRY_SECONDS = 1.0
 
 
@@ -27,8 +25,6 @@ class UnsentAnswers:
         Raises:
             OverloadedError: the connection, or all of them, would have too much unsent.
         """
-        if size_bytes < _SMALL_BYTES:
-            return 0
         held = self._held.get(peer, 0)
         if held and held + size_bytes > self._connection_bytes:
             raise _refusal(f"{held} bytes of answers to this connection", self._connection_bytes)

@@ -193,6 +193,10 @@ def test_one_image_needs_no_batch_axis(client: Client, model: str, images: np.nd
             client.encode(wrong, model=model)
 
 
+def test_a_version_may_be_a_number(client: Client) -> None:
+    assert client.encode(GREY[:1], model="vae", version=1).model_version == "1"
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_too_much_for_one_request_leads_to_map(transport: str) -> None:
     with (

@@ -56,6 +56,17 @@ def test_token_is_sent_without_tls_on_this_machine_only(address: str) -> None:
         channel_settings([address, "10.0.0.1:1"], None, "secret")
 
 
+@pytest.mark.parametrize("address", [None, 8001, ["127.0.0.1:1", 2]])
+def test_an_address_that_is_no_text_is_refused(address: object) -> None:
+    with pytest.raises(InvalidArgumentError, match="address: expected HOST:PORT"):
+        Client(address)
+
+
+def test_a_token_that_is_no_text_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="token: expected a string, got bytes"):
+        Client("127.0.0.1:1", token=b"abc")
+
+
 @pytest.mark.parametrize(
     "token",
     ["secret\n", "secret\r\n", " secret", "\ufeffsecret", "se cret", "s\u00e9cret", "\x00", "inference secret", ""],

@@ -112,6 +112,7 @@ def test_unusable_pil_images_are_refused() -> None:
     cases = {
         "mode F": Image.new("F", (4, 3), 0.5),
         "mode I": Image.new("I", (4, 3), 70_000),
+        "got mode I": Image.new("I", (4, 3), 200),
         "truncated": cut,
         "closed": Image.open(io.BytesIO(stored("RGB", 1))),
     }

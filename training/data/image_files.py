@@ -10,6 +10,7 @@ import numpy as np
 from bundle.errors import ImageFileError
 from bundle.images.decoder import Decoded, ImageReader, Limits
 from training.config import Data
+from training.cpu import available_memory
 from training.errors import DataError
 
 
@@ -26,8 +27,14 @@ def read_all(paths: Sequence[Path], data: Data) -> tuple[list[np.ndarray], np.nd
     """The images, uint8 (H, W, C), and the Conversion of each, uint8 (N,).
 
     Raises:
-        DataError: one is not a regular file, damaged, or of another format.
+        DataError: one is not a regular file, damaged, or of another format; or there is too little memory.
     """
+    needed, left = len(paths) * data.size**2 * (1 if data.grey else 3), available_memory()
+    if needed > left:
+        raise DataError(
+            f"{len(paths)} images of {data.size}x{data.size} take {needed / 2**30:.1f} GiB, {left / 2**30:.1f} GiB are "
+            "free: lower data.size"
+        )
     decoded = [_read(path, data) for path in paths]
     return [image.pixels for image in decoded], np.array([_flags(image) for image in decoded], np.uint8)
 

@@ -24,10 +24,12 @@ _LOGGER = logging.getLogger(__name__)
 _GROUP = 4
 # Accepted and not given yet; more wait in the kernel.
 _MAX_WAITING = 64
+# Of one address while behind: as many as a busy machine's programs open at once.
+_MAX_WAITING_OF_ADDRESS = 256
 # Once a probe takes longer, connections are accepted all the same, so that each address has its turn, and closed if
 # they are too many: of one address, and of all.
 _BEHIND_SECONDS = 0.1
-_MAX_WAITING_BEHIND = 512
+_MAX_WAITING_BEHIND = 1024
 # A probe that takes longer is lost.
 _LOST_SECONDS = 5.0
 _BACKLOG = 4096
@@ -144,7 +146,9 @@ class Acceptor:
 
     def _queue(self, connection: socket.socket, host: str) -> None:
         queue = self._waiting.get(host, ())
-        if self._count >= _MAX_WAITING and (len(queue) >= _MAX_WAITING or self._count >= _MAX_WAITING_BEHIND):
+        if self._count >= _MAX_WAITING and (
+            len(queue) >= _MAX_WAITING_OF_ADDRESS or self._count >= _MAX_WAITING_BEHIND
+        ):
             connection.close()
             return
         self._waiting.setdefault(host, deque()).append(connection)

@@ -95,7 +95,7 @@ def test_addresses_take_turns() -> None:
 def test_a_server_that_is_behind_closes_what_one_address_has_too_many_of() -> None:
     core = Core()
     with ExitStack() as stack, accepting(core) as (acceptor, address):
-        many = [stack.enter_context(connect(address)) for _ in range(200)]
+        many = [stack.enter_context(connect(address)) for _ in range(320)]
         # The probe takes long, so that connections of other addresses are looked for.
         other = stack.enter_context(connect(address, "127.0.0.2"))
         eventually(lambda: "127.0.0.2" in acceptor._waiting)
