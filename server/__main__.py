@@ -22,8 +22,8 @@ _ENDS = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS = (*_ENDS, signal.SIGHUP)
 _SAME_SIGNAL_SECONDS = 0.5
 # How long another thread, such as one that parses a large message, may keep the transport's waiting for the GIL. A call
-# waits for it several times, with Python's default for 5 ms each.
-_SWITCH_SECONDS = 0.0005
+# waits for it several times. With 0.5 ms a graph of 0.2 ms on two threads is served an eighth slower.
+_SWITCH_SECONDS = 0.002
 LAST_SECONDS = 10.0
 """Time limit for the rest of a stop, after lame duck and drain, which takes a few seconds at most."""
 

@@ -194,7 +194,7 @@ def test_one_image_needs_no_batch_axis(client: Client, model: str, images: np.nd
 
 
 def test_a_version_may_be_a_number(client: Client) -> None:
-    assert client.encode(GREY[:1], model="vae", version=1).model_version == "1"
+    assert client.encode(GREY[:1], model="vae", version=1).info.model_version == "1"
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
