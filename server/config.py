@@ -91,7 +91,8 @@ class ConnectionConfig(Settings):
     max_concurrent_streams: int = setting(1024, "maximum concurrent calls per connection", least=1)
     max_unsent_bytes: int = setting(
         256 * 1024 * 1024,
-        "maximum total size of answers that are not sent yet, in bytes; grpcio transport and streams",
+        "maximum total size of answers that are not sent yet, in bytes; above it, the connection that holds most is "
+        "ended; grpcio transport and streams",
         least=1,
     )
     max_connection_unsent_bytes: int = setting(

@@ -72,9 +72,12 @@ class GrpcioTransport:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="grpcio")
         self._port: Future[int] = Future()
-        # All callers of the native transport share one connection to this one.
-        own = limits.max_unsent_bytes if address is None else limits.max_connection_unsent_bytes
-        self._unsent = UnsentAnswers(own, limits.max_unsent_bytes)
+        # All callers of the native transport share one connection to this one, and those of a Unix socket one name.
+        shared = address is None or self._socket is not None
+        own = limits.max_unsent_bytes if shared else limits.max_connection_unsent_bytes
+        most = limits.max_connections
+        self._connections = OpenConnections(most, limits.max_address_connections or max(most * 3 // 4, 1))
+        self._unsent = UnsentAnswers(own, limits.max_unsent_bytes, self._connections.end)
         self._streams: set[StreamHandler] = set()
         self._calls: set[Call] = set()
         self._external = ExternalListener("connections")
@@ -171,10 +174,8 @@ class GrpcioTransport:
         return port
 
     def _start_acceptor(self, listeners: Sequence[socket.socket], handlers: Handlers) -> None:
-        most = self._limits.max_connections
-        of_address = self._limits.max_address_connections or max(most * 3 // 4, 1)
         probe = Probe(self._probes.give)
-        self._acceptor = Acceptor(listeners, self._external.give, OpenConnections(most, of_address), probe)
+        self._acceptor = Acceptor(listeners, self._external.give, self._connections, probe)
         handlers.expect(probe.path, self._acceptor.came_through)
         self._acceptor.start()
 

@@ -162,7 +162,7 @@ class Acceptor:
                 continue
             connection.settimeout(0)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open.add(connection.fileno(), host)
+            self._open.add(connection.fileno(), host, connection.getpeername()[1])
             self._given += 1
             self._give(connection.detach())
         if self._given and not self._probed:

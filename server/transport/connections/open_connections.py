@@ -1,10 +1,14 @@
 """Counts the open connections of each address (connection limits), though grpc closes them."""
 
 import os
+import socket
 import time
 from collections import Counter
+from contextlib import suppress
+from urllib.parse import unquote
 
 _PRUNE_SECONDS = 0.05
+_MAPPED = "::ffff:"
 
 
 class OpenConnections:
@@ -13,7 +17,7 @@ class OpenConnections:
     def __init__(self, max_connections: int, max_of_address: int) -> None:
         self._max = max_connections
         self._max_of_address = max_of_address
-        self._open: dict[int, tuple[int, str]] = {}
+        self._open: dict[int, tuple[int, str, int]] = {}
         self._counts: Counter[str] = Counter()
         self._pruned = 0.0
 
@@ -24,23 +28,33 @@ class OpenConnections:
             self._pruned = time.monotonic()
         return not self._full(host)
 
-    def add(self, number: int, host: str) -> None:
-        """Count a connection."""
+    def add(self, number: int, host: str, port: int = 0) -> None:
+        """Count a connection, from a port of its address."""
         self._remove(number)
-        self._open[number] = (_inode(number), host)
+        self._open[number] = (_inode(number), host, port)
         self._counts[host] += 1
+
+    def end(self, peer: str) -> bool:
+        """End the connection of a peer, written as gRPC does; whether it was found. From any thread."""
+        text = unquote(peer)
+        for number, (inode, host, port) in list(self._open.items()):
+            if text.endswith(f":{port}") and host.removeprefix(_MAPPED) in text and _inode(number) == inode:
+                with suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
+                    connection.shutdown(socket.SHUT_RDWR)
+                    return True
+        return False
 
     def _full(self, host: str) -> bool:
         return len(self._open) >= self._max or self._counts[host] >= self._max_of_address
 
     def _prune(self) -> None:
-        for number, (inode, _) in list(self._open.items()):
+        for number, (inode, *_) in list(self._open.items()):
             if _inode(number) != inode:
                 self._remove(number)
 
     def _remove(self, number: int) -> None:
         if number in self._open:
-            _, host = self._open.pop(number)
+            _, host, _ = self._open.pop(number)
             self._counts[host] -= 1
             if not self._counts[host]:
                 del self._counts[host]

@@ -52,6 +52,9 @@ def test_unread_answers_are_bounded(tmp_path: Path) -> None:
         # Without the limits: all of them, twice.
         assert held < CONNECTIONS * CALLS * size / 2
         assert stub.ListModels(pb.ListModelsRequest(), timeout=30).models
+        # Those who hold most are ended for others.
+        for _ in range(3):
+            assert stub.Sample(pb.SampleRequest.FromString(SAMPLE), timeout=30).ByteSize() > size / 2
         for connection in connections:
             connection.socket.close()
         # What was held is given back.

@@ -39,3 +39,16 @@ def test_calls_of_a_connection_that_reads_nothing_are_refused() -> None:
     with pytest.raises(OverloadedError):
         unsent.check("a")
     unsent.check("b")
+
+
+def test_who_holds_most_is_ended_for_others() -> None:
+    ended: list[str] = []
+    unsent = UnsentAnswers(200 * KIB, 300 * KIB, lambda peer: not ended.append(peer))
+    unsent.add("a", 100 * KIB)
+    unsent.add("b", 190 * KIB)
+    with pytest.raises(OverloadedError):
+        unsent.add("b", 15 * KIB)
+    assert unsent.add("c", 90 * KIB)
+    assert ended == ["b"]
+    assert unsent.add("c", 90 * KIB)
+    assert ended == ["b", "a"]

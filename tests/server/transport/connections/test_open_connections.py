@@ -43,3 +43,20 @@ def test_a_number_that_is_used_again_belongs_to_its_new_connection(connections: 
     counted.add(connections[0].fileno(), "a")
     counted.add(connections[0].fileno(), "b")
     assert counted._counts == {"b": 1}
+
+
+@pytest.mark.parametrize(("host", "prefix"), [("127.0.0.1", "ipv4:127.0.0.1"), ("::1", "ipv6:%5B::1%5D")])
+def test_a_connection_is_ended_by_the_name_of_its_peer(host: str, prefix: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        socket.create_server((host, 0), family=family) as listener,
+        socket.create_connection(listener.getsockname()[:2], timeout=10) as client,
+    ):
+        accepted, address = listener.accept()
+        counted = OpenConnections(9, 9)
+        with accepted:
+            counted.add(accepted.fileno(), address[0], address[1])
+            assert not counted.end(f"{prefix}:1")
+            assert counted.end(f"{prefix}:{address[1]}")
+            assert client.recv(1) == b""
+        assert not counted.end(f"{prefix}:{address[1]}")
