@@ -20,8 +20,14 @@ def quotable(text: str) -> str:
     """One line of at most some 600 printable characters; of longer text the beginning and the end."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - _END]} […] {text[-_END:]}"
-    lines = " ".join(text.splitlines())
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in lines)
+    return printable(" ".join(text.splitlines()))
+
+
+def printable(text: str) -> str:
+    """Text with control and other unprintable characters escaped."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 class ImageFileError(Exception):

@@ -39,7 +39,7 @@ def unpack(data: bytes, what: str) -> dict[str, NDArray[Any]]:
     try:
         _check_directory(data)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _check_entries(archive)
+            check_entries(archive)
             return {info.filename.removesuffix(".npy"): _read(archive, info) for info in archive.infolist()}
     # RuntimeError: encrypted, or a header nested too deep.
     except (zipfile.BadZipFile, ValueError, EOFError, RuntimeError, KeyError, struct.error) as error:
@@ -66,15 +66,19 @@ def _check_directory(data: bytes) -> None:
         raise ValueError("expected an archive of less than 4 GiB")
 
 
-def _check_entries(archive: zipfile.ZipFile) -> None:
-    """Entries lie one after another: some versions of Python read what lies under many as often."""
+def check_entries(archive: zipfile.ZipFile) -> None:
+    """Refuse entries that overlap: some versions of Python read what lies under many as often.
+
+    Raises:
+        ValueError: they do.
+    """
     places = sorted(
         (info.header_offset, info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size, info.filename)
         for info in archive.infolist()
     )
     for (_, end, name), (start, _, other) in pairwise([*places, (archive.start_dir, 0, "the directory")]):
         if end > start:
-            raise ValueError(f"{name} overlaps with {other}")
+            raise ValueError(f"its entries overlap: {name} overlaps with {other}")
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:

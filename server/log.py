@@ -11,6 +11,8 @@ from collections import defaultdict, deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
+from bundle.errors import printable
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -195,13 +197,6 @@ class TextFormatter(logging.Formatter):
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 (logging's name)
         """The traceback; its last lines may quote a client."""
         return "\n".join(map(printable, super().formatException(ei).split("\n")))
-
-
-def printable(text: str) -> str:
-    """Text with control and other unprintable characters escaped."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 class JsonFormatter(logging.Formatter):

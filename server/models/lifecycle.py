@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from bundle.errors import printable
 from bundle.files import FileIdentity
 from server.models.job_thread import ThreadStartError
 from server.runtime.session import DeviceError
@@ -264,8 +265,7 @@ class VersionRecord(Generic[Served]):
 
 def brief(text: str) -> str:
     """Bound a text that repeats what a stranger wrote, on one line and without characters that cannot be shown."""
-    cut = text[: 2 * _MAX_REASON_CHARACTERS]
-    shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in cut)
+    shown = printable(text[: 2 * _MAX_REASON_CHARACTERS])
     return shown if len(shown) <= _MAX_REASON_CHARACTERS else f"{shown[: _MAX_REASON_CHARACTERS - 1]}…"
 
 

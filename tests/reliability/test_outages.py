@@ -58,7 +58,7 @@ def asyncio_client(address: str) -> Iterator[Call]:
         return AsyncClient(address)
 
     def wait(coroutine: object) -> object:
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)  # type: ignore[arg-type]
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
 
     client = wait(make())
 

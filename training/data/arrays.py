@@ -14,6 +14,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
+from bundle.npz import check_entries
 from training.config import Data
 from training.data.pixel_range import as_bytes
 from training.data.split import Source, Split
@@ -96,8 +97,7 @@ def _headers(stream: IO[bytes], size: int) -> Iterator[tuple[str, _Array]]:
         yield "images", _array(stream, size, partial(_read_npy, stream))
         return
     archive = zipfile.ZipFile(stream)
-    if sum(info.compress_size for info in archive.infolist()) > size:
-        raise ValueError("its entries overlap")
+    check_entries(archive)
     for info in archive.infolist():
         if info.filename.endswith(".npy"):
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hourglass_client.cli import inputs
 from hourglass_client.cli.inputs import batches, shift
 from hourglass_client.cli.main import main
 from PIL import Image
 
+from bundle.images.decoder import SUFFIXES
 from tests.client.cli.conftest import Command
 from tests.server.conftest import Served, graph_run, pixels
 
@@ -103,3 +105,7 @@ def test_unusable_latents(
     command = ["decode", str(path), "--model", "vae", "--out", str(tmp_path / "out"), "--address", server.address]
     assert main(command) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_folder_holds_what_training_and_server_read() -> None:
+    assert set(SUFFIXES) == inputs._IMAGE_SUFFIXES

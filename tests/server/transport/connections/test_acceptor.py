@@ -114,7 +114,7 @@ def test_an_error_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> N
             raise failures.pop()
         Core.give(core, number)
 
-    core.give = give  # type: ignore[method-assign]
+    core.give = give
     with accepting(core) as (_, address), connect(address), connect(address):
         eventually(lambda: core.given)
     assert "accident" in caplog.text
