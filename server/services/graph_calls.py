@@ -18,6 +18,7 @@ from server.batching.entry import Done, Each, Entry
 from server.batching.executor import Executor
 from server.calls.call import Call
 from server.codec import images, tensors
+from server.codec.pixels import range_of
 from server.config import LimitsConfig
 from server.errors import InvalidArgumentError
 from server.model_version import ModelVersion
@@ -27,6 +28,9 @@ from server.services.response_writer import serving_info
 from server.types import Array, Buffer
 
 Latents: TypeAlias = NDArray[np.float32]
+
+# Converting and copying this much takes longer than a small batch.
+_HEAVY_BYTES = 1024 * 1024
 
 
 class ModelRequest(Protocol):
@@ -113,13 +117,12 @@ class GraphCalls:
         message = request.images
         if message.HasField("tensor"):
             data, limit = message.tensor.data, self.limits.max_request_rows
-            dtype = served.input_types[signature]
-            convert, count = images.rows_of_tensor(message.tensor, "images", served.image_shape, dtype, limit)
+            wanted = _graph_input(served, signature)
+            convert, count = images.rows_of_tensor(message.tensor, "images", wanted, limit)
             names = (request.model_name, request.model_version)
             prepared = PreparedRequest(self.table, names, ref(served), signature, count, convert, done, repeats=repeats)
             return prepared, served, data
-        if not message.HasField("encoded"):
-            raise InvalidArgumentError("images", "expected images as a tensor or as encoded files, got neither")
+        _check_given(message, "images")
         self.offload(call, partial(self._run_files, call, served, signature, message, done), message.ByteSize())
         return None
 
@@ -149,20 +152,41 @@ class GraphCalls:
         response.info.CopyFrom(serving_info(call))
         call.answer(response.SerializeToString())
 
-    def answer_images(
-        self, call: Call, response: ImagesResponse, array: NDArray[np.float32], image_format: int
+    def decode(
+        self, call: Call, served: ServedModel, points: Latents, done: Callable[[images.ManyImages], None]
     ) -> None:
-        """Add (N, H, W, C) in 0 … 1 in the requested format, and answer; files are encoded on another thread."""
-        if image_format == pb.IMAGE_FORMAT_PNG:
-            self.offload(call, partial(self._answer_images, call, response, array, image_format), array.nbytes)
+        """Decode latents (N, D) or (N, h, w, c); `done` gets the images (H, W, C)."""
+        if shaped := served.shaped.get("decode"):
+            shaped.submit(call, [*points], lambda results: done([outputs[0] for outputs in results]))
         else:
-            self._answer_images(call, response, array, image_format)
+            rows = np.ascontiguousarray(points).data
+            self.run(call, served, "decode", rows, len(points), Each(lambda _, outputs: done(outputs[0])))
+
+    def answer_images(
+        self, call: Call, response: ImagesResponse, decoded: images.ManyImages, image_format: int
+    ) -> None:
+        """Add images (H, W, C) in 0 … 1 in the requested format, and answer; slow work is done on another thread."""
+        size_bytes = sum(image.nbytes for image in decoded)
+        job = partial(self._answer_images, call, response, decoded, image_format)
+        if image_format in images.FILE_FORMATS or size_bytes > _HEAVY_BYTES:
+            self.offload(call, job, size_bytes)
+        else:
+            job()
 
     def _answer_images(
-        self, call: Call, response: ImagesResponse, array: NDArray[np.float32], image_format: int
+        self, call: Call, response: ImagesResponse, decoded: images.ManyImages, image_format: int
     ) -> None:
-        images.fill(response.images, array, image_format)
+        images.fill(response.images, decoded, image_format)
         self.answer(call, response)
+
+    def arrays(self, call: Call, version: ModelVersion, signature: str, message: pb.Images, field: str) -> list[Array]:
+        """Images of a request for a model of free sizes: (H, W, C) each, in the type that the graph takes."""
+        wanted, limit = _graph_input(version, signature), self.limits.max_request_rows
+        if message.HasField("tensor"):
+            return images.arrays_of_tensor(message.tensor, field, wanted, limit)
+        _check_given(message, field)
+        budget = images.PixelBudget(self.limits, call.check_wanted)
+        return images.arrays_of_files(message.encoded, f"{field}.encoded", wanted, limit, budget)
 
     def _run_files(self, call: Call, served: ServedModel, signature: str, message: pb.Images, done: Done) -> None:
         rows, count = self._pixels(call, served, signature, message, "images", self.limits.max_request_rows)
@@ -171,20 +195,20 @@ class GraphCalls:
     def _pixels(
         self, call: Call, version: ModelVersion, signature: str, message: pb.Images, field: str, limit: int
     ) -> tuple[Buffer, int]:
-        dtype = version.input_types[signature]
         if message.HasField("tensor"):
-            convert, count = images.rows_of_tensor(message.tensor, field, version.image_shape, dtype, limit)
+            convert, count = images.rows_of_tensor(message.tensor, field, _graph_input(version, signature), limit)
             data = message.tensor.data
             return (data if convert is None else convert(data)), count
-        if not message.HasField("encoded"):
-            raise InvalidArgumentError(field, "expected images as a tensor or as encoded files, got neither")
-        pixels = images.PixelBudget(self.limits, call.check_wanted)
-        return images.rows_of_files(message.encoded, f"{field}.encoded", version.image_shape, dtype, limit, pixels)
+        found = self.arrays(call, version, signature, message, field)
+        return np.stack(found).data, len(found)
 
     def _run_sources(
         self, call: Call, served: ServedModel, sources: Sequence[Source], done: Callable[[list[Latents]], None]
     ) -> None:
         latents: dict[str, Latents] = {}
+        if "encode" in served.shaped:
+            self._run_shaped_sources(call, served, sources, done)
+            return
         pixels: list[tuple[str, Buffer, int]] = []
         for source in sources:
             if source.images is not None:
@@ -192,7 +216,7 @@ class GraphCalls:
                 pixels.append((source.field, rows, count))
             elif source.latents is not None:
                 latents[source.field] = tensors.read_latents(
-                    source.latents, source.field, served.latent_size, source.limit_rows
+                    source.latents, source.field, served.shapes, source.limit_rows
                 )
         if not pixels:
             done([latents[source.field] for source in sources])
@@ -202,6 +226,45 @@ class GraphCalls:
         entry = Entry(call, joined, total, Each(partial(_split, sources, latents, pixels, done)))
         entry.intermediate = True
         served.batchers["encode"].submit(entry, time.monotonic())
+
+    def _run_shaped_sources(
+        self, call: Call, served: ServedModel, sources: Sequence[Source], done: Callable[[list[Latents]], None]
+    ) -> None:
+        """As `_run_sources`, for models of free sizes."""
+        latents: dict[str, Latents] = {}
+        items: list[Array] = []
+        places: dict[str, slice] = {}
+        for source in sources:
+            if source.images is not None:
+                found = self.arrays(call, served, "encode", source.images, source.field)
+                if len(found) > source.limit_rows or len({image.shape for image in found}) > 1:
+                    expected = f"expected at most {source.limit_rows} images, of one size"
+                    raise InvalidArgumentError(source.field, f"{expected}, got {len(found)}")
+                places[source.field] = slice(len(items), len(items) + len(found))
+                items += found
+            elif source.latents is not None:
+                latents[source.field] = tensors.read_latents(
+                    source.latents, source.field, served.shapes, source.limit_rows
+                )
+
+        def encoded(results: list[list[Array]]) -> None:
+            for field, place in places.items():
+                latents[field] = np.stack([outputs[0] for outputs in results[place]])
+            done([latents[source.field] for source in sources])
+
+        if items:
+            served.shaped["encode"].submit(call, items, encoded)
+        else:
+            encoded([])
+
+
+def _graph_input(version: ModelVersion, signature: str) -> images.GraphInput:
+    return images.GraphInput(version.shapes, version.input_types[signature], range_of(signature))
+
+
+def _check_given(message: pb.Images, field: str) -> None:
+    if not message.HasField("encoded"):
+        raise InvalidArgumentError(field, "expected images as a tensor or as encoded files, got neither")
 
 
 def _split(

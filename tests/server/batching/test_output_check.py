@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bundle import layout
 from server.batching.output_check import NotFiniteError, non_finite_rows
-from server.services.autoencoder.generation import sample_posterior
+from server.services.autoencoder import posterior
 from tests.server.conftest import GOLDEN, array, copy_version, images, metric, pixels, serving
 from tests.server.invalid import encode
 from tests.server.test_statuses import detail
@@ -126,7 +126,7 @@ def test_no_number_of_a_caller_makes_the_graph_give_nan(transport: str) -> None:
 def test_draws_from_a_variance_beyond_all_numbers_are_no_answer() -> None:
     wide = np.full((1, 4), 200.0, np.float32)
     with pytest.raises(NotFiniteError):
-        sample_posterior(np.zeros((1, 4), np.float32), wide, 1)
+        posterior.sample(np.zeros((1, 4), np.float32), wide, 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
