@@ -65,7 +65,7 @@ def test_photographs_stand_upright() -> None:
     exif[0x0112] = 6  # to be turned by 90 degrees
     turned = file(Image.fromarray(np.rot90(shown).copy()), exif=exif)
     assert (rows(turned, shape=(8, 6, 1))[0, :, :, 0] == shown).all()
-    with pytest.raises(InvalidArgumentError, match="expected 8 x 6 pixels"):
+    with pytest.raises(InvalidArgumentError, match="expected images of 6 x 8 pixels"):
         rows(turned, shape=(6, 8, 1))
 
 
