@@ -17,6 +17,8 @@ class ShapedGraph(Protocol):
         done: Callable[[list[list[Array]]], None],
         levels: Sequence[float] = (),
         now: float | None = None,
+        *,
+        intermediate: bool = False,
     ) -> None:
         """Run items."""
         ...

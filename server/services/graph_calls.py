@@ -4,8 +4,7 @@ The RPCs themselves are in `autoencoder.service`, `autoencoder.generation` and `
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol, TypeAlias
 from weakref import ref
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from server.batching.entry import Done, Each, Entry
 from server.batching.executor import Executor
 from server.calls.call import Call
-from server.codec import images, tensors
+from server.codec import images
 from server.codec.pixels import range_of
 from server.config import LimitsConfig
 from server.errors import InvalidArgumentError
@@ -28,9 +27,6 @@ from server.services.response_writer import serving_info
 from server.types import Array, Buffer
 
 Latents: TypeAlias = NDArray[np.float32]
-
-# Converting and copying this much takes longer than a small batch.
-_HEAVY_BYTES = 1024 * 1024
 
 
 class ModelRequest(Protocol):
@@ -69,16 +65,6 @@ class ImagesResponse(Response, Protocol):
     def images(self) -> pb.Images:
         """(N, H, W, C)."""
         ...
-
-
-@dataclass(frozen=True)
-class Source:
-    """Points of the latent space, given as images to encode or as latents; `field` is their name in the request."""
-
-    field: str
-    images: pb.Images | None
-    latents: pb.Tensor | None
-    limit_rows: int
 
 
 class GraphCalls:
@@ -126,17 +112,6 @@ class GraphCalls:
         self.offload(call, partial(self._run_files, call, served, signature, message, done), message.ByteSize())
         return None
 
-    def run_sources(
-        self, call: Call, served: ServedModel, sources: Sequence[Source], done: Callable[[list[Latents]], None]
-    ) -> None:
-        """Turn each source into (N, D) latents, all images of the call in one run, and pass them to `done`."""
-        encoded = [s.images for s in sources if s.images is not None and s.images.HasField("encoded")]
-        if encoded:
-            size_bytes = sum(message.ByteSize() for message in encoded)
-            self.offload(call, partial(self._run_sources, call, served, sources, done), size_bytes)
-        else:
-            self._run_sources(call, served, sources, done)
-
     def offload(self, call: Call, job: Callable[[], None], size_bytes: int = 0) -> None:
         """Do slow work on data of this size on another thread, unless the call has ended by then.
 
@@ -165,11 +140,10 @@ class GraphCalls:
     def answer_images(
         self, call: Call, response: ImagesResponse, decoded: images.ManyImages, image_format: int
     ) -> None:
-        """Add images (H, W, C) in 0 … 1 in the requested format, and answer; slow work is done on another thread."""
-        size_bytes = sum(image.nbytes for image in decoded)
+        """Add images (H, W, C) in 0 … 1 in the requested format, and answer; files are encoded on another thread."""
         job = partial(self._answer_images, call, response, decoded, image_format)
-        if image_format in images.FILE_FORMATS or size_bytes > _HEAVY_BYTES:
-            self.offload(call, job, size_bytes)
+        if image_format in images.FILE_FORMATS:
+            self.offload(call, job, sum(image.nbytes for image in decoded))
         else:
             job()
 
@@ -179,9 +153,11 @@ class GraphCalls:
         images.fill(response.images, decoded, image_format)
         self.answer(call, response)
 
-    def arrays(self, call: Call, version: ModelVersion, signature: str, message: pb.Images, field: str) -> list[Array]:
-        """Images of a request for a model of free sizes: (H, W, C) each, in the type that the graph takes."""
-        wanted, limit = _graph_input(version, signature), self.limits.max_request_rows
+    def arrays(
+        self, call: Call, version: ModelVersion, signature: str, message: pb.Images, field: str, limit: int
+    ) -> list[Array]:
+        """Images of a request: (H, W, C) each, in the type that the graph takes; in a tensor of free sizes or files."""
+        wanted = _graph_input(version, signature)
         if message.HasField("tensor"):
             return images.arrays_of_tensor(message.tensor, field, wanted, limit)
         _check_given(message, field)
@@ -189,73 +165,19 @@ class GraphCalls:
         return images.arrays_of_files(message.encoded, f"{field}.encoded", wanted, limit, budget)
 
     def _run_files(self, call: Call, served: ServedModel, signature: str, message: pb.Images, done: Done) -> None:
-        rows, count = self._pixels(call, served, signature, message, "images", self.limits.max_request_rows)
+        rows, count = self.rows(call, served, signature, message, "images", self.limits.max_request_rows)
         self.run(call, served, signature, rows, count, done)
 
-    def _pixels(
+    def rows(
         self, call: Call, version: ModelVersion, signature: str, message: pb.Images, field: str, limit: int
     ) -> tuple[Buffer, int]:
+        """Images of a request as rows of a graph of one size: a buffer and N."""
         if message.HasField("tensor"):
             convert, count = images.rows_of_tensor(message.tensor, field, _graph_input(version, signature), limit)
             data = message.tensor.data
             return (data if convert is None else convert(data)), count
-        found = self.arrays(call, version, signature, message, field)
+        found = self.arrays(call, version, signature, message, field, limit)
         return np.stack(found).data, len(found)
-
-    def _run_sources(
-        self, call: Call, served: ServedModel, sources: Sequence[Source], done: Callable[[list[Latents]], None]
-    ) -> None:
-        latents: dict[str, Latents] = {}
-        if "encode" in served.shaped:
-            self._run_shaped_sources(call, served, sources, done)
-            return
-        pixels: list[tuple[str, Buffer, int]] = []
-        for source in sources:
-            if source.images is not None:
-                rows, count = self._pixels(call, served, "encode", source.images, source.field, source.limit_rows)
-                pixels.append((source.field, rows, count))
-            elif source.latents is not None:
-                latents[source.field] = tensors.read_latents(
-                    source.latents, source.field, served.shapes, source.limit_rows
-                )
-        if not pixels:
-            done([latents[source.field] for source in sources])
-            return
-        total = sum(count for _, _, count in pixels)
-        joined = b"".join(rows for _, rows, _ in pixels)
-        entry = Entry(call, joined, total, Each(partial(_split, sources, latents, pixels, done)))
-        entry.intermediate = True
-        served.batchers["encode"].submit(entry, time.monotonic())
-
-    def _run_shaped_sources(
-        self, call: Call, served: ServedModel, sources: Sequence[Source], done: Callable[[list[Latents]], None]
-    ) -> None:
-        """As `_run_sources`, for models of free sizes."""
-        latents: dict[str, Latents] = {}
-        items: list[Array] = []
-        places: dict[str, slice] = {}
-        for source in sources:
-            if source.images is not None:
-                found = self.arrays(call, served, "encode", source.images, source.field)
-                if len(found) > source.limit_rows or len({image.shape for image in found}) > 1:
-                    expected = f"expected at most {source.limit_rows} images, of one size"
-                    raise InvalidArgumentError(source.field, f"{expected}, got {len(found)}")
-                places[source.field] = slice(len(items), len(items) + len(found))
-                items += found
-            elif source.latents is not None:
-                latents[source.field] = tensors.read_latents(
-                    source.latents, source.field, served.shapes, source.limit_rows
-                )
-
-        def encoded(results: list[list[Array]]) -> None:
-            for field, place in places.items():
-                latents[field] = np.stack([outputs[0] for outputs in results[place]])
-            done([latents[source.field] for source in sources])
-
-        if items:
-            served.shaped["encode"].submit(call, items, encoded)
-        else:
-            encoded([])
 
 
 def _graph_input(version: ModelVersion, signature: str) -> images.GraphInput:
@@ -265,22 +187,6 @@ def _graph_input(version: ModelVersion, signature: str) -> images.GraphInput:
 def _check_given(message: pb.Images, field: str) -> None:
     if not message.HasField("encoded"):
         raise InvalidArgumentError(field, "expected images as a tensor or as encoded files, got neither")
-
-
-def _split(
-    sources: Sequence[Source],
-    latents: dict[str, Latents],
-    pixels: Sequence[tuple[str, Buffer, int]],
-    done: Callable[[list[Latents]], None],
-    entry: Entry,
-    outputs: Sequence[Array],
-) -> None:
-    del entry
-    first = 0
-    for field, _, count in pixels:
-        latents[field] = outputs[0][first : first + count]
-        first += count
-    done([latents[source.field] for source in sources])
 
 
 def _guarded(call: Call, job: Callable[[], None]) -> None:

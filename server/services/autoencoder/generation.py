@@ -15,9 +15,11 @@ from server.codec import images, tensors
 from server.errors import InvalidArgumentError
 from server.model_version import ModelVersion
 from server.models.table import ServedModel
+from server.services import sources
 from server.services.autoencoder import interpolation
 from server.services.autoencoder.posterior import draw_seed
-from server.services.graph_calls import GraphCalls, ImagesResponse, Latents, Source
+from server.services.graph_calls import GraphCalls, ImagesResponse, Latents
+from server.services.sources import Source
 
 # Computing this many numbers takes about as long as a small batch; more goes to another thread.
 _HEAVY_NUMBERS = 4096
@@ -83,7 +85,8 @@ class Generation:
             raise InvalidArgumentError("interpolation", f"expected one of {names}, got {request.interpolation}")
         ends = [_source(request, "from", "from_images", "from_latents", 1)]
         ends.append(_source(request, "to", "to_images", "to_latents", 1))
-        self._graphs.run_sources(
+        sources.run(
+            self._graphs,
             call,
             served,
             ends,
@@ -112,7 +115,8 @@ class Generation:
         images.check_format(request.image_format)
         move = _move(served, request)
         source = _source(request, "input", "images", "latents", self._graphs.limits.max_request_rows)
-        self._graphs.run_sources(
+        sources.run(
+            self._graphs,
             call,
             served,
             [source],
@@ -180,8 +184,7 @@ def _source(
     given: str | None = request.WhichOneof(oneof)  # pyright: ignore[reportArgumentType] (of one of the two)
     if given is None:
         raise InvalidArgumentError(oneof, f"expected {image_field} or {latent_field}, got neither")
-    value = getattr(request, given)
-    return Source(given, value if given == image_field else None, value if given == latent_field else None, limit_rows)
+    return Source(given, getattr(request, given), limit_rows)
 
 
 def _move(version: ModelVersion, request: pb.EditRequest) -> NDArray[np.float64]:

@@ -117,7 +117,9 @@ class ShapedCalls:
             one_size = "ask for IMAGE_FORMAT_PNG or IMAGE_FORMAT_PNG16, or send one size a request"
 
         def run() -> None:
-            items = self._graphs.arrays(call, served, signature, request.images, "images")
+            items = self._graphs.arrays(
+                call, served, signature, request.images, "images", self._graphs.limits.max_request_rows
+            )
             if one_size and len({item.shape for item in items}) > 1:
                 raise InvalidArgumentError("images", f"expected images of one size: {one_size}")
             checked = served.noise_levels(levels, len(items)) if signature == "denoise" else ()
