@@ -33,7 +33,7 @@ Done: TypeAlias = Callable[[list[Latents]], None]
 
 
 def run(graphs: GraphCalls, call: Call, served: ServedModel, sources: Sequence[Source], done: Done) -> None:
-    """Turn each source into latents (N, D) or (N, h, w, c), all images of the call together, and pass them to `done`."""
+    """Turn each source into latents (N, D) or (N, h, w, c), all images of the call together; `done` gets them."""
     job = partial(_encode, graphs, call, served, sources, done)
     given = [each.given for each in sources if isinstance(each.given, pb.Images) and each.given.HasField("encoded")]
     if given:
