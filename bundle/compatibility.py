@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from autoencoder.v1 import model_pb2
 from autoencoder.v1.model_pb2 import Model, Signature, TensorSpec
+from autoencoder.v1.shapes import DTYPES, ShapeError, Shapes, Size
 from numpy.typing import NDArray
 
 from bundle import latents
@@ -15,7 +16,6 @@ from bundle.golden import Case, Golden, SampleCase
 from bundle.graph import MAX_BATCH, largest_batch
 from bundle.latents import LatentStatistics
 from bundle.noise import MAX_SEED
-from bundle.tensor_types import DTYPES
 
 # Graph -> its input and outputs; those in brackets are optional.
 _TENSORS = {
@@ -26,6 +26,7 @@ _TENSORS = {
     "classify": ("images", ("probabilities",)),
 }
 _CHANNELS = (1, 3)
+_IMAGES_AXES = 4
 # Method -> the graphs that it runs.
 _GRAPHS = {
     "Encode": ("encode",),
@@ -47,8 +48,7 @@ def check_model(model: Model) -> None:
     """
     if model.channels not in _CHANNELS:
         raise BundleError(f"expected images of 1 or 3 channels, as image files have, got {model.channels}")
-    if model.height < 1 or model.width < 1:
-        raise BundleError(f"expected images of at least one pixel, got {model.height} x {model.width}")
+    _check_sizes(model, Shapes.of(model))
     names = [signature.name for signature in model.signatures]
     if len(set(names)) != len(names):
         raise BundleError(f"expected one graph a signature, got {', '.join(names)}")
@@ -60,36 +60,72 @@ def check_model(model: Model) -> None:
             raise BundleError(f"method {method} needs the graphs {', '.join(missing)}, which are missing")
 
 
+def _check_sizes(model: Model, shapes: Shapes) -> None:
+    (height, width, _), latent = shapes.image, shapes.latent
+    if (height > 0) != (width > 0) or min(height, width) < 0:
+        raise BundleError(f"expected images of at least one pixel, or of free sizes (0), got {height} x {width}")
+    if shapes.free != model.HasField("sizes"):
+        raise BundleError("expected sizes for a model of free height and width, and for no other")
+    if min(shapes.multiple, shapes.minimum) < 1 or shapes.maximum_pixels < shapes.minimum**2:
+        raise BundleError(f"expected sizes that images can have, got {model.sizes}")
+    if shapes.spatial:
+        follows = latent[:2] == (0, 0) and shapes.downsampling > 0 and shapes.multiple % shapes.downsampling == 0
+        if latent[2] < 1 or (not follows if shapes.free else min(latent) < 1):
+            raise BundleError(f"expected spatial latents that follow the image's size, got {list(latent)}")
+    elif len(latent) != 1 or model.latent_size != latent[0]:
+        expected = "expected latents [D] of latent_size numbers or [h, w, c]"
+        raise BundleError(f"{expected}, got {list(latent)} and {model.latent_size}")
+    level = model.noise_level
+    if not 0 <= level.minimum <= level.maximum < math.inf or not 0 <= level.default <= level.maximum:
+        raise BundleError(f"expected noise levels from 0 to a finite maximum, got {level}")
+
+
 def _check_signature(model: Model, signature: Signature) -> None:
     if signature.name not in _TENSORS:
         raise BundleError(f"signature {signature.name!r}: expected one of {', '.join(_TENSORS)}")
-    _check_names(signature)
+    _check_names(model, signature)
     if not all(1 <= rows <= MAX_BATCH for rows in signature.batch_buckets):
         raise BundleError(f"signature {signature.name!r}: expected batch buckets of 1 to {MAX_BATCH} rows")
     if not 0 <= signature.golden_tolerance < math.inf:
         raise BundleError(f"signature {signature.name!r}: expected a finite golden tolerance from 0")
-    shapes: dict[str, list[int]] = {
-        "images": [-1, model.height, model.width, model.channels],
-        "latents": [-1, model.latent_size],
-        "probabilities": [-1, len(model.labels)],
-        "squared_errors": [-1],
-    }
-    shapes |= {"reconstructions": shapes["images"], "denoised": shapes["images"], "log_variances": shapes["latents"]}
+    shapes = Shapes.of(model)
     for spec in (*signature.inputs, *signature.outputs):
-        if list(spec.shape) != shapes[spec.name] or spec.data_type not in _types(signature.name, spec.name):
+        shape = shapes.spec(spec.name)
+        if list(spec.shape) != shape or spec.data_type not in _types(signature.name, spec.name):
             raise BundleError(
-                f"signature {signature.name!r}: {spec.name}: expected shape {shapes[spec.name]} and a type "
+                f"signature {signature.name!r}: {spec.name}: expected shape {shape} and a type "
                 f"that a server feeds, got {list(spec.shape)} of {model_pb2.DataType.Name(spec.data_type)}"
             )
+    if signature.HasField("tiling"):
+        _check_tiling(signature, shapes)
 
 
-def _check_names(signature: Signature) -> None:
+def _check_names(model: Model, signature: Signature) -> None:
     input_name, outputs = _TENSORS[signature.name]
+    if Shapes.of(model).free:
+        # Padding would count in sums over an image: the server sums up what is left after cropping.
+        outputs = tuple(name for name in outputs if name != "squared_errors")
+    inputs = [input_name, *(["noise_levels"] if _takes_noise_level(model, signature) else [])]
     got = [spec.name for spec in signature.outputs]
     least = [name for name in outputs if not name.startswith("[")]
     most = [name.strip("[]") for name in outputs]
-    if [spec.name for spec in signature.inputs] != [input_name] or got not in (least, most):
-        raise BundleError(f"signature {signature.name!r}: expected {input_name} to {', '.join(outputs)}, got {got}")
+    if [spec.name for spec in signature.inputs] != inputs or got not in (least, most):
+        expected = f"{', '.join(inputs)} to {', '.join(outputs)}"
+        raise BundleError(f"signature {signature.name!r}: expected {expected}, got {got}")
+
+
+def _check_tiling(signature: Signature, shapes: Shapes) -> None:
+    tiling = signature.tiling
+    room = tiling.tile - 2 * tiling.halo
+    if not shapes.free or tiling.halo < 0 or tiling.multiple < 1 or room < tiling.multiple:
+        raise BundleError(
+            f"signature {signature.name!r}: expected a tile with room for a multiple beside its halo, for free sizes, "
+            f"got {tiling}"
+        )
+
+
+def _takes_noise_level(model: Model, signature: Signature) -> bool:
+    return signature.name == "denoise" and model.HasField("noise_level")
 
 
 def _types(signature: str, tensor: str) -> tuple[int, ...]:
@@ -104,8 +140,9 @@ def check_statistics(model: Model, statistics: LatentStatistics | None) -> None:
     Raises:
         BundleError: says what differs.
     """
-    if statistics is not None and statistics.latent_size != model.latent_size:
-        raise BundleError(f"latents.npz: expected latents of {model.latent_size}, got {statistics.latent_size}")
+    numbers = Shapes.of(model).numbers
+    if statistics is not None and statistics.latent_size != numbers:
+        raise BundleError(f"latents.npz: expected latents of {numbers}, got {statistics.latent_size}")
     names = [] if statistics is None else [str(name) for name in statistics.attribute_names]
     if list(model.attributes) != names:
         raise BundleError(f"latents.npz: expected the attributes {list(model.attributes)}, got {names}")
@@ -125,17 +162,41 @@ def check_golden(model: Model, golden: Golden) -> None:
         if not cases:
             raise BundleError(f"golden.npz: expected a case for signature {signature.name!r}, got none")
         for index, case in enumerate(cases):
-            _check_case(f"golden.npz: case {index} of {signature.name!r}", signature, case)
+            _check_case(f"golden.npz: case {index} of {signature.name!r}", model, signature, case)
     if golden.sample_case is not None:
         _check_sample(model, golden.sample_case)
 
 
-def _check_case(where: str, signature: Signature, case: Case) -> None:
+def _check_case(where: str, model: Model, signature: Signature, case: Case) -> None:
     rows = min((len(array) for array in case.inputs.values() if array.ndim), default=0)
     if not 1 <= rows <= largest_batch(signature):
         raise BundleError(f"{where}: expected inputs of 1 to {largest_batch(signature)} rows, got {rows}")
-    _check_arrays(f"{where}: inputs", signature.inputs, case.inputs, rows)
-    _check_arrays(f"{where}: outputs", signature.outputs, case.outputs, rows)
+    try:
+        size = _image_size(Shapes.of(model), case.inputs)
+    except ShapeError as error:
+        raise BundleError(f"{where}: {error}") from error
+    specs = [_sized(model, spec, size) for spec in (*signature.inputs, *signature.outputs)]
+    inputs = len(signature.inputs)
+    _check_arrays(f"{where}: inputs", specs[:inputs], case.inputs, rows)
+    _check_arrays(f"{where}: outputs", specs[inputs:], case.outputs, rows)
+
+
+def _image_size(shapes: Shapes, inputs: Mapping[str, NDArray[Any]]) -> Size:
+    """Height and width of the images that go in, or that the latents decode to."""
+    if not shapes.free:
+        return shapes.image[:2]
+    images, latents = inputs.get("images"), inputs.get("latents")
+    if images is None:
+        height, width, _ = shapes.image_of(() if latents is None else latents.shape[1:])
+        return height, width
+    if images.ndim != _IMAGES_AXES or images.shape[1:3] != shapes.padded(*images.shape[1:3]):
+        raise ShapeError(f"expected images with sides that are multiples of {shapes.multiple}, got {images.shape}")
+    return images.shape[1], images.shape[2]
+
+
+def _sized(model: Model, spec: TensorSpec, size: Size) -> TensorSpec:
+    """Spec of a tensor for images of a size that the graphs take without padding."""
+    return TensorSpec(name=spec.name, data_type=spec.data_type, shape=Shapes.of(model).sized(size).spec(spec.name))
 
 
 def _check_arrays(where: str, specs: Sequence[TensorSpec], arrays: Mapping[str, NDArray[Any]], rows: int) -> None:
@@ -158,5 +219,5 @@ def _check_sample(model: Model, case: SampleCase) -> None:
     counted = case.count == rows and 1 <= rows <= largest_batch(decoder)
     if not (counted and 0 <= case.seed <= MAX_SEED and math.isfinite(case.temperature)):
         raise BundleError(f"{where}: expected a 64-bit seed and as many latents as it counts, got seed {case.seed}")
-    _check_arrays(where, decoder.inputs, {"latents": case.latents}, case.count)
-    _check_arrays(where, decoder.outputs, {"images": case.images}, case.count)
+    decoded = case.decoded
+    _check_case(where, model, decoder, Case(decoded.inputs, decoded.outputs))

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from autoencoder.v1.model_pb2 import DATA_TYPE_UNSPECIFIED, DataType, Signature, TensorSpec
+from autoencoder.v1.shapes import FREE
 
 from bundle.errors import BundleError
 from bundle.graph_memory.estimate import Estimate, described, estimate
@@ -39,6 +40,8 @@ _CONSTANTS_BYTES = 256 * 1024**2
 _CONSTANTS_PER_BYTE = 16
 _DEFAULT_ROWS = 256
 _GOLDEN_ROWS = 16
+# Side of the images of a graph without tiles, as its golden vectors may have it.
+_FREE_SIDE = 256
 _INSTEAD = {
     "ArgMax": "take it outside of the graph",
     "ArgMin": "serve the latents before quantization, and look up codes outside of the graph",
@@ -142,11 +145,16 @@ def largest_batch(signature: Signature) -> int:
 def run_memory(model: Any, signature: Signature) -> Estimate:  # noqa: ANN401 (likewise)
     """Estimate the memory of a graph with allowed operators, with the largest batch of its warm-up.
 
+    Free axes are taken as long as a tile, where the graph has tiles.
+
     Raises:
         BundleError: the size of a tensor cannot be known before the graph runs.
     """
-    rows = largest_batch(signature)
-    return estimate(model.graph, {spec.name: (rows, *spec.shape[1:]) for spec in signature.inputs})
+    rows, side = largest_batch(signature), signature.tiling.tile or _FREE_SIDE
+    shapes = {
+        spec.name: (rows, *(side if size == FREE else size for size in spec.shape[1:])) for spec in signature.inputs
+    }
+    return estimate(model.graph, shapes)
 
 
 def _check_form(graph: Graph, signature: Signature, opsets: Collection[int]) -> None:
@@ -198,8 +206,16 @@ def _port_problems(kind: str, ports: Iterable[Port], specs: Iterable[TensorSpec]
         yield f"expected {kind}s {[port.name for port in expected]}, got {[port.name for port in actual]}"
         return
     for one, other in zip(expected, actual, strict=True):
-        if one != other:
+        if not _fits(one, other):
             yield f"{kind} {one.name}: expected {one.form}, got {other.form}"
+
+
+def _fits(expected: Port, actual: Port) -> bool:
+    """Whether a port is as expected; a free axis has a name, or in outputs an expression or nothing."""
+    if expected.data_type != actual.data_type or len(expected.shape) != len(actual.shape):
+        return False
+    sizes = zip(expected.shape, actual.shape, strict=True)
+    return all(one == other or (one == FREE and not (isinstance(other, int) and other)) for one, other in sizes)
 
 
 def _foreign(model: Any) -> Iterator[str]:  # noqa: ANN401 (made from a descriptor at run time)

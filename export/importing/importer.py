@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Model, Signature
+from autoencoder.v1.shapes import DTYPES
 from onnx import ModelProto
 
 from bundle import latents
@@ -13,7 +14,6 @@ from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCa
 from bundle.graph import MAX_RUN_BYTES, read_graph
 from bundle.layout import GOLDEN_FILE
 from bundle.noise import Purpose, normals, uniforms
-from bundle.tensor_types import DTYPES
 from export.errors import InputError
 from export.gate import checks
 from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, CheckedBundle, Finding, crash_refused

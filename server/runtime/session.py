@@ -11,11 +11,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime
 from autoencoder.v1.model_pb2 import Signature, TensorSpec
+from autoencoder.v1.shapes import DTYPES
 from numpy.typing import NDArray
 
 from bundle.errors import BundleError
 from bundle.runtime_options import set_session_options
-from bundle.tensor_types import DTYPES, FROM_RUNTIME
+from bundle.tensor_types import FROM_RUNTIME
 from server.config import SessionConfig
 
 # onnxruntime ships no types.

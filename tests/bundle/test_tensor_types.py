@@ -1,8 +1,9 @@
 import numpy as np
 from autoencoder.v1.model_pb2 import DataType
+from autoencoder.v1.shapes import DTYPES
 from onnx import TensorProto, helper
 
-from bundle.tensor_types import DTYPES, FROM_ONNX, FROM_RUNTIME, ONNX_TYPES
+from bundle.tensor_types import FROM_ONNX, FROM_RUNTIME, ONNX_TYPES
 
 
 def test_every_row_is_what_onnx_and_numpy_say() -> None:

@@ -16,6 +16,14 @@ class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FORMAT_FLOAT32: _ClassVar[ImageFormat]
     IMAGE_FORMAT_PNG: _ClassVar[ImageFormat]
     IMAGE_FORMAT_NONE: _ClassVar[ImageFormat]
+    IMAGE_FORMAT_UINT16: _ClassVar[ImageFormat]
+    IMAGE_FORMAT_PNG16: _ClassVar[ImageFormat]
+
+class LatentFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LATENT_FORMAT_UNSPECIFIED: _ClassVar[LatentFormat]
+    LATENT_FORMAT_FLOAT32: _ClassVar[LatentFormat]
+    LATENT_FORMAT_FLOAT16: _ClassVar[LatentFormat]
 
 class Posterior(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -33,6 +41,11 @@ IMAGE_FORMAT_UINT8: ImageFormat
 IMAGE_FORMAT_FLOAT32: ImageFormat
 IMAGE_FORMAT_PNG: ImageFormat
 IMAGE_FORMAT_NONE: ImageFormat
+IMAGE_FORMAT_UINT16: ImageFormat
+IMAGE_FORMAT_PNG16: ImageFormat
+LATENT_FORMAT_UNSPECIFIED: LatentFormat
+LATENT_FORMAT_FLOAT32: LatentFormat
+LATENT_FORMAT_FLOAT16: LatentFormat
 POSTERIOR_UNSPECIFIED: Posterior
 POSTERIOR_MEAN: Posterior
 POSTERIOR_SAMPLE: Posterior
@@ -67,32 +80,38 @@ class EncodedImages(_message.Message):
     def __init__(self, files: _Optional[_Iterable[bytes]] = ..., resize: _Optional[bool] = ...) -> None: ...
 
 class ServingInfo(_message.Message):
-    __slots__ = ("model_name", "model_version", "queue_microseconds", "run_microseconds", "batch_size")
+    __slots__ = ("model_name", "model_version", "queue_microseconds", "run_microseconds", "batch_size", "tiles", "exact")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     QUEUE_MICROSECONDS_FIELD_NUMBER: _ClassVar[int]
     RUN_MICROSECONDS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    TILES_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     queue_microseconds: int
     run_microseconds: int
     batch_size: int
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., queue_microseconds: _Optional[int] = ..., run_microseconds: _Optional[int] = ..., batch_size: _Optional[int] = ...) -> None: ...
+    tiles: int
+    exact: bool
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., queue_microseconds: _Optional[int] = ..., run_microseconds: _Optional[int] = ..., batch_size: _Optional[int] = ..., tiles: _Optional[int] = ..., exact: _Optional[bool] = ...) -> None: ...
 
 class EncodeRequest(_message.Message):
-    __slots__ = ("model_name", "model_version", "images", "posterior", "seed")
+    __slots__ = ("model_name", "model_version", "images", "posterior", "seed", "latent_format")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     POSTERIOR_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    LATENT_FORMAT_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     images: Images
     posterior: Posterior
     seed: int
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., posterior: _Optional[_Union[Posterior, str]] = ..., seed: _Optional[int] = ...) -> None: ...
+    latent_format: LatentFormat
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., posterior: _Optional[_Union[Posterior, str]] = ..., seed: _Optional[int] = ..., latent_format: _Optional[_Union[LatentFormat, str]] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
     __slots__ = ("latents", "log_variances", "seed", "info")
@@ -107,16 +126,20 @@ class EncodeResponse(_message.Message):
     def __init__(self, latents: _Optional[_Union[Tensor, _Mapping]] = ..., log_variances: _Optional[_Union[Tensor, _Mapping]] = ..., seed: _Optional[int] = ..., info: _Optional[_Union[ServingInfo, _Mapping]] = ...) -> None: ...
 
 class DecodeRequest(_message.Message):
-    __slots__ = ("model_name", "model_version", "latents", "image_format")
+    __slots__ = ("model_name", "model_version", "latents", "image_format", "height", "width")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     LATENTS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     latents: Tensor
     image_format: ImageFormat
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., latents: _Optional[_Union[Tensor, _Mapping]] = ..., image_format: _Optional[_Union[ImageFormat, str]] = ...) -> None: ...
+    height: int
+    width: int
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., latents: _Optional[_Union[Tensor, _Mapping]] = ..., image_format: _Optional[_Union[ImageFormat, str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class DecodeResponse(_message.Message):
     __slots__ = ("images", "info")
@@ -149,16 +172,18 @@ class ReconstructResponse(_message.Message):
     def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., squared_errors: _Optional[_Union[Tensor, _Mapping]] = ..., info: _Optional[_Union[ServingInfo, _Mapping]] = ...) -> None: ...
 
 class DenoiseRequest(_message.Message):
-    __slots__ = ("model_name", "model_version", "images", "image_format")
+    __slots__ = ("model_name", "model_version", "images", "image_format", "noise_levels")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_LEVELS_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     images: Images
     image_format: ImageFormat
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., image_format: _Optional[_Union[ImageFormat, str]] = ...) -> None: ...
+    noise_levels: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., image_format: _Optional[_Union[ImageFormat, str]] = ..., noise_levels: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class DenoiseResponse(_message.Message):
     __slots__ = ("images", "info")
@@ -169,7 +194,7 @@ class DenoiseResponse(_message.Message):
     def __init__(self, images: _Optional[_Union[Images, _Mapping]] = ..., info: _Optional[_Union[ServingInfo, _Mapping]] = ...) -> None: ...
 
 class SampleRequest(_message.Message):
-    __slots__ = ("model_name", "model_version", "count", "seed", "temperature", "include_latents", "image_format", "first_index")
+    __slots__ = ("model_name", "model_version", "count", "seed", "temperature", "include_latents", "image_format", "first_index", "height", "width")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +203,8 @@ class SampleRequest(_message.Message):
     INCLUDE_LATENTS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FORMAT_FIELD_NUMBER: _ClassVar[int]
     FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     count: int
@@ -186,7 +213,9 @@ class SampleRequest(_message.Message):
     include_latents: bool
     image_format: ImageFormat
     first_index: int
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., temperature: _Optional[float] = ..., include_latents: _Optional[bool] = ..., image_format: _Optional[_Union[ImageFormat, str]] = ..., first_index: _Optional[int] = ...) -> None: ...
+    height: int
+    width: int
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., temperature: _Optional[float] = ..., include_latents: _Optional[bool] = ..., image_format: _Optional[_Union[ImageFormat, str]] = ..., first_index: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class SampleResponse(_message.Message):
     __slots__ = ("images", "latents", "seed", "noise_scheme", "info")

@@ -14,11 +14,13 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_TYPE_FLOAT16: _ClassVar[DataType]
     DATA_TYPE_FLOAT32: _ClassVar[DataType]
     DATA_TYPE_INT64: _ClassVar[DataType]
+    DATA_TYPE_UINT16: _ClassVar[DataType]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_UINT8: DataType
 DATA_TYPE_FLOAT16: DataType
 DATA_TYPE_FLOAT32: DataType
 DATA_TYPE_INT64: DataType
+DATA_TYPE_UINT16: DataType
 
 class TensorSpec(_message.Message):
     __slots__ = ("name", "data_type", "shape")
@@ -30,8 +32,20 @@ class TensorSpec(_message.Message):
     shape: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, name: _Optional[str] = ..., data_type: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class Tiling(_message.Message):
+    __slots__ = ("halo", "multiple", "tile", "exact")
+    HALO_FIELD_NUMBER: _ClassVar[int]
+    MULTIPLE_FIELD_NUMBER: _ClassVar[int]
+    TILE_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
+    halo: int
+    multiple: int
+    tile: int
+    exact: bool
+    def __init__(self, halo: _Optional[int] = ..., multiple: _Optional[int] = ..., tile: _Optional[int] = ..., exact: _Optional[bool] = ...) -> None: ...
+
 class Signature(_message.Message):
-    __slots__ = ("name", "file", "inputs", "outputs", "parity_max_abs_error", "golden_tolerance", "batch_invariant", "batch_buckets")
+    __slots__ = ("name", "file", "inputs", "outputs", "parity_max_abs_error", "golden_tolerance", "batch_invariant", "batch_buckets", "tiling")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +54,7 @@ class Signature(_message.Message):
     GOLDEN_TOLERANCE_FIELD_NUMBER: _ClassVar[int]
     BATCH_INVARIANT_FIELD_NUMBER: _ClassVar[int]
     BATCH_BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    TILING_FIELD_NUMBER: _ClassVar[int]
     name: str
     file: str
     inputs: _containers.RepeatedCompositeFieldContainer[TensorSpec]
@@ -48,7 +63,28 @@ class Signature(_message.Message):
     golden_tolerance: float
     batch_invariant: bool
     batch_buckets: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, name: _Optional[str] = ..., file: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., parity_max_abs_error: _Optional[float] = ..., golden_tolerance: _Optional[float] = ..., batch_invariant: _Optional[bool] = ..., batch_buckets: _Optional[_Iterable[int]] = ...) -> None: ...
+    tiling: Tiling
+    def __init__(self, name: _Optional[str] = ..., file: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., parity_max_abs_error: _Optional[float] = ..., golden_tolerance: _Optional[float] = ..., batch_invariant: _Optional[bool] = ..., batch_buckets: _Optional[_Iterable[int]] = ..., tiling: _Optional[_Union[Tiling, _Mapping]] = ...) -> None: ...
+
+class SizeRange(_message.Message):
+    __slots__ = ("multiple", "minimum", "maximum_pixels")
+    MULTIPLE_FIELD_NUMBER: _ClassVar[int]
+    MINIMUM_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_PIXELS_FIELD_NUMBER: _ClassVar[int]
+    multiple: int
+    minimum: int
+    maximum_pixels: int
+    def __init__(self, multiple: _Optional[int] = ..., minimum: _Optional[int] = ..., maximum_pixels: _Optional[int] = ...) -> None: ...
+
+class NoiseLevel(_message.Message):
+    __slots__ = ("minimum", "maximum", "default")
+    MINIMUM_FIELD_NUMBER: _ClassVar[int]
+    MAXIMUM_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    minimum: float
+    maximum: float
+    default: float
+    def __init__(self, minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., default: _Optional[float] = ...) -> None: ...
 
 class File(_message.Message):
     __slots__ = ("path", "size_bytes", "sha256")
@@ -61,7 +97,7 @@ class File(_message.Message):
     def __init__(self, path: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "methods", "height", "width", "channels", "latent_size", "signatures", "labels", "attributes", "metrics", "provenance", "files", "imported")
+    __slots__ = ("name", "version", "family", "methods", "height", "width", "channels", "latent_size", "signatures", "labels", "attributes", "metrics", "provenance", "files", "imported", "sizes", "latent_shape", "downsampling", "latent_scale", "latent_shift", "noise_level")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +127,12 @@ class Model(_message.Message):
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     IMPORTED_FIELD_NUMBER: _ClassVar[int]
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    LATENT_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DOWNSAMPLING_FIELD_NUMBER: _ClassVar[int]
+    LATENT_SCALE_FIELD_NUMBER: _ClassVar[int]
+    LATENT_SHIFT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_LEVEL_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     family: str
@@ -106,4 +148,10 @@ class Model(_message.Message):
     provenance: _containers.ScalarMap[str, str]
     files: _containers.RepeatedCompositeFieldContainer[File]
     imported: bool
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., methods: _Optional[_Iterable[str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., latent_size: _Optional[int] = ..., signatures: _Optional[_Iterable[_Union[Signature, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., provenance: _Optional[_Mapping[str, str]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., imported: _Optional[bool] = ...) -> None: ...
+    sizes: SizeRange
+    latent_shape: _containers.RepeatedScalarFieldContainer[int]
+    downsampling: int
+    latent_scale: float
+    latent_shift: float
+    noise_level: NoiseLevel
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., methods: _Optional[_Iterable[str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., latent_size: _Optional[int] = ..., signatures: _Optional[_Iterable[_Union[Signature, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., provenance: _Optional[_Mapping[str, str]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., imported: _Optional[bool] = ..., sizes: _Optional[_Union[SizeRange, _Mapping]] = ..., latent_shape: _Optional[_Iterable[int]] = ..., downsampling: _Optional[int] = ..., latent_scale: _Optional[float] = ..., latent_shift: _Optional[float] = ..., noise_level: _Optional[_Union[NoiseLevel, _Mapping]] = ...) -> None: ...
