@@ -23,7 +23,7 @@ class Session:
 
     def __init__(self, inner: Any) -> None:  # noqa: ANN401 (onnxruntime ships no types)
         self._inner = inner
-        self._input = str(inner.get_inputs()[0].name)
+        self._inputs = [str(each.name) for each in inner.get_inputs()]
         self._outputs = [str(output.name) for output in inner.get_outputs()]
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
@@ -37,13 +37,13 @@ class Session:
         except Exception as error:
             raise BundleError(f"onnxruntime fails in the graph: {error}") from error
 
-    def run_rows(self, rows: Array) -> dict[str, Array]:
-        """(rows, …) of a graph's one input to its outputs by name.
+    def run_rows(self, *rows: Array) -> dict[str, Array]:
+        """(rows, …) for each input of the graph, in its order, to its outputs by name.
 
         Raises:
             BundleError: the runtime fails in the graph.
         """
-        return self.run({self._input: rows})
+        return self.run(dict(zip(self._inputs, rows, strict=True)))
 
 
 def open_session(graph: bytes, device: Device = "cpu") -> Session:

@@ -3,11 +3,12 @@
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
-from autoencoder.v1.model_pb2 import Model, Signature
+from autoencoder.v1.model_pb2 import Model, NoiseLevel, Signature, SizeRange
 
 from bundle.errors import quotable
 from bundle.latents import LatentStatistics, prior
@@ -31,11 +32,12 @@ def describe(
 ) -> Model:
     """Everything but name, version and what the gate measured."""
     attributes = [] if statistics is None else [str(name) for name in statistics.attribute_names]
-    density = statistics is not None or (facts.family != "denoiser" and prior(facts.family) == "normal")
     height, width, channels = facts.image_shape
-    return Model(
+    described = Model(
         family=facts.family,
-        methods=served_methods(facts, {each.name: each for each in signatures}, attributes, density),
+        methods=served_methods(
+            facts, {each.name: each for each in signatures}, attributes, has_density(facts, statistics)
+        ),
         height=height,
         width=width,
         channels=channels,
@@ -47,7 +49,26 @@ def describe(
         provenance=provenance,
         files=describe_files(contents),
         imported=imported,
+        # Of vectors latent_size says it all, as it always did.
+        latent_shape=facts.latent_shape,
+        downsampling=facts.downsampling,
     )
+    if facts.shapes.free:
+        described.sizes.CopyFrom(SizeRange(**asdict(facts.sizes)))
+    if facts.noise_level is not None:
+        lowest, highest, default = facts.noise_level
+        described.noise_level.CopyFrom(NoiseLevel(minimum=lowest, maximum=highest, default=default))
+    return described
+
+
+def has_density(facts: Facts, statistics: LatentStatistics | None) -> bool:
+    """Whether `Sample` has something to draw from: the prior of a VAE, or the mixture of a plain AE's latents.
+
+    Of free sizes such a mixture is of single positions, and knows nothing of how they belong together.
+    """
+    if prior(facts.family) == "normal":
+        return facts.variational
+    return statistics is not None and not (facts.shapes.free and facts.shapes.spatial)
 
 
 def with_measurements(

@@ -82,9 +82,9 @@ class Call:
     run_seconds = 0.0
     batch_rows = 0
     tiles = 0
-    """Parts that its images were cut into; 0 where none was cut."""
+    """Windows that its images were cut into; 0 where none was cut."""
     exact = True
-    """Whether its outputs have the bits of whole images."""
+    """Whether its answer has the bits that whole images in one run each would give."""
     seconds = 0.0
     """From arrival to the end; 0 until then."""
     problem = ""

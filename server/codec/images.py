@@ -21,8 +21,8 @@ from bundle.images.structure import Limits
 from server.codec import pixels, png16, tensors
 from server.codec.pixels import Range
 from server.codec.tensors import Convert
-from server.config import LimitsConfig
 from server.errors import InvalidArgumentError
+from server.execution_config import LimitsConfig
 from server.types import Array, Buffer
 
 # (H, W, C) each; in one array where they have one size.

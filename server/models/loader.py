@@ -3,22 +3,26 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from autoencoder.v1.model_pb2 import Model, Signature
+from autoencoder.v1.shapes import Shapes
 
 from bundle import layout
 from bundle.compatibility import check_golden, check_model, check_statistics
 from bundle.errors import BundleError
 from bundle.golden import Golden
-from bundle.graph import check_graph
+from bundle.graph import MAX_BATCH, check_graph, trial_side, untiled_pixels
 from bundle.latents import LatentStatistics
 from server.batching.batcher import Batcher
 from server.batching.entry import Backlog
 from server.batching.executor import Executor
-from server.batching.policy import choose_policy, profile
+from server.batching.policy import BatchPolicy, choose_policy, profile
 from server.batching.run import OnRunFailed, RunHooks
+from server.batching.shaped import ShapedGraph
+from server.batching.shaped_batcher import ShapedBatcher, ShapedQueue, cells
 from server.calls.call import Call
 from server.calls.tracing import Tracer, run_attributes
 from server.config import Config
@@ -30,7 +34,7 @@ from server.models.table import ServedModel
 from server.models.watchdog import CancelledError, TimedOutError, run_with_timeout
 from server.runtime.cpu import cores
 from server.runtime.providers import ExecutionProvider
-from server.runtime.session import DEFAULT_BUCKETS, DeviceError, Interrupt
+from server.runtime.session import DEFAULT_BUCKETS, DeviceError, Interrupt, Session, is_uniform
 
 _LOGGER = logging.getLogger(__name__)
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -142,11 +146,17 @@ class Loader:
         opsets = [
             check_graph(files[s.file], s, imported=model.imported, max_run_bytes=most).opset for s in model.signatures
         ]
+        untiled = {
+            s.name: untiled_pixels(files[s.file], s, Shapes.of(model), self._config.max_untiled_pixels, most)
+            for s in model.signatures
+            if Shapes.of(model).free and not s.HasField("tiling")
+        }
         sessions = {
             signature.name: self._provider.open(signature, files[signature.file], self._config, progress.interrupt)
             for signature in _until_cancelled(progress.cancelled, model)
         }
-        return LoadedBundle(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, sessions, max(opsets))
+        golden = Golden.from_bytes(files[layout.GOLDEN_FILE])
+        return LoadedBundle(model, golden, statistics, sessions, max(opsets), untiled)
 
     def _check_size(self, folder: Path, model: Model) -> None:
         got, most = sum(file.size_bytes for file in model.files), self._config.max_model_bytes
@@ -175,21 +185,26 @@ class Loader:
         drift = Drift(self._metrics, model.name, model.version, statistics)
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
+        shaped: dict[str, ShapedGraph] = {}
         for signature in _until_cancelled(progress.cancelled, model):
             session = parts.sessions[signature.name]
-            seconds = profile(
-                session, _buckets(signature), alone=self._provider.uses_cores and self._config.intra_op_threads == 1
-            )
-            policy = choose_policy(seconds, self._config, cores() if self._provider.uses_cores else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
-            hooks = RunHooks(series, on_run_failed, traced, drift.observer(signature.name))
-            batchers[signature.name] = Batcher(session, policy, backlog, self._executor, hooks)
+            policy = self._policy(session, signature, Shapes.of(model))
+            # Windows are no images: of graphs that may have them, callers of `shaped` observe the answers.
+            observed = is_uniform(signature)
+            hooks = RunHooks(series, on_run_failed, traced, drift.observer(signature.name) if observed else None)
+            if is_uniform(signature):
+                batchers[signature.name] = Batcher(session, policy, backlog, self._executor, hooks)
+            else:
+                shaped[signature.name] = self._shaped(parts, signature, policy, backlog, hooks)
+                batchers[signature.name] = shaped[signature.name].batcher
             _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, policy)
         test = partial(self._self_test, parts, progress.cancelled)
         return ServedModel(
             model=model,
             batchers=batchers,
+            shaped=shaped,
             input_types={name: session.dtype for name, session in parts.sessions.items()},
             statistics=statistics,
             drift=drift,
@@ -198,6 +213,30 @@ class Loader:
             interrupt=progress.interrupt,
             self_test_errors=errors,
             self_test=partial(run_with_timeout, test, self._config.load_timeout_seconds, "self-test"),
+        )
+
+    def _policy(self, session: Session, signature: Signature, shapes: Shapes) -> BatchPolicy:
+        """Warm up a graph, and choose how it is run."""
+        provider, side = self._provider, trial_side(signature)
+        alone = provider.uses_cores and self._config.intra_op_threads == 1
+        seconds = profile(session, _buckets(signature), alone=alone, side=side)
+        policy = choose_policy(seconds, self._config, cores() if provider.uses_cores else 1)
+        # A graph that is quick at one size need not be so at another.
+        return replace(policy, inline=False) if shapes.free else policy
+
+    def _shaped(
+        self, parts: LoadedBundle, signature: Signature, policy: BatchPolicy, backlog: Backlog, hooks: RunHooks
+    ) -> ShapedGraph:
+        session = parts.sessions[signature.name]
+        most_rows = min(self._config.max_batch_rows or MAX_BATCH, max(_buckets(signature)))
+        window = session.zeros(1, trial_side(signature))[0].shape[1:]
+        queue = ShapedQueue(backlog, policy.max_rows, policy.max_rows * cells(window), most_rows)
+        return ShapedGraph(
+            ShapedBatcher(session, policy, backlog, self._executor, hooks, queue),
+            signature,
+            Shapes.of(parts.model),
+            exact=signature.tiling.exact,
+            untiled_pixels=parts.untiled_pixels.get(signature.name, 0),
         )
 
     def _traced(self, model: Model, signature: str) -> Callable[[Iterable[Call], float, float], None] | None:

@@ -28,6 +28,8 @@ class LoadedBundle:
     statistics: LatentStatistics | None
     sessions: Mapping[str, Session]
     opset: int
+    untiled_pixels: Mapping[str, int]
+    """By signature: most pixels of an image that a graph of free sizes runs whole; of those without tiles."""
 
 
 def replay(signature: Signature, session: Session, golden: Golden) -> float:
@@ -80,7 +82,7 @@ def check_invariance(signature: Signature, session: Session, golden: Golden) -> 
 def _runner(signature: Signature, session: Session) -> Run:
     names = [spec.name for spec in signature.outputs]
 
-    def run(rows: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
-        return dict(zip(names, session.run(rows), strict=True))
+    def run(*inputs: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
+        return dict(zip(names, session.run(*inputs), strict=True))
 
     return run

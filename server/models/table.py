@@ -23,8 +23,8 @@ class ServedModel(ModelVersion):
 
     batchers: Mapping[str, Batcher]
     """By signature."""
-    shaped: Mapping[str, ShapedGraph] = field(default_factory=dict[str, ShapedGraph])
-    """By signature: graphs of free sizes or with a noise level."""
+    shaped: Mapping[str, ShapedGraph]
+    """By signature, those that take images of many sizes, or noise levels; their batchers are among the others."""
     drift: Drift
     interrupt: Interrupt
     """Shared by all its graphs."""

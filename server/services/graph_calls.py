@@ -18,8 +18,8 @@ from server.batching.executor import Executor
 from server.calls.call import Call
 from server.codec import images
 from server.codec.pixels import range_of
-from server.config import LimitsConfig
 from server.errors import InvalidArgumentError
+from server.execution_config import LimitsConfig
 from server.model_version import ModelVersion
 from server.models.table import ModelTable, ServedModel
 from server.parse_cache import PreparedRequest, Ready

@@ -13,8 +13,8 @@ from PIL import Image
 
 from server.codec.images import GraphInput, PixelBudget, arrays_of_files
 from server.codec.pixels import UNIT
-from server.config import LimitsConfig
 from server.errors import CancelledError, DeadlineError, InvalidArgumentError
+from server.execution_config import LimitsConfig
 from tests.reliability.attacks.hostile_images import progressive
 from tests.server.conftest import Served, metric
 
