@@ -71,7 +71,9 @@ class Generation:
         response = pb.SampleResponse(seed=seed, noise_scheme=noise.SCHEME)
         if request.include_latents:
             tensors.fill(response.latents, drawn)
-        self._decode(call, served, drawn, response, request.image_format)
+        # A code is that of a padded size.
+        crop = (slice(request.height or None), slice(request.width or None))
+        self._decode(call, served, drawn, response, request.image_format, crop)
 
     def interpolate(self, call: Call, request: pb.InterpolateRequest) -> None:
         """Images along the path between two points."""
@@ -148,11 +150,18 @@ class Generation:
             job()
 
     def _decode(
-        self, call: Call, served: ServedModel, points: Latents, response: ImagesResponse, image_format: int
+        self,
+        call: Call,
+        served: ServedModel,
+        points: Latents,
+        response: ImagesResponse,
+        image_format: int,
+        crop: tuple[slice, slice] = (slice(None), slice(None)),
     ) -> None:
-        self._graphs.decode(
-            call, served, points, lambda decoded: self._graphs.answer_images(call, response, decoded, image_format)
-        )
+        def done(decoded: images.ManyImages) -> None:
+            self._graphs.answer_images(call, response, [image[crop] for image in decoded], image_format)
+
+        self._graphs.decode(call, served, points, done)
 
 
 def _sampled_shape(request: pb.SampleRequest, version: ModelVersion, limit_pixels: int) -> tuple[int, ...]:
