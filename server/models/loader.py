@@ -28,7 +28,7 @@ from server.calls.tracing import Tracer, run_attributes
 from server.config import Config
 from server.metrics.drift import Drift, alarm_share
 from server.metrics.registry import Metrics, RunSeries
-from server.models.self_test import LoadedBundle, check_invariance, replay, replay_sample
+from server.models.self_test import LoadedBundle, check_invariance, prove_tiles, replay, replay_sample
 from server.models.signing import SigningVerifier
 from server.models.table import ServedModel
 from server.models.watchdog import CancelledError, TimedOutError, run_with_timeout
@@ -122,8 +122,9 @@ class Loader:
         parts = self._read(folder, name, version, progress)
         progress.result = "self_test_failed"
         errors = self._self_test(parts, progress.cancelled)
+        exact = self._prove_tiles(parts, progress.cancelled)
         progress.result = "warm_up_failed"
-        served = self._serve(parts, errors, on_run_failed, progress)
+        served = self._serve(parts, errors, exact, on_run_failed, progress)
         progress.result = "ok"
         return served
 
@@ -178,8 +179,24 @@ class Loader:
             replay_sample(parts, parts.golden.sample_case)
         return errors
 
+    def _prove_tiles(self, parts: LoadedBundle, cancelled: Callable[[], bool]) -> dict[str, bool]:
+        """Whether the tiles of a graph have the bits of the whole image here, by signature."""
+        exact: dict[str, bool] = {}
+        for signature in _until_cancelled(cancelled, parts.model):
+            if signature.HasField("tiling"):
+                held = prove_tiles(signature, parts.sessions[signature.name], parts.model.noise_level.maximum)
+                exact[signature.name] = held and signature.tiling.exact
+                if signature.tiling.exact and not held:
+                    _LOGGER.warning("%s: tiles do not have the bits of the whole image here", signature.file)
+        return exact
+
     def _serve(
-        self, parts: LoadedBundle, errors: Mapping[str, float], on_run_failed: OnRunFailed, progress: _Progress
+        self,
+        parts: LoadedBundle,
+        errors: Mapping[str, float],
+        exact: Mapping[str, bool],
+        on_run_failed: OnRunFailed,
+        progress: _Progress,
     ) -> ServedModel:
         model, statistics = parts.model, parts.statistics
         drift = Drift(self._metrics, model.name, model.version, statistics)
@@ -197,8 +214,15 @@ class Loader:
             if is_uniform(signature):
                 batchers[signature.name] = Batcher(session, policy, backlog, self._executor, hooks)
             else:
-                shaped[signature.name] = self._shaped(parts, signature, policy, backlog, hooks)
-                batchers[signature.name] = shaped[signature.name].batcher
+                batcher = self._shaped_batcher(session, signature, policy, backlog, hooks)
+                shaped[signature.name] = ShapedGraph(
+                    batcher,
+                    signature,
+                    Shapes.of(model),
+                    exact=exact.get(signature.name, True),
+                    untiled_pixels=parts.untiled_pixels.get(signature.name, 0),
+                )
+                batchers[signature.name] = batcher
             _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, policy)
         test = partial(self._self_test, parts, progress.cancelled)
         return ServedModel(
@@ -224,20 +248,13 @@ class Loader:
         # A graph that is quick at one size need not be so at another.
         return replace(policy, inline=False) if shapes.free else policy
 
-    def _shaped(
-        self, parts: LoadedBundle, signature: Signature, policy: BatchPolicy, backlog: Backlog, hooks: RunHooks
-    ) -> ShapedGraph:
-        session = parts.sessions[signature.name]
+    def _shaped_batcher(
+        self, session: Session, signature: Signature, policy: BatchPolicy, backlog: Backlog, hooks: RunHooks
+    ) -> ShapedBatcher:
         most_rows = min(self._config.max_batch_rows or MAX_BATCH, max(_buckets(signature)))
         window = session.zeros(1, trial_side(signature))[0].shape[1:]
         queue = ShapedQueue(backlog, policy.max_rows, policy.max_rows * cells(window), most_rows)
-        return ShapedGraph(
-            ShapedBatcher(session, policy, backlog, self._executor, hooks, queue),
-            signature,
-            Shapes.of(parts.model),
-            exact=signature.tiling.exact,
-            untiled_pixels=parts.untiled_pixels.get(signature.name, 0),
-        )
+        return ShapedBatcher(session, policy, backlog, self._executor, hooks, queue)
 
     def _traced(self, model: Model, signature: str) -> Callable[[Iterable[Call], float, float], None] | None:
         if self._tracer is None:
