@@ -58,16 +58,17 @@ def read_items(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> 
     for name, index in places.items():
         given, spec = request.inputs[index], specs[name]
         sizes = tensors.shape_of(given.shape, f"inputs[{index}].shape")[1:]
-        free = len(sizes) == len(spec.shape) - 1
-        shape = [size if each == FREE and free else each for each, size in zip(spec.shape[1:], sizes, strict=False)]
+        shape = spec.shape[1:]
+        if len(sizes) == len(shape):
+            shape = [size if each == FREE else each for each, size in zip(shape, sizes, strict=True)]
         port = _Port(index, name, datatype(spec.data_type), DTYPES[spec.data_type], tuple(shape))
         rows = _check_given(port, given, limit_rows)
         raw = request.raw_input_contents
         data = _raw(port, given, raw, rows, len(request.inputs)) if len(raw) else _typed(port, given, rows)
         arrays[name] = np.frombuffer(data, port.dtype).reshape(rows, *port.row_shape)
+    _check_sizes(graph, arrays[graph.input], f"inputs[{places[graph.input]}].shape")
     if graph.dtype != np.uint8:
         _check_values(graph, arrays[graph.input])
-    _check_sizes(graph, arrays[graph.input], f"inputs[{places[graph.input]}].shape")
     return [*arrays[graph.input]], [float(level) for level in arrays.get("noise_levels", ())]
 
 
@@ -128,7 +129,7 @@ def _check_given(port: _Port, given: InputTensor, limit_rows: int) -> int:
         )
     shape = tensors.shape_of(given.shape, f"{port.field}.shape")
     if not shape or shape[1:] != port.row_shape:
-        expected = ", ".join(map(str, port.row_shape))
+        expected = ", ".join("any" if size == FREE else str(size) for size in port.row_shape)
         raise InvalidArgumentError(
             f"{port.field}.shape",
             f"expected (N, {expected}) for {port.name!r}, got {_clip(tensors.shape_text(shape), 100)}",
