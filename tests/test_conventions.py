@@ -52,6 +52,7 @@ COVERED_BY = {
     "server/codec/protobuf_wire.py": "server/services/test_response_writer.py",
     "server/codec/tensors.py": "server/test_statuses.py",
     "server/errors.py": "server/test_statuses.py",
+    "server/execution_config.py": "server/test_config.py",
     "server/file_watch.py": "server/transport/test_tls.py",
     "server/metrics/gpu.py": "server/metrics/test_registry.py",
     "server/metrics/run_statistics.py": "server/services/open_inference/test_service.py",

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from server.addresses import is_loopback, join_host_port
-from server.config import BatchingConfig, Config, LimitsConfig, SessionConfig
+from server.config import Config
+from server.execution_config import BatchingConfig, LimitsConfig, SessionConfig
 from server.settings import SettingsError
 
 
