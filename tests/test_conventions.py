@@ -46,6 +46,7 @@ COVERED_BY = {
     "server/batching/row_queue.py": "server/batching/test_admission.py",
     "server/batching/run.py": "server/batching/test_batcher.py",
     "server/calls/call.py": "server/test_statuses.py",
+    "server/calls/interruption.py": "server/calls/test_waiting.py",
     "server/calls/observer.py": "server/test_log.py",
     "server/calls/request_log.py": "server/test_log.py",
     "server/calls/tracing.py": "server/calls/test_otlp.py",
