@@ -95,6 +95,8 @@ class BodyReader:
         except asyncio.CancelledError as cancelled:
             raise reason(upload.task, cancelled) from None
         finally:
+            # The traceback of an error would keep them until the garbage collector comes.
+            parts.clear()
             self._release(upload)
 
     def _hold(self, upload: _Upload, size_bytes: int) -> None:

@@ -19,9 +19,9 @@ from tests.server.rest.conftest import document
 _LOGGER = logging.getLogger(__name__)
 SCALE = int(os.environ.get("TEST_SCALE", "1"))
 # In the long form those of the default settings.
-BODY_BYTES = (64 if SCALE > 1 else 1) * MIB
-ROOM_BYTES = 8 * BODY_BYTES
-UPLOADS = 8 * SCALE
+BODY_BYTES = (64 if SCALE > 1 else 4) * MIB
+ROOM_BYTES = (8 if SCALE > 1 else 4) * BODY_BYTES
+UPLOADS = 80 if SCALE > 1 else 16
 PATH = "/v2/models/vae.encode/infer"
 HONEST = json.dumps(document(pixels(1), parameters={"x": "y" * 500_000})).encode()
 
@@ -51,16 +51,19 @@ def test_uploads_that_halt_lose_their_room_to_others(tmp_path: Path, source: str
             asked = time.monotonic()
             statuses.append(post(port))
             waits.append(time.monotonic() - asked)
+        held = Holding.of(server.process.pid).rss_bytes - before
         _LOGGER.info(
             "%d halted uploads of %d MiB from %s: +%d MiB, honest uploads %s after at most %.2f s",
             UPLOADS,
             BODY_BYTES // MIB,
             source,
-            (Holding.of(server.process.pid).rss_bytes - before) // MIB,
+            held // MIB,
             statuses,
             max(waits),
         )
         assert statuses[-1] == 200
+        # And not the bytes of those that ended as well.
+        assert held < 0.75 * UPLOADS * BODY_BYTES
 
 
 def post(port: int) -> int:
