@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from grpc import aio
 
 from server.calls.interruption import interrupt, reason, running_task
-from server.errors import DeadlineError, InvalidArgumentError, OverloadedError, ServingError
+from server.errors import DeadlineError, InvalidArgumentError, OverloadedError, ServingError, UnavailableError
 
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 # Of whom, and until when, a time of time.monotonic(). A plain tuple, because each call makes one.
@@ -48,6 +48,7 @@ class WaitingCalls:
             InvalidArgumentError: there is none, or a part of one.
             DeadlineError: it has not arrived in time.
             OverloadedError: too many calls wait.
+            UnavailableError: the server stops.
         """
         if not self._looking:
             self._look_later()
@@ -66,6 +67,12 @@ class WaitingCalls:
         """
         message = await self._read(context, (peer, _FOREVER))
         return None if message is aio.EOF else message
+
+    def stop(self) -> None:
+        """End the unary calls that wait, because the server stops; a caller may send to another one."""
+        error = UnavailableError("The server is stopping: try another one.")
+        for task in [each for each, (_, until) in self._waits.items() if until < _FOREVER]:
+            self._end(task, error)
 
     async def _read(self, context: Context, wait: _Wait) -> Any:  # noqa: ANN401 (as above)
         task = running_task()

@@ -140,6 +140,7 @@ class GrpcioTransport:
         self._port.set_result(port)
         await self._stop.wait()
         self._health.detach()
+        self._waiting.stop()
         for stream in self._streams:
             stream.stop()
         for call in list(self._calls):

@@ -85,6 +85,16 @@ def test_streams_may_say_nothing_as_long_as_they_like(impatient: Served) -> None
     watch.cancel()
 
 
+def test_a_stopping_server_sends_callers_to_another_one() -> None:
+    with serving(GOLDEN, transport="grpcio", poll_seconds=0) as served, RawConnection(served.address) as connection:
+        connection.open(1, ENCODE)
+        waits = served.app._transport._waiting._waits
+        eventually(lambda: bool(waits))
+        served.app.stop()
+        served.app.stop = lambda: True  # it has stopped already
+        assert b"grpc-status\x0214" in connection.end_of(1)
+
+
 @pytest.fixture
 def crowded() -> Iterator[Served]:
     with serving(GOLDEN, transport="grpcio", poll_seconds=0, max_waiting_calls=4) as served:
