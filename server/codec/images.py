@@ -18,8 +18,8 @@ from bundle.images.decoder import ImageReader, Size
 from bundle.images.structure import Limits
 from server.codec import tensors
 from server.codec.tensors import Convert
-from server.config import LimitsConfig
 from server.errors import InvalidArgumentError
+from server.execution_config import LimitsConfig
 from server.types import Buffer
 
 Shape: TypeAlias = tuple[int, int, int]

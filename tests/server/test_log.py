@@ -16,12 +16,13 @@ import grpc
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import autoencoder_pb2_grpc
+from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from examples.local_server import running
 from server.calls.call import Call
 from server.calls.request_log import RequestLog
-from server.log import BackgroundHandler, JsonFormatter, LoggedStream, TextFormatter, hide_bytes
+from server.log import BackgroundHandler, JsonFormatter, LoggedStream, TextFormatter, hide_bytes, is_no_disconnect
 from tests.deploy.conftest import free_port
 from tests.server.conftest import GOLDEN, images, pixels
 
@@ -201,6 +202,15 @@ def test_bytes_that_a_library_logs_are_not_shown() -> None:
     made = logging.LogRecord("grpc", logging.ERROR, "x", 1, "Invalid encoding on %s", (b"Bearer secret\xff",), None)
     assert hide_bytes(made)
     assert made.getMessage() == "Invalid encoding on 14 bytes"
+
+
+def test_that_a_caller_left_is_no_line() -> None:
+    def failed(error: Exception) -> logging.LogRecord:
+        return logging.LogRecord("grpc", logging.ERROR, "x.py", 1, "raised", (), (type(error), error, None))
+
+    assert not is_no_disconnect(failed(cygrpc.ExecuteBatchError("Failed")))
+    assert is_no_disconnect(failed(ValueError("no")))
+    assert is_no_disconnect(record("x"))
 
 
 def test_what_is_printed_to_standard_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,8 +11,8 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from PIL import Image
 
 from server.codec.images import PixelBudget, rows_of_files
-from server.config import LimitsConfig
 from server.errors import CancelledError, DeadlineError, InvalidArgumentError
+from server.execution_config import LimitsConfig
 from tests.reliability.attacks.hostile_images import progressive
 from tests.server.conftest import Served, metric
 
