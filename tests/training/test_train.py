@@ -1,5 +1,4 @@
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from training.config import Config
 from training.errors import CheckpointError, StoppedError, TrainingError
 from training.losses.objectives import Inputs, Outcome
 from training.models.autoencoders import Autoencoder
+from training.run.stop_request import StopRequest
 from training.train import train
 
 WEIGHTS = checkpoint.WEIGHTS
@@ -27,7 +27,7 @@ def weights(folder: Path) -> tuple[bytes, bytes]:
     return (folder / "best" / WEIGHTS).read_bytes(), (folder / "latest" / WEIGHTS).read_bytes()
 
 
-class StopAfter(threading.Event):
+class StopAfter(StopRequest):
     """Set after so many questions: the loop asks once a step."""
 
     def __init__(self, steps: int) -> None:
