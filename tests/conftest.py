@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import functools
 import os
 import shutil
 import signal
@@ -62,6 +63,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"TEST_REQUIRE_ALL is set, yet this was skipped: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def known_operators() -> None:
+    """The functions of the exporter are read once in a process: for each graph that would take half a second."""
+    from torch.onnx._internal.exporter import _registration  # noqa: PLC0415 (loads PyTorch)
+
+    operators = _registration.onnxscript_apis
+    operators.get_torchlib_ops = functools.cache(operators.get_torchlib_ops)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 
 from training.config import Config
+from training.data import dataset
+from training.distributed import ProcessGroup
 from training.recipe import load_recipe
-from training.train import train
+from training.run.stop_request import StopRequest
+from training.train import Trainer, train
 
 # Small and quick, yet with several batches an epoch, the last of them smaller.
 QUICK = ("run.epochs=2", "run.batch_size=256")
@@ -14,6 +17,13 @@ QUICK = ("run.epochs=2", "run.batch_size=256")
 
 def quick(recipe: str, *overrides: str) -> Config:
     return load_recipe(recipe, "digits", [*QUICK, *overrides])
+
+
+def train_alone(config: Config, folder: Path, *, resume: bool = False, stop: StopRequest | None = None) -> None:
+    """Train without what follows: evaluation and pictures take longer than two epochs of digits."""
+    trainer = Trainer(config, dataset.load(config.data), folder, ProcessGroup(), stop or StopRequest())
+    trainer.directory.open(resume=resume, overwrite=False)
+    trainer.run(resume=resume)
 
 
 @pytest.fixture(scope="session")
