@@ -14,7 +14,7 @@ from typing import TypeAlias
 import pytest
 from filelock import FileLock
 
-MadeOnce: TypeAlias = Callable[[str, Callable[[Path], None]], Path]
+MadeOnce: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 
 # The files that take longest, longest first. A process runs whole files (`--dist loadfile`): one of these begun last
 # would leave the others idle.
@@ -89,7 +89,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MadeO
     root = tmp_path_factory.getbasetemp()
     root = root if worker_id == "master" else root.parent
 
-    def made(name: str, fill: Callable[[Path], None]) -> Path:
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
         folder, ended = root / name, root / f"{name}.made"
         with FileLock(root / f"{name}.lock"):
             if not ended.exists():

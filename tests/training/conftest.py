@@ -1,9 +1,11 @@
 import gzip
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.conftest import MadeOnce
 from training.config import Config
 from training.data import dataset
 from training.distributed import ProcessGroup
@@ -27,18 +29,14 @@ def train_alone(config: Config, folder: Path, *, resume: bool = False, stop: Sto
 
 
 @pytest.fixture(scope="session")
-def vae_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vae_run(made_once: MadeOnce) -> Path:
     """The folder of a short run; read it, do not write it."""
-    folder = tmp_path_factory.mktemp("vae")
-    train(quick("vae"), folder)
-    return folder
+    return made_once("vae", partial(train, quick("vae")))
 
 
 @pytest.fixture(scope="session")
-def denoiser_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("denoiser")
-    train(quick("denoiser", "run.epochs=1"), folder)
-    return folder
+def denoiser_run(made_once: MadeOnce) -> Path:
+    return made_once("denoiser", partial(train, quick("denoiser", "run.epochs=1")))
 
 
 def idx_bytes(array: np.ndarray, magic: int) -> bytes:
