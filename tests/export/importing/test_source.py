@@ -189,6 +189,17 @@ def test_only_regular_files_are_read(
     assert problem in capsys.readouterr().err
 
 
+def test_files_beyond_the_limit_of_protobuf_are_refused_unread(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(onnx.load(encoder(tmp_path)), tmp_path / "encoder.onnx", **OUTSIDE)
+    for name in ("weights.data", "encoder.onnx"):
+        # Sparse: it takes no room.
+        os.truncate(tmp_path / name, 2**31)
+        assert run_import(tmp_path, tmp_path / "encoder.onnx") == 2
+        assert f"{name}: expected at most 2147483647 bytes, got 2147483648" in capsys.readouterr().err
+
+
 ENLARGING = {
     "transposed convolution": lambda: nn.ConvTranspose2d(4, 3, 4, 2, 1),
     "interpolation": lambda: nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(4, 3, 3, padding=1)),
