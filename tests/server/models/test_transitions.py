@@ -92,16 +92,18 @@ def test_an_operator_has_changed_files_loaded_without_a_gap(repository: Path, ho
         callers = [threading.Thread(target=call) for _ in range(3)]
         for caller in callers:
             caller.start()
-        eventually(lambda: len(seen) > 3)
-        scale(repository, 0.25)
-        if how == "hup":
-            served.app.reload()
-        else:
-            assert served.app.manager.load("scale") is None
-        eventually(lambda: seen[-1] == 0.25)
-        over.set()
-        for caller in callers:
-            caller.join()
+        try:
+            eventually(lambda: len(seen) > 3)
+            scale(repository, 0.25)
+            if how == "hup":
+                served.app.reload()
+            else:
+                assert served.app.manager.load("scale") is None
+            eventually(lambda: seen[-1] == 0.25)
+        finally:
+            over.set()
+            for caller in callers:
+                caller.join()
         assert set(seen) == {0.5, 0.25}
         assert not problems
         assert readyz(served) == (200, "1 versions serve on CPUExecutionProvider\n")

@@ -245,7 +245,9 @@ def test_long_arrays_of_any_regular_form_are_read(form: str, indent: int | None)
 )
 def test_brackets_of_a_shape_are_not_written_for_a_long_array(case: tuple[int, list[int], str]) -> None:
     size, more, data = case
-    body = f'{{"inputs": [{{"name": "x", "datatype": "UINT8", "shape": {[size, *more]}, "data": [{data}]}}]}}'.encode()
+    given = f'{{"name": "x", "datatype": "UINT8", "shape": {[size, *more]}, "data": [{data}]}}'
+    # As many brackets as an array of lists has.
+    body = f'{{"id": "{"[" * 20_000}", "inputs": [{given}]}}'.encode()
     tracemalloc.start()
     with pytest.raises(InvalidArgumentError):
         InferDocument("vae", "", body, None)
