@@ -177,9 +177,13 @@ class Acceptor:
             self._probe.call()
 
     def _give_one(self, caller: str, connection: socket.socket, *, suspect: bool) -> None:
-        if (suspect and begins_storm(connection)) or has_gone(connection) or not self._open.admits(caller):
+        storm = begins_storm(connection)
+        if (storm and suspect) or has_gone(connection) or not self._open.admits(caller):
             connection.close()
             return
+        if storm:
+            # Its next connections wait until it is known what this one takes.
+            self._turns.add_charge([caller], _BEHIND_SECONDS)
         connection.settimeout(0)
         host, port = "", 0
         if connection.family != socket.AF_UNIX:

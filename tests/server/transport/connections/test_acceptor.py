@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import grpc
 import pytest
@@ -138,21 +138,29 @@ def test_a_caller_whose_connections_took_long_is_served_one_at_a_time_after_the_
         eventually(lambda: len(core.given) == 9)
 
 
-def test_more_calls_than_any_client_makes_before_it_is_served_are_not_given_by_a_late_server() -> None:
+@pytest.mark.usefixtures("patient")
+def test_who_makes_more_calls_than_any_client_before_it_is_served_is_charged_then_closed() -> None:
     core = Core()
     block = header_block("/x")
+
+    def begin(calls: int) -> socket.socket:
+        connection = stack.enter_context(connect(address))
+        frames = (frame(HEADERS, END_HEADERS, 2 * call + 1, block) for call in range(calls))
+        connection.sendall(PREFACE + frame(SETTINGS, 0, 0) + b"".join(frames))
+        return connection
+
     with ExitStack() as stack, accepting(core) as (acceptor, address):
         for _ in range(4):
             stack.enter_context(connect(address))
         eventually(lambda: len(core.given) == 4)
-        for calls in (101, 101, 100):
-            last = stack.enter_context(connect(address))
-            frames = (frame(HEADERS, END_HEADERS, 2 * call + 1, block) for call in range(calls))
-            last.sendall(PREFACE + frame(SETTINGS, 0, 0) + b"".join(frames))
+        assert not acceptor._turns.charge("127.0.0.1")
+        first, second, third = begin(101), begin(101), begin(100)
         eventually(lambda: len(acceptor._turns) == 3)
-        eventually(acceptor._behind)
-        eventually(lambda: acceptor.came_through() or len(core.given) == 5)
-        assert core.given[4].getpeername() == last.getsockname()
+        eventually(lambda: acceptor.came_through() or len(core.given) == 6)
+        assert acceptor._turns.charge("127.0.0.1")
+        assert [one.getpeername() for one in core.given[4:]] == [first.getsockname(), third.getsockname()]
+        with suppress(ConnectionResetError):
+            assert second.recv(1) == b""
 
 
 def test_an_error_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
