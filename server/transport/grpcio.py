@@ -173,7 +173,7 @@ class GrpcioTransport:
 
     def _start_acceptor(self, listeners: Sequence[socket.socket], handlers: Handlers) -> None:
         probe = Probe(self._probes.give)
-        self._acceptor = Acceptor(listeners, self._external.give, self._connections, probe)
+        self._acceptor = Acceptor(listeners, self._external.give, self._connections, probe, handlers.begun)
         handlers.expect(probe.path, self._acceptor.came_through)
         self._acceptor.start()
 

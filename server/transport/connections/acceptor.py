@@ -11,11 +11,12 @@ import selectors
 import socket
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
+from server.transport.connections.begun_calls import BegunCalls
 from server.transport.connections.open_connections import OpenConnections
 from server.transport.connections.peer import begins_storm, caller_of, has_gone
 from server.transport.connections.probe import Probe
@@ -34,7 +35,7 @@ _BEHIND_SECONDS = 0.1
 _MAX_WAITING_BEHIND = 1024
 # A probe that takes longer is lost.
 _LOST_SECONDS = 5.0
-_LATELY_SECONDS = 1.0
+_LATELY_SECONDS = 5.0
 # After an error such as no file being left.
 _PAUSE_SECONDS = 0.1
 
@@ -43,18 +44,24 @@ class Acceptor:
     """The thread that accepts."""
 
     def __init__(
-        self, listeners: Sequence[socket.socket], give: Callable[[int], None], open_: OpenConnections, probe: Probe
+        self,
+        listeners: Sequence[socket.socket],
+        give: Callable[[int], None],
+        open_: OpenConnections,
+        probe: Probe,
+        begun: BegunCalls,
     ) -> None:
         self._listeners = listeners
         self._give = give
         self._open = open_
         self._probe = probe
+        self._begun = begun
         self._turns = Turns()
         # Callers of the connections that no probe has followed through yet, and how many of them this one follows.
         self._given: list[str] = []
         self._followed = 0
-        # The newest, with their times: calls may come after the probe that followed their connection.
-        self._lately: deque[tuple[float, str]] = deque(maxlen=_MAX_WAITING_OF_ADDRESS)
+        # The newest, with time and port: calls may come after the probe that followed their connection.
+        self._lately: deque[tuple[float, str, str]] = deque(maxlen=_MAX_WAITING_BEHIND)
         self._probed = 0.0
         # Whether the last one took long.
         self._slow = False
@@ -115,14 +122,22 @@ class Acceptor:
         self._give_waiting()
 
     def _end_group(self) -> None:
-        seconds = time.monotonic() - self._probed
+        seconds, calls = time.monotonic() - self._probed, self._begun.stop()
         self._slow = seconds > _BEHIND_SECONDS
         if self._slow:
-            since = self._probed - _LATELY_SECONDS
-            self._turns.add_charge([caller for at, caller in self._lately if at > since], seconds)
+            self._turns.add_charge(self._shares(calls), seconds)
         del self._given[: self._followed]
         self._probed = 0.0
         self._probe.end()
+
+    def _shares(self, calls: Mapping[str, int]) -> Counter[str]:
+        """How much of a turn is due to each caller: by the calls of its new connections, or else by their number."""
+        since = self._probed - _LATELY_SECONDS
+        lately = [(caller, port) for at, caller, port in self._lately if at > since]
+        shares: Counter[str] = Counter()
+        for caller, port in lately:
+            shares[caller] += calls.get(port, 0)
+        return shares if shares.total() else Counter(caller for caller, _ in lately)
 
     def _listen(self, *, wanted: bool) -> None:
         """Wait for connections, or leave them in the kernel."""
@@ -174,6 +189,7 @@ class Acceptor:
             self._give_one(caller, self._turns.take(caller), suspect=charged or self._slow)
         if self._given and not self._probed:
             self._probed, self._followed = time.monotonic(), len(self._given)
+            self._begun.start()
             self._probe.call()
 
     def _give_one(self, caller: str, connection: socket.socket, *, suspect: bool) -> None:
@@ -183,7 +199,7 @@ class Acceptor:
             return
         if storm:
             # Its next connections wait until it is known what this one takes.
-            self._turns.add_charge([caller], _BEHIND_SECONDS)
+            self._turns.add_charge({caller: 1}, _BEHIND_SECONDS)
         connection.settimeout(0)
         host, port = "", 0
         if connection.family != socket.AF_UNIX:
@@ -191,5 +207,5 @@ class Acceptor:
             host, port = connection.getpeername()[:2]
         self._open.add(connection.fileno(), caller, host, port)
         self._given.append(caller)
-        self._lately.append((time.monotonic(), caller))
+        self._lately.append((time.monotonic(), caller, str(port)))
         self._give(connection.detach())

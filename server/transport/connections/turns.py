@@ -3,10 +3,12 @@
 import socket
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 # Long enough for the end of a storm, and for its next one to come last.
 _CHARGED_SECONDS = 60.0
+# Some calls among a thousand others.
+_FREE_SECONDS = 0.01
 
 
 class Turns:
@@ -56,14 +58,15 @@ class Turns:
         """What a caller's connections have cost, in s."""
         return self._charges.get(caller, (0.0, 0.0))[0]
 
-    def add_charge(self, callers: Iterable[str], seconds: float) -> None:
-        """Charge callers for connections that together took so long, and forget charges that are old."""
-        now = time.monotonic()
+    def add_charge(self, shares: Mapping[str, int], seconds: float) -> None:
+        """Charge callers for their shares of a time, unless they are small, and forget charges that are old."""
+        now, total = time.monotonic(), sum(shares.values())
         self._charges = {
             caller: (charge, since)
             for caller, (charge, since) in self._charges.items()
             if now - since < _CHARGED_SECONDS
         }
-        callers = list(callers)
-        for caller in callers:
-            self._charges[caller] = (self.charge(caller) + seconds / len(callers), now)
+        for caller, share in shares.items():
+            charge = seconds * share / total if share else 0.0
+            if charge > _FREE_SECONDS:
+                self._charges[caller] = (self.charge(caller) + charge, now)

@@ -10,6 +10,7 @@ import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 
 from server.transport.connections.acceptor import Acceptor
+from server.transport.connections.begun_calls import BegunCalls
 from server.transport.connections.external import ExternalListener
 from server.transport.connections.listeners import listen
 from server.transport.connections.open_connections import OpenConnections
@@ -25,6 +26,7 @@ class Core:
     def __init__(self) -> None:
         self.given: list[socket.socket] = []
         self.probes: list[socket.socket] = []
+        self.begun = BegunCalls()
 
     def give(self, number: int) -> None:
         self.given.append(socket.socket(fileno=number))
@@ -37,7 +39,7 @@ class Core:
 def accepting(core: Core, most: int = 1000) -> Iterator[tuple[Acceptor, tuple[str, int]]]:
     listeners = listen("127.0.0.1", 0)
     address = listeners[0].getsockname()
-    acceptor = Acceptor(listeners, core.give, OpenConnections(most, most), Probe(core.probe))
+    acceptor = Acceptor(listeners, core.give, OpenConnections(most, most), Probe(core.probe), core.begun)
     acceptor.start()
     try:
         yield acceptor, address
@@ -136,6 +138,21 @@ def test_a_caller_whose_connections_took_long_is_served_one_at_a_time_after_the_
         assert len(core.given) == 8
         acceptor.came_through()
         eventually(lambda: len(core.given) == 9)
+
+
+def test_who_makes_the_calls_is_charged_and_not_who_connects_more_often() -> None:
+    core = Core()
+    with ExitStack() as stack, accepting(core) as (acceptor, address):
+        stranger = stack.enter_context(connect(address, "127.0.0.2"))
+        for _ in range(3):
+            stack.enter_context(connect(address))
+        eventually(lambda: len(core.given) == 4)
+        eventually(acceptor._behind)
+        for _ in range(1000):
+            core.begun.add(f"ipv4:127.0.0.2:{stranger.getsockname()[1]}")
+        acceptor.came_through()
+        eventually(lambda: acceptor._turns.charge("127.0.0.2"))
+        assert not acceptor._turns.charge("127.0.0.1")
 
 
 @pytest.mark.usefixtures("patient")

@@ -32,7 +32,7 @@ def test_callers_take_turns(turns: Turns) -> None:
 
 
 def test_callers_with_a_charge_come_last_and_the_smallest_first(turns: Turns) -> None:
-    turns.add_charge("aaab", 4.0)
+    turns.add_charge({"a": 3, "b": 1, "c": 0}, 4.0)
     assert (turns.charge("a"), turns.charge("b"), turns.charge("c")) == (3, 1, 0)
     assert not turns.all_charged()
     assert order(turns) == "cbbaaa"
@@ -40,9 +40,10 @@ def test_callers_with_a_charge_come_last_and_the_smallest_first(turns: Turns) ->
 
 
 def test_charges_are_forgotten(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
-    turns.add_charge("a", 1.0)
+    turns.add_charge({"a": 1}, 1.0)
     monkeypatch.setattr("server.transport.connections.turns._CHARGED_SECONDS", 0.0)
-    turns.add_charge("b", 1.0)
+    turns.add_charge({"b": 1}, 1.0)
     assert (turns.charge("a"), turns.charge("b")) == (0, 1)
-    turns.add_charge("", 1.0)
-    assert turns.charge("b") == 0
+    turns.add_charge({"c": 1, "a": 999}, 0.9)
+    # One call among a thousand costs nothing.
+    assert (turns.charge("b"), turns.charge("c")) == (0, 0)
