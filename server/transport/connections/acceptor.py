@@ -193,11 +193,13 @@ class Acceptor:
             self._probe.call()
 
     def _give_one(self, caller: str, connection: socket.socket, *, suspect: bool) -> None:
-        storm = begins_storm(connection)
-        if (storm and suspect) or has_gone(connection) or not self._open.admits(caller):
+        if has_gone(connection) or not self._open.admits(caller):
             connection.close()
             return
-        if storm:
+        if begins_storm(connection):
+            if suspect:
+                connection.close()
+                return
             # Its next connections wait until it is known what this one takes.
             self._turns.add_charge({caller: 1}, _BEHIND_SECONDS)
         connection.settimeout(0)
