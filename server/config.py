@@ -26,8 +26,8 @@ class ConnectionConfig(Settings):
     )
     max_address_connections: int = setting(
         0,
-        "maximum open connections of one address to each gRPC port; 0: three quarters of --max-connections; grpcio "
-        "transport only",
+        "maximum open connections of one address (IPv6: a /64 network; Unix sockets: a process) to each gRPC port; 0: "
+        "three quarters of --max-connections; grpcio transport only",
         least=0,
     )
     max_concurrent_streams: int = setting(1024, "maximum concurrent calls per connection", least=1)

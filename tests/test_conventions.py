@@ -70,6 +70,7 @@ COVERED_BY = {
     "server/services/open_inference/stream.py": "server/services/open_inference/test_ids.py",
     "server/services/open_inference/tensors.py": "server/services/open_inference/test_infer.py",
     "server/settings.py": "server/test_config.py",
+    "server/transport/connections/begun_calls.py": "server/transport/connections/test_acceptor.py",
     "server/transport/connections/external.py": "server/transport/connections/test_acceptor.py",
     "server/transport/connections/probe.py": "server/transport/connections/test_acceptor.py",
     "server/transport/grpcio.py": "server/transport/test_transport_failures.py",

@@ -25,8 +25,9 @@ from server.endpoint import Endpoint, Method
 from server.errors import OverloadedError, ServingError, Status
 from server.services.health import HealthService
 from server.transport import BindError
-from server.transport.connections.acceptor import Acceptor, listen
+from server.transport.connections.acceptor import Acceptor
 from server.transport.connections.external import ExternalListener
+from server.transport.connections.listeners import listen_at, port_of, release
 from server.transport.connections.open_connections import OpenConnections
 from server.transport.connections.probe import Probe
 from server.transport.event_loop import Drain, LoopReplies, Pending, resolve
@@ -156,29 +157,26 @@ class GrpcioTransport:
         # Added last, because it handles every path.
         handlers = Handlers(self._unary, self._stream, self._refused, self._endpoint)
         server.add_generic_rpc_handlers([handlers])
-        if self._address is None or self._socket is not None:
-            port = self._bind(server, self._address or f"unix:{self.socket_path}")
+        if self._address is None:
+            self._bind(server, f"unix:{self.socket_path}")
             await server.start()
-            return port
-        host, _, text = self._address.rpartition(":")
-        listeners = listen(host.strip("[]"), int(text))
-        port = listeners[0].getsockname()[1]
+            return 0
+        listeners = listen_at(self._address)
         self._bind(server, self._external.address)
         server.add_insecure_port(self._probes.address)
         if not (self._external.usable() and self._probes.usable()):
             # Another build of grpc: it accepts connections itself, without the limits of the acceptor.
-            for listener in listeners:
-                listener.close()
-            self._bind(server, f"{host}:{port}")
+            address = release(listeners, self._address)
+            port = self._bind(server, address)
             await server.start()
             return port
         await server.start()
         self._start_acceptor(listeners, handlers)
-        return port
+        return port_of(listeners[0])
 
     def _start_acceptor(self, listeners: Sequence[socket.socket], handlers: Handlers) -> None:
         probe = Probe(self._probes.give)
-        self._acceptor = Acceptor(listeners, self._external.give, self._connections, probe)
+        self._acceptor = Acceptor(listeners, self._external.give, self._connections, probe, handlers.begun)
         handlers.expect(probe.path, self._acceptor.came_through)
         self._acceptor.start()
 
