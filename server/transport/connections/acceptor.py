@@ -190,7 +190,15 @@ class Acceptor:
         if self._given and not self._probed:
             self._probed, self._followed = time.monotonic(), len(self._given)
             self._begun.start()
+            self._send_probe()
+
+    def _send_probe(self) -> None:
+        try:
             self._probe.call()
+        except OSError:
+            # No file is left for it: a pause instead.
+            time.sleep(_PAUSE_SECONDS)
+            self.came_through()
 
     def _give_one(self, caller: str, connection: socket.socket, *, suspect: bool) -> None:
         if has_gone(connection) or not self._open.admits(caller):
@@ -205,8 +213,13 @@ class Acceptor:
         connection.settimeout(0)
         host, port = "", 0
         if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            host, port = connection.getpeername()[:2]
+            try:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                host, port = connection.getpeername()[:2]
+            except OSError:
+                # It has been reset meanwhile.
+                connection.close()
+                return
         self._open.add(connection.fileno(), caller, host, port)
         self._given.append(caller)
         self._lately.append((time.monotonic(), caller, str(port)))
