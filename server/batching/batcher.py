@@ -171,8 +171,8 @@ class Batcher:
             self._grown.wait(rest)
 
     def _run_batch(self) -> None:
-        now = time.monotonic()
         with self._backlog.lock:
+            now = time.monotonic()
             slices, expired = self.queue.take(now, self._fair_share())
             rows = sum([stop - start for _, _, start, stop in slices])
             self._busy += 1

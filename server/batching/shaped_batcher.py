@@ -71,6 +71,8 @@ class ShapedQueue(RowQueue):
         super().__init__(backlog, full_rows)
         self.full_cells = full_cells
         self._run_rows = most_rows
+        # A run has one shape, and ends at a caller whose turn it is with another one: a turn fills a run by itself.
+        self._turn_rows = full_rows
 
     def rows_together(self, shape: Sequence[int]) -> int:
         """Most rows of a shape in one run."""
