@@ -51,10 +51,10 @@ class Admission:
                 backlog.rows * row_seconds,
             )
         # The upper bound is cheap, the exact number is not: compute it only if it may matter.
-        before, rest = self._queue.most_rows_before(), count + entry.following + running_rows
-        if 2 * (before + rest) * row_seconds > left:
+        before = self._queue.most_rows_before()
+        if 2 * (before + count + running_rows) * row_seconds > left:
             before = self._queue.rows_before(entry.call, count)
-        wait = (before + rest) * row_seconds
+        wait = (before + count + running_rows) * row_seconds
         # With nothing before it a request is always worth trying: the estimate may be stale.
         if before and wait > left:
             self._refuse(

@@ -138,6 +138,8 @@ class ShapedGraph:
 class _Request:
     """The items of one call on their way through a graph: a bounded part of them is queued or runs at a time."""
 
+    queued = 0.0
+
     def __init__(
         self,
         graph: ShapedGraph,
@@ -153,7 +155,8 @@ class _Request:
         self._done = done
         self._intermediate = intermediate
         self._sizes = [item.shape[:2] for item in items]
-        self._rows = sum(graph.count(item) for item in items)
+        self.count = sum(graph.count(item) for item in items)
+        self._made = 0
         self._results: Results = [[] for _ in items]
         self._left = self._entries(items, levels)
         self._lock = threading.Lock()
@@ -165,10 +168,11 @@ class _Request:
 
     def start(self, now: float) -> None:
         """Queue the first entries; the others follow as these end."""
+        self.queued = now
         first = self._next()
         if first is not None:
-            first.following = self._rows - first.count
-            self._graph.batcher.submit(first, now)
+            first.following = self.count - first.count
+            self._submit(first, now)
             self._caller = first.caller
             self._follow(now)
 
@@ -176,15 +180,18 @@ class _Request:
         """Queue nothing more, and take what waits out of the queue."""
         with self._lock:
             entries, self._parts, self._left = list(self._parts), {}, iter(())
-        for entry in entries:
-            self._graph.batcher.discard(entry, reason)
+        self._graph.batcher.discard_all(entries, reason)
 
     def _follow(self, now: float) -> None:
         """Queue what has room, behind rows that were admitted."""
         while (entry := self._next()) is not None:
-            entry.admitted = True
             entry.caller = self._caller
-            self._graph.batcher.submit(entry, now)
+            self._submit(entry, now)
+
+    def _submit(self, entry: ShapedEntry, now: float) -> None:
+        self._graph.batcher.submit(entry, now)
+        if self._call.entry is entry:
+            self._call.entry = self
 
     def _next(self) -> ShapedEntry | None:
         """Make the next entry, unless as much is on its way as keeps the graph busy."""
@@ -224,6 +231,8 @@ class _Request:
     def _entry(self, rows: Array, levels: Sequence[float]) -> ShapedEntry:
         entry = ShapedEntry(self._call, rows, levels, self._take, self)
         entry.intermediate = self._intermediate
+        entry.position = self._made
+        self._made += entry.count
         return entry
 
     def _take(self, entries: Sequence[Entry], outputs: Sequence[Array]) -> None:
