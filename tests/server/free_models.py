@@ -117,8 +117,10 @@ def write_denoiser(
 
 
 def write_autoencoder(repository: Path, name: str = "free-ae") -> dict[str, bytes]:
-    """An encoder to half the size and its decoder, for images of any size; returns their graphs."""
+    """An encoder to half the size, its decoder, and both in one, for images of any size; returns their graphs."""
     images, latents = spec("images", FREE, FREE, 1), spec("latents", FREE, FREE, 2)
+    both = Chain().then("Transpose", perm=[0, 3, 1, 2]).conv(1, FEATURES).then("Relu").conv(FEATURES, 2, 2)
+    both.conv(2, FEATURES).then("Relu").doubled(FEATURES, 1)
     encoder = Chain().then("Transpose", perm=[0, 3, 1, 2]).conv(1, FEATURES).then("Relu").conv(FEATURES, 2, 2)
     decoder = Chain().conv(2, FEATURES).then("Relu").doubled(FEATURES, 1)
     decoder.nodes.insert(0, helper.make_node("Transpose", ["latents"], ["images_"], perm=[0, 3, 1, 2]))
@@ -126,17 +128,26 @@ def write_autoencoder(repository: Path, name: str = "free-ae") -> dict[str, byte
     chains = {
         "encode": (encoder.then("Transpose", perm=[0, 2, 3, 1], output="latents"), images, latents),
         "decode": (decoder.then("Transpose", perm=[0, 2, 3, 1], output="images"), latents, images),
+        "reconstruct": (
+            both.then("Transpose", perm=[0, 2, 3, 1], output="reconstructions"),
+            images,
+            spec("reconstructions", FREE, FREE, 1),
+        ),
     }
     parts: dict[str, tuple[Signature, bytes]] = {}
     for method, (chain, source, target) in chains.items():
         data = graph(chain, [source], [target])
         signature = Signature(name=method, file=f"{method}.onnx", inputs=[source], outputs=[target])
         signature.batch_buckets.extend((1, 2, 4))
-        signature.tiling.CopyFrom(TILING if method == "encode" else Tiling(halo=2, multiple=1, tile=16, exact=True))
+        signature.tiling.CopyFrom(TILING if method != "decode" else Tiling(halo=2, multiple=1, tile=16, exact=True))
         parts[method] = signature, data
     cases = {name: tuple(_case(data, each, sides) for sides in GOLDEN_SIZES) for name, (each, data) in parts.items()}
     model = model_pb2.Model(
-        methods=["Encode", "Decode"], family="module", channels=1, latent_shape=[0, 0, 2], downsampling=2
+        methods=["Encode", "Decode", "Reconstruct", "Sample", "Interpolate"],
+        family="module",
+        channels=1,
+        latent_shape=[0, 0, 2],
+        downsampling=2,
     )
     write_bundle(repository, name, model, parts, cases)
     return {name: data for name, (_, data) in parts.items()}
