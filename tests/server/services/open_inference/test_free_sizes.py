@@ -89,12 +89,20 @@ def test_noise_levels_are_an_input(
 ONE = np.zeros((1, 4, 4, 1), np.float32)
 
 
+def of_shape(made: pb.ModelInferRequest, *shape: int) -> pb.ModelInferRequest:
+    made.inputs[0].shape[:] = shape
+    return made
+
+
 @pytest.mark.parametrize(
     ("made", "words"),
     [
         (request("free-ae.encode", np.zeros((1, 4, 4, 3), np.float32)), "expected (N, 4, 4, 1)"),
         (request("free-ae.encode", np.zeros((1, 4, 4), np.float32)), "expected (N, any, any, 1)"),
         (request("free-ae.encode", np.zeros((1, 0, 4, 1), np.float32)), "at least 1 pixels"),
+        (of_shape(request("free-ae.encode", ONE), 1, -4, -4, 1), "at least 1 pixels"),
+        (of_shape(typed("free-ae.encode", ONE), 1, -4, -4, 1), "at least 1 pixels"),
+        (of_shape(request("free-ae.decode", ONE, "latents"), 1, -4, -2, 2), "expected latents (h, w, 2)"),
         (request("free-ae.encode", np.zeros((0, 4, 4, 1), np.float32)), "rows"),
         (request("free-ae.encode", np.full((1, 4, 4, 1), 1.5, np.float32)), "floats from 0 to 1"),
         (request("free-ae.encode", np.full((1, 4, 4, 1), np.nan, np.float32)), "finite"),
