@@ -10,7 +10,7 @@ from autoencoder.v1.model_pb2 import Model, Signature, TensorSpec
 from autoencoder.v1.shapes import DTYPES, ShapeError, Shapes, Size
 from numpy.typing import NDArray
 
-from bundle import latents
+from bundle import latents, tiling
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase
 from bundle.graph import MAX_BATCH, largest_batch
@@ -76,8 +76,9 @@ def _check_sizes(model: Model, shapes: Shapes) -> None:
         expected = "expected latents [D] of latent_size numbers or [h, w, c]"
         raise BundleError(f"{expected}, got {list(latent)} and {model.latent_size}")
     level = model.noise_level
-    if not 0 <= level.minimum <= level.maximum < math.inf or not 0 <= level.default <= level.maximum:
-        raise BundleError(f"expected noise levels from 0 to a finite maximum, got {level}")
+    in_order = 0 <= level.minimum <= level.maximum < math.inf
+    if not in_order or not (level.default == 0 or level.minimum <= level.default <= level.maximum):
+        raise BundleError(f"expected noise levels from 0 to a finite maximum, and a default among them, got {level}")
 
 
 def _check_signature(model: Model, signature: Signature) -> None:
@@ -115,12 +116,11 @@ def _check_names(model: Model, signature: Signature) -> None:
 
 
 def _check_tiling(signature: Signature, shapes: Shapes) -> None:
-    tiling = signature.tiling
-    room = tiling.tile - 2 * tiling.halo
-    if not shapes.free or tiling.halo < 0 or tiling.multiple < 1 or room < tiling.multiple:
+    about = signature.tiling
+    if not shapes.free or about.halo < 0 or about.multiple < 1 or not tiling.has_room(about):
         raise BundleError(
             f"signature {signature.name!r}: expected a tile with room for a multiple beside its halo, for free sizes, "
-            f"got {tiling}"
+            f"got {about}"
         )
 
 

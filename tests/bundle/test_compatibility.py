@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from autoencoder.v1.model_pb2 import Model
+from autoencoder.v1.model_pb2 import Model, NoiseLevel, Tiling
 from numpy.typing import NDArray
 
 from bundle import layout
 from bundle.compatibility import check_golden, check_model
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden
+from tests.server import free_models
 
 FOLDER = Path(__file__).parents[1] / "golden" / "vae" / "1"
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -44,6 +45,10 @@ EDITS: dict[str, tuple[Callable[[Model], object], str]] = {
     "no tolerance at all": (set_tolerance(float("nan")), "expected a finite golden tolerance"),
     "a negative tolerance": (set_tolerance(-1.0), "expected a finite golden tolerance"),
     "images of nothing": (lambda model: setattr(model, "height", 0), "at least one pixel"),
+    "a default among no levels": (
+        lambda model: model.noise_level.CopyFrom(NoiseLevel(minimum=0.1, maximum=0.5, default=0.05)),
+        "a default among them",
+    ),
     "a graph twice": (lambda model: model.signatures.append(model.signatures[0]), "expected one graph a signature"),
 }
 
@@ -54,6 +59,17 @@ def test_descriptions_that_no_server_should_believe(edit: str) -> None:
     model = layout.read_model(FOLDER)
     change(model)
     with pytest.raises(BundleError, match=message):
+        check_model(model)
+
+
+def test_tiles_that_keep_nothing_are_refused(tmp_path: Path) -> None:
+    free_models.write_denoiser(tmp_path)
+    model = layout.read_model(tmp_path / "free" / "1")
+    check_model(model)
+
+    model.signatures[0].tiling.CopyFrom(Tiling(halo=1, multiple=8, tile=10))
+
+    with pytest.raises(BundleError, match="a tile with room for a multiple"):
         check_model(model)
 
 
