@@ -8,7 +8,9 @@ import pytest
 # `networks` is in the folder of the tests; with importlib's import mode pytest adds no folder to the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
+import free_networks
 import networks
+import numpy as np
 
 from export.gate import gate, golden
 from export.gate.gate import CheckedGraphs
@@ -24,12 +26,12 @@ def sandbox() -> Iterator[Sandbox]:
         yield started
 
 
-def make_checked(network: networks.Network) -> CheckedGraphs:
+def make_checked(network: networks.Network, images: np.ndarray | None = None) -> CheckedGraphs:
     """A network, its graphs and images, as export hands them to the gate."""
     model = build.folded(network)
     facts = methods.facts(model)
     built = {m.name: build.build(m, tensor_specs.signature(m.name, facts)) for m in methods.methods(model)}
-    return CheckedGraphs(model, built, networks.blobs(64, network.image_shape))
+    return CheckedGraphs(model, built, networks.blobs(64, network.image_shape) if images is None else images)
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +58,15 @@ def goldens(checked: dict[str, CheckedGraphs]) -> dict[str, golden.Golden]:
         family: golden.golden_vectors(gate.exact_methods(one.model), one.images, None)
         for family, one in checked.items()
     }
+
+
+@pytest.fixture(scope="session")
+def free(made_once: MadeOnce) -> CheckedGraphs:
+    """The graph of a denoiser of free sizes, with a noise level as an input."""
+
+    def fill(folder: Path) -> None:
+        folder.mkdir()
+        made = make_checked(networks.weighted(free_networks.FreeDenoiser()), networks.blobs(20, (24, 21, 1)))
+        (folder / "free.pickle").write_bytes(pickle.dumps(made))
+
+    return pickle.loads((made_once("free", fill) / "free.pickle").read_bytes())  # noqa: S301
