@@ -1,6 +1,7 @@
 import pickle
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 import free_networks
 import networks
 import numpy as np
+from autoencoder.v1.model_pb2 import Tiling
 
+from bundle import layout
 from export.gate import gate, golden
 from export.gate.gate import CheckedGraphs
 from export.gate.sandbox import Sandbox
 from export.graphs import build, methods, tensor_specs
+from export.publication.model_json import describe
+from export.publication.publish import Place, publish
 from tests.conftest import MadeOnce
 
 
@@ -70,3 +75,18 @@ def free(made_once: MadeOnce) -> CheckedGraphs:
         (folder / "free.pickle").write_bytes(pickle.dumps(made))
 
     return pickle.loads((made_once("free", fill) / "free.pickle").read_bytes())  # noqa: S301
+
+
+@pytest.fixture
+def free_version(free: CheckedGraphs, tmp_path: Path) -> Path:
+    """A version with that graph, and what the gate would have found out about it."""
+    about = methods.facts(free.model)
+    (signature,) = free.signatures
+    signature.tiling.CopyFrom(Tiling(halo=10, multiple=2, tile=64, exact=True))
+    signature.batch_buckets.extend([1, 2, 4])
+    signature.batch_invariant = True
+    expected = golden.golden_vectors(gate.exact_methods(free.model), free.images, None)
+    contents = {signature.file: free.graphs["denoise"], layout.GOLDEN_FILE: expected.to_bytes()}
+    place = Place(tmp_path / "repository", "free")
+    model = describe(about, [signature], contents, {})
+    return publish(place, contents, partial(place.name_model, model))
