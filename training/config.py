@@ -92,6 +92,11 @@ class Loss(Section):
     """Weight of the R1 penalty on the discriminator's gradient at real images."""
 
     @property
+    def noise_range(self) -> tuple[float, float]:
+        """The lowest and highest standard deviation of the noise."""
+        return self.noise if self.noise_low is None else self.noise_low, self.noise
+
+    @property
     def judged(self) -> "Loss":
         """The same loss where models are compared: the encoder sees images as they are."""
         return self.model_copy(update={"encoder_noise": 0.0})

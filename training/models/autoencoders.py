@@ -40,7 +40,7 @@ class Autoencoder(Network):
 
     family = "ae"
     prior = "mixture"
-    model_settings = frozenset({"latent_size", "code_activation"})
+    model_settings = frozenset({"latent_size", "latent_channels", "code_activation"})
     loss_settings = _PIXELS
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
@@ -67,7 +67,7 @@ class VariationalAutoencoder(Network):
 
     family = "vae"
     variational = True
-    model_settings = frozenset({"latent_size"})
+    model_settings = frozenset({"latent_size", "latent_channels"})
     loss_settings = _PIXELS | _BOUND | {"free_bits", "importance_samples", "encoder_noise"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
@@ -144,6 +144,7 @@ class Denoiser(Network):
     """Noisy images to clean ones (Vincent et al. 2008); it has no code of its own to serve."""
 
     family = "denoiser"
+    model_settings = frozenset({"noise_level_input"})
     loss_settings = _PIXELS | {"noise", "noise_low"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
@@ -187,7 +188,29 @@ def build(architecture: Architecture, image_shape: ImageShape, labels: Sequence[
     Raises:
         ConfigError: there is no such family, or the architecture does not fit the images.
     """
+    if architecture.network:
+        from training.models import own  # noqa: PLC0415 (it builds on this module)
+
+        return own.build(architecture, image_shape)
     return find(architecture.family)(architecture, image_shape, labels)
+
+
+def image_shape(architecture: Architecture, shape: ImageShape, *, cropped: bool) -> ImageShape:
+    """The image shape of a network for images of this shape: free where they are crops and the network takes any size.
+
+    Raises:
+        ConfigError: as `build`.
+    """
+    if not cropped:
+        return shape
+    if architecture.network:
+        spatial = build(architecture, shape).takes_any_size
+    else:
+        spatial = architecture.body == "residual" and not architecture.latent_size
+        if spatial:
+            # Crops that the network cannot halve are refused here.
+            outline(architecture, shape)
+    return (0, 0, shape[2]) if spatial else shape
 
 
 def outline(architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> Network:
@@ -196,6 +219,9 @@ def outline(architecture: Architecture, image_shape: ImageShape, labels: Sequenc
     Raises:
         ConfigError: as `build`, or a tensor would have more numbers than a computer can count.
     """
+    if architecture.network:
+        # It may compute with tensors of its own as it is built and tried.
+        return build(architecture, image_shape, labels)
     try:
         with torch.device("meta"):
             return build(architecture, image_shape, labels)

@@ -5,6 +5,7 @@ What cannot be had is left out and noted: by now the training is done, and must 
 
 import logging
 import time
+from math import prod
 from pathlib import Path
 
 from bundle.latents import LatentStatistics
@@ -48,13 +49,19 @@ def finalize(config: Config, dataset: Dataset, workdir: Path) -> None:
 
 def _fit_statistics(model: Network, dataset: Dataset, seed: int, notes: Notes) -> LatentStatistics | None:
     """Statistics of the training codes, quantiles over the test split; None without a code."""
-    if not model.latent_size:
+    if not model.latent_shape:
         return None
 
     def fit() -> LatentStatistics:
-        latent_statistics.check(len(dataset.train), model.latent_size)
-        train, test = (inference.all_codes(model, split) for split in (dataset.train, dataset.test))
-        return latent_statistics.fit(train, test, inference.squared_errors(model, dataset.test), seed)
+        known = inference.affordable(model, dataset.train)
+        latent_statistics.check(len(known), prod(inference.code_shape(model, known)))
+        train, test = inference.all_codes(model, known), inference.all_codes(model, dataset.test)
+        errors = inference.squared_errors(model, dataset.test)
+        if model.is_free:
+            vectors = latent_statistics.channel_vectors(train)
+            return latent_statistics.fit(vectors, test, errors, seed, mixed=False)
+        return latent_statistics.fit(train.reshape(len(train), -1), test, errors, seed)
 
-    needing = "drift metrics and attributes" if model.prior == "normal" else "Sample, drift metrics and attributes"
+    sampled = model.prior == "mixture" and not model.is_free
+    needing = "Sample, drift metrics and attributes" if sampled else "drift metrics and attributes"
     return notes.attempt(f"latent statistics, which {needing} need", fit, None)
