@@ -100,7 +100,11 @@ def describe(
         "architecture": architecture.model_dump(mode="json"),
         "image_shape": list(image_shape),
         "labels": list(labels),
-        **({"noise_level": [*loss.noise_range, 0.0]} if loss and (architecture.noise_level_input or architecture.network) else {}),
+        **(
+            {"noise_level": [*loss.noise_range, 0.0]}
+            if loss and (architecture.noise_level_input or architecture.network)
+            else {}
+        ),
         **({"source_sha256": own.source_sha256(architecture.network)} if architecture.network else {}),
     }
 

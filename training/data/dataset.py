@@ -92,7 +92,10 @@ def _whole(data: Data) -> Dataset:
     if data.kind in idx.CHECKSUMS:
         return _idx_files(data.kind, _path(data))
     if data.kind in _READERS:
-        return _split(data.kind, _READERS[data.kind](_path(data), data).check(data.folder, MIN_PICTURES if data.crop else MIN_IMAGES))
+        return _split(
+            data.kind,
+            _READERS[data.kind](_path(data), data).check(data.folder, MIN_PICTURES if data.crop else MIN_IMAGES),
+        )
     raise DataError(f"no data set {data.kind!r}: give one of {', '.join(KINDS)}")
 
 

@@ -16,7 +16,8 @@ def read_folder(folder: Path, data: Data) -> Source:
     """All images under a folder; its subfolders, where images lie in them, are the splits or the classes.
 
     Raises:
-        DataError: not a directory, too few images, an unreadable one, or different sizes without `data.size` or `data.crop`.
+        DataError: not a directory, too few images, an unreadable one, different sizes without `data.size` or
+            `data.crop`, or one that is smaller than that.
     """
     found = image_paths.find(folder, SUFFIXES)
     paths, left_out = found.paths, tuple(found.notes())

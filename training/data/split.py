@@ -13,7 +13,10 @@ MIN_PICTURES = 3
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, H, W, C), or (N,) arrays (H, W, C) of unlike sizes that will be cropped, and, where known, labels int64 (N,) and the images' positions (N,) in their source."""
+    """Images uint8 (N, H, W, C) and, where known, labels int64 (N,) and the images' positions (N,) in their source.
+
+    Images of unlike sizes, until they are cropped, are an array (N,) of arrays (H, W, C).
+    """
 
     images: np.ndarray
     labels: np.ndarray | None

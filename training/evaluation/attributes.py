@@ -103,7 +103,9 @@ def _calibrated(model: Network, codes: np.ndarray, direction: Direction) -> Dire
     if direction.name not in shape_measures.MEASURES:
         return direction
     before = values(direction, inference.decode(model, codes))
-    changes = [_change(direction, before, inference.decode(model, _moved(codes, direction, amount))) for amount in _AMOUNTS]
+    changes = [
+        _change(direction, before, inference.decode(model, _moved(codes, direction, amount))) for amount in _AMOUNTS
+    ]
     length = _gain(changes)
     return dataclasses.replace(direction, vector=direction.vector / length) if length > _LEAST_GAIN else direction
 
@@ -222,7 +224,9 @@ def _reached(
     """The share of images of the first class that the judge takes for the second after the whole way."""
     start, end = ends(pair, dataset.classes)
     arrived = _moved(codes[labels == start], pair, ACROSS)
-    return float((classifier.classify(network, inference.decode(model, arrived)) == end).mean()) if len(arrived) else 0.0
+    return (
+        float((classifier.classify(network, inference.decode(model, arrived)) == end).mean()) if len(arrived) else 0.0
+    )
 
 
 def ends(pair: Direction, classes: Sequence[str]) -> tuple[int, int]:

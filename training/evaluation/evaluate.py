@@ -126,6 +126,4 @@ def _decoded(model: Network, latents: LatentStatistics | None, test: Split) -> I
     """As many samples as test images, in batches (N, C, H, W): those that a server would draw for seed 0."""
     at_once, shape = inference.rows_at_once(test.images.shape[1:]), inference.code_shape(model, test)
     for first in range(0, len(test), at_once):
-        yield inference.decode(
-            model, inference.sample(model, latents, shape, first, min(at_once, len(test) - first))
-        )
+        yield inference.decode(model, inference.sample(model, latents, shape, first, min(at_once, len(test) - first)))

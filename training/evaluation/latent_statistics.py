@@ -74,7 +74,7 @@ def fit(
 
 
 def channel_vectors(codes: np.ndarray) -> np.ndarray:
-    """Spatial codes (N, h, w, c) to the vectors (M, c) at their positions, or to as many as tell the same, spread evenly."""
+    """Spatial codes (N, h, w, c) to the vectors (M, c) at their positions, or at 200,000 spread evenly over them."""
     vectors = codes.reshape(-1, codes.shape[-1])
     return vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), _MOST_VECTORS)).astype(np.intp)]
 

@@ -141,7 +141,7 @@ def divergences(name: str, dataset: Dataset, model: Network) -> Figure:
 def sweep(name: str, dataset: Dataset, model: Network, vector: np.ndarray) -> Figure:
     """Test images moved along one direction by -2 to 2 standard deviations; the middle column is the reconstruction."""
     codes = inference.all_codes(model, dataset.test.take(inference.spread(dataset.test, EDITED)))
-    rows = [strip(inference.decode(model, _swept(each, np.float32(vector))).numpy()) for each in codes]
+    rows = [strip(inference.decode(model, _swept(each, vector.astype(np.float32))).numpy()) for each in codes]
     figure = Figure(figsize=(len(AMOUNTS) * 0.9, EDITED * 0.9 + 0.8), layout="constrained")
     axis = figure.subplots()
     show(axis, np.concatenate(rows))

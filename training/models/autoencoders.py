@@ -1,6 +1,7 @@
 """Network architectures, a class for each family.
 
-Images are float32 (N, C, H, W) in 0 to 1, latents (N, D) or spatial (N, c, h, w); decoders return logits of pixels.
+Images are float32 (N, C, H, W) in 0 to 1, latents (N, D) or spatial (N, c, h, w). Decoders return logits of pixels, and
+those of residual bodies pixels.
 """
 
 import math
@@ -13,6 +14,7 @@ from training.config import Architecture
 from training.errors import ConfigError, one_line
 from training.losses import objectives, vae_gan
 from training.losses.objectives import Inputs, Outcome
+from training.models import photographs
 from training.models.families import ImageShape, Network, families
 from training.models.layers import (
     ConvDecoder,
@@ -23,8 +25,6 @@ from training.models.layers import (
     Discriminator,
     dense_stack,
 )
-from training.models import photographs
-from training.models.photographs import ResidualDenoiser
 from training.models.posterior import Posterior
 
 # Beyond these bounds a posterior is a point or the prior many times over; the exponential must stay finite.
@@ -47,7 +47,7 @@ class Autoencoder(Network):
         super().__init__(architecture, image_shape, labels)
         self.encoder, self.latent_size = _make_encoder(architecture, image_shape, heads=1)
         self.decoder = _make_decoder(architecture, image_shape)
-        _describe(self, architecture)
+        photographs.describe(self, architecture)
 
     def encode(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to latents (N, D) or (N, c, h, w)."""
@@ -59,7 +59,7 @@ class Autoencoder(Network):
 
     def objective(self, given: Inputs) -> Outcome:
         """Reconstruction loss."""
-        return objectives.reconstruction(self.decode(self.encode(given.images)), given)
+        return objectives.reconstruction(self.decode(self.encode(given.images)), given, self.output)
 
 
 class VariationalAutoencoder(Network):
@@ -76,7 +76,7 @@ class VariationalAutoencoder(Network):
             raise ConfigError("a variational model needs model.latent_size of at least 1, got 0")
         self.encoder, self.latent_size = _make_encoder(architecture, image_shape, heads=2)
         self.decoder = _make_decoder(architecture, image_shape)
-        _describe(self, architecture)
+        photographs.describe(self, architecture)
 
     def encode(self, images: Tensor) -> Posterior:
         """(N, C, H, W) to the posterior: means and log-variances, (N, D) or (N, c, h, w) each."""
@@ -150,19 +150,15 @@ class Denoiser(Network):
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
         super().__init__(architecture, image_shape, labels)
         if architecture.body == "residual":
-            self.output, self.float_images, self.multiple = "pixels", True, photographs.DENOISER_MULTIPLE
+            self.network = photographs.denoiser(architecture, image_shape)
             self.takes_noise_levels = architecture.noise_level_input
-            photographs.check_size(image_shape, self.multiple)
-            photographs.downsampling(architecture.channels)
-            self.network = ResidualDenoiser(
-                image_shape[2], architecture.channels[0], architecture.blocks, noise_levels=self.takes_noise_levels
-            )
+            photographs.describe(self, architecture)
         else:
             self.clips_noise = True
             self.network = DenoisingNetwork(image_shape, architecture.channels, architecture.upsampling)
 
     def denoise(self, images: Tensor, noise_levels: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) and, where the network takes them, (N,) to logits or, of a residual body, pixels (N, C, H, W)."""
+        """(N, C, H, W), and (N,) where it takes noise levels, to logits or, of a residual body, pixels (N, C, H, W)."""
         return self.network(images) if noise_levels is None else self.network(images, noise_levels)
 
     def objective(self, given: Inputs) -> Outcome:
@@ -235,11 +231,16 @@ def initialise(network: nn.Module, generator: torch.Generator, code_spread: floa
     PyTorch's own default loses units of `fc-ae`: 0.101 instead of 0.091 nats per pixel on MNIST.
     With a `code_spread` the first dense layer of the decoder is drawn by `_spread_units`.
     """
+    starting: list[photographs.Parallel] = []
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(module.weight, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, photographs.Parallel):
+            starting.append(module)
+    for module in starting:
+        module.start_linear()
     if code_spread:
         decoder = network.get_submodule("decoder")
         _spread_units(
@@ -281,16 +282,3 @@ def _make_decoder(architecture: Architecture, image_shape: ImageShape) -> nn.Mod
     if architecture.body == "conv":
         return ConvDecoder(image_shape, architecture.channels, architecture.latent_size, architecture.upsampling)
     return DenseDecoder(image_shape, architecture.hidden, architecture.latent_size, architecture.activation)
-
-
-def _describe(network: Network, architecture: Architecture) -> None:
-    """Set what a network says of its code and of the sizes that it takes."""
-    network.latent_shape = (network.latent_size,) if network.latent_size else ()
-    if architecture.body != "residual":
-        return
-    network.float_images = True
-    if architecture.latent_channels:
-        factor = photographs.downsampling(architecture.channels)
-        height, width, _ = network.image_shape
-        network.latent_shape = height // factor, width // factor, architecture.latent_channels
-        network.multiple = network.downsampling = factor

@@ -115,7 +115,9 @@ def _find(name: str) -> Callable[..., nn.Module]:
     )
     # A checkpoint must not call just any function.
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise NetworkError(f"{_EXPECTED}; {module} has {'no such class' if found is None else 'something else'} {attribute!r}")
+        raise NetworkError(
+            f"{_EXPECTED}; {module} has {'no such class' if found is None else 'something else'} {attribute!r}"
+        )
     return found
 
 

@@ -51,7 +51,9 @@ def _check_loss(config: Config, network: Network) -> None:
         raise ConfigError(f"expected loss.noise_low of at most loss.noise, got {low:g} and {high:g}")
     if config.model.network and (unused := sorted(_changed(loss) - network.loss_settings)):
         names = ", ".join(f"loss.{name}" for name in unused)
-        raise ConfigError(f"{names}: no effect on {config.model.network}, which is trained as the family {network.family}")
+        raise ConfigError(
+            f"{names}: no effect on {config.model.network}, which is trained as the family {network.family}"
+        )
 
 
 def _changed(loss: Loss) -> set[str]:

@@ -8,7 +8,7 @@ from training import checkpoint
 from training.__main__ import main
 from training.data import dataset
 from training.errors import CheckpointError, DataError
-from training.evaluation import attributes
+from training.evaluation import attributes, inference
 from training.train import train
 
 

@@ -1,4 +1,4 @@
-"""Colour photographs that come with scikit-image and scikit-learn, for a first model of photographs without any files."""
+"""Colour photographs that come with scikit-image and scikit-learn, for a first model without any files."""
 
 from importlib.util import find_spec
 from pathlib import Path
