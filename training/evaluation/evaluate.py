@@ -1,5 +1,6 @@
 """Evaluation of a trained model on the test split, with random streams of its own: repeatable to the last digit."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from math import inf, isfinite, prod
 
@@ -17,6 +18,7 @@ from training.models.families import Network
 from training.models.posterior import Posterior
 from training.random_streams import Draws, Purpose, generator
 
+_log = logging.getLogger(__name__)
 # The denoiser of keras.io, whose published figure is 0.0837 nats per pixel at noise 0.4, is compared with models that
 # were trained on 0.5, as the recipe is.
 _PUBLISHED_NOISE, _COMPARED_NOISE, _COMPARED_ON = 0.4, 0.5, ("mnist", "digits")
@@ -47,6 +49,7 @@ def measure(
         )
     figures: dict[str, float] = {}
     for what, find in measures.items():
+        _log.info("  %s", what)
         figures |= notes.attempt(what, find, {})
     numbers = prod(inference.code_shape(model, dataset.test)) if model.variational else 0
     if model.variational and (collapse := _collapse(model, numbers, figures, config.loss)):

@@ -1,6 +1,7 @@
 """Figures of a run, as PNG: reconstructions, samples, latent space, loss curves."""
 
 import json
+import logging
 from collections.abc import Callable
 from functools import partial
 from math import prod
@@ -20,6 +21,7 @@ from training.figures import latents
 from training.figures.style import INK, STYLE, WARM, save, show, strip
 from training.random_streams import Draws, Purpose, generator
 
+_log = logging.getLogger(__name__)
 _COLUMNS = 12
 _SAMPLE_ROWS = 6
 _PLANE = 2
@@ -27,6 +29,7 @@ _PLANE = 2
 
 def draw(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint, notes: Notes) -> None:
     """Every picture of the model's family that can be had, into the run's folder; `notes` name the others."""
+    _log.info("  pictures")
     with mpl.rc_context(STYLE):
         for name, make in _figures(workdir, config, dataset, trained).items():
             path = workdir / f"{name}.png"

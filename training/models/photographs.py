@@ -114,7 +114,9 @@ def encoder(architecture: Architecture, image_shape: ImageShape, heads: int) -> 
     check_size(image_shape, factor)
     body = _halvings(image_shape[2], architecture)
     if spatial:
-        overlapping = nn.Conv2d(image_shape[2], spatial * heads, 2 * factor, stride=factor, padding=factor // 2)
+        # Windows reach beyond the image by half a step; zeros there would be an edge in every bright sky.
+        windows = nn.Conv2d(image_shape[2], spatial * heads, 2 * factor, stride=factor)
+        overlapping = nn.Sequential(nn.ReplicationPad2d(factor // 2), windows)
         return Encoder(Parallel(overlapping, body.append(nn.Conv2d(architecture.channels[-1], spatial * heads, 1))))
     linear = nn.Sequential(nn.Flatten(), nn.Linear(prod(image_shape), vector * heads))
     head = nn.Linear(prod(_features(architecture, image_shape)), vector * heads)
@@ -128,7 +130,9 @@ def decoder(architecture: Architecture, image_shape: ImageShape) -> Decoder:
     factor = downsampling(channels)
     if architecture.latent_channels:
         spatial = architecture.latent_channels
-        overlapping = nn.ConvTranspose2d(spatial, depth, 2 * factor, stride=factor, padding=factor // 2)
+        # A position more on each side, so that border pixels too are a sum of overlapping windows.
+        windows = nn.ConvTranspose2d(spatial, depth, 2 * factor, stride=factor, padding=factor // 2 + factor)
+        overlapping = nn.Sequential(nn.ReplicationPad2d(1), windows)
         first = [nn.Conv2d(spatial, channels[-1], 1)]
         return Decoder(Parallel(overlapping, nn.Sequential(*first, *_doublings(depth, architecture))))
     features = _features(architecture, image_shape)
