@@ -153,7 +153,7 @@ def test_models_that_differ_in_what_they_take(served: Served) -> None:
         "levels": {"denoise"},
         "fixed": {"denoise"},
         "whole": {"denoise"},
-        "code": {"encode", "decode"},
+        "code": {"encode", "decode", "reconstruct"},
     }
     assert all(model.batchers.keys() == model.shaped.keys() for model in served.app.table.all())
 
