@@ -71,7 +71,7 @@ def references(method: Method, signature: Signature, inputs: Arrays) -> dict[str
     """Every value of a float64 method on these inputs, by the name that the exporter gives it in a graph."""
     given = [torch.tensor(array) for array in inputs.values()]
     doubles = [each.to(method.precision) if each.is_floating_point() else each for each in given]
-    traced = cast("Any", build.program(method, signature)).exported_program
+    traced = build.program(method, signature).exported_program
     recorder = _Recorder(traced)
     with torch.no_grad():
         recorder.run(*_arguments(traced, doubles))

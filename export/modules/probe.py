@@ -40,10 +40,15 @@ def probe(model: AdaptedModule, images: Tensor) -> Operation | None:
         InputError: in training mode, fails, gives other shapes, draws random numbers, keeps state, computes in float32.
     """
     check_mode(model)
+    untouched = copy.deepcopy(model)
     for each in (images, *([_wider(images, model.multiple)] if not model.image_shape[0] else [])):
         _learn(model, each)
-    trace = _check_trace(model, images)
-    _check_state(model, images)
+    trace = _traced(copy.deepcopy(untouched), images)
+    if trace.random is not None:
+        raise InputError(f"expected a module that draws no random numbers, got {named(trace.random)}")
+    _check_state(copy.deepcopy(untouched), images)
+    if model.reference_precision == "float64":
+        _check_precision(untouched.double(), images.double())
     return trace.data_dependent
 
 
@@ -156,38 +161,34 @@ def _outside(images: Tensor) -> float:
     return float(((images < -_SLACK) | (images > 1 + _SLACK)).double().mean())
 
 
-def _check_trace(model: AdaptedModule, images: Tensor) -> Trace:
-    """In float64, unless the weaker claim was asked for."""
-    weaker = model.reference_precision == "float32"
-    tried = copy.deepcopy(model) if weaker else copy.deepcopy(model).double()
-    given = images if weaker else images.double()
+def _traced(model: AdaptedModule, images: Tensor) -> Trace:
+    return traced(model, lambda: [_answer(model, name, images) for name in model.methods])
+
+
+def _check_precision(model: AdaptedModule, images: Tensor) -> None:
+    """No operation of a module in float64 computes with fewer bits."""
     advice = "register constants as buffers, which follow .double(), or give --reference-precision float32"
     try:
-        trace = traced(tried, lambda: [_answer(tried, name, given) for name in model.methods])
+        imprecise = _traced(model, images).imprecise
     except InputError as error:
-        raise error if weaker else InputError(f"{error}: {advice}") from error
-    if trace.random is not None:
-        raise InputError(f"expected a module that draws no random numbers, got {named(trace.random)}")
-    if trace.imprecise is not None and not weaker:
-        raise InputError(
-            f"expected a module that computes in float64, got float32 from {named(trace.imprecise)}: {advice}"
-        )
-    return trace
+        raise InputError(f"{error}: {advice}") from error
+    if imprecise is not None:
+        raise InputError(f"expected a module that computes in float64, got float32 from {named(imprecise)}: {advice}")
 
 
 def _check_state(model: AdaptedModule, images: Tensor) -> None:
     """The same answers to the same images with others in between, and the same tensors afterwards."""
-    tried, others = copy.deepcopy(model), 1 - images.flip(0)
-    before = {name: tensor.clone() for name, tensor in _tensors(tried)}
+    others = 1 - images.flip(0)
+    before = {name: tensor.clone() for name, tensor in _tensors(model)}
     with torch.no_grad():
         for name in model.methods:
-            first = _answer(tried, name, images)
-            _answer(tried, name, others)
-            if not torch.equal(first, _answer(tried, name, images)):
+            first = _answer(model, name, images)
+            _answer(model, name, others)
+            if not torch.equal(first, _answer(model, name, images)):
                 raise InputError(
                     f"{name}: expected the same answer to the same images, got another: it keeps state, or draws"
                 )
-    for name, tensor in _tensors(tried):
+    for name, tensor in _tensors(model):
         if name not in before or not torch.equal(before[name], tensor):
             where = name.removeprefix("module.")
             raise InputError(f"expected a module that keeps no state between calls, got another {where} after a call")
