@@ -24,8 +24,10 @@ _ROWS = 3
 class UntileableError(Exception):
     """A node through which an output depends on the whole image, or in another way than tiles could follow."""
 
-    def __init__(self, node: Any, reason: str) -> None:  # noqa: ANN401 (made from a descriptor at run time)
-        super().__init__(f"{described(node)}: {reason}")
+    @classmethod
+    def at(cls, node: Any, reason: str) -> "UntileableError":  # noqa: ANN401 (made from a descriptor at run time)
+        """At a NodeProto."""
+        return cls(f"{described(node)}: {reason}")
 
 
 class Axis(NamedTuple):

@@ -126,7 +126,7 @@ class _Walk:
     def _visit(self, node: Any, output: str, way: int, needs: dict[str, Interval | None]) -> None:  # noqa: ANN401 (likewise)
         """Add what a node needs of its inputs for one of its outputs."""
         if output in self._layout.tangled:
-            raise UntileableError(node, "height or width lies in several axes of its output, or grows unevenly")
+            raise UntileableError.at(node, "height or width lies in several axes of its output, or grows unevenly")
         self._check_sizes(node)
         for index, name in enumerate(node.input):
             if not self._is_data(name) or index in _SIZES.get(node.op_type, ()):
@@ -139,12 +139,12 @@ class _Walk:
         """Refuse a node that computes with sizes of the image."""
         allowed = _SIZES.get(node.op_type, set[int]())
         if any(name in self._sizes and index not in allowed for index, name in enumerate(node.input)):
-            raise UntileableError(node, "it computes with the size of the image")
+            raise UntileableError.at(node, "it computes with the size of the image")
         if any(
             name in self._layout.varying and index in _PLACES.get(node.op_type, ())
             for index, name in enumerate(node.input)
         ):
-            raise UntileableError(node, "where it pads or cuts depends on the size of the image")
+            raise UntileableError.at(node, "where it pads or cuts depends on the size of the image")
 
     def _part(self, node: Any, index: int, output: str, way: int, wanted: Interval | None) -> Interval | None:  # noqa: ANN401 (likewise)
         name = node.input[index]
@@ -152,14 +152,14 @@ class _Walk:
         if before is None:
             return None
         if after is None or wanted is None:
-            raise UntileableError(node, "it may depend on the whole height and width")
+            raise UntileableError.at(node, "it may depend on the whole height and width")
         tensors = self._layout.tensors
         inputs = [tensors[each] if each else None for each in node.input]
         shapes = tensors[name].shape, tensors[output].shape
         try:
             return needed(Step(Node(node, inputs), index, way, before, after, shapes, wanted))
         except (SeesAllError, ValueError, IndexError) as error:
-            raise UntileableError(node, str(error)) from error
+            raise UntileableError.at(node, str(error)) from error
 
 
 def _block(axis: Axis, start: int, cells: int) -> Interval:
