@@ -106,7 +106,9 @@ def main() -> int:
             return code
         denoise = by_onnxruntime(repository / network.name / "1")
         for level, published in network.psnr.items():
-            print(f"{network.name} at {level}: {mean_psnr(network, folder, level, denoise):.3f} dB, {published} expected")
+            print(
+                f"{network.name} at {level}: {mean_psnr(network, folder, level, denoise):.3f} dB, {published} expected"
+            )
     return 0
 
 
