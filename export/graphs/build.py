@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature, TensorSpec
 from autoencoder.v1.shapes import FREE, Shapes
-from onnx import ModelProto
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -54,7 +53,7 @@ def build(method: Method, signature: Signature) -> bytes:
     if any(module.training for module in method.model.modules()):
         raise GateError("structure", [Failure(signature.name, "", "expected a module in eval mode, got training mode")])
     try:
-        model = cast("ModelProto", program(method, signature).model_proto)
+        model = program(method, signature).model_proto
     except torch.onnx.OnnxExporterError as error:
         sizes = " and any height and width" if facts(method.model).shapes.free else ""
         reason = f"expected a graph for any batch{sizes}, the exporter refused: {_root(error)}"

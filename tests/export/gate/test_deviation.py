@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import networks
 import numpy as np
 import onnx
 import pytest
@@ -9,7 +10,6 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-import networks
 from export.errors import GateError
 from export.gate import deviation, gate
 from export.gate.checks import run
@@ -32,7 +32,7 @@ def planted(graph: bytes, weight: str) -> tuple[bytes, str]:
     ("family", "signature", "weight", "module"),
     [
         ("denoiser", "denoise", "network.7.weight", "network.7"),
-        ("multitask", "reconstruct", "encoder.3.weight", "encoder.3"),
+        pytest.param("multitask", "reconstruct", "encoder.3.weight", "encoder.3", marks=pytest.mark.slow),
     ],
 )
 def test_the_node_of_a_changed_weight_is_named(
