@@ -106,6 +106,8 @@ class GateRun(CheckedBundle):
     images: Array
     max_run_bytes: int = sys.maxsize
     """The network is the user's own, and this machine has trained it."""
+    is_variant: bool = False
+    """In fewer bits than the network."""
     _timed: dict[str, Arrays] = field(default_factory=dict[str, Arrays], init=False, repr=False)
     """Inputs of graphs of a fixed size, kept from the measurement of their numbers."""
     deviations: dict[str, str] = field(default_factory=dict[str, str], init=False, repr=False)
@@ -146,7 +148,9 @@ class GateRun(CheckedBundle):
         for method, signature in self.exact if self.about.shapes.free else ():
             with crash_refused("tiles", signature.name):
                 graph = self.graphs[signature.name]
-                tiled[signature.name] = tiles.tile(method, signature, graph, self.images, self.sandbox, self.device)
+                tiled[signature.name] = tiles.tile(
+                    method, signature, graph, self.images, self.sandbox, self.device, is_variant=self.is_variant
+                )
         return tiled
 
     @cached_property

@@ -12,8 +12,8 @@ from bundle.golden import Array
 
 # Shapes and scales of images, bounds, axes: nothing longer comes from the code, and a small bias could hide there.
 _LONGEST_CONSTANT = 4
-# The margins on both sides of four axes.
-_LONGEST_ATTRIBUTE = 8
+# The margins on both sides of four axes, in whole numbers.
+_LONGEST_MARGINS = 8
 _PREFIX = "model."
 _FOLDING_TOLERANCE = 1e-5
 
@@ -49,12 +49,12 @@ def _hidden_numbers(model: onnx.ModelProto) -> Iterator[str]:
     """Numbers in a node's attributes without a tensor around them."""
     for node in model.graph.node:
         longest = max((max(len(each.floats), len(each.ints), len(each.tensors)) for each in node.attribute), default=0)
-        if longest > _LONGEST_ATTRIBUTE:
+        if longest > _LONGEST_MARGINS:
             yield f"{node.op_type} {node.name} holds {longest} numbers that are not a tensor of the checkpoint"
 
 
 def _constant_problems(name: str, got: Array) -> list[str]:
-    if got.size <= _LONGEST_CONSTANT:
+    if got.size <= (_LONGEST_MARGINS if got.dtype == np.int64 else _LONGEST_CONSTANT):
         return []
     return [f"{name} {got.shape} is not a tensor of the checkpoint"]
 
