@@ -18,7 +18,7 @@ from export.gate.tiling.proof import Proved, Trial
 from export.graphs.methods import Method, facts
 from export.graphs.tensor_specs import TILE, batch_buckets
 
-# A halo that leaves less of a larger tile is none worth having.
+# Memory grows with it: a float32 image of 64 channels takes 256 MiB.
 _LARGEST_TILE = 4 * TILE
 
 
@@ -100,18 +100,22 @@ def _timing(method: Method, signature: Signature, side: int, pixels: int) -> tup
 
 
 def tile_side(found: Halo, usual: int, largest: int) -> int:
-    """Cells of a tile's side: doubled from the usual until at least half of a tile's area is kept.
+    """Cells of a tile's side: doubled from the usual until half of its area is kept; of the largest, half of its side.
 
     Raises:
         UntileableError: the halo is too wide for the largest.
     """
-    side = usual
+    side, whole = usual, 0
     while side <= largest:
         whole = side // found.multiple * found.multiple
-        if whole > 2 * found.halo and 2 * (whole - 2 * found.halo) ** 2 >= whole**2:
+        if 2 * max(whole - 2 * found.halo, 0) ** 2 >= whole**2 > 0:
             return whole
         side *= 2
-    raise UntileableError(f"its outputs depend on {found.halo} cells on each side, too many for tiles of {largest}")
+    if 4 * found.halo > whole:
+        raise UntileableError(
+            f"expected outputs that depend on at most {whole // 4} cells on each side, got {found.halo}"
+        )
+    return whole
 
 
 def _trials(method: Method, signature: Signature, images: Array, tiling: Tiling, pixels: int) -> Iterator[Trial]:
