@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 from autoencoder.v1.model_pb2 import DATA_TYPE_UNSPECIFIED, DataType, Signature, TensorSpec
-from autoencoder.v1.shapes import FREE
+from autoencoder.v1.shapes import FREE, Shapes
 
 from bundle.errors import BundleError
 from bundle.graph_memory.estimate import Estimate, described, estimate
@@ -40,13 +40,17 @@ _CONSTANTS_BYTES = 256 * 1024**2
 _CONSTANTS_PER_BYTE = 16
 _DEFAULT_ROWS = 256
 _GOLDEN_ROWS = 16
-# Side of the images of a graph without tiles, as its golden vectors may have it.
-_FREE_SIDE = 256
+# Sides of what a graph of free sizes without tiles is tried with: of images, and of latents.
+_IMAGE_SIDE = 256
+_LATENTS_SIDE = 32
+# Of normalization by the batch at hand: an image's answer would depend on the others of its batch.
+_TRAINING_MODE = " in training mode"
 _INSTEAD = {
     "ArgMax": "take it outside of the graph",
     "ArgMin": "serve the latents before quantization, and look up codes outside of the graph",
     "ConstantOfShape": "export with fixed sizes, so that the exporter folds it, or use Expand of a constant",
-    "Dropout": "export the module in eval mode",
+    "BatchNormalization in training mode": "call model.eval() before the export",
+    "Dropout": "call model.eval() before the export",
     "DynamicQuantizeLinear": "quantize statically",
     "Einsum": "write it as MatMul, Mul and ReduceSum",
     "GRU": "use convolutions or attention: loops are not allowed",
@@ -142,19 +146,48 @@ def largest_batch(signature: Signature) -> int:
     return min(max((_GOLDEN_ROWS, *(signature.batch_buckets or (_DEFAULT_ROWS,)))), MAX_BATCH)
 
 
-def run_memory(model: Any, signature: Signature) -> Estimate:  # noqa: ANN401 (likewise)
-    """Estimate the memory of a graph with allowed operators, with the largest batch of its warm-up.
+def _trial_rows(signature: Signature) -> int:
+    """Most rows of a trial run: golden vectors of free sizes have sizes of their own, smaller ones."""
+    free = any(FREE in spec.shape[1:] for spec in signature.inputs)
+    return (
+        min(max(signature.batch_buckets), MAX_BATCH) if free and signature.batch_buckets else largest_batch(signature)
+    )
 
-    Free axes are taken as long as a tile, where the graph has tiles.
+
+def trial_side(signature: Signature) -> int:
+    """Length of the free axes of a graph's input in warm-up: that of a tile, where the graph has tiles."""
+    return signature.tiling.tile or (_LATENTS_SIDE if signature.inputs[0].name == "latents" else _IMAGE_SIDE)
+
+
+def run_memory(
+    model: Any,  # noqa: ANN401 (likewise)
+    signature: Signature,
+    rows: int = 0,
+    side: int = 0,
+) -> Estimate:
+    """Estimate the memory of a graph with allowed operators, by default with the largest batch of its warm-up.
 
     Raises:
         BundleError: the size of a tensor cannot be known before the graph runs.
     """
-    rows, side = largest_batch(signature), signature.tiling.tile or _FREE_SIDE
+    rows, side = rows or _trial_rows(signature), side or trial_side(signature)
     shapes = {
         spec.name: (rows, *(side if size == FREE else size for size in spec.shape[1:])) for spec in signature.inputs
     }
     return estimate(model.graph, shapes)
+
+
+def untiled_pixels(data: bytes, signature: Signature, shapes: Shapes, most: int, max_run_bytes: int) -> int:
+    """Most pixels, up to `most`, of an image that a graph of free sizes can run whole in this memory."""
+    model = parse(data)
+    scale = shapes.downsampling if signature.inputs[0].name == "latents" else 1
+    while most >= shapes.multiple**2:
+        side = isqrt(most) // shapes.multiple * shapes.multiple // scale
+        needed = run_memory(model, signature, rows=1, side=side)
+        if needed.constants + needed.run <= max_run_bytes:
+            return most
+        most //= 2
+    return 0
 
 
 def _check_form(graph: Graph, signature: Signature, opsets: Collection[int]) -> None:
@@ -190,13 +223,20 @@ def _problems(graph: Graph, signature: Signature, opsets: Collection[int]) -> It
 def _refused(nodes: Iterable[Any]) -> Iterator[str]:
     seen: set[tuple[str, str]] = set()
     for node in nodes:
-        kind = (node.domain, node.op_type)
-        if kind in seen or (_is_default(node.domain) and node.op_type in OPERATORS):
+        mode = _TRAINING_MODE if _is_training(node) else ""
+        kind = (node.domain, node.op_type + mode)
+        if kind in seen or (_is_default(node.domain) and node.op_type + mode in OPERATORS):
             continue
         seen.add(kind)
         of = "" if _is_default(node.domain) else f" of domain {node.domain[:80]!r}"
-        instead = _INSTEAD.get(node.op_type) if not of else "export with standard operators"
-        yield f"{described(node)}{of} is not allowed" + (f": {instead}" if instead else "")
+        instead = _INSTEAD.get(node.op_type + mode) if not of else "export with standard operators"
+        yield f"{described(node)}{mode}{of} is not allowed" + (f": {instead}" if instead else "")
+
+
+def _is_training(node: Any) -> bool:  # noqa: ANN401 (likewise)
+    """Whether it normalizes by the batch at hand, as the attribute says from opset 14, and further outputs before."""
+    by_attribute = any(each.name == "training_mode" and each.i for each in node.attribute)
+    return node.op_type == "BatchNormalization" and (by_attribute or len(node.output) > 1)
 
 
 def _port_problems(kind: str, ports: Iterable[Port], specs: Iterable[TensorSpec]) -> Iterator[str]:
