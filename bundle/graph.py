@@ -40,8 +40,8 @@ _CONSTANTS_BYTES = 256 * 1024**2
 _CONSTANTS_PER_BYTE = 16
 _DEFAULT_ROWS = 256
 _GOLDEN_ROWS = 16
-# Side of the images of a graph without tiles, as its golden vectors may have it.
-_FREE_SIDE = 256
+# Side of the inputs of free size that a graph without tiles is warmed up with.
+_FREE_SIDE = {"images": 256, "latents": 64}
 _INSTEAD = {
     "ArgMax": "take it outside of the graph",
     "ArgMin": "serve the latents before quantization, and look up codes outside of the graph",
@@ -142,15 +142,22 @@ def largest_batch(signature: Signature) -> int:
     return min(max((_GOLDEN_ROWS, *(signature.batch_buckets or (_DEFAULT_ROWS,)))), MAX_BATCH)
 
 
+def largest_side(signature: Signature) -> int:
+    """Side of the inputs of free size that a load may run, a batch of them at once, in cells of the graph's input."""
+    return signature.tiling.tile or _FREE_SIDE.get(signature.inputs[0].name, max(_FREE_SIDE.values()))
+
+
 def run_memory(model: Any, signature: Signature) -> Estimate:  # noqa: ANN401 (likewise)
     """Estimate the memory of a graph with allowed operators, with the largest batch of its warm-up.
 
-    Free axes are taken as long as a tile, where the graph has tiles.
+    Free axes are as long as a tile, where the graph has tiles, and the batch is one of tiles.
 
     Raises:
         BundleError: the size of a tensor cannot be known before the graph runs.
     """
-    rows, side = largest_batch(signature), signature.tiling.tile or _FREE_SIDE
+    side, rows = largest_side(signature), largest_batch(signature)
+    if any(FREE in spec.shape[1:] for spec in signature.inputs):
+        rows = min(max(signature.batch_buckets, default=1), MAX_BATCH)
     shapes = {
         spec.name: (rows, *(side if size == FREE else size for size in spec.shape[1:])) for spec in signature.inputs
     }
