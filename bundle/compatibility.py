@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bundle import latents
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase
-from bundle.graph import MAX_BATCH, largest_batch
+from bundle.graph_memory.trial import MAX_BATCH, largest_batch
 from bundle.latents import LatentStatistics
 from bundle.noise import MAX_SEED
 

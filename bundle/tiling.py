@@ -64,8 +64,7 @@ def spans(length: int, tiling: Tiling) -> Sequence[Span]:
     """Cut an axis: windows of `tile` cells that begin at multiples of `multiple`, the last shifted back to the edge."""
     if length <= tiling.tile:
         return [Span(0, length, 0, length)]
-    step = tiling.multiple
-    halo = -(-tiling.halo // step) * step
+    step, halo = tiling.multiple, aligned_halo(tiling)
     window = tiling.tile // step * step
     last = -(-(length - window) // step) * step
     starts = [*range(0, last, window - 2 * halo), last]
@@ -76,5 +75,12 @@ def spans(length: int, tiling: Tiling) -> Sequence[Span]:
     ]
 
 
+def aligned_halo(tiling: Tiling) -> int:
+    """The halo, rounded up to where tiles may begin."""
+    return -(-tiling.halo // tiling.multiple) * tiling.multiple
+
+
 def _scaled(start: int, stop: int, ratio: Fraction) -> slice:
-    return slice(int(start * ratio), int(stop * ratio))
+    # In integers, as products of fractions take longer than the copy of a small part.
+    up, down = ratio.as_integer_ratio()
+    return slice(start * up // down, stop * up // down)

@@ -45,12 +45,15 @@ def _refuse_other_sizes(images: list[np.ndarray], paths: list[Path]) -> None:
     first = images[0].shape
     for image, path in zip(images, paths, strict=True):
         if image.shape != first:
-            sizes = f"{path} is {image.shape[1]}x{image.shape[0]}, {paths[0].name} is {first[1]}x{first[0]}"
-            raise DataError(f"{sizes}: scale them all with --set data.size=N, or train on parts with data.crop=N")
+            sizes = ["x".join(map(str, shape)) for shape in (image.shape, first)]
+            raise DataError(
+                f"{path} is {sizes[0]}, {paths[0].name} is {sizes[1]} (height, width, channels): scale them all with "
+                "--set data.size=N, or train on parts with data.crop=N"
+            )
 
 
 def _refuse_smaller(images: list[np.ndarray], paths: list[Path], side: int) -> None:
     for image, path in zip(images, paths, strict=True):
         if min(image.shape[:2]) < side:
-            got = f"{path} is {image.shape[1]}x{image.shape[0]}"
+            got = f"{path} is {image.shape[0]}x{image.shape[1]} (height, width)"
             raise DataError(f"data.crop={side} is larger than an image ({got}): lower it, or leave the image out")
