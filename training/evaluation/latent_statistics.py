@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 5_000
 # In a part that is centred at once; a covariance of wide codes would take gigabytes, and its eigenvectors minutes.
 _NUMBERS_AT_ONCE = 2**23
 # Subspace iteration (Halko et al. 2011): directions beyond those wanted, and passes over the codes.
-_OVERSAMPLED, _PASSES = 16, 5
+_OVERSAMPLED, _PASSES = 16, 4
 _MOST_VECTORS = 200_000
 
 

@@ -30,10 +30,10 @@ def test_they_can_be_scaled_and_grey() -> None:
 
 def test_without_scikit_image_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "_FOLDERS", (("nothing", "data"),))
-    with pytest.raises(DataError, match="needs astronaut.png of scikit-image: pip install"):
+    with pytest.raises(DataError, match=r"needs astronaut.png of scikit-image: pip install"):
         dataset.load(Data(kind="photographs", crop=64))
 
 
 def test_they_differ_in_size() -> None:
-    with pytest.raises(DataError, match="photographs differ in size: .*data.crop=64"):
+    with pytest.raises(DataError, match=r"photographs differ in size: .*data.crop=64"):
         dataset.load(Data(kind="photographs"))
