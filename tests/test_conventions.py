@@ -105,6 +105,7 @@ COVERED_BY = {
     "training/reproduction/subprocesses.py": "training/reproduction/test_reproduction.py",
     "training/run/directory.py": "training/test_train.py",
     "training/run/metrics_log.py": "training/test_train.py",
+    "training/run/stop_request.py": "training/test_main.py",
     "training/state.py": "training/test_checkpoint.py",
     "training/step.py": "training/test_train.py",
     "training/unused_settings.py": "training/test_config.py",

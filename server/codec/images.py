@@ -81,7 +81,8 @@ class PixelBudget:
         else:
             return
         advice += f"send a smaller image, or start the server with a higher {flag}"
-        raise InvalidArgumentError(field, f"expected at most {most}, got {image.size[0]} x {image.size[1]}: {advice}")
+        width, height = image.size
+        raise InvalidArgumentError(field, f"expected at most {most}, got {height} x {width} (height x width): {advice}")
 
 
 @dataclass(frozen=True)

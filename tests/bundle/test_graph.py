@@ -32,6 +32,11 @@ def graph(
     return model.SerializeToString()
 
 
+def batch_normalization(attribute: str = "", outputs: str = "images") -> bytes:
+    weights = " ".join(f"{name} = Constant <value = float[3] {{1, 1, 1}}> ()" for name in "sbmv")
+    return graph(f"{weights} {outputs} = BatchNormalization {attribute} (latents, s, b, m, v)")
+
+
 def test_committed_graphs_are_read_as_onnx_reads_them() -> None:
     for path in sorted(GOLDEN.glob("*/1/*.onnx")):
         model, read = onnx.load(path), read_graph(path.read_bytes())
@@ -57,6 +62,11 @@ def test_every_operator_allowed_exists() -> None:
     ("data", "problem"),
     [
         (graph("images = Dropout(latents)"), "operator Dropout is not allowed"),
+        (
+            batch_normalization("<training_mode = 1>"),
+            "BatchNormalization in training mode is not allowed: call model.eval",
+        ),
+        (batch_normalization(outputs="images, p, q"), "BatchNormalization in training mode is not allowed"),
         (graph("images = RandomNormalLike(latents)"), "operator RandomNormalLike is not allowed"),
         (graph("images = other.Relu(latents)"), "operator Relu of domain 'other' is not allowed"),
         (graph(inputs="float[2, 3] latents"), "latents: expected float32 ('batch', 3), got float32 (2, 3)"),
@@ -90,6 +100,7 @@ def refusal(data: bytes, *, imported: bool = False) -> str:
 
 
 def test_a_sound_graph_has_no_problems() -> None:
+    check_graph(batch_normalization(), SIGNATURE, imported=False)
     assert check_graph(graph(), SIGNATURE, imported=False) == read_graph(graph())
 
 
