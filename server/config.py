@@ -26,8 +26,8 @@ class ConnectionConfig(Settings):
     )
     max_address_connections: int = setting(
         0,
-        "maximum open connections of one address to each gRPC port; 0: three quarters of --max-connections; grpcio "
-        "transport only",
+        "maximum open connections of one address (IPv6: a /64 network; Unix sockets: a process) to each gRPC port; 0: "
+        "three quarters of --max-connections; grpcio transport only",
         least=0,
     )
     max_concurrent_streams: int = setting(1024, "maximum concurrent calls per connection", least=1)
@@ -39,6 +39,17 @@ class ConnectionConfig(Settings):
     )
     max_connection_unsent_bytes: int = setting(
         64 * 1024 * 1024, "the same of one connection, in bytes; grpcio transport only", least=1
+    )
+    first_message_seconds: float = setting(
+        60,
+        "time limit for the message of a unary call, and of a health check, in s; grpcio transport and health",
+        above=0,
+    )
+    max_waiting_calls: int = setting(
+        16_384,
+        "maximum open calls and streams of each gRPC port that wait for a message; above it, of the address that has "
+        "most of them the one that has waited longest is ended; grpcio transport, health and streams",
+        least=1,
     )
     max_health_watches: int = setting(1024, "maximum open health watches of each gRPC port", least=1)
     max_connection_health_watches: int = setting(

@@ -67,7 +67,8 @@ class HeavyConfig(Settings):
     max_heavy_jobs: int = setting(1024, "maximum requests that wait for the pool", least=1)
     max_heavy_bytes: int = setting(
         512 * 1024 * 1024,
-        "maximum total size of the requests that wait for the pool, and of HTTP bodies being received, in bytes",
+        "maximum total size of the requests that wait for the pool, and of what has arrived of HTTP bodies, in bytes; "
+        "above it, uploads slower than 64 KiB/s end first, then those of the address that holds most",
         least=1,
     )
 

@@ -226,6 +226,28 @@ def test_files_of_very_many_parts_are_refused_before_they_are_parsed(path: tuple
         read_graph(data)
 
 
+def test_as_many_parts_as_are_allowed_are_read() -> None:
+    # Field 14, metadata_props, which nothing here reads; the graph itself has fewer than a hundred parts.
+    assert read_graph(graph() + bytes([14 << 3 | 2, 0]) * 249_900).opset == OPSET
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_constants_have_a_limit_that_grows_with_the_file(more: int) -> None:
+    model = onnx.load_model_from_string(graph("c = Expand(w, n) s = ReduceSum(c) images = Add(latents, s)"))
+    weights = {"w": np.ones(1, np.float32), "n": np.zeros(1, np.int64)}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    # Four bytes a number: w, n and s have one each.
+    most = 256 * 1024**2 + 16 * len(model.SerializeToString())
+    count = np.array([most // 4 - 3 + more])
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(count, "n"))
+    data = model.SerializeToString()
+    if more:
+        with pytest.raises(BundleError, match=f"expected constants of at most {most} bytes in a file of {len(data)}"):
+            check_graph(data, SIGNATURE, imported=False)
+    else:
+        check_graph(data, SIGNATURE, imported=False)
+
+
 def varint(number: int) -> bytes:
     more = b""
     while number > 0x7F:
