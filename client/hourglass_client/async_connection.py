@@ -161,13 +161,13 @@ class AsyncConnection:
         progress: bool,
     ) -> Answer:
         """Call for each part, some at a time; each has a deadline and retries of its own."""
-        await async_apart(job.prepare)
+        total = await async_apart(job.prepare)
         responses = async_ordered_map(
             lambda request: self._call(method, request, timeout_seconds),
             job.requests(),
             in_flight=IN_FLIGHT,
             progress=progress,
-            total=job.total,
+            total=total,
         )
         async for response in responses:
             job.take(response)

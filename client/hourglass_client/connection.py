@@ -161,13 +161,13 @@ class Connection:
         progress: bool,
     ) -> Answer:
         """Call for each part, some at a time; each has a deadline and retries of its own."""
-        apart(job.prepare)
+        total = apart(job.prepare)
         responses = ordered_map(
             lambda request: self._call(method, request, timeout_seconds),
             job.requests(),
             in_flight=IN_FLIGHT,
             progress=progress,
-            total=job.total,
+            total=total,
         )
         for response in responses:
             job.take(response)

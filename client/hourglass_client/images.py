@@ -14,7 +14,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT16
 from numpy.typing import ArrayLike, NDArray
 
-from hourglass_client import png
+from hourglass_client.bands import png
 from hourglass_client.errors import HourglassError, invalid
 from hourglass_client.tensors import byte_tensor, float_tensor, to_array, word_tensor
 
@@ -214,7 +214,8 @@ def _array(field: str, images: object) -> NDArray[Any]:
     try:
         return np.asarray(images)
     except (ValueError, TypeError, RuntimeError) as error:
-        shapes = sorted({each.shape for each in cast("Sequence[object]", images) if isinstance(each, np.ndarray)})
+        each = cast("Sequence[NDArray[Any]]", images)
+        shapes = sorted({image.shape for image in each}) if all(isinstance(image, np.ndarray) for image in each) else []  # pyright: ignore[reportUnnecessaryIsInstance] (from outside)
         if len(shapes) > 1:
             raise invalid(
                 field, f"expected images of one size in a request, got shapes {shapes[0]} to {shapes[-1]}: send several"

@@ -1,7 +1,7 @@
 """Image files that are decoded here because they are too large for one request: by the rules of the server."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from autoencoder.v1.shapes import Size
 from numpy.typing import NDArray
 
-from hourglass_client import png
+from hourglass_client.bands import png
 from hourglass_client.errors import invalid
 
 _EXTRA = "pip install 'hourglass-client[images]'"
@@ -41,9 +41,10 @@ def facts(file: bytes) -> FileFacts | None:
         return None
     try:
         with _any_size(), Image.open(BytesIO(file)) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) >= _TURNED
-            size = image.size if turned else image.size[::-1]
-            return FileFacts(size, ";16" in image.mode or ";16" in str(image.tile))
+            # Of a TIFF, Pillow gives the upright size itself.
+            turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) >= _TURNED
+            width, height = image.size[::-1] if turned else image.size
+            return FileFacts((height, width), ";16" in image.mode or ";16" in str(image.tile))
     except Exception:  # noqa: BLE001 (a decoder may raise anything; the server says what is wrong with the file)
         return None
 
@@ -69,7 +70,7 @@ def decode(field: str, file: bytes, channels: int, *, keep_sixteen_bits: bool) -
 
 
 @contextmanager
-def _any_size() -> Iterator[None]:
+def _any_size() -> Generator[None]:
     """Without Pillow's own limit, which is meant for files of others."""
     from PIL import Image  # noqa: PLC0415 (as above)
 

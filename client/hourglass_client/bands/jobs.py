@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from math import fsum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
 from autoencoder.v1.shapes import Shapes
 
-from hourglass_client import answers, png
+from hourglass_client import answers
+from hourglass_client.bands import png
 from hourglass_client.bands.sources import Source, tensor
 from hourglass_client.errors import invalid
 from hourglass_client.tensors import to_array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from autoencoder.v1.model_pb2 import Model
     from autoencoder.v1.shapes import Size
@@ -45,28 +47,38 @@ class Part(NamedTuple):
     window: Window | None = None
 
 
+Cut: TypeAlias = Callable[[Source], Iterator["Window | None"]]
+"""Of what is divided, its bands."""
+
+
 class Job(ABC):
     """A call in several requests, and their answers, which come in the order of the requests."""
 
     signature: ClassVar[str]
     """The graph that runs."""
 
-    def __init__(self, request: Any, model: Model, sources: Sequence[Source], parts: Sequence[Part]) -> None:  # noqa: ANN401 (of any method)
+    def __init__(self, request: Any, model: Model, sources: Sequence[Source], cut: Cut) -> None:  # noqa: ANN401 (of any method)
         self.shapes = Shapes.of(model)
         self.version = model.version
-        self.total = len(parts)
         self._request = request
         self._sources = sources
-        self._parts = parts
+        self._cut = cut
+        self._parts: list[Part] = []
         self._results: list[list[NDArray[Any]]] = [[] for _ in sources]
         self._infos: list[answers.ServingInfo] = []
         self._graph: Signature = signature_of(model, self.signature)
 
-    def prepare(self) -> None:
-        """Decode the files that are cut."""
+    def prepare(self) -> int:
+        """Decode the files that are cut; return how many requests there will be."""
         keep = self._graph.inputs[0].data_type != DATA_TYPE_UINT8
-        for item in {part.item for part in self._parts if part.window is not None}:
-            self._sources[item].decode(self.shapes.image[2], keep_sixteen_bits=keep)
+        for source in self._sources:
+            if source.divided:
+                source.decode(self.shapes.image[2], keep_sixteen_bits=keep)
+        self._parts = [Part(item, each) for item, source in enumerate(self._sources) for each in self._windows(source)]
+        return len(self._parts)
+
+    def _windows(self, source: Source) -> Iterator[Window | None]:
+        return self._cut(source) if source.divided else iter([None])
 
     def requests(self) -> Iterator[Any]:
         """The requests, each made when it is taken; the version is that of the model that they were planned for."""
@@ -132,11 +144,11 @@ class Job(ABC):
         return self._graph.tiling.exact or all(part.window is None for part in self._parts)
 
     def _pictures(self, image_format: int) -> tuple[NDArray[Any], tuple[bytes, ...]]:
-        images = [outputs[0] for outputs in self._results]
-        if image_format in FILE_FORMATS:
-            return np.empty((0, 0, 0, 0), np.uint8), tuple(png.encode(image) for image in images)
+        images = [image for outputs in self._results for image in outputs]
         if image_format == pb.IMAGE_FORMAT_NONE:
             return np.empty((0, 0, 0, 0), np.uint8), ()
+        if image_format in FILE_FORMATS:
+            return np.empty((0, 0, 0, 0), np.uint8), tuple(png.encode(image) for image in images)
         return together(images), ()
 
 
@@ -165,8 +177,8 @@ class ReconstructJob(Job):
 
     signature = "reconstruct"
 
-    def __init__(self, request: Any, model: Model, sources: Sequence[Source], parts: Sequence[Part]) -> None:  # noqa: ANN401 (as above)
-        super().__init__(request, model, sources, parts)
+    def __init__(self, request: Any, model: Model, sources: Sequence[Source], cut: Cut) -> None:  # noqa: ANN401 (as above)
+        super().__init__(request, model, sources, cut)
         self._errors: list[list[float]] = [[] for _ in sources]
 
     def _made(self, part: Part, source: Source) -> pb.ReconstructRequest:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1.model_pb2 import DataType
 from autoencoder.v1.shapes import DTYPES, Shapes, Size
 from numpy.typing import NDArray
 
@@ -29,6 +30,8 @@ class Source:
     file: bytes = b""
     field: str = ""
     """Where the file stands in the request."""
+    divided: bool = False
+    """Whether it is too large for one request."""
 
     @property
     def nbytes(self) -> int:
@@ -39,7 +42,7 @@ class Source:
         """Decode the file."""
         if self.pixels is None:
             self.pixels = files.decode(self.field, self.file, channels, keep_sixteen_bits=keep_sixteen_bits)
-            self.file = b""
+            self.size, self.file = self.pixels.shape[:2], b""
 
     def message(self) -> pb.Images:
         """The whole of it."""
@@ -87,8 +90,9 @@ def array(message: pb.Tensor) -> NDArray[Any]:
 
 def tensor(item: NDArray[Any]) -> pb.Tensor:
     """(1, H, W, C) of one image (H, W, C) of a type of the wire."""
-    kind = next(kind for kind, dtype in DTYPES.items() if dtype == item.dtype)
-    return pb.Tensor(data_type=kind, shape=(1, *item.shape), data=item.tobytes())
+    message = pb.Tensor(shape=(1, *item.shape), data=item.tobytes())
+    message.data_type = cast("DataType", next(kind for kind, dtype in DTYPES.items() if dtype == item.dtype))
+    return message
 
 
 def _of_files(given: Sequence[bytes]) -> list[Source] | None:

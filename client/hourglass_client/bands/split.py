@@ -14,7 +14,6 @@ from hourglass_client.bands.jobs import (
     DenoiseJob,
     EncodeJob,
     Job,
-    Part,
     ReconstructJob,
     check_one_size,
     signature_of,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from autoencoder.v1.model_pb2 import Model, Signature
 
+    from hourglass_client.bands.plan import Window
     from hourglass_client.bands.sources import Source
 
 IN_FLIGHT = 3
@@ -69,8 +69,11 @@ def job_of(request: Any, model: Model, message_bytes: int) -> Job | None:  # noq
     if cutter.fits(items):
         return None
     check_one_size(items, getattr(request, "image_format", pb.IMAGE_FORMAT_UINT8))
-    parts = [part for index, item in enumerate(items) for part in cutter.parts(index, item)]
-    return kind(request, model, items, parts)
+    for item in items:
+        item.divided = not cutter.fits([item])
+        if item.divided:
+            cutter.check_divisible(item)
+    return kind(request, model, items, cutter.windows)
 
 
 def _sources(request: Any, shapes: Shapes) -> list[Source] | None:  # noqa: ANN401 (of any method)
@@ -115,19 +118,13 @@ class _Cutter:
         answer_bytes = sum(self._pixels(item) for item in items) * self._answer_bytes
         return max(request_bytes, answer_bytes) <= self._message_bytes and not any(map(self._beyond, items))
 
-    def parts(self, index: int, item: Source) -> Iterator[Part]:
-        """A whole image, or its bands."""
-        pixels = self._pixels(item)
-        if not self._beyond(item) and max(item.nbytes, pixels * self._answer_bytes) <= self._message_bytes:
-            yield Part(index)
-            return
-        self._check_divisible(item)
+    def windows(self, item: Source) -> Iterator[Window]:
+        """The bands of an image."""
         shapes, scale = self._shapes, self._scale
         most = min(BAND_PIXELS, shapes.maximum_pixels, int(self._message_bytes / self._band_bytes))
         shortest = -(-max(shapes.minimum, shapes.multiple) // scale)
         try:
-            for window in windows(item.size, self._graph.tiling, most // scale**2, shortest):
-                yield Part(index, window)
+            yield from windows(item.size, self._graph.tiling, most // scale**2, shortest)
         except ValueError as error:
             raise self._too_large(item, f"its bands overlap too far: {error}") from error
 
@@ -137,7 +134,8 @@ class _Cutter:
     def _beyond(self, item: Source) -> bool:
         return self._pixels(item) > self._shapes.maximum_pixels
 
-    def _check_divisible(self, item: Source) -> None:
+    def check_divisible(self, item: Source) -> None:
+        """Refuse what cannot be cut."""
         if not self._graph.HasField("tiling"):
             raise self._too_large(item, "the model looks at the whole image, which cannot be sent in bands")
         if self._sampled:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from bundle import layout
 from tests.server import free_models
 from tests.server.conftest import Served, serving
+from tests.server.models.test_manager import eventually
 
 RNG = np.random.default_rng(5)
 # Far beyond what the models take of one image.
@@ -162,9 +164,11 @@ def test_spatial_codes_there_and_back(client: Client, graphs: tuple[Path, dict[s
 def test_messages_beyond_the_limit_of_a_server(graphs: tuple[Path, dict[str, bytes]]) -> None:
     pictures = np.repeat(PICTURE[None, :120, :120], 9, axis=0)
     limit = 100_000
-    with serving(graphs[0], poll_seconds=0, max_message_bytes=limit) as served:
-        with Client(served.address, message_bytes=limit) as client:
-            answer = client.denoise(pictures, model="free")
+    with (
+        serving(graphs[0], poll_seconds=0, max_message_bytes=limit) as served,
+        Client(served.address, message_bytes=limit) as client,
+    ):
+        answer = client.denoise(pictures, model="free")
     expected = words(whole(graphs[1]["denoise"], floats(pictures[0])))
     np.testing.assert_array_equal(answer.images, np.repeat(expected, 9, axis=0))
     assert answer.info.batch_size >= 1
@@ -175,16 +179,15 @@ def test_messages_beyond_the_limit_of_a_server(graphs: tuple[Path, dict[str, byt
     [
         (
             lambda client: client.denoise(PICTURE, model="whole"),
-            "images: expected at most 20000 pixels in an image, got 301 x 413: the model looks at the whole image, which "
-            "cannot be sent in bands",
+            "expected at most 20000 pixels in an image, got 301 x 413: the model looks at the whole image, which cannot",
         ),
         (
             lambda client: client.encode(PICTURE, model="free-ae", posterior="sample"),
             "a draw needs the whole image: take the mean and log_variances instead",
         ),
         (
-            lambda client: client.denoise(PICTURE.repeat(3, 2), model="free"),
-            "images: expected (N, H, W), (N, H, W, 1) or one image (H, W, 1), got (301, 413, 3)",
+            lambda client: client.denoise(PICTURE[None].repeat(3, 3), model="free"),
+            "images: expected (N, H, W), (N, H, W, 1) or one image (H, W, 1), got (1, 301, 413, 3)",
         ),
         (
             lambda client: client.decode(np.zeros((200, 200, 2), np.float32), model="free-ae", height=401),
@@ -207,6 +210,7 @@ def test_what_cannot_be_split_is_refused(client: Client, call: Any, words: str) 
 
 
 def test_a_version_that_goes_while_bands_are_on_their_way(tmp_path: Path) -> None:
+    large = np.tile(PICTURE, (3, 3, 1))
     for version in ("1", "2"):
         free_models.write_denoiser(tmp_path / version)
         limit_pixels(tmp_path / version / "free" / "1")
@@ -216,11 +220,16 @@ def test_a_version_that_goes_while_bands_are_on_their_way(tmp_path: Path) -> Non
     model.version = "2"
     (renamed / layout.MODEL_FILE).write_bytes(layout.encode_model(model))
     with serving(repository, poll_seconds=0) as served, Client(served.address) as client:
-        first = client.denoise(PICTURE, model="free")
+        first = client.denoise(large, model="free")
         assert first.info.model_version == "1"
-        renamed.rename(repository / "free" / "2")
-        (repository / "free" / "1").rename(tmp_path / "gone")
-        served.app.manager.scan()
-        again = client.denoise(PICTURE, model="free")
+        with ThreadPoolExecutor() as pool:
+            later = pool.submit(client.denoise, large, model="free")
+            renamed.rename(repository / "free" / "2")
+            (repository / "free" / "1").rename(tmp_path / "gone")
+            served.app.manager.rescan()
+            eventually(lambda: [each.version for each in client.list_models()] == ["2"])
+            # Its bands are all of one version, whichever that is.
+            np.testing.assert_array_equal(later.result().images, first.images)
+        again = client.denoise(large, model="free")
     assert again.info.model_version == "2"
-    np.testing.assert_array_equal(first.images, again.images)
+    np.testing.assert_array_equal(again.images, first.images)
