@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
-from autoencoder.v1.model_pb2 import DataType
 from autoencoder.v1.shapes import DTYPES, Shapes, Size
 from numpy.typing import NDArray
 
 from hourglass_client.bands import files
 from hourglass_client.errors import invalid
+
+if TYPE_CHECKING:
+    from autoencoder.v1.model_pb2 import DataType
 
 # As large as the models of one size that most callers have: they are asked nothing more.
 _ALWAYS_FITS_PIXELS = 64 * 64
