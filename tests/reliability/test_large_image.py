@@ -35,6 +35,7 @@ TILING = Tiling(halo=16, multiple=2, tile=256 if LONG else 96, exact=True)
 # Tiles of another size, which begin elsewhere.
 OTHER = Tiling(halo=26, multiple=2, tile=330 if LONG else 140, exact=True)
 WORD = np.float32(65_535)
+_LOGGER = logging.getLogger(__name__)
 CORES = 2
 
 
@@ -135,7 +136,7 @@ def test_a_picture_of_many_megapixels(server: LocalServer, graph: tuple[Path, by
     started = time.monotonic()
     same = offline(graph[1], picture, TILING)
     alone = time.monotonic() - started
-    logging.info(
+    _LOGGER.info(
         "%.1f megapixels: %.1f s, %d tiles; server %.0f MiB above its idle %.0f MiB; offline, the same tiles on %d "
         "threads: %.1f s, so %.2f of its rate",
         picture.size / 1e6, seconds, answer.info.tiles, above, idle / MIB, CORES, alone, alone / seconds,

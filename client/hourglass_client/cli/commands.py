@@ -75,7 +75,7 @@ def encode(client: Client, arguments: Namespace) -> Result:
         found.append(answer.latents)
         if arguments.out and answer.latents.shape[1:] != found[0].shape[1:]:
             shapes = f"{found[0].shape[1:]} and, of {batch.names[0]}, {answer.latents.shape[1:]}"
-            raise UsageError(f"--out: expected latents of one shape, got {shapes}: encode each size on its own")
+            raise UsageError(f"--out: expected latents of one shape, got {shapes}: encode each size apart")
         rows += [
             {"image": name, "latents": _shown(row, arguments)}
             for name, row in zip(batch.names, answer.latents, strict=True)

@@ -33,14 +33,8 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, by
     found["levels"] = free_models.write_denoiser(repository, "levels", levels=True)
     found["whole"] = free_models.write_denoiser(repository, "whole", whole=True)
     for path in repository.glob("*/1"):
-        limit_pixels(path)
+        free_models.limit_pixels(path, MOST_PIXELS)
     return repository, found
-
-
-def limit_pixels(version: Path, pixels: int = MOST_PIXELS) -> None:
-    model = layout.read_model(version)
-    model.sizes.maximum_pixels = pixels
-    (version / layout.MODEL_FILE).write_bytes(layout.encode_model(model))
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +207,7 @@ def test_a_version_that_goes_while_bands_are_on_their_way(tmp_path: Path) -> Non
     large = np.tile(PICTURE, (3, 3, 1))
     for version in ("1", "2"):
         free_models.write_denoiser(tmp_path / version)
-        limit_pixels(tmp_path / version / "free" / "1")
+        free_models.limit_pixels(tmp_path / version / "free" / "1", MOST_PIXELS)
     repository = tmp_path / "1"
     renamed = tmp_path / "2" / "free" / "1"
     model = layout.read_model(renamed)
