@@ -7,11 +7,14 @@ from math import prod
 from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, DataType, Signature, TensorSpec
 from autoencoder.v1.shapes import Shapes
 
+from bundle.latents import OWN_MODULE, prior
+
 # Batch sizes that the gate tries, and beyond them the number of rows that a test has.
 TESTED_BATCHES = (1, 2, 3, 7, 8, 17)
 LARGEST_BATCH = 256
 # Numbers in the images of the largest batch: beyond it, large images need memory and test nothing more.
 _LARGEST_BATCH_NUMBERS = 2**20
+_LARGEST_BATCH_PIXELS = 2**18
 # Side of a tile, unless a wide halo would leave it too little.
 TILE = 256
 # Of images of free sizes in one request: 4,096 x 4,096, in float32 a message of the largest size.
@@ -57,15 +60,26 @@ class Facts:
         limits = (sizes.multiple, sizes.minimum, sizes.maximum_pixels)
         return Shapes(self.image_shape, latent, len(self.labels), self.downsampling, *limits)
 
+    def has_density(self, has_statistics: bool) -> bool:
+        """Whether `Sample` has something to draw from: the prior of a VAE, or the mixture of a plain AE's latents.
+
+        Of free sizes such a mixture is of single positions, and knows nothing of how they belong together.
+        """
+        if self.variational or (prior(self.family) == "normal" and self.family != OWN_MODULE):
+            return self.variational
+        return has_statistics and not (self.shapes.free and self.shapes.spatial)
+
 
 def batch_buckets(image_shape: tuple[int, int, int], side: int = TILE) -> list[int]:
     """List the batch sizes worth warming up, ascending: powers of two up to the largest that export tries.
 
-    Free axes count as `side` pixels, that of a tile.
+    Of free sizes, rows are tiles of `side` x `side` pixels: a few, as each is work for milliseconds.
     """
-    fitting = _LARGEST_BATCH_NUMBERS // prod(size or side for size in image_shape)
-    least = 2 * TESTED_BATCHES[-1] if image_shape[0] else 1
-    largest = min(LARGEST_BATCH, max(least, fitting))
+    if image_shape[0]:
+        fitting = _LARGEST_BATCH_NUMBERS // prod(image_shape)
+        largest = min(LARGEST_BATCH, max(2 * TESTED_BATCHES[-1], fitting))
+    else:
+        largest = max(1, _LARGEST_BATCH_PIXELS // side**2)
     return [2**exponent for exponent in range(largest.bit_length())]
 
 

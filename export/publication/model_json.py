@@ -8,14 +8,14 @@ from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
-from autoencoder.v1.model_pb2 import Model, NoiseLevel, Signature, SizeRange
+from autoencoder.v1.model_pb2 import Model, NoiseLevel, Signature, SizeRange, Tiling
 
 from bundle.errors import quotable
-from bundle.latents import LatentStatistics, prior
+from bundle.latents import LatentStatistics
 from bundle.layout import describe_files
 from export.gate.parity import Measured, rounded_up
 from export.gate.session import runtime_version
-from export.graphs.tensor_specs import Facts, batch_buckets, served_methods
+from export.graphs.tensor_specs import Facts, served_methods
 
 _TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
 
@@ -36,7 +36,7 @@ def describe(
     described = Model(
         family=facts.family,
         methods=served_methods(
-            facts, {each.name: each for each in signatures}, attributes, has_density(facts, statistics)
+            facts, {each.name: each for each in signatures}, attributes, facts.has_density(statistics is not None)
         ),
         height=height,
         width=width,
@@ -61,25 +61,16 @@ def describe(
     return described
 
 
-def has_density(facts: Facts, statistics: LatentStatistics | None) -> bool:
-    """Whether `Sample` has something to draw from: the prior of a VAE, or the mixture of a plain AE's latents.
-
-    Of free sizes such a mixture is of single positions, and knows nothing of how they belong together.
-    """
-    if prior(facts.family) == "normal":
-        return facts.variational
-    return statistics is not None and not (facts.shapes.free and facts.shapes.spatial)
-
-
 def with_measurements(
-    signature: Signature, measured: Measured, image_shape: tuple[int, int, int], tolerance: float
+    signature: Signature, measured: Measured, buckets: Sequence[int], tolerance: float, tiling: Tiling | None = None
 ) -> Signature:
     """The signature with what the gate measured of its graph."""
     known = Signature(
         golden_tolerance=tolerance,
         parity_max_abs_error=rounded_up(measured.max_abs_error),
         batch_invariant=measured.alone_difference == 0,
-        batch_buckets=batch_buckets(image_shape),
+        batch_buckets=buckets,
+        tiling=tiling,
     )
     known.MergeFrom(signature)
     return known
@@ -95,7 +86,10 @@ def provenance(meta: Mapping[str, Any], weights_sha256: str) -> dict[str, str]:
     """Where a checkpoint's graphs come from: recipe, data, training, weights, tools."""
     data, run = meta.get("data", {}), meta.get("config", {}).get("run", {})
     known = {
-        "recipe": meta.get("name"),
+        "recipe": None if "module" in meta else meta.get("name"),
+        "module": meta.get("module"),
+        "arguments": meta.get("arguments"),
+        "reference_precision": meta.get("reference_precision"),
         "data": data.get("name"),
         "data_sha256": data.get("sha256"),
         "seed": run.get("seed"),

@@ -2,7 +2,7 @@ import dataclasses
 import math
 
 import pytest
-from autoencoder.v1.model_pb2 import Signature
+from autoencoder.v1.model_pb2 import Signature, Tiling
 from autoencoder.v1.shapes import Shapes
 
 from bundle.compatibility import check_model
@@ -51,10 +51,13 @@ def test_a_description_says_which_sizes_codes_and_noise_levels_are_taken() -> No
 @pytest.mark.parametrize(("difference", "invariant"), [(0.0, True), (1e-9, False)])
 def test_measurements_are_added_to_a_signature(difference: float, invariant: bool) -> None:
     measured = Measured((Worst("zeros", 1, "images", 1.234e-7, 0.1),), difference, 0.0, (1, 2))
-    known = with_measurements(Signature(name="decode"), measured, (8, 8, 1), tolerance=0.25)
+    known = with_measurements(
+        Signature(name="decode"), measured, [1, 2, 4], tolerance=0.25, tiling=Tiling(halo=4, tile=256)
+    )
     assert (known.name, known.golden_tolerance, known.batch_invariant) == ("decode", 0.25, invariant)
     assert known.parity_max_abs_error == pytest.approx(1.3e-7)
-    assert list(known.batch_buckets)[:3] == [1, 2, 4]
+    assert list(known.batch_buckets) == [1, 2, 4]
+    assert (known.tiling.halo, known.tiling.tile) == (4, 256)
 
 
 def test_only_finite_numbers_are_metrics() -> None:
