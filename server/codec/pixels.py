@@ -1,5 +1,6 @@
 """Pixel values: 8 and 16 bits and floats, from one to another (quantisation), and the range of floats."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +64,16 @@ def to_bytes(images: NDArray[Any]) -> NDArray[np.uint8]:
 def to_words(images: NDArray[Any]) -> NDArray[np.uint16]:
     """0 … 1 to the nearest of 0 … 65,535, little-endian."""
     return np.rint(np.clip(images, 0.0, 1.0) * _WORD).astype("<u2")
+
+
+def squared_error(image: NDArray[Any], reconstruction: NDArray[np.float32]) -> float:
+    """Mean squared error per pixel of one image (H, W, C) in 0 … 1, row by row in float64."""
+    scale = np.float64(np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0)
+    rows = (
+        float(np.square(reconstructed.astype(np.float64) - row / scale).sum())
+        for row, reconstructed in zip(image, reconstruction, strict=True)
+    )
+    return math.fsum(rows) / image.size
 
 
 def _bytes_of(images: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,16 +1,14 @@
 """RPCs of models of free sizes, and of graphs with a noise level: images one by one instead of rows of one shape."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
-from numpy.typing import NDArray
 
 from server.calls.call import Call
-from server.codec import half, images, tensors
+from server.codec import half, images, pixels, tensors
 from server.errors import InvalidArgumentError
 from server.models.table import ServedModel
 from server.services.autoencoder.posterior import sample
@@ -83,7 +81,9 @@ class ShapedCalls:
     ) -> None:
         response = pb.ReconstructResponse()
         reconstructions = [outputs[0] for outputs in results]
-        errors = np.array([squared_error(*pair) for pair in zip(items, reconstructions, strict=True)], np.float32)
+        errors = np.array(
+            [pixels.squared_error(*pair) for pair in zip(items, reconstructions, strict=True)], np.float32
+        )
         served.drift.observe_errors(errors)
         tensors.fill(response.squared_errors, errors)
         self._graphs.answer_images(call, response, reconstructions, image_format)
@@ -145,13 +145,3 @@ def answer_latents(
     for log_variances in outputs[1:]:
         tensors.fill(response.log_variances, half.latents(log_variances, latent_format, "log_variances"))
     graphs.answer(call, response)
-
-
-def squared_error(image: NDArray[Any], reconstruction: NDArray[np.float32]) -> float:
-    """Mean squared error per pixel of one image (H, W, C) in 0 … 1, row by row in float64."""
-    scale = np.float64(np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0)
-    rows = (
-        float(np.square(reconstructed.astype(np.float64) - row / scale).sum())
-        for row, reconstructed in zip(image, reconstruction, strict=True)
-    )
-    return math.fsum(rows) / image.size

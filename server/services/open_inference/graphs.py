@@ -1,6 +1,5 @@
 """Graphs, addressed as <model>.<signature>: the Open Inference Protocol's notion of a model."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +36,6 @@ class Graph:
     datatype: str
     dtype: np.dtype[Any]
     row_shape: tuple[int, ...]
-    row_bytes: int
     range: Range | None
     """Of the floats that it takes as images; None if its input is something else."""
     outputs: Sequence[tuple[str, str]]
@@ -115,7 +113,6 @@ def _graph(served: ServedModel, signature: Signature) -> Graph:
         datatype=_DATATYPES[spec.data_type],
         dtype=dtype,
         row_shape=row_shape,
-        row_bytes=math.prod(row_shape) * dtype.itemsize,
         range=range_of(signature.name) if spec.name == "images" and dtype == np.float32 else None,
         outputs=[(output.name, _DATATYPES[output.data_type]) for output in signature.outputs],
         output_indexes={output.name: index for index, output in enumerate(signature.outputs)},

@@ -11,6 +11,7 @@ from inference import open_inference_pb2 as pb
 from server.batching.entry import Each, Entry
 from server.calls.call import Call
 from server.codec import protobuf_wire
+from server.codec.pixels import squared_error
 from server.errors import InvalidArgumentError
 from server.model_version import ModelVersion
 from server.parse_cache import IdField, PreparedRequest, Ready
@@ -74,10 +75,14 @@ class Inference:
             self._calls.check_decoded(served, "inputs[0]", len(items), items[0].shape)
         levels = served.noise_levels(given, len(items)) if signature == "denoise" else ()
         form, raw = self._form(call, graph, request), bool(request.raw_input_contents)
-        served.shaped[signature].submit(call, items, partial(self._answer_items, form, call, raw), levels)
+        done = partial(self._answer_items, form, call, raw, items)
+        served.shaped[signature].submit(call, items, done, levels)
 
-    def _answer_items(self, form: "_ResponseForm", call: Call, raw: bool, results: list[list[Array]]) -> None:
+    def _answer_items(
+        self, form: "_ResponseForm", call: Call, raw: bool, items: Sequence[Array], results: list[list[Array]]
+    ) -> None:
         """Answer a request for a graph of free sizes; what is large is written on another thread."""
+        _observe(form.graph, items, results)
         size_bytes = sum(outputs[index].nbytes for outputs in results for index in form.outputs)
         job = partial(_write_items, form, call, results, raw=raw)
         if size_bytes > _INLINE_BYTES:
@@ -144,6 +149,15 @@ def _outputs(graph: Graph, request: pb.ModelInferRequest) -> Sequence[int]:
                 raise InvalidArgumentError(f"{field}.parameters", f"this server has no {name}: leave it out")
         indexes.append(index)
     return indexes
+
+
+def _observe(graph: Graph, items: Sequence[Array], results: list[list[Array]]) -> None:
+    """Count answers of a graph of free sizes for drift; of others their batcher does so."""
+    drift, found = graph.served.drift, [outputs[0] for outputs in results]
+    if graph.signature.name == "encode":
+        drift.observe_codes(np.stack(found))
+    elif graph.signature.name == "reconstruct":
+        drift.observe_errors(np.array([squared_error(*pair) for pair in zip(items, found, strict=True)], np.float32))
 
 
 def _write_items(form: _ResponseForm, call: Call, results: list[list[Array]], *, raw: bool) -> None:

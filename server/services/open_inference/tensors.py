@@ -69,7 +69,7 @@ def read_items(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> 
         data = _raw(port, given, raw, rows, len(request.inputs)) if len(raw) else _typed(port, given, rows)
         arrays[name] = np.frombuffer(data, port.dtype).reshape(rows, *port.row_shape)
     if graph.dtype != np.uint8:
-        _check_values(graph, arrays[graph.input])
+        _check_values(graph, arrays[graph.input], places[graph.input])
     return [*arrays[graph.input]], [float(level) for level in arrays.get("noise_levels", ())]
 
 
@@ -200,8 +200,8 @@ def _narrow(array: NDArray[Any], port: _Port, field: str) -> NDArray[Any]:
     return array.astype(port.dtype)
 
 
-def _check_values(graph: Graph, array: Array) -> None:
-    field = f"inputs[0] ({graph.input})"
+def _check_values(graph: Graph, array: Array, index: int = 0) -> None:
+    field = f"inputs[{index}] ({graph.input})"
     if graph.range is not None:
         pixels.check_range(array, field, graph.range)
     else:

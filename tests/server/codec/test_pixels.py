@@ -57,3 +57,9 @@ def test_floats_out_of_range(value: float, dtype: np.dtype, allowed: pixels.Rang
 def test_only_denoisers_take_noise() -> None:
     assert pixels.range_of("denoise") == NOISY
     assert pixels.range_of("encode") == UNIT
+
+
+def test_squared_error_of_bytes() -> None:
+    image = np.array([[[0], [255]]], np.uint8)
+
+    assert pixels.squared_error(image, np.array([[[0.5], [0.5]]], np.float32)) == 0.25

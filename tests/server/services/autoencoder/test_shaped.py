@@ -12,7 +12,6 @@ from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT16, DATA_TYPE_UINT16
 from autoencoder.v1.shapes import pad
 from PIL import Image
 
-from server.services.autoencoder.shaped import squared_error
 from tests.server import free_models
 from tests.server.conftest import TRANSPORTS, Served, serving
 
@@ -188,12 +187,6 @@ def test_squared_errors_are_those_of_the_cropped_images(free: Served, graphs: tu
     np.testing.assert_array_equal(array(answer.images.tensor), reconstructions)
     expected = np.mean((reconstructions.astype(np.float64) - rows) ** 2, axis=(1, 2, 3))
     np.testing.assert_allclose(array(answer.squared_errors), expected, rtol=1e-6)
-
-
-def test_squared_error_of_bytes() -> None:
-    image = np.array([[[0], [255]]], np.uint8)
-
-    assert squared_error(image, np.array([[[0.5], [0.5]]], np.float32)) == 0.25
 
 
 def test_samples_of_a_size(free: Served) -> None:

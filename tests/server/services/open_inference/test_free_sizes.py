@@ -11,7 +11,7 @@ from inference import open_inference_pb2 as pb
 from inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 from tests.server import free_models
-from tests.server.conftest import TRANSPORTS, serving
+from tests.server.conftest import TRANSPORTS, metric, serving
 from tests.server.services.open_inference.conftest import arrays, failure, request, typed
 
 RNG = np.random.default_rng(4)
@@ -86,7 +86,21 @@ def test_noise_levels_are_an_input(
     np.testing.assert_array_equal(arrays(answer)["denoised"], expected)
 
 
+def test_drift_sees_free_sizes_too(graphs: tuple[Path, dict[str, bytes]]) -> None:
+    rows = RNG.random((3, 13, 10, 1), np.float32)
+    with serving(graphs[0], transport="native", poll_seconds=0) as served:
+        GRPCInferenceServiceStub(served.channel).ModelInfer(request("free-ae.reconstruct", rows))
+
+        assert metric(served, "autoencoder_reconstruction_error_count", model="free-ae") == 3
+
+
 ONE = np.zeros((1, 4, 4, 1), np.float32)
+
+
+def levels_first(made: pb.ModelInferRequest) -> pb.ModelInferRequest:
+    turned = pb.ModelInferRequest(model_name=made.model_name, raw_input_contents=reversed(made.raw_input_contents))
+    turned.inputs.extend(reversed(made.inputs))
+    return turned
 
 
 def of_shape(made: pb.ModelInferRequest, *shape: int) -> pb.ModelInferRequest:
@@ -113,6 +127,7 @@ def of_shape(made: pb.ModelInferRequest, *shape: int) -> pb.ModelInferRequest:
         (with_levels(request("free-ae.encode", ONE), np.zeros(1, np.float32)), "expected 'images', once each"),
         (with_levels(request("levels", ONE), np.full(1, 0.6, np.float32)), "expected a level from 0 to 0.5"),
         (with_levels(request("levels", ONE), np.zeros(3, np.float32)), "one for all images or for each"),
+        (levels_first(with_levels(request("levels", ONE + 9), ONE[0, 0, 0])), "inputs[1] (images).data"),
         (with_levels(request("levels", ONE), np.zeros((1, 1), np.float32)), "noise_levels"),
     ],
 )
