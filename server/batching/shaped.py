@@ -71,8 +71,6 @@ class ShapedGraph:
         done: Callable[[Results], None],
         levels: Sequence[float] = (),
         now: float | None = None,
-        *,
-        intermediate: bool = False,
     ) -> None:
         """Run items of any sizes; an error ends the call.
 
@@ -82,11 +80,10 @@ class ShapedGraph:
             done: gets the outputs of all items, once, on any thread.
             levels: a noise level for each item, where the graph takes them.
             now: when they arrived, a time of time.monotonic().
-            intermediate: whether the outputs are a step on the way to an answer.
         """
         try:
             self._check(items)
-            request = _Request(self, call, items, done, levels, intermediate=intermediate)
+            request = _Request(self, call, items, done, levels)
             request.start(time.monotonic() if now is None else now)
         except Exception as error:  # noqa: BLE001 (it becomes the call's status)
             call.fail(error)
@@ -147,13 +144,10 @@ class _Request:
         items: Sequence[Array],
         done: Callable[[Results], None],
         levels: Sequence[float],
-        *,
-        intermediate: bool,
     ) -> None:
         self._graph = graph
         self._call = call
         self._done = done
-        self._intermediate = intermediate
         self._sizes = [item.shape[:2] for item in items]
         self.count = sum(graph.count(item) for item in items)
         self._made = 0
@@ -230,7 +224,6 @@ class _Request:
 
     def _entry(self, rows: Array, levels: Sequence[float]) -> ShapedEntry:
         entry = ShapedEntry(self._call, rows, levels, self._take, self)
-        entry.intermediate = self._intermediate
         entry.position = self._made
         self._made += entry.count
         return entry

@@ -111,4 +111,4 @@ def _run_items(
         points = [Points(np.stack([next(left)[0] for _ in items]), items[0].shape[:2]) for items in found]
         done({field: each for (field, *_), each in zip(pixels, points, strict=True)})
 
-    served.shaped["encode"].submit(call, [item for items in found for item in items], split, intermediate=True)
+    served.shaped["encode"].submit(call, [item for items in found for item in items], split)
