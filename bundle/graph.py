@@ -7,10 +7,11 @@ from math import prod
 from typing import Any
 
 from autoencoder.v1.model_pb2 import DATA_TYPE_UNSPECIFIED, DataType, Signature, TensorSpec
-from autoencoder.v1.shapes import FREE
+from autoencoder.v1.shapes import FREE, Shapes
 
 from bundle.errors import BundleError
-from bundle.graph_memory.estimate import Estimate, described, estimate
+from bundle.graph_memory.estimate import Estimate, described
+from bundle.graph_memory.trial import ANY_SHAPES, run_memory
 from bundle.graph_proto import parse
 from bundle.tensor_types import FROM_ONNX
 
@@ -31,22 +32,19 @@ Shape Sigmoid Sign Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squee
 Unsqueeze Where
 """
 OPERATORS = frozenset(_OPERATOR_NAMES.split())
-MAX_BATCH = 4096
-"""Far above any batch worth warming up, far below one whose warm-up would exhaust the memory."""
 MAX_RUN_BYTES = 8 * 1024**3
 """Default limit of the memory that the largest batch of a graph may take."""
 # Weights may be stored in fewer bits and computed from each other, and a few made from nothing.
 _CONSTANTS_BYTES = 256 * 1024**2
 _CONSTANTS_PER_BYTE = 16
-_DEFAULT_ROWS = 256
-_GOLDEN_ROWS = 16
-# Side of the inputs of free size that a graph without tiles is warmed up with.
-_FREE_SIDE = {"images": 256, "latents": 64}
+# Of normalization by the batch at hand: an image's answer would depend on the others of its batch.
+_TRAINING_MODE = " in training mode"
 _INSTEAD = {
     "ArgMax": "take it outside of the graph",
     "ArgMin": "serve the latents before quantization, and look up codes outside of the graph",
     "ConstantOfShape": "export with fixed sizes, so that the exporter folds it, or use Expand of a constant",
-    "Dropout": "export the module in eval mode",
+    "BatchNormalization in training mode": "call model.eval() before the export",
+    "Dropout": "call model.eval() before the export",
     "DynamicQuantizeLinear": "quantize statically",
     "Einsum": "write it as MatMul, Mul and ReduceSum",
     "GRU": "use convolutions or attention: loops are not allowed",
@@ -120,8 +118,15 @@ def _summary(model: Any) -> Graph:  # noqa: ANN401 (likewise)
     )
 
 
-def check_graph(data: bytes, signature: Signature, *, imported: bool, max_run_bytes: int = MAX_RUN_BYTES) -> Graph:
-    """Read the bytes of a signature's ONNX file, made by export or, `imported`, elsewhere.
+def check_graph(
+    data: bytes,
+    signature: Signature,
+    *,
+    imported: bool,
+    max_run_bytes: int = MAX_RUN_BYTES,
+    shapes: Shapes = ANY_SHAPES,
+) -> Graph:
+    """Read the bytes of a signature's ONNX file, made by export or, `imported`, elsewhere, for a model of `shapes`.
 
     Raises:
         BundleError: the graph does not fit the signature; lists everything that is wrong. Or it would take more memory.
@@ -131,37 +136,10 @@ def check_graph(data: bytes, signature: Signature, *, imported: bool, max_run_by
         model = parse(data)
         graph = _summary(model)
         _check_form(graph, signature, opsets)
-        _check_memory(run_memory(model, signature), len(data), max_run_bytes)
+        _check_memory(run_memory(model, signature, shapes=shapes), len(data), max_run_bytes)
     except BundleError as error:
         raise BundleError(f"{signature.file}: {error}") from error
     return graph
-
-
-def largest_batch(signature: Signature) -> int:
-    """Most rows that a load may run at once: of the warm-up, or of the golden vectors."""
-    return min(max((_GOLDEN_ROWS, *(signature.batch_buckets or (_DEFAULT_ROWS,)))), MAX_BATCH)
-
-
-def largest_side(signature: Signature) -> int:
-    """Side of the inputs of free size that a load may run, a batch of them at once, in cells of the graph's input."""
-    return signature.tiling.tile or _FREE_SIDE.get(signature.inputs[0].name, max(_FREE_SIDE.values()))
-
-
-def run_memory(model: Any, signature: Signature) -> Estimate:  # noqa: ANN401 (likewise)
-    """Estimate the memory of a graph with allowed operators, with the largest batch of its warm-up.
-
-    Free axes are as long as a tile, where the graph has tiles, and the batch is one of tiles.
-
-    Raises:
-        BundleError: the size of a tensor cannot be known before the graph runs.
-    """
-    side, rows = largest_side(signature), largest_batch(signature)
-    if any(FREE in spec.shape[1:] for spec in signature.inputs):
-        rows = min(max(signature.batch_buckets, default=1), MAX_BATCH)
-    shapes = {
-        spec.name: (rows, *(side if size == FREE else size for size in spec.shape[1:])) for spec in signature.inputs
-    }
-    return estimate(model.graph, shapes)
 
 
 def _check_form(graph: Graph, signature: Signature, opsets: Collection[int]) -> None:
@@ -197,13 +175,20 @@ def _problems(graph: Graph, signature: Signature, opsets: Collection[int]) -> It
 def _refused(nodes: Iterable[Any]) -> Iterator[str]:
     seen: set[tuple[str, str]] = set()
     for node in nodes:
-        kind = (node.domain, node.op_type)
-        if kind in seen or (_is_default(node.domain) and node.op_type in OPERATORS):
+        mode = _TRAINING_MODE if _is_training(node) else ""
+        kind = (node.domain, node.op_type + mode)
+        if kind in seen or (_is_default(node.domain) and node.op_type + mode in OPERATORS):
             continue
         seen.add(kind)
         of = "" if _is_default(node.domain) else f" of domain {node.domain[:80]!r}"
-        instead = _INSTEAD.get(node.op_type) if not of else "export with standard operators"
-        yield f"{described(node)}{of} is not allowed" + (f": {instead}" if instead else "")
+        instead = _INSTEAD.get(node.op_type + mode) if not of else "export with standard operators"
+        yield f"{described(node)}{mode}{of} is not allowed" + (f": {instead}" if instead else "")
+
+
+def _is_training(node: Any) -> bool:  # noqa: ANN401 (likewise)
+    """Whether it normalizes by the batch at hand, as the attribute says from opset 14, and further outputs before."""
+    by_attribute = any(each.name == "training_mode" and each.i for each in node.attribute)
+    return node.op_type == "BatchNormalization" and (by_attribute or len(node.output) > 1)
 
 
 def _port_problems(kind: str, ports: Iterable[Port], specs: Iterable[TensorSpec]) -> Iterator[str]:

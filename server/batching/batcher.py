@@ -36,9 +36,10 @@ class Batcher:
         backlog: Backlog,
         executor: Executor,
         hooks: RunHooks,
+        queue: RowQueue | None = None,
     ) -> None:
         self.policy = policy
-        self.queue = RowQueue(backlog, policy.max_rows)
+        self.queue = RowQueue(backlog, policy.max_rows) if queue is None else queue
         self._admission = Admission(backlog, self.queue, hooks.listener)
         self._session = session
         self._backlog = backlog
@@ -170,8 +171,8 @@ class Batcher:
             self._grown.wait(rest)
 
     def _run_batch(self) -> None:
-        now = time.monotonic()
         with self._backlog.lock:
+            now = time.monotonic()
             slices, expired = self.queue.take(now, self._fair_share())
             rows = sum([stop - start for _, _, start, stop in slices])
             self._busy += 1
@@ -202,11 +203,10 @@ class Batcher:
 
     def _run(self, slices: list[Slice], started: float) -> bool:
         """Run rows and deliver their outputs; return whether the run succeeded."""
-        batch = self._assemble(slices)
         run = Run(slices)
         self._runs.add(run)
         try:
-            outputs = self._session.run(batch)
+            outputs = self._compute(slices)
         except Exception as error:  # noqa: BLE001 (whatever a provider raises)
             self._runs.discard(run)
             self._isolate(slices, error)
@@ -216,7 +216,7 @@ class Batcher:
         if len(slices) > 1:
             self._joint_failures = 0
         seconds = time.monotonic() - started
-        rows = len(batch)
+        rows = len(outputs[0])
         if 2 * rows >= self.policy.max_rows:
             self._seconds_per_row += _RATE_WEIGHT * (seconds / rows - self._seconds_per_row)
         self._listener.ran(rows, seconds, [started - entry.queued for entry, _, start, _ in slices if start == 0])
@@ -225,10 +225,11 @@ class Batcher:
         self._deliver(slices, outputs, started, seconds)
         return True
 
-    def _assemble(self, slices: list[Slice]) -> Array:
+    def _compute(self, slices: list[Slice]) -> Sequence[Array]:
+        """Return the (rows, …) outputs of one run."""
         session = self._session
         data, start, rows = join_rows(slices, session.row_bytes)
-        return np.ndarray((rows, *session.row_shape), session.dtype, data, start)
+        return session.run(np.ndarray((rows, *session.row_shape), session.dtype, data, start))
 
     def _isolate(self, slices: list[Slice], error: BaseException) -> None:
         """After a failed run, run each request alone, so that none fails because of another."""

@@ -1,18 +1,18 @@
 """Execution providers of ONNX Runtime: one row each, and the choice of one for `--device`.
 
-A new provider is a row here, a value of `server.config.Device`, and an extra in pyproject.toml. One that export runs
-graphs on too has its name in `bundle.runtime_options` and its session in `export.gate.session`.
+A new provider is a row here, a value of `server.execution_config.Device`, and an extra in pyproject.toml. One that
+export runs graphs on too has its name in `bundle.runtime_options` and its session in `export.gate.session`.
 """
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoencoder.v1.model_pb2 import Signature
 
 from bundle.runtime_options import PROVIDER_NAMES, cuda_options
-from server.config import Device, SessionConfig
+from server.execution_config import Device, SessionConfig
 from server.runtime import session
 from server.runtime.session import BoundSession, DeviceError, Interrupt, Session
 
@@ -47,9 +47,13 @@ class ExecutionProvider:
             BundleError: ONNX Runtime refuses the graph, or its inputs and outputs are not those of the signature.
             DeviceError: ONNX Runtime gave another provider.
         """
+        kind = self.session
+        if not session.is_uniform(signature):
+            # Buffers and CUDA graphs are for one shape.
+            kind, config = Session, replace(config, cuda_graphs=False)
         own = (self.name, self.options(config))
         chain = [own] if self is CPU else [own, (CPU.name, CPU.options(config))]
-        return self.session.open(signature, graph, chain, config, interrupt)
+        return kind.open(signature, graph, chain, config, interrupt)
 
     def problem(self, config: SessionConfig) -> str | None:
         """Why it does not work here; None where it does."""
