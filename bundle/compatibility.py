@@ -175,20 +175,20 @@ def _check_case(where: str, model: Model, signature: Signature, case: Case) -> N
         size = _image_size(Shapes.of(model), case.inputs)
     except ShapeError as error:
         raise BundleError(f"{where}: {error}") from error
-    _check_cells(where, model, signature, case)
+    _check_cells(where, signature, Shapes.of(model), case)
     specs = [_sized(model, spec, size) for spec in (*signature.inputs, *signature.outputs)]
     inputs = len(signature.inputs)
     _check_arrays(f"{where}: inputs", specs[:inputs], case.inputs, rows)
     _check_arrays(f"{where}: outputs", specs[inputs:], case.outputs, rows)
 
 
-def _check_cells(where: str, model: Model, signature: Signature, case: Case) -> None:
+def _check_cells(where: str, signature: Signature, shapes: Shapes, case: Case) -> None:
     """Refuse golden inputs of free size that need more memory than what the graph was admitted with."""
     first = signature.inputs[0]
     cells = (
         math.prod(case.inputs[first.name].shape[:-1]) if FREE in first.shape[1:] and first.name in case.inputs else 0
     )
-    most = max(signature.batch_buckets, default=1) * trial_side(signature, Shapes.of(model)) ** 2
+    most = max(signature.batch_buckets, default=1) * trial_side(signature, shapes) ** 2
     if cells > most:
         raise BundleError(f"{where}: expected at most {most} cells, a batch of tiles, got {cells}")
 

@@ -19,7 +19,7 @@ from bundle.errors import quotable
 from bundle.golden import Array, Arrays, Golden
 from bundle.replay import RowDifference
 from export.errors import Failure, GateError
-from export.gate import checks, parity
+from export.gate import checks, deviation, parity
 from export.gate.checks import BATCH_INVARIANCE, GOLDEN_VECTORS, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
 from export.gate.inputs import answer, pixels, real, resized, test_inputs
 from export.gate.latency import latencies_ms
@@ -110,6 +110,8 @@ class GateRun(CheckedBundle):
     """In fewer bits than the network."""
     _timed: dict[str, Arrays] = field(default_factory=dict[str, Arrays], init=False, repr=False)
     """Inputs of graphs of a fixed size, kept from the measurement of their numbers."""
+    deviations: dict[str, str] = field(default_factory=dict[str, str], init=False, repr=False)
+    """Where graphs that leave the tolerance do so first; measured with their numbers."""
 
     @cached_property
     def exact(self) -> list[tuple[Method, Signature]]:
@@ -182,15 +184,22 @@ class GateRun(CheckedBundle):
             advice = "state the `multiple` and `minimum` of its sizes" if self.about.shapes.free else "see its forward"
             raise GateError("numbers", [Failure(signature.name, "", f"{reason}; {advice}")]) from error
         self._timed[signature.name] = inputs[0].inputs
+        graph = self.graphs[signature.name]
         with crash_refused("numbers", signature.name):
-            return self.sandbox.run(parity.measure, self.graphs[signature.name], inputs, self.device)
+            measured = self.sandbox.run(parity.measure, graph, inputs, self.device)
+        worst = max(measured.worst, key=lambda each: each.excess)
+        if worst.excess > 1 and self.network is self.model:
+            tried = next(each for each in inputs if each.kind == worst.kind)
+            self.deviations[signature.name] = deviation.explain(method, signature, graph, tried, self.sandbox)
+        return measured
 
 
 def exact_methods(model: nn.Module) -> list[tuple[Method, Signature]]:
-    """Methods of the network in float64, with their signatures."""
-    double = copy.deepcopy(model).double()
+    """Methods of the network in float64, unless it makes the weaker claim of float32, with their signatures."""
+    copied = copy.deepcopy(model)
+    exact = copied if getattr(model, "reference_precision", "") == "float32" else copied.double()
     facts = methods.facts(model)
-    return [(method, tensor_specs.signature(method.name, facts)) for method in methods.methods(double)]
+    return [(method, tensor_specs.signature(method.name, facts)) for method in methods.methods(exact)]
 
 
 def run_checks(checked: CheckedGraphs, golden: Golden, sandbox: Sandbox) -> GateResult:
@@ -233,6 +242,8 @@ def _numbers(gate_run: GateRun) -> Iterator[Finding]:
             where = f"{worst.kind}, batch of {worst.batch}, output {worst.output}"
             off = f"off by {worst.max_abs_error:.3g}, {worst.excess:.3g} times what 1e-5 + 1e-4 |reference| allows"
             yield Finding(name, off, passed=worst.excess <= 1, where=where)
+        if name in gate_run.deviations:
+            yield Finding(name, gate_run.deviations[name], passed=False)
 
 
 def _tiles(gate_run: GateRun) -> Iterator[Finding]:

@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature, TensorSpec
 from autoencoder.v1.shapes import FREE, Shapes
-from onnx import ModelProto
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -54,21 +53,27 @@ def build(method: Method, signature: Signature) -> bytes:
     if any(module.training for module in method.model.modules()):
         raise GateError("structure", [Failure(signature.name, "", "expected a module in eval mode, got training mode")])
     try:
-        program = _export(method, signature)
+        model = program(method, signature).model_proto
     except torch.onnx.OnnxExporterError as error:
         sizes = " and any height and width" if facts(method.model).shapes.free else ""
         reason = f"expected a graph for any batch{sizes}, the exporter refused: {_root(error)}"
         raise GateError("structure", [Failure(signature.name, "", reason)]) from error
-    return stripped(program).SerializeToString(deterministic=True)
+    return stripped(model).SerializeToString(deterministic=True)
 
 
-def _export(method: Method, signature: Signature) -> ModelProto:
+def program(method: Method, signature: Signature) -> Any:  # noqa: ANN401 (an ONNXProgram, whose parts have no types)
+    """One method as the exporter gives it: `model_proto`, and `exported_program`, the traced network.
+
+    Raises:
+        torch.onnx.OnnxExporterError: the exporter refuses it.
+    """
     shapes = facts(method.model).shapes
+    precision = torch.promote_types(method.precision, torch.float32)
     export = cast("Any", torch.onnx).export
     with _quiet(), torch.no_grad():
-        program = export(
+        return export(
             method,
-            tuple(_example(spec, shapes) for spec in signature.inputs),
+            tuple(_example(spec, shapes, precision) for spec in signature.inputs),
             dynamo=True,
             input_names=[spec.name for spec in signature.inputs],
             output_names=[spec.name for spec in signature.outputs],
@@ -78,12 +83,11 @@ def _export(method: Method, signature: Signature) -> ModelProto:
             external_data=False,
             verbose=False,
         )
-    return cast("ModelProto", program.model_proto)
 
 
-def _example(spec: TensorSpec, shapes: Shapes) -> torch.Tensor:
+def _example(spec: TensorSpec, shapes: Shapes, precision: torch.dtype) -> torch.Tensor:
     """Zeros to trace with; no two free axes have the same size, or the exporter could take them for one."""
-    kind = torch.uint8 if spec.data_type == DATA_TYPE_UINT8 else torch.float32
+    kind = torch.uint8 if spec.data_type == DATA_TYPE_UINT8 else precision
     tall = shapes.padded(max(shapes.minimum, 3 * shapes.multiple), 0)[0]
     sized = shapes.sized((tall, tall + shapes.multiple)).spec(spec.name)
     return torch.zeros((_EXAMPLE_ROWS, *sized[1:]), dtype=kind)

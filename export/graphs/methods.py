@@ -1,5 +1,6 @@
 """The methods of a network as exportable modules: encode, decode, reconstruct, denoise, classify."""
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -31,8 +32,9 @@ class Method(nn.Module):
 
     @property
     def precision(self) -> torch.dtype:
-        """Of the network's weights."""
-        return next(self.model.parameters()).dtype
+        """Of the network's weights, or, where it has none, of its constants."""
+        first: Tensor = next(chain(self.model.parameters(), self.model.buffers()))
+        return first.dtype
 
     def pixels(self, images: Tensor) -> Tensor:
         """(N, H, W, C) uint8, or float in 0 … 1, to (N, C, H, W) in 0 … 1."""
@@ -86,12 +88,19 @@ class Reconstruct(Method):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, C) to (N, H, W, C); of a fixed size, also the mean squared error per pixel (N,)."""
         pixels = self.pixels(images)
-        reconstructions = self.images(self.model.decode(self.encoded(pixels)[0]))
+        reconstructions = self.images(self._reconstructed(pixels))
         if not self.model.image_shape[0]:
             return (reconstructions.permute(0, 2, 3, 1),)
         differences = reconstructions - pixels
         # Of the images, not of logarithms: finite wherever a sigmoid saturates, and the same in every batch.
         return reconstructions.permute(0, 2, 3, 1), (differences * differences).mean(dim=(1, 2, 3))
+
+    def _reconstructed(self, pixels: Tensor) -> Tensor:
+        """By the network's own method where it has one."""
+        if hasattr(self.model, "reconstruct"):
+            answer: Tensor = self.model.reconstruct(pixels.to(self.precision))
+            return answer
+        return self.model.decode(self.encoded(pixels)[0])
 
 
 class Denoise(Method):
@@ -115,7 +124,10 @@ class Classify(Method):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, H, W, C) to (N, K)."""
-        return self.widened(self.model.classify(self.encoded(self.pixels(images))[0])).softmax(dim=1)
+        pixels = self.pixels(images)
+        own = hasattr(self.model, "scores")
+        scores = self.model.scores(pixels.to(self.precision)) if own else self.model.classify(self.encoded(pixels)[0])
+        return self.widened(scores).softmax(dim=1)
 
 
 _METHODS: tuple[type[Method], ...] = (Classify, Decode, Denoise, Encode, Reconstruct)
@@ -154,7 +166,10 @@ def facts(model: Any) -> Facts:  # noqa: ANN401 (any network that describes itse
 
 
 def methods(model: Any) -> list[Method]:  # noqa: ANN401 (likewise)
-    """Modules to export, those that the network has the methods for, in alphabetical order of their names."""
+    """Modules to export, those that the network has the methods for or lists, in alphabetical order of their names."""
+    listed: tuple[str, ...] | None = getattr(model, "methods", None)
+    if listed is not None:
+        return [kind(model) for kind in _METHODS if kind.name in listed]
     return [kind(model) for kind in _METHODS if all(hasattr(model, each) for each in kind.needs)]
 
 

@@ -86,7 +86,10 @@ def provenance(meta: Mapping[str, Any], weights_sha256: str) -> dict[str, str]:
     """Where a checkpoint's graphs come from: recipe, data, training, weights, tools."""
     data, run = meta.get("data", {}), meta.get("config", {}).get("run", {})
     known = {
-        "recipe": meta.get("name"),
+        "recipe": None if "module" in meta else meta.get("name"),
+        "module": meta.get("module"),
+        "arguments": meta.get("arguments"),
+        "reference_precision": meta.get("reference_precision"),
         "data": data.get("name"),
         "data_sha256": data.get("sha256"),
         "seed": run.get("seed"),
