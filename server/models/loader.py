@@ -38,6 +38,8 @@ from server.runtime.providers import ExecutionProvider
 from server.runtime.session import DEFAULT_BUCKETS, DeviceError, Interrupt, Session, is_uniform
 
 _LOGGER = logging.getLogger(__name__)
+# Rows of images smaller than a tile that may share a run, whatever the buckets of tiles: export tries as many.
+_SMALL_ROWS = 16
 
 
 class _Progress:
@@ -259,7 +261,8 @@ class Loader:
         backlog: Backlog,
         hooks: RunHooks,
     ) -> ShapedBatcher:
-        most_rows = min(self._config.max_batch_rows or MAX_BATCH, max(_buckets(signature)))
+        small = _SMALL_ROWS if shapes.free and signature.batch_invariant else 1
+        most_rows = min(self._config.max_batch_rows or MAX_BATCH, max(small, *_buckets(signature)))
         window = session.zeros(1, trial_side(signature, shapes))[0].shape[1:]
         queue = ShapedQueue(backlog, policy.max_rows, policy.max_rows * cells(window), most_rows)
         return ShapedBatcher(session, policy, backlog, self._executor, hooks, queue)

@@ -20,6 +20,7 @@ from examples.local_server import LocalServer, running
 
 MESSAGE_BYTES = 64 * 2**20
 TOLERANCE_DB = 0.02
+LOG = logging.getLogger(__name__)
 
 
 @pytest.fixture(scope="module")
@@ -58,5 +59,5 @@ def test_answers_over_grpc_have_the_published_psnr(network: Foreign, photographs
     with running(tmp_path, tmp_path / "server.log") as server:
         for level, published in network.psnr.items():
             found = foreign_denoiser.mean_psnr(network, photographs, level, over_grpc(network, server))
-            logging.info("%s at %d: %.3f dB, %.2f published", network.name, level, found, published)
+            LOG.info("%s at %d: %.3f dB, %.2f published", network.name, level, found, published)
             assert found == pytest.approx(published, abs=TOLERANCE_DB)
