@@ -56,6 +56,7 @@ class AdaptedModule(nn.Module):
 
     _mean: Tensor
     _std: Tensor
+    _minus_mean: Tensor
     family = OWN_MODULE
     output = "pixels"
     float_images = True
@@ -77,6 +78,7 @@ class AdaptedModule(nn.Module):
         self._scales = scaling.changes
         self.register_buffer("_mean", torch.tensor(scaling.mean, dtype=torch.float64).float().view(1, -1, 1, 1))
         self.register_buffer("_std", torch.tensor(scaling.std, dtype=torch.float64).float().view(1, -1, 1, 1))
+        self.register_buffer("_minus_mean", -self._mean)
         self.variational = False
         self.image_shape: ImageShape = (0, 0, 0)
         self.latent_shape: tuple[int, ...] = ()
@@ -124,7 +126,9 @@ class AdaptedModule(nn.Module):
         return (pixels - self._mean) / self._std if self._scales else pixels
 
     def _unscaled(self, images: Tensor) -> Tensor:
-        return images * self._std + self._mean if self._scales else images
+        # Not by an addition: the control of the proof of tiles makes what is added zero, and the exporter gives equal
+        # constants, such as 0.5 and 0.5, one name.
+        return images * self._std - self._minus_mean if self._scales else images
 
     def _scaled_levels(self, levels: Tensor) -> Tensor:
         return levels / self._std.flatten()[0] if self._scales else levels
