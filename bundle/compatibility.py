@@ -76,8 +76,9 @@ def _check_sizes(model: Model, shapes: Shapes) -> None:
         expected = "expected latents [D] of latent_size numbers or [h, w, c]"
         raise BundleError(f"{expected}, got {list(latent)} and {model.latent_size}")
     level = model.noise_level
-    if not 0 <= level.minimum <= level.maximum < math.inf or not 0 <= level.default <= level.maximum:
-        raise BundleError(f"expected noise levels from 0 to a finite maximum, got {level}")
+    in_order = 0 <= level.minimum <= level.maximum < math.inf
+    if not in_order or not (level.default == 0 or level.minimum <= level.default <= level.maximum):
+        raise BundleError(f"expected noise levels from 0 to a finite maximum, and a default among them, got {level}")
 
 
 def _check_signature(model: Model, signature: Signature) -> None:
@@ -116,8 +117,7 @@ def _check_names(model: Model, signature: Signature) -> None:
 
 def _check_tiling(signature: Signature, shapes: Shapes) -> None:
     about = signature.tiling
-    sound = shapes.free and about.halo >= 0 and about.multiple >= 1
-    if not sound or about.tile // about.multiple * about.multiple <= 2 * tiling.aligned_halo(about):
+    if not shapes.free or about.halo < 0 or about.multiple < 1 or not tiling.has_room(about):
         raise BundleError(
             f"signature {signature.name!r}: expected a tile with room for a multiple beside its halo, for free sizes, "
             f"got {about}"

@@ -64,8 +64,7 @@ def spans(length: int, tiling: Tiling) -> Sequence[Span]:
     """Cut an axis: windows of `tile` cells that begin at multiples of `multiple`, the last shifted back to the edge."""
     if length <= tiling.tile:
         return [Span(0, length, 0, length)]
-    step, halo = tiling.multiple, aligned_halo(tiling)
-    window = tiling.tile // step * step
+    step, halo, window = tiling.multiple, aligned_halo(tiling), _window(tiling)
     last = -(-(length - window) // step) * step
     starts = [*range(0, last, window - 2 * halo), last]
     kept = [0, *(start + halo for start in starts[1:]), length]
@@ -78,6 +77,16 @@ def spans(length: int, tiling: Tiling) -> Sequence[Span]:
 def aligned_halo(tiling: Tiling) -> int:
     """The halo, rounded up to where tiles may begin."""
     return -(-tiling.halo // tiling.multiple) * tiling.multiple
+
+
+def has_room(tiling: Tiling) -> bool:
+    """Whether a window keeps outputs of its own: a multiple beside the halos, both as tiles may begin."""
+    return _window(tiling) - 2 * aligned_halo(tiling) >= tiling.multiple
+
+
+def _window(tiling: Tiling) -> int:
+    """Side of a window, rounded down to where tiles may begin."""
+    return tiling.tile // tiling.multiple * tiling.multiple
 
 
 def _scaled(start: int, stop: int, ratio: Fraction) -> slice:

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1.shapes import Size
 
 from server.batching.entry import Each, Entry
 from server.calls.call import Call
@@ -27,13 +28,22 @@ class Source:
     limit_rows: int
 
 
+class Points(NamedTuple):
+    """What became of a source."""
+
+    latents: Latents
+    """(N, D) or (N, h, w, c)."""
+    size: Size | None = None
+    """Height and width of its images before they were padded, where sizes are free."""
+
+
 # Name in the request, images, most rows.
 _Pixels: TypeAlias = tuple[str, pb.Images, int]
-Done: TypeAlias = Callable[[list[Latents]], None]
+Done: TypeAlias = Callable[[list[Points]], None]
 
 
 def run(graphs: GraphCalls, call: Call, served: ServedModel, sources: Sequence[Source], done: Done) -> None:
-    """Turn each source into latents (N, D) or (N, h, w, c), all images of the call together; `done` gets them."""
+    """Turn each source into latents, all images of the call together; `done` gets them in the order of the sources."""
     job = partial(_encode, graphs, call, served, sources, done)
     given = [each.given for each in sources if isinstance(each.given, pb.Images) and each.given.HasField("encoded")]
     if given:
@@ -44,7 +54,7 @@ def run(graphs: GraphCalls, call: Call, served: ServedModel, sources: Sequence[S
 
 def _encode(graphs: GraphCalls, call: Call, served: ServedModel, sources: Sequence[Source], done: Done) -> None:
     latents = {
-        each.field: tensors.read_latents(each.given, each.field, served.shapes, each.limit_rows)
+        each.field: Points(tensors.read_latents(each.given, each.field, served.shapes, each.limit_rows))
         for each in sources
         if isinstance(each.given, pb.Tensor)
     }
@@ -57,7 +67,7 @@ def _encode(graphs: GraphCalls, call: Call, served: ServedModel, sources: Sequen
         _run_rows(graphs, call, served, pixels, partial(_joined, sources, latents, done))
 
 
-def _joined(sources: Sequence[Source], latents: dict[str, Latents], done: Done, encoded: dict[str, Latents]) -> None:
+def _joined(sources: Sequence[Source], latents: dict[str, Points], done: Done, encoded: dict[str, Points]) -> None:
     every = latents | encoded
     done([every[each.field] for each in sources])
 
@@ -67,7 +77,7 @@ def _run_rows(
     call: Call,
     served: ServedModel,
     pixels: Sequence[_Pixels],
-    done: Callable[[dict[str, Latents]], None],
+    done: Callable[[dict[str, Points]], None],
 ) -> None:
     """Encode images of the model's one size: rows of one entry."""
     found = [graphs.rows(call, served, "encode", given, field, limit) for field, given, limit in pixels]
@@ -76,7 +86,7 @@ def _run_rows(
     def split(entry: Entry, outputs: Sequence[Array]) -> None:
         del entry
         parts = np.split(outputs[0], np.cumsum(counts)[:-1])
-        done({field: part for (field, *_), part in zip(pixels, parts, strict=True)})
+        done({field: Points(part) for (field, *_), part in zip(pixels, parts, strict=True)})
 
     entry = Entry(call, b"".join(rows for rows, _ in found), sum(counts), Each(split))
     entry.intermediate = True
@@ -88,7 +98,7 @@ def _run_items(
     call: Call,
     served: ServedModel,
     pixels: Sequence[_Pixels],
-    done: Callable[[dict[str, Latents]], None],
+    done: Callable[[dict[str, Points]], None],
 ) -> None:
     """Encode images of free sizes, those of a source of one size."""
     found = [graphs.arrays(call, served, "encode", given, field, limit) for field, given, limit in pixels]
@@ -98,7 +108,7 @@ def _run_items(
 
     def split(results: list[list[Array]]) -> None:
         left = iter(results)
-        latents = [np.stack([next(left)[0] for _ in items]) for items in found]
-        done({field: each for (field, *_), each in zip(pixels, latents, strict=True)})
+        points = [Points(np.stack([next(left)[0] for _ in items]), items[0].shape[:2]) for items in found]
+        done({field: each for (field, *_), each in zip(pixels, points, strict=True)})
 
     served.shaped["encode"].submit(call, [item for items in found for item in items], split, intermediate=True)

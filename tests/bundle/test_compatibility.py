@@ -44,6 +44,10 @@ EDITS: dict[str, tuple[Callable[[Model], object], str]] = {
     "no tolerance at all": (set_tolerance(float("nan")), "expected a finite golden tolerance"),
     "a negative tolerance": (set_tolerance(-1.0), "expected a finite golden tolerance"),
     "images of nothing": (lambda model: setattr(model, "height", 0), "at least one pixel"),
+    "a default among no levels": (
+        lambda model: model.noise_level.CopyFrom(NoiseLevel(minimum=0.1, maximum=0.5, default=0.05)),
+        "a default among them",
+    ),
     "a graph twice": (lambda model: model.signatures.append(model.signatures[0]), "expected one graph a signature"),
 }
 

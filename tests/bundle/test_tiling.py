@@ -28,6 +28,17 @@ def test_every_cell_is_kept_once_and_has_its_halo(halo: int, multiple: int) -> N
         assert position == length
 
 
+@pytest.mark.parametrize(
+    ("halo", "multiple", "tile", "room"), [(1, 8, 24, True), (1, 8, 23, False), (1, 8, 10, False), (4, 2, 10, True)]
+)
+def test_room_beside_the_halo_is_counted_in_multiples(halo: int, multiple: int, tile: int, *, room: bool) -> None:
+    about = Tiling(halo=halo, multiple=multiple, tile=tile)
+
+    assert tiling.has_room(about) == room
+    if room:
+        assert all(span.kept_start >= span.start for span in tiling.spans(200, about))
+
+
 def test_windows_of_a_large_image_have_one_shape() -> None:
     about = Tiling(halo=9, multiple=4, tile=64)
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
-from autoencoder.v1.shapes import ShapeError
+from autoencoder.v1.shapes import ShapeError, Size
 from numpy.typing import NDArray
 
 from bundle import latents, noise
@@ -19,7 +19,7 @@ from server.services import sources
 from server.services.autoencoder import interpolation
 from server.services.autoencoder.posterior import draw_seed
 from server.services.graph_calls import GraphCalls, ImagesResponse, Latents
-from server.services.sources import Source
+from server.services.sources import Points, Source
 
 # Computing this many numbers takes about as long as a small batch; more goes to another thread.
 _HEAVY_NUMBERS = 4096
@@ -72,9 +72,8 @@ class Generation:
         response = pb.SampleResponse(seed=seed, noise_scheme=noise.SCHEME)
         if request.include_latents:
             tensors.fill(response.latents, drawn)
-        # A code is that of a padded size.
-        crop = (slice(request.height or None), slice(request.width or None))
-        self._decode(call, served, drawn, response, request.image_format, crop)
+        size = (request.height, request.width) if served.shapes.free else None
+        self._decode(call, served, drawn, response, request.image_format, size)
 
     def interpolate(self, call: Call, request: pb.InterpolateRequest) -> None:
         """Images along the path between two points."""
@@ -94,14 +93,12 @@ class Generation:
             served,
             ends,
             lambda points: self._compute(
-                call, request.steps * points[0].size, partial(self._interpolate, call, request, served, points)
+                call, request.steps * points[0].latents.size, partial(self._interpolate, call, request, served, points)
             ),
         )
 
-    def _interpolate(
-        self, call: Call, request: pb.InterpolateRequest, served: ServedModel, ends: list[Latents]
-    ) -> None:
-        start, stop = ends[0][0], ends[1][0]
+    def _interpolate(self, call: Call, request: pb.InterpolateRequest, served: ServedModel, ends: list[Points]) -> None:
+        start, stop = (end.latents[0] for end in ends)
         if start.shape != stop.shape:
             expected = f"expected ends of one shape, got latents of {start.shape} and {stop.shape}"
             raise InvalidArgumentError("to", f"{expected}: send images of one size")
@@ -111,7 +108,8 @@ class Generation:
         path = between(start.ravel(), stop.ravel(), request.steps).reshape(request.steps, *start.shape)
         response = pb.InterpolateResponse()
         tensors.fill(response.latents, path)
-        self._decode(call, served, path, response, request.image_format)
+        size = ends[0].size if ends[0].size == ends[1].size else None
+        self._decode(call, served, path, response, request.image_format, size)
 
     def edit(self, call: Call, request: pb.EditRequest) -> None:
         """Images moved along attribute directions."""
@@ -125,7 +123,7 @@ class Generation:
             served,
             [source],
             lambda points: self._compute(
-                call, points[0].size, partial(self._edit, call, request, served, move, points)
+                call, points[0].latents.size, partial(self._edit, call, request, served, move, points)
             ),
         )
 
@@ -135,15 +133,16 @@ class Generation:
         request: pb.EditRequest,
         served: ServedModel,
         move: NDArray[np.float64],
-        points: list[Latents],
+        points: list[Points],
     ) -> None:
-        self._graphs.check_decoded(served, "input", len(points[0]), points[0].shape[1:])
+        latents, size = points[0]
+        self._graphs.check_decoded(served, "input", len(latents), latents.shape[1:])
         with np.errstate(over="ignore"):
-            moved = (points[0] + move).astype(np.float32)
+            moved = (latents + move).astype(np.float32)
         tensors.check_latents(moved, "shifts", "ask for smaller amounts")
         response = pb.EditResponse()
         tensors.fill(response.latents, moved)
-        self._decode(call, served, moved, response, request.image_format)
+        self._decode(call, served, moved, response, request.image_format, size)
 
     def _compute(self, call: Call, numbers: int, job: Callable[[], None]) -> None:
         """Compute latents of so many numbers at once, or on another thread if that would keep other calls waiting."""
@@ -159,10 +158,13 @@ class Generation:
         points: Latents,
         response: ImagesResponse,
         image_format: int,
-        crop: tuple[slice, slice] = (slice(None), slice(None)),
+        size: Size | None = None,
     ) -> None:
+        """Decode and answer; what a code of a padded size decodes to is cropped to `size`."""
+        height, width = size or (None, None)
+
         def done(decoded: images.ManyImages) -> None:
-            self._graphs.answer_images(call, response, [image[crop] for image in decoded], image_format)
+            self._graphs.answer_images(call, response, [image[:height, :width] for image in decoded], image_format)
 
         self._graphs.decode(call, served, points, done)
 

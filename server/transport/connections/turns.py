@@ -17,6 +17,7 @@ class Turns:
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, deque[socket.socket]] = OrderedDict()
         self._count = 0
+        # With the time of the last one, by which they are in order.
         self._charges: dict[str, tuple[float, float]] = {}
 
     def __len__(self) -> int:
@@ -37,6 +38,7 @@ class Turns:
 
     def next(self) -> str:
         """The caller whose turn it is: of those with no charge, else the one with the smallest."""
+        self._forget_old_charges()
         return next((caller for caller in self._waiting if caller not in self._charges), None) or min(
             self._waiting, key=self.charge
         )
@@ -59,14 +61,19 @@ class Turns:
         return self._charges.get(caller, (0.0, 0.0))[0]
 
     def add_charge(self, shares: Mapping[str, int], seconds: float) -> None:
-        """Charge callers for their shares of a time, unless they are small, and forget charges that are old."""
+        """Charge callers for their shares of a time, unless they are small."""
+        self._forget_old_charges()
         now, total = time.monotonic(), sum(shares.values())
-        self._charges = {
-            caller: (charge, since)
-            for caller, (charge, since) in self._charges.items()
-            if now - since < _CHARGED_SECONDS
-        }
         for caller, share in shares.items():
             charge = seconds * share / total if share else 0.0
             if charge > _FREE_SECONDS:
-                self._charges[caller] = (self.charge(caller) + charge, now)
+                before, _ = self._charges.pop(caller, (0.0, 0.0))
+                self._charges[caller] = before + charge, now
+
+    def _forget_old_charges(self) -> None:
+        oldest = time.monotonic() - _CHARGED_SECONDS
+        while self._charges:
+            caller, (_, since) = next(iter(self._charges.items()))
+            if since > oldest:
+                return
+            del self._charges[caller]

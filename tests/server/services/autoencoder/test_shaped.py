@@ -220,6 +220,14 @@ def test_a_path_between_images_of_one_size(free: Served) -> None:
     path = array(answer.latents)
     np.testing.assert_allclose(path[1], (path[0] + path[2]) / 2, rtol=1e-5)
 
+    odd = [images(end[None, :11, :9]) for end in ends]
+    request.from_images.CopyFrom(odd[0])
+    request.to_images.CopyFrom(odd[1])
+    assert free.stub.Interpolate(request).images.tensor.shape == [3, 11, 9, 1]
+    request.from_latents.CopyFrom(tensor(path[:1]))
+    # An end without pixels says nothing of a size to crop to.
+    assert free.stub.Interpolate(request).images.tensor.shape == [3, 12, 10, 1]
+
     request.to_images.CopyFrom(images(np.zeros((1, 14, 10, 1), np.float32)))
     with pytest.raises(grpc.RpcError, match="expected ends of one shape"):
         free.stub.Interpolate(request)

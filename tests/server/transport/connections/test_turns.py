@@ -47,3 +47,11 @@ def test_charges_are_forgotten(turns: Turns, monkeypatch: pytest.MonkeyPatch) ->
     turns.add_charge({"c": 1, "a": 999}, 0.9)
     # One call among a thousand costs nothing.
     assert (turns.charge("b"), turns.charge("c")) == (0, 0)
+
+
+def test_a_charge_is_forgotten_though_nobody_is_charged_after_it(turns: Turns, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns.add_charge({"a": 1}, 1.0)
+    monkeypatch.setattr("server.transport.connections.turns._CHARGED_SECONDS", 0.0)
+
+    assert order(turns) == "abcaba"
+    assert turns.charge("a") == 0
