@@ -1,5 +1,7 @@
 """Denoisers after published recipes, as their users write them: NCHW floats in 0 … 1 to the same."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -44,7 +46,7 @@ class FfdNet(nn.Module):
     def __init__(self, depth: int = 5, width: int = 16) -> None:
         super().__init__()
         sizes = [5, *[width] * (depth - 1), 4]
-        layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in zip(sizes, sizes[1:], strict=False)]
+        layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes)]
         self.body = nn.Sequential(*(each for layer in layers for each in (layer, nn.ReLU())))[:-1]
 
     def denoise(self, images: Tensor, noise_levels: Tensor) -> Tensor:
