@@ -58,8 +58,9 @@ demo: $(VENV)/run  ## train, export, serve and call three models; DATA=mnist DAT
 serve: $(VENV)/run  ## serve the demo's models until Ctrl-C
 	$(BIN)/python -m server --repository models
 
-# A process runs whole files; a third one uses the cores while others wait.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# A process runs whole files; a third one uses the cores while others wait. Bytecode is kept even where the environment
+# says otherwise: each process would compile all tests again, which takes it five seconds.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/dev  ## run the tests; TESTS=tests/server for some of them
 	$(PYTEST) -m 'not slow' $(TESTS)

@@ -44,8 +44,11 @@ _DEFAULT_ROWS = 256
 _GOLDEN_ROWS = 16
 # Side of the images of a graph without tiles, as its golden vectors may have it.
 _FREE_SIDE = 256
+# Of normalization by the batch at hand: an image's answer would depend on the others of its batch.
+_TRAINING_MODE = " in training mode"
 _INSTEAD = {
-    "Dropout": "export the module in eval mode",
+    "BatchNormalization in training mode": "call model.eval() before the export",
+    "Dropout": "call model.eval() before the export",
     "DynamicQuantizeLinear": "quantize statically",
     "GridSample": "warp images outside of the graph",
     "If": "export one branch: trace the module, or fold the condition",
@@ -184,13 +187,20 @@ def _problems(graph: Graph, signature: Signature, opsets: Collection[int]) -> It
 def _refused(nodes: Iterable[Any]) -> Iterator[str]:
     seen: set[tuple[str, str]] = set()
     for node in nodes:
-        kind = (node.domain, node.op_type)
-        if kind in seen or (_is_default(node.domain) and node.op_type in OPERATORS):
+        mode = _TRAINING_MODE if _is_training(node) else ""
+        kind = (node.domain, node.op_type + mode)
+        if kind in seen or (_is_default(node.domain) and node.op_type + mode in OPERATORS):
             continue
         seen.add(kind)
         of = "" if _is_default(node.domain) else f" of domain {node.domain[:80]!r}"
-        instead = _INSTEAD.get(node.op_type) if not of else "export with standard operators"
-        yield f"{described(node)}{of} is not allowed" + (f": {instead}" if instead else "")
+        instead = _INSTEAD.get(node.op_type + mode) if not of else "export with standard operators"
+        yield f"{described(node)}{mode}{of} is not allowed" + (f": {instead}" if instead else "")
+
+
+def _is_training(node: Any) -> bool:  # noqa: ANN401 (likewise)
+    """Whether it normalizes by the batch at hand, as the attribute says from opset 14, and further outputs before."""
+    by_attribute = any(each.name == "training_mode" and each.i for each in node.attribute)
+    return node.op_type == "BatchNormalization" and (by_attribute or len(node.output) > 1)
 
 
 def _port_problems(kind: str, ports: Iterable[Port], specs: Iterable[TensorSpec]) -> Iterator[str]:

@@ -11,12 +11,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from server import config
+from server.settings import Settings
 from training.config import Config, Section
 
 FOLDER = Path(__file__).parent
 MARKS = re.compile(r"(<!-- settings -->\n).*(<!-- end of settings -->\n)", re.DOTALL)
 FIELDS = {field.name: field for field in dataclasses.fields(config.Config)}
-GROUPS = [group for group in config.Config.__mro__[1:] if group.__module__ == config.__name__]
+GROUPS = [group for group in config.Config.__mro__[1:] if issubclass(group, Settings) and group is not Settings]
 
 
 def tables() -> str:

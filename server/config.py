@@ -2,74 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from bundle.graph import MAX_RUN_BYTES
 from server.addresses import is_loopback, is_unix, plain_host
+from server.execution_config import BatchingConfig, HeavyConfig, LimitsConfig, SessionConfig
 from server.settings import Settings, setting
 
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 _PORTS = {"least": 0, "most": 65535}
 _LONGEST_NUMBER = 18
 _VERSION_POLICIES = "expected latest, all, or version numbers such as 1,3"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchingConfig(Settings):
-    """Batching and queueing: batch size, delay, concurrent runs, queue limits."""
-
-    max_batch_rows: int = setting(0, "maximum rows of a graph run; 0: measured at warm-up", least=0)
-    max_queue_delay_ms: float = setting(0, "maximum time that a batch waits to fill, in ms", least=0)
-    max_queue_rows: int = setting(8192, "maximum rows queued per model", least=1)
-    fair_queue: bool = setting(
-        True,
-        "serve callers round-robin once more than two runs' worth of rows is queued; when the queue is over half full, "
-        "cap each caller at the number of free rows",
-    )
-    concurrent_runs: int = setting(0, "concurrent runs of one graph; 0: measured at warm-up", least=0)
-    inline_run_microseconds: float = setting(
-        100, "run a graph on the transport's thread if a single run takes at most this long, in µs", least=0
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LimitsConfig(Settings):
-    """Limits of one request."""
-
-    max_request_rows: int = setting(1024, "maximum images or latents per request, and `count` of Sample", least=1)
-    max_message_bytes: int = setting(64 * 1024 * 1024, "maximum size of a request, in bytes", least=1)
-    max_image_pixels: int = setting(4_194_304, "maximum pixels of an encoded image, checked before decoding", least=1)
-    max_resized_pixels: int = setting(
-        50_331_648,
-        "maximum pixels of a JPEG file that is sent with `resize` and decoded at a reduced scale; a third of it if the "
-        "file is progressive",
-        least=1,
-    )
-    max_image_side: int = setting(
-        65_535, "maximum width and height of an encoded image that is sent with `resize`, in pixels", least=1
-    )
-    max_image_scans: int = setting(32, "maximum scans of a JPEG file", least=1)
-    max_image_parts: int = setting(
-        16_384,
-        "maximum markers, chunks, tag values and fill bytes of an encoded image, besides one for each 256 bytes of it",
-        least=1,
-    )
-    max_request_pixels: int = setting(
-        67_108_864, "maximum total pixels of the encoded images of a request, checked before decoding", least=1
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeavyConfig(Settings):
-    """Thread pool for heavy work: decoding image files, large messages, drawing many latents, encoding PNG files."""
-
-    heavy_threads: int = setting(2, "threads of the pool", least=1)
-    max_heavy_jobs: int = setting(1024, "maximum requests that wait for the pool", least=1)
-    max_heavy_bytes: int = setting(
-        512 * 1024 * 1024,
-        "maximum total size of the requests that wait for the pool, and of HTTP bodies being received, in bytes",
-        least=1,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +26,8 @@ class ConnectionConfig(Settings):
     )
     max_address_connections: int = setting(
         0,
-        "maximum open connections of one address to each gRPC port; 0: three quarters of --max-connections; grpcio "
-        "transport only",
+        "maximum open connections of one address (IPv6: a /64 network; Unix sockets: a process) to each gRPC port; 0: "
+        "three quarters of --max-connections; grpcio transport only",
         least=0,
     )
     max_concurrent_streams: int = setting(1024, "maximum concurrent calls per connection", least=1)
@@ -97,6 +39,17 @@ class ConnectionConfig(Settings):
     )
     max_connection_unsent_bytes: int = setting(
         64 * 1024 * 1024, "the same of one connection, in bytes; grpcio transport only", least=1
+    )
+    first_message_seconds: float = setting(
+        60,
+        "time limit for the message of a unary call, and of a health check, in s; grpcio transport and health",
+        above=0,
+    )
+    max_waiting_calls: int = setting(
+        16_384,
+        "maximum open calls and streams of each gRPC port that wait for a message; above it, of the address that has "
+        "most of them the one that has waited longest is ended; grpcio transport, health and streams",
+        least=1,
     )
     max_health_watches: int = setting(1024, "maximum open health watches of each gRPC port", least=1)
     max_connection_health_watches: int = setting(
@@ -149,25 +102,6 @@ class ObservabilityConfig(Settings):
     trace_sample_ratio: float = setting(
         1.0, "share of requests traced when the caller has not decided, 0 to 1", least=0, most=1
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionConfig(Settings):
-    """How onnxruntime runs graphs."""
-
-    device: Device = setting("auto", "`cuda` fails if CUDA is unavailable; `auto` falls back to the CPU")
-    intra_op_threads: int = setting(1, "CPU threads of one graph run", least=1)
-    cuda_device: int = setting(0, "number of the CUDA device", least=0)
-    cuda_graphs: bool = setting(False, "capture a CUDA graph per batch bucket")
-    run_timeout_seconds: float = setting(
-        60,
-        "withdraw a version when a graph run takes longer than this, in s; reload it once the run has ended",
-        above=0,
-    )
-    load_timeout_seconds: float = setting(
-        120, "reject a version when its load, self-test and warm-up take longer than this, in s", above=0
-    )
-    cuda_memory_limit_bytes: int = setting(0, "maximum memory per CUDA session, in bytes; 0: no limit", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,8 @@ _LINES_PER_SECOND = 100
 _MAX_WAITING_CHARACTERS = 1024 * 1024
 _FLUSH_SECONDS = 2.0
 _GATHER_SECONDS = 0.02
+# An exception class of grpc's core, which this module does not load.
+_DISCONNECT = "ExecuteBatchError"
 
 
 def start_log(level: str, form: LogFormat) -> None:
@@ -32,6 +34,7 @@ def start_log(level: str, form: LogFormat) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     handler = BackgroundHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.addFilter(is_no_disconnect)
     handler.addFilter(FloodFilter())
     handler.addFilter(hide_bytes)
     # Libraries print tracebacks; threads print theirs.
@@ -138,6 +141,12 @@ def hide_bytes(record: logging.LogRecord) -> bool:
         record.exc_info = None
         record.args = tuple(f"{len(value)} bytes" if isinstance(value, bytes) else value for value in record.args)
     return True
+
+
+def is_no_disconnect(record: logging.LogRecord) -> bool:
+    """Whether a record is not grpc's error, with a traceback, that a caller left while its answer was sent."""
+    error = record.exc_info[0] if record.exc_info else None
+    return error is None or error.__name__ != _DISCONNECT
 
 
 class LineLimit:

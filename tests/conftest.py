@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import functools
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from typing import TypeAlias
 import pytest
 from filelock import FileLock
 
-MadeOnce: TypeAlias = Callable[[str, Callable[[Path], None]], Path]
+MadeOnce: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 
 # The files that take longest, longest first. A process runs whole files (`--dist loadfile`): one of these begun last
 # would leave the others idle.
@@ -64,6 +65,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+@pytest.fixture(scope="session")
+def known_operators() -> None:
+    """The functions of the exporter are read once in a process: for each graph that would take half a second."""
+    from torch.onnx._internal.exporter import _registration  # noqa: PLC0415 (loads PyTorch)
+
+    operators = _registration.onnxscript_apis
+    operators.get_torchlib_ops = functools.cache(operators.get_torchlib_ops)
+
+
 @dataclass(frozen=True)
 class Demo:
     """What a run of the demo left: its runs, the models that it exported, what it printed."""
@@ -79,7 +89,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MadeO
     root = tmp_path_factory.getbasetemp()
     root = root if worker_id == "master" else root.parent
 
-    def made(name: str, fill: Callable[[Path], None]) -> Path:
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
         folder, ended = root / name, root / f"{name}.made"
         with FileLock(root / f"{name}.lock"):
             if not ended.exists():

@@ -4,7 +4,6 @@ import argparse
 import logging
 import signal
 import sys
-import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from training import cpu
 from training.data import kinds
 from training.errors import InputError, StoppedError, TrainingError
 from training.recipe import load_recipe, summaries
+from training.run.stop_request import StopRequest
 
 USAGE_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 OTHER_COMMANDS = ("attributes", "evaluate", "judge")
@@ -72,14 +72,18 @@ def settings(flags: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def _stop_on_signals() -> Generator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second one ends the process at once."""
-    stop = threading.Event()
+def _stop_on_signals() -> Generator[StopRequest]:
+    """What the first Ctrl-C or SIGTERM sets while steps run; at other times, and the second time, it interrupts."""
+    stop = StopRequest()
 
     def ask(number: int, _frame: object) -> None:
         signal.signal(number, before[signal.Signals(number)])
+        if not stop.noticed:
+            raise KeyboardInterrupt
         stop.set()
-        print("stopping after the step at hand; the same again stops at once", file=sys.stderr, flush=True)
+        print(
+            "stopping after the step or validation at hand; the same again stops at once", file=sys.stderr, flush=True
+        )
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -97,8 +101,11 @@ def _run_training(flags: argparse.Namespace) -> str:
     in_settings = (each.removeprefix("data.kind=").strip("\"'") for each in flags.set if each.startswith("data.kind="))
     flags.data = kinds.resolve(next(in_settings, flags.data), flags.data_dir)
     chosen = load_recipe(flags.recipe, flags.data, flags.set, settings(flags))
-    with _stop_on_signals() as stop:
-        best = train(chosen, flags.out, resume=flags.resume, overwrite=flags.overwrite, stop=stop)
+    try:
+        with _stop_on_signals() as stop:
+            best = train(chosen, flags.out, resume=flags.resume, overwrite=flags.overwrite, stop=stop)
+    except KeyboardInterrupt:
+        raise StoppedError("interrupted; what was saved is kept, and --resume goes on with it") from None
     metrics = checkpoint.read_meta(best)["metrics"]
     return f"{best}: " + ", ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items()))
 
@@ -125,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoppedError as error:
         return _complain(error, INTERRUPTED)
     except KeyboardInterrupt:
-        return _complain("interrupted; --resume goes on from the last save", INTERRUPTED)
+        return _complain("interrupted", INTERRUPTED)
     except TrainingError as error:
         return _complain(error, FAILURE)
     except (MemoryError, RuntimeError) as error:

@@ -28,6 +28,7 @@ from training.random_streams import Draws, Purpose, generator
 from training.run import preflight
 from training.run.directory import RunDirectory
 from training.run.metrics_log import MetricsLog
+from training.run.stop_request import StopRequest
 from training.state import TrainingState
 from training.step import Measures, load_batch, train_step
 
@@ -166,7 +167,7 @@ class Trainer:
 
 
 def train(
-    config: Config, workdir: Path, *, resume: bool = False, overwrite: bool = False, stop: Event | None = None
+    config: Config, workdir: Path, *, resume: bool = False, overwrite: bool = False, stop: StopRequest | None = None
 ) -> Path:
     """Train a configuration into the directory `workdir`; the directory of the best checkpoint.
 
@@ -180,13 +181,15 @@ def train(
     dataset = data.load(config.data)
     described = inspect.describe(dataset)
     preflight.check(config, dataset)
+    stop = stop or StopRequest()
     with process_group(pick_device(config.device.name)) as group:
-        trainer = Trainer(config, dataset, workdir, group, stop or Event())
+        trainer = Trainer(config, dataset, workdir, group, stop)
         if group.is_main:
             _logger.info(described)
             trainer.directory.open(resume=resume, overwrite=overwrite)
         group.barrier()
-        trainer.run(resume=resume)
+        with stop.noticed_between_steps():
+            trainer.run(resume=resume)
     # The others need not wait: evaluation may take longer than the timeout of the group.
     if group.is_main:
         from training.run.finalize import finalize  # noqa: PLC0415 (loads scikit-learn and matplotlib: 2 s)

@@ -15,7 +15,7 @@ from hourglass_client import answers, requests, streams
 from hourglass_client.channels import CLOSED_CHANNEL_ERRORS, ChannelSettings, Tls, channel_settings
 from hourglass_client.errors import closed, from_call, inherited, unpicklable
 from hourglass_client.pipelines import async_ordered_map
-from hourglass_client.retries import Retry
+from hourglass_client.retries import Retry, deadline_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
@@ -45,7 +45,7 @@ class AsyncClient:
 
     `model` may be empty when the server holds exactly one, `version` for the newest that works; `version` takes a
     number or a label. Images are (N, H, W), (N, H, W, C), or one image (H, W) or (H, W, C): uint8 in 0…255 or floating
-    point in 0…1. Every method takes its own `timeout_seconds` and raises `HourglassError`s.
+    point in 0…1. Every method takes its own `timeout_seconds`, infinity for no deadline, and raises `HourglassError`s.
     """
 
     map = staticmethod(async_ordered_map)
@@ -256,7 +256,7 @@ class AsyncClient:
         if self._closed:
             raise closed()
         sent = streams.AsyncOutgoing(items)
-        call = self._stub.Stream(aiter(sent), timeout=timeout_seconds, metadata=self._metadata)
+        call = self._stub.Stream(aiter(sent), timeout=deadline_seconds(timeout_seconds), metadata=self._metadata)
         with streams.failures(call, sent, self._proxy_advice):
             async for message in call:
                 yield streams.from_message(message)
@@ -272,8 +272,9 @@ class AsyncClient:
             raise closed()
         end = time.monotonic() + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
         for attempt in count(1):
+            left = deadline_seconds(end - time.monotonic())
             try:
-                return await method(request, timeout=end - time.monotonic(), metadata=self._metadata)
+                return await method(request, timeout=left, metadata=self._metadata)
             except grpc.RpcError as error:
                 failure = from_call(error, self._proxy_advice)
                 delay = self._retry.delay_seconds(failure, attempt)

@@ -43,6 +43,12 @@ _URL = re.compile(r"^(https?|grpcs?)://")
 # Prefixes of gRPC's address syntax; the name server between the slashes of dns does not matter here.
 _SCHEME = re.compile(r"^(dns:(//[^/]*/)?|ipv[46]:)")
 _PORT = re.compile(r":\d+$")
+# gRPC knows ports by name too, such as http.
+_NAMED_PORT = re.compile(r":[^:\]]+$")
+# Prefixes of addresses that have none, or find it out.
+_WITHOUT_PORTS = ("unix:", "unix-abstract:", "vsock:", "xds:", "google-c2p:")
+# That of the server, unless set otherwise.
+_SERVER_PORT = 8001
 # A larger one loses its upper bits.
 _LARGEST_PORT = 65_535
 _PEM = b"CERTIFICATE-----"
@@ -105,6 +111,8 @@ def channel_settings(address: str | Sequence[str], tls: Tls | None, token: str |
         raise invalid("token", f"expected a string, got {type(token).__name__}")
     for each in addresses:
         _check_address(each)
+        if tls is None:
+            _check_port(each)
     if tls is not None and tls.root_certificates is not None and _PEM not in tls.root_certificates:
         raise invalid("tls", "expected certificates in PEM form, -----BEGIN CERTIFICATE-----, got something else")
     local = all(_is_local(each) for each in addresses)
@@ -142,6 +150,17 @@ def _check_address(address: str) -> None:
     port = _PORT.search(address)
     if port and not address.startswith("unix") and not _is_ip(address) and int(port[0][1:]) > _LARGEST_PORT:
         raise invalid("address", f"expected a port up to {_LARGEST_PORT}, got {address}")
+
+
+def _check_port(address: str) -> None:
+    """Refuse a host alone, for which gRPC would take 443: the port of TLS."""
+    rest = _SCHEME.sub("", address)
+    if rest.startswith(_WITHOUT_PORTS):
+        return
+    for each in rest.split(","):
+        if _is_ip(each) or not _NAMED_PORT.search(each):
+            host = f"[{each}]" if _is_ip(each) and ":" in each else each.rstrip(":")
+            raise invalid("address", f"expected HOST:PORT, got {address} without a port: try {host}:{_SERVER_PORT}")
 
 
 def _is_ip(address: str) -> bool:

@@ -48,6 +48,11 @@ _OTHER_MODES = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"} | dict.fromkeys(
     ("CMYK", "YCbCr", "HSV", "LAB", "RGBX"), "RGB"
 )
 _SENT_AS = _PNG_MODES | _OTHER_MODES
+# What the server decodes of one file, unless set otherwise; it reads a larger JPEG at a reduced scale.
+_LARGE_PIXELS = 4_194_304
+_SCALES = (2, 4, 8)
+_JPEG = {"JPEG", "MPO"}
+_REDUCIBLE_AS = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}
 _LARGEST_EIGHT = 255
 _LARGEST_SIXTEEN = 65_535
 
@@ -86,9 +91,9 @@ def image_format(name: ImageFormat) -> pb.ImageFormat:
 def to_message(field: str, images: ImageInput, *, resize: bool = False) -> pb.Images:
     """Images of any accepted form to the message; files and PIL images are sent as files, which the server decodes."""
     if _is_file(images):
-        return pb.Images(encoded=pb.EncodedImages(files=[_contents(field, images)], resize=resize))
+        return pb.Images(encoded=pb.EncodedImages(files=[_contents(field, images, resize=resize)], resize=resize))
     if _are_files(images):
-        files = [_contents(f"{field}[{index}]", image) for index, image in enumerate(images)]
+        files = [_contents(f"{field}[{index}]", image, resize=resize) for index, image in enumerate(images)]
         return pb.Images(encoded=pb.EncodedImages(files=files, resize=resize))
     return pb.Images(tensor=_pixels(field, _array(field, images)))
 
@@ -111,11 +116,11 @@ def _are_files(images: object) -> TypeGuard[Sequence[ImageFile]]:
     return len(each) > 0 and all(_is_file(image) for image in each)
 
 
-def _contents(field: str, image: ImageFile) -> bytes:
+def _contents(field: str, image: ImageFile, *, resize: bool) -> bytes:
     if isinstance(image, bytes):
         return image
     if isinstance(image, Savable):
-        return _png(field, image)
+        return _of_pil(field, cast("Image", image), resize=resize)
     path = Path(fspath(image))
     try:
         return path.read_bytes()
@@ -129,20 +134,40 @@ def _contents(field: str, image: ImageFile) -> bytes:
         raise invalid(field, f"expected a readable image file, got {path}: {reason}") from error
 
 
-def _png(field: str, image: Savable) -> bytes:
-    """A PIL image as a PNG file from which the server reads the same pixels as from the image's own file."""
-    from PIL import ImageOps  # noqa: PLC0415 (whoever has a PIL image has Pillow)
-
+def _of_pil(field: str, image: Image, *, resize: bool) -> bytes:
+    """A file from which the server reads the same pixels as from the image's own, or one that it can resize."""
     try:
-        # PNG files that Pillow writes hold no orientation, so that the image must be upright.
-        upright = ImageOps.exif_transpose(cast("Image", image))
-        buffer = BytesIO()
-        _of_png_mode(field, upright).save(buffer, format="PNG")
+        if resize and image.width * image.height > _LARGE_PIXELS:
+            return _jpeg_file(image) or _png(field, image, _LARGE_PIXELS)
+        return _png(field, image)
     except HourglassError:
         raise
     except Exception as error:
         # Only now does Pillow read the rest of a file that may be truncated, and a decoder may raise anything.
         raise invalid(field, f"expected a readable PIL image: {error}") from error
+
+
+def _jpeg_file(image: Image) -> bytes | None:
+    """The file of a JPEG that Pillow has not decoded yet, so that nothing can have changed its pixels."""
+    file: Any = getattr(image, "fp", None)
+    if image.format not in _JPEG or not getattr(image, "tile", None) or file is None:
+        return None
+    file.seek(0)
+    return file.read()
+
+
+def _png(field: str, image: Image, most_pixels: int | None = None) -> bytes:
+    """A PNG file of the image, reduced to `most_pixels` as the server reduces a JPEG: by 2, 4 or 8 on both sides."""
+    from PIL import ImageOps  # noqa: PLC0415 (whoever has a PIL image has Pillow)
+
+    # PNG files that Pillow writes hold no orientation, so that the image must be upright.
+    ready = _of_png_mode(field, ImageOps.exif_transpose(image))
+    if most_pixels is not None and ready.mode in _REDUCIBLE_AS:
+        scale = next((each for each in _SCALES if ready.width * ready.height <= most_pixels * each**2), _SCALES[-1])
+        as_mode = "RGBA" if ready.has_transparency_data else _REDUCIBLE_AS[ready.mode]
+        ready = ready.convert(as_mode).reduce(scale)
+    buffer = BytesIO()
+    ready.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -1,9 +1,13 @@
-"""Retry policy: exponential backoff with jitter."""
+"""Retry policy: exponential backoff with jitter; deadlines."""
 
+import math
 import random
 from dataclasses import dataclass
 
-from hourglass_client.errors import HourglassError, ResourceExhaustedError, UnavailableError
+from hourglass_client.errors import HourglassError, ResourceExhaustedError, UnavailableError, invalid
+
+# gRPC takes far more than these 30 years for a time that has passed.
+_ENDLESS_SECONDS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +37,16 @@ class Retry:
 
     def _ceiling_seconds(self, attempt: int) -> float:
         return min(self.max_delay_seconds, self.first_delay_seconds * 2 ** (attempt - 1))
+
+
+def deadline_seconds(timeout_seconds: float | None) -> float | None:
+    """A timeout as gRPC takes it: None, for no deadline, if it is infinite or longer than anybody waits.
+
+    Raises:
+        InvalidArgumentError: it is not a number.
+    """
+    if timeout_seconds is None or timeout_seconds > _ENDLESS_SECONDS:
+        return None
+    if math.isnan(timeout_seconds):
+        raise invalid("timeout_seconds", "expected seconds, or infinity for no deadline, got nan")
+    return timeout_seconds

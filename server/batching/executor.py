@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from server.batching.offload_pool import OffloadPool
-from server.config import HeavyConfig
+from server.execution_config import HeavyConfig
 
 _LOGGER = logging.getLogger(__name__)
 # Batchers limit their own runs, so this only has to exceed their sum: one slow model must not delay another.

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
-from server.config import HeavyConfig
 from server.errors import OverloadedError
+from server.execution_config import HeavyConfig
 
 _LOGGER = logging.getLogger(__name__)
 # Weight of the latest job in the running mean of how long one takes.

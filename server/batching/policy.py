@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server.config import BatchingConfig
+from server.execution_config import BatchingConfig
 from server.runtime.session import Array, Session
 
 # A larger batch must save this share of the time per row to be worth its latency …

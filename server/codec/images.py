@@ -18,8 +18,8 @@ from bundle.images.decoder import ImageReader, Size
 from bundle.images.structure import Limits
 from server.codec import tensors
 from server.codec.tensors import Convert
-from server.config import LimitsConfig
 from server.errors import InvalidArgumentError
+from server.execution_config import LimitsConfig
 from server.types import Buffer
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -72,7 +72,8 @@ class PixelBudget:
         else:
             return
         advice += f"send a smaller image, or start the server with a higher {flag}"
-        raise InvalidArgumentError(field, f"expected at most {most}, got {image.size[0]} x {image.size[1]}: {advice}")
+        width, height = image.size
+        raise InvalidArgumentError(field, f"expected at most {most}, got {height} x {width} (height x width): {advice}")
 
 
 def rows_of_tensor(

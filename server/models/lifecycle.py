@@ -131,6 +131,18 @@ class Attempt:
     """Failed runs are not reported before, a time of time.monotonic()."""
 
 
+@dataclass(eq=False)
+class Comparison:
+    """Reads the files of a version that serves on another thread: large ones, or a slow disk, hold up nothing else."""
+
+    fingerprint: Fingerprint
+    """Of the files when it began."""
+    same: Future[bool]
+    """Whether they are those that were loaded."""
+    load: bool = False
+    """Whether to load them if they are not."""
+
+
 class _HasRuns(Protocol):
     @property
     def busy(self) -> bool:
@@ -157,6 +169,8 @@ class VersionRecord(Generic[Served]):
     """The loaded version, kept while it serves and while a run of it hangs."""
     note: str = ""
     """What an operator should know of a version that serves: its files are not those that were loaded."""
+    comparison: Comparison | None = None
+    """Of what serves with files that seem to have changed, while it is under way."""
     successor: "VersionRecord[Served] | None" = None
     """A load of changed files, which takes this one's place when it succeeds: what serves is always one load."""
     backoff: Backoff = field(default_factory=Backoff)
@@ -247,6 +261,7 @@ class VersionRecord(Generic[Served]):
         """End the loads that are under way."""
         if self.state is State.LOADING and self.attempt is not None:
             self.attempt.cancelled = True
+        self.comparison = None
         if self.successor is not None:
             self.successor.cancel()
             self.successor = None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from server.metrics.registry import Metrics
 from server.models.job_thread import Guard, SerialExecutor, run_in_thread
@@ -52,7 +53,7 @@ class ModelManager:
         self._metrics = metrics
         self._on_change = on_change
         self._records = Records()
-        self._transitions = Transitions(self._records, repository, metrics)
+        self._transitions = Transitions(self._records, repository, metrics, self._look_after)
         self._on_disk: set[str] = set()
         self._unloading: set[str] = set()
         self._unfinished = False
@@ -92,7 +93,7 @@ class ModelManager:
             UnavailableError: the server is stopping.
         """
         pending = self._executor.run(partial(self._load_model, name))
-        awaited: set[Future[ServedModel]] = set()
+        awaited: set[Future[Any]] = set()
         while left := [outcome for outcome in pending if outcome not in awaited]:
             self._executor.wait(left[0])
             awaited.add(left[0])
@@ -226,8 +227,12 @@ class ModelManager:
         outcome = run_in_thread("load", partial(self._load, record.key, attempt))
         record.start_load(attempt, outcome)
         self._publish()
-        if not self._executor.ends(outcome, _LOAD_PATIENCE_SECONDS):
-            outcome.add_done_callback(lambda _: self._executor.submit(self._reconcile))
+        self._look_after(outcome, _LOAD_PATIENCE_SECONDS)
+
+    def _look_after(self, work: Future[Any], seconds: float) -> None:
+        """Wait a moment for work of another thread; if it takes longer, look again once it is done."""
+        if not self._executor.ends(work, seconds):
+            work.add_done_callback(lambda _: self._executor.submit(self._reconcile))
 
     def _load(self, key: Key, attempt: Attempt) -> ServedModel:
         on_run_failed = partial(self._retests.on_run_failed, key, attempt)
@@ -251,7 +256,7 @@ class ModelManager:
             self._transitions.retry(record)
         self._reconcile()
 
-    def _load_model(self, name: str) -> list[Future[ServedModel]]:
+    def _load_model(self, name: str) -> list[Future[Any]]:
         """Retry what has failed and load what was unloaded; the loads under way."""
         for record in self._records.of(name):
             if record.state is State.UNLOADED and record.busy:
@@ -262,7 +267,7 @@ class ModelManager:
                 self._transitions.retry(record)
         return self._reconcile_and_list_pending(name)
 
-    def _reconcile_and_list_pending(self, name: str) -> list[Future[ServedModel]]:
+    def _reconcile_and_list_pending(self, name: str) -> list[Future[Any]]:
         self._reconcile()
         while self._unfinished:
             self._reconcile()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from server.models.lifecycle import Key, State, Unavailable, VersionRecord
 from server.models.table import ServedModel, Snapshot
@@ -31,10 +31,11 @@ class Records(dict[Key, Record]):
         """What a snapshot shows of one model, to notice when another one is due."""
         return [(each.key, each.state, each.reason, each.note, each.served) for each in self.of(name)]
 
-    def pending(self, name: str) -> list[Future[ServedModel]]:
-        """Loads of one model whose outcome has not been taken yet."""
+    def pending(self, name: str) -> list[Future[Any]]:
+        """Loads and comparisons of one model whose outcome has not been taken yet."""
+        comparisons = [record.comparison.same for record in self.of(name) if record.comparison is not None]
         of_both = (each for record in self.of(name) for each in (record, record.successor) if each is not None)
-        return [each.outcome for each in of_both if each.outcome is not None]
+        return [*comparisons, *(each.outcome for each in of_both if each.outcome is not None)]
 
     def is_unloaded(self, name: str) -> bool:
         """Whether an operator has unloaded a model."""

@@ -1,12 +1,19 @@
 """Transitions of versions into service and out of it, with their log lines and metrics (state changes, audit log)."""
 
 import logging
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from autoencoder.v1.model_pb2 import Model
 
 from bundle.errors import BundleError
 from server.metrics.registry import Metrics
-from server.models.job_thread import ThreadStartError
-from server.models.lifecycle import State, VersionRecord, brief, is_transient
+from server.models.job_thread import ThreadStartError, run_in_thread
+from server.models.lifecycle import Comparison, Key, State, VersionRecord, brief, is_transient
 from server.models.loader import announce
 from server.models.records import Record, Records
 from server.models.repository import Repository
@@ -14,16 +21,27 @@ from server.models.watchdog import CancelledError
 from server.runtime.session import DeviceError
 
 _LOGGER = logging.getLogger(__name__)
+# Most files are compared in less, so that a load on request knows at once whether they have changed.
+_COMPARE_PATIENCE_SECONDS = 0.5
 _CHANGED = "its files have changed since it was loaded; it goes on serving what it loaded"
 
 
 class Transitions:
     """Changes records; only the thread of the manager may call it."""
 
-    def __init__(self, records: Records, repository: Repository, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        records: Records,
+        repository: Repository,
+        metrics: Metrics,
+        look_after: Callable[[Future[Any], float], None],
+    ) -> None:
+        """Call `look_after` with what another thread does and how long to wait for it."""
         self._records = records
         self._repository = repository
         self._metrics = metrics
+        self._look_after = look_after
+        self._comparing = threading.Lock()
 
     def take(self, record: Record) -> None:
         """Take the outcome of a load, if it is there: serve the version, or note why it does not serve."""
@@ -74,18 +92,39 @@ class Transitions:
             record.retry()
         elif record.successor is None:
             self.compare(record)
-            if record.note:
+            if record.comparison is not None:
+                record.comparison.load = True
+            elif record.note:
                 record.successor = VersionRecord(record.key)
 
     def compare(self, record: Record) -> None:
-        """Note whether the files of a version that serves are still those that were loaded."""
+        """Note whether the files of a version that serves are still those that were loaded, once that is known."""
         if record.serving is None or record.attempt is None or record.successor is not None:
             return
-        before, now = record.attempt.fingerprint, self._repository.fingerprint(record.key)
-        if now == before or now[0] is None:
-            return
+        if record.comparison is None:
+            now = self._repository.fingerprint(record.key)
+            if now == record.attempt.fingerprint or now[0] is None:
+                return
+            # One at a time is waited for: the others take their turn after it.
+            patience = 0 if self._comparing.locked() else _COMPARE_PATIENCE_SECONDS
+            same = run_in_thread("compare", partial(self._holds, record.key, record.serving.model))
+            record.comparison = Comparison(now, same)
+            self._look_after(same, patience)
+        if record.comparison.same.done():
+            self._conclude(record, record.comparison)
+
+    def _holds(self, key: Key, model: Model) -> bool:
+        # Files are read as a whole: one version at a time.
+        with self._comparing:
+            return self._repository.holds(key, model)
+
+    def _conclude(self, record: Record, comparison: Comparison) -> None:
+        record.comparison = None
+        same = comparison.same.result()
+        assert record.attempt is not None  # noqa: S101 (it serves)
+        before, now = record.attempt.fingerprint, comparison.fingerprint
         record.attempt.fingerprint = now
-        if self._repository.holds(record.key, record.serving.model):
+        if same:
             record.note = ""
             return
         # Once per change, however many polls it takes to copy the files.
@@ -96,6 +135,8 @@ class Transitions:
                 *record.key,
             )
         record.note = _CHANGED
+        if comparison.load:
+            record.successor = VersionRecord(record.key)
 
     def _refuse(self, record: Record, error: Exception) -> None:
         """Note and log why a version does not serve."""

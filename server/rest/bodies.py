@@ -1,5 +1,13 @@
-"""Request bodies: received up to limits of size and total memory; the sizes and the JSON in them."""
+"""Request bodies: received up to limits of size and total memory; the sizes and the JSON in them.
 
+What has arrived of bodies counts, not what is announced. When all together are too large, uploads end for others (slow
+upload protection): those that have come to a halt first, then those of the address that holds most.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -8,9 +16,11 @@ from google.protobuf.message import Message
 from pydantic_core import from_json
 from starlette.requests import Request
 
+from server.calls.interruption import interrupt, reason, running_task
 from server.errors import InvalidArgumentError, OverloadedError, TooLargeError
 from server.rest.bridge import Body
 
+_LOGGER = logging.getLogger(__name__)
 JSON_BYTES = "inference-header-content-length"
 # Of 18 digits: larger than any body. Python does not read a number of thousands of digits.
 _LONGEST_SIZE = 18
@@ -18,7 +28,28 @@ _LONGEST_SIZE = 18
 _JSON_RATIO = 4
 # A body up to this size is received however many others are.
 _SMALL_BYTES = 64 * 1024
+# An upload that has not come on by that much in this time has come to a halt: 0.5 Mbit/s.
+_STEP_BYTES = 64 * 1024
+_STEP_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
+
+
+class _Upload:
+    """A body that is being received."""
+
+    def __init__(self, address: str) -> None:
+        self.task = running_task()
+        self.address = address
+        self.held_bytes = 0
+        self.step_bytes = 0
+        self.stepped = time.monotonic()
+
+    def add(self, size_bytes: int) -> None:
+        self.held_bytes += size_bytes
+        self.step_bytes += size_bytes
+        if self.step_bytes >= _STEP_BYTES:
+            self.step_bytes = 0
+            self.stepped = time.monotonic()
 
 
 class BodyReader:
@@ -27,6 +58,9 @@ class BodyReader:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._held_bytes = 0
+        # Those above the size of small ones, and what each address holds of them.
+        self._uploads: set[_Upload] = set()
+        self._held_of: Counter[str] = Counter()
 
     async def receive(self, request: Request, read: Callable[[bytes], Message], limit_bytes: int) -> Body:
         """Receive a body, but no more than the limit on message size; `read` makes its message.
@@ -47,7 +81,8 @@ class BodyReader:
 
     async def _receive(self, request: Request, limit_bytes: int) -> bytes:
         parts: list[bytes] = []
-        size = held = 0
+        size = 0
+        upload = _Upload("" if request.client is None else request.client.host)
         try:
             async for part in request.stream():
                 parts.append(part)
@@ -55,20 +90,52 @@ class BodyReader:
                 if size > limit_bytes:
                     raise TooLargeError(size, limit_bytes)
                 if size > _SMALL_BYTES:
-                    held += len(part)
-                    self._held_bytes += len(part)
-                    self._check()
+                    self._hold(upload, len(part))
             return b"".join(parts)
+        except asyncio.CancelledError as cancelled:
+            raise reason(upload.task, cancelled) from None
         finally:
-            self._held_bytes -= held
+            # The traceback of an error would keep them until the garbage collector comes.
+            parts.clear()
+            self._release(upload)
 
-    def _check(self) -> None:
-        if self._held_bytes > self._max_bytes:
-            raise OverloadedError(
-                f"{self._held_bytes} bytes of bodies are being received; the limit is {self._max_bytes}: "
-                "try again later",
-                _RETRY_SECONDS,
-            )
+    def _hold(self, upload: _Upload, size_bytes: int) -> None:
+        """Count a part that has arrived; end uploads when there is no room for it."""
+        upload.add(size_bytes)
+        self._uploads.add(upload)
+        self._held_of[upload.address] += size_bytes
+        self._held_bytes += size_bytes
+        while self._held_bytes > self._max_bytes:
+            self._make_room(upload)
+
+    def _make_room(self, upload: _Upload) -> None:
+        now = time.monotonic()
+
+        def rank(each: _Upload) -> tuple[bool, int, bool, float]:
+            idle_seconds = now - each.stepped
+            halted = idle_seconds > _STEP_SECONDS
+            # Among uploads of one address that all come on, ending another one would help none.
+            return halted, self._held_of[each.address], not halted and each is upload, idle_seconds
+
+        ended = max(self._uploads, key=rank)
+        error = OverloadedError(
+            f"{self._held_bytes} bytes of bodies are being received; the limit is {self._max_bytes}: "
+            "send it faster, or try again later",
+            _RETRY_SECONDS,
+        )
+        if ended is upload:
+            raise error
+        _LOGGER.warning("ended an upload of %s, of which %d bytes had arrived", ended.address, ended.held_bytes)
+        interrupt(ended.task, error)
+        self._release(ended)
+
+    def _release(self, upload: _Upload) -> None:
+        self._uploads.discard(upload)
+        self._held_bytes -= upload.held_bytes
+        self._held_of[upload.address] -= upload.held_bytes
+        if not self._held_of[upload.address]:
+            del self._held_of[upload.address]
+        upload.held_bytes = 0
 
 
 def json_bytes(request: Request, body: bytes) -> int | None:

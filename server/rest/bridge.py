@@ -78,7 +78,8 @@ class Bridge:
             try:
                 body = await self._receive(request)
             except ServingError as error:
-                refusal = error
+                # Its traceback holds this frame, which holds it: only the garbage collector would free both.
+                refusal = error.with_traceback(None)
         token: Pending = asyncio.get_running_loop().create_future()
         # As over gRPC, a call begins when its message has arrived.
         call = self._endpoint.open(method, None, request.metadata, request.peer, self, token)

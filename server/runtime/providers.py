@@ -1,7 +1,7 @@
 """Execution providers of ONNX Runtime: one row each, and the choice of one for `--device`.
 
-A new provider is a row here, a value of `server.config.Device`, and an extra in pyproject.toml. One that export runs
-graphs on too has its name in `bundle.runtime_options` and its session in `export.gate.session`.
+A new provider is a row here, a value of `server.execution_config.Device`, and an extra in pyproject.toml. One that
+export runs graphs on too has its name in `bundle.runtime_options` and its session in `export.gate.session`.
 """
 
 import logging
@@ -12,7 +12,7 @@ from typing import Literal
 from autoencoder.v1.model_pb2 import Signature
 
 from bundle.runtime_options import PROVIDER_NAMES, cuda_options
-from server.config import Device, SessionConfig
+from server.execution_config import Device, SessionConfig
 from server.runtime import session
 from server.runtime.session import BoundSession, DeviceError, Interrupt, Session
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bundle.errors import BundleError
 from bundle.runtime_options import set_session_options
 from bundle.tensor_types import FROM_RUNTIME
-from server.config import SessionConfig
+from server.execution_config import SessionConfig
 
 # onnxruntime ships no types.
 ort: Any = onnxruntime

@@ -18,8 +18,8 @@ from server.batching.entry import Done, Each, Entry
 from server.batching.executor import Executor
 from server.calls.call import Call
 from server.codec import images, tensors
-from server.config import LimitsConfig
 from server.errors import InvalidArgumentError
+from server.execution_config import LimitsConfig
 from server.model_version import ModelVersion
 from server.models.table import ModelTable, ServedModel
 from server.parse_cache import PreparedRequest, Ready

@@ -12,9 +12,10 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+from server.calls.waiting import WaitingCalls
+from server.errors import InvalidArgumentError, ServingError
+
 Context: TypeAlias = "aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]"
-CANCEL_SECONDS = 0.1
-"""A cancellation arrives at most this much later than the end of a call's messages."""
 
 
 class HealthService:
@@ -31,10 +32,12 @@ class HealthService:
         self._serving: Mapping[str, bool] = {"": False}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Event
+        self._waiting: WaitingCalls
 
-    async def attach(self, loop: asyncio.AbstractEventLoop, server: aio.Server) -> None:
-        """Serve on this event loop, as a service of `server`."""
+    async def attach(self, loop: asyncio.AbstractEventLoop, server: aio.Server, waiting: WaitingCalls) -> None:
+        """Serve on this event loop, as a service of `server`, with its limits of calls that wait for a message."""
         self._loop = loop
+        self._waiting = waiting
         self._changed = asyncio.Event()
         # Streams, because these read their message themselves.
         check: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(
@@ -62,14 +65,14 @@ class HealthService:
 
     async def _check(self, _: object, context: Context) -> HealthCheckResponse:
         """Status of one service or model."""
-        request = await _read(context)
+        request = await self._read(context, "Check")
         if request.service not in self._serving:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"There is no service or model {request.service!r}.")
         return HealthCheckResponse(status=self._status(request.service))
 
     async def _watch(self, _: object, context: Context) -> None:
         """Status of one service or model, now and whenever it changes, until the server closes."""
-        request = await _read(context)
+        request = await self._read(context, "Watch")
         peer = context.peer()
         # The connection from the native transport serves all callers.
         most = self._max_watches if peer.startswith("unix") else self._max_connection_watches
@@ -82,6 +85,13 @@ class HealthService:
             self._watches[peer] -= 1
             if not self._watches[peer]:
                 del self._watches[peer]
+
+    async def _read(self, context: Context, method: str) -> HealthCheckRequest:
+        """The request of a call; a call without one is ended."""
+        try:
+            return _request(await self._waiting.read_only(context, context.peer(), method))
+        except ServingError as error:
+            await context.abort(error.code, error.message)
 
     async def _send_changes(self, service: str, context: Context) -> None:
         sent = None
@@ -105,12 +115,8 @@ class HealthService:
         self._changed = asyncio.Event()
 
 
-async def _read(context: Context) -> HealthCheckRequest:
-    """The request of a call; a call without one is ended."""
-    payload: Any = await context.read()
+def _request(payload: bytes) -> HealthCheckRequest:
     try:
-        return HealthCheckRequest.FromString(b"\xff" if payload is aio.EOF else payload)
-    except DecodeError:
-        # A caller that has cancelled sends nothing more either: its call ends here.
-        await asyncio.sleep(CANCEL_SECONDS)
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "request: expected a HealthCheckRequest")
+        return HealthCheckRequest.FromString(payload)
+    except DecodeError as error:
+        raise InvalidArgumentError("request", f"expected a HealthCheckRequest: {error}") from error

@@ -19,13 +19,15 @@ from grpc import aio
 from server.batching.gather import GatherPolicy
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
+from server.calls.waiting import WaitingCalls
 from server.config import ConnectionConfig
 from server.endpoint import Endpoint, Method
-from server.errors import InvalidArgumentError, OverloadedError, ServingError, Status
-from server.services.health import CANCEL_SECONDS, HealthService
+from server.errors import OverloadedError, ServingError, Status
+from server.services.health import HealthService
 from server.transport import BindError
-from server.transport.connections.acceptor import Acceptor, listen
+from server.transport.connections.acceptor import Acceptor
 from server.transport.connections.external import ExternalListener
+from server.transport.connections.listeners import listen_at, port_of, release
 from server.transport.connections.open_connections import OpenConnections
 from server.transport.connections.probe import Probe
 from server.transport.event_loop import Drain, LoopReplies, Pending, resolve
@@ -78,6 +80,7 @@ class GrpcioTransport:
         most = limits.max_connections
         self._connections = OpenConnections(most, limits.max_address_connections or max(most * 3 // 4, 1))
         self._unsent = UnsentAnswers(own, limits.max_unsent_bytes, self._connections.end)
+        self._waiting = WaitingCalls(limits.first_message_seconds, limits.max_waiting_calls)
         self._streams: set[StreamHandler] = set()
         self._calls: set[Call] = set()
         self._external = ExternalListener("connections")
@@ -138,6 +141,7 @@ class GrpcioTransport:
         self._port.set_result(port)
         await self._stop.wait()
         self._health.detach()
+        self._waiting.stop()
         for stream in self._streams:
             stream.stop()
         for call in list(self._calls):
@@ -147,35 +151,32 @@ class GrpcioTransport:
         await server.stop(_CLOSE_SECONDS)
 
     async def _listen(self, server: aio.Server) -> int:
-        await self._health.attach(self._loop, server)
+        await self._health.attach(self._loop, server, self._waiting)
         if self._reflection:
-            add_reflection(server, self._endpoint)
+            add_reflection(server, self._endpoint, self._waiting)
         # Added last, because it handles every path.
         handlers = Handlers(self._unary, self._stream, self._refused, self._endpoint)
         server.add_generic_rpc_handlers([handlers])
-        if self._address is None or self._socket is not None:
-            port = self._bind(server, self._address or f"unix:{self.socket_path}")
+        if self._address is None:
+            self._bind(server, f"unix:{self.socket_path}")
             await server.start()
-            return port
-        host, _, text = self._address.rpartition(":")
-        listeners = listen(host.strip("[]"), int(text))
-        port = listeners[0].getsockname()[1]
+            return 0
+        listeners = listen_at(self._address)
         self._bind(server, self._external.address)
         server.add_insecure_port(self._probes.address)
         if not (self._external.usable() and self._probes.usable()):
             # Another build of grpc: it accepts connections itself, without the limits of the acceptor.
-            for listener in listeners:
-                listener.close()
-            self._bind(server, f"{host}:{port}")
+            address = release(listeners, self._address)
+            port = self._bind(server, address)
             await server.start()
             return port
         await server.start()
         self._start_acceptor(listeners, handlers)
-        return port
+        return port_of(listeners[0])
 
     def _start_acceptor(self, listeners: Sequence[socket.socket], handlers: Handlers) -> None:
         probe = Probe(self._probes.give)
-        self._acceptor = Acceptor(listeners, self._external.give, self._connections, probe)
+        self._acceptor = Acceptor(listeners, self._external.give, self._connections, probe, handlers.begun)
         handlers.expect(probe.path, self._acceptor.came_through)
         self._acceptor.start()
 
@@ -188,13 +189,15 @@ class GrpcioTransport:
             raise BindError(f"cannot listen on {address}: {error}") from error
 
     async def _unary(self, method: Method, context: _Context) -> bytes:
-        payload: Any = await context.read()
-        if payload is aio.EOF:
-            return await self._refused(method.path, await _no_message(method.name), context)
-        token: Pending = self._loop.create_future()
-        call = self._open(method.name, context, token)
+        peer = context.peer()
         try:
-            self._unsent.check(call.peer)
+            payload: bytes = await self._waiting.read_only(context, peer, method.name)
+        except ServingError as error:
+            return await self._refused(method.path, error, context)
+        token: Pending = self._loop.create_future()
+        call = self._open(method.name, context, token, peer)
+        try:
+            self._unsent.check(peer)
         except OverloadedError as error:
             call.fail(error)
         else:
@@ -203,9 +206,8 @@ class GrpcioTransport:
         return await self._finish(call, token, context)
 
     async def _stream(self, method: StreamMethod, context: _Context) -> None:
-        stream = StreamHandler(
-            method, self._endpoint, context, self._drain, self._limits.max_stream_requests, _GATHER, self._unsent
-        )
+        most = self._limits.max_stream_requests
+        stream = StreamHandler(method, self._endpoint, context, self._drain, most, self._unsent, self._waiting)
         self._streams.add(stream)
         try:
             await stream.run()
@@ -214,13 +216,13 @@ class GrpcioTransport:
 
     async def _refused(self, path: str, error: ServingError, context: _Context) -> bytes:
         token: Pending = self._loop.create_future()
-        call = self._open(self._endpoint.label(path), context, token)
+        call = self._open(self._endpoint.label(path), context, token, context.peer())
         call.fail(error)
         return await self._finish(call, token, context)
 
-    def _open(self, method: str, context: _Context, token: Pending) -> Call:
+    def _open(self, method: str, context: _Context, token: Pending, peer: str) -> Call:
         metadata: Any = context.invocation_metadata() or ()
-        call = self._endpoint.open(method, context.time_remaining(), metadata, context.peer(), self, token)
+        call = self._endpoint.open(method, context.time_remaining(), metadata, peer, self, token)
         self._calls.add(call)
         return call
 
@@ -266,12 +268,6 @@ def _make_folder() -> "tempfile.TemporaryDirectory[str]":
         return tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX)
     except OSError as error:
         raise BindError(f"expected a writable directory for a socket in TMPDIR or /tmp: {error}") from error
-
-
-async def _no_message(method: str) -> ServingError:
-    # A caller that has cancelled sends nothing more either: its call ends here.
-    await asyncio.sleep(CANCEL_SECONDS)
-    return InvalidArgumentError("request", f"expected the message of {method}, got none, or a part of one")
 
 
 def _remove_stale_folders() -> None:

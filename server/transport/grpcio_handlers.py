@@ -10,6 +10,7 @@ from grpc import aio
 from server.calls.streaming import StreamMethod
 from server.endpoint import Endpoint, Method
 from server.errors import ServingError
+from server.transport.connections.begun_calls import BegunCalls
 
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -26,13 +27,14 @@ class Handlers(grpc.GenericRpcHandler):
         endpoint: Endpoint,
     ) -> None:
         self._refused = refused
+        self.begun = BegunCalls()
         self._endpoint = endpoint
         self._expected: dict[str, Callable[[], None]] = {}
         self._known: dict[str, Handler] = {
-            path: _unary_handler(unary, method) for path, method in endpoint.methods.items()
+            path: self._unary_handler(unary, method) for path, method in endpoint.methods.items()
         }
         for path, method in endpoint.streams.items():
-            self._known[path] = _stream_handler(partial(stream, method))
+            self._known[path] = self._stream_handler(partial(stream, method))
 
     def expect(self, path: str, came: Callable[[], None]) -> None:
         """Call `came` when a call of this path comes."""
@@ -49,22 +51,24 @@ class Handlers(grpc.GenericRpcHandler):
         if path in self._expected:
             self._expected[path]()
             return None
-        return _stream_handler(partial(self._refused, path, refusal))
+        return self._stream_handler(partial(self._refused, path, refusal))
 
+    def _unary_handler(self, unary: Callable[[Method, _Context], Awaitable[bytes]], method: Method) -> Handler:
+        """Handler of a unary method, which reads its message itself: grpc would not answer a call without one."""
 
-def _unary_handler(unary: Callable[[Method, _Context], Awaitable[bytes]], method: Method) -> Handler:
-    """Handler of a unary method, which reads its message itself: grpc would not answer a call without one."""
+        async def handle(_: object, context: _Context) -> bytes:
+            if self.begun.counting:
+                self.begun.add(context.peer())
+            return await unary(method, context)
 
-    async def handle(_: object, context: _Context) -> bytes:
-        return await unary(method, context)
+        return grpc.stream_unary_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (aio takes coroutines)
 
-    return grpc.stream_unary_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (aio takes coroutines)
+    def _stream_handler(self, serve: Callable[[_Context], Awaitable[object]]) -> Handler:
+        """Handler of a bidirectional stream; also used for refusals, because it can end calls of any kind."""
 
+        async def handle(_: object, context: _Context) -> None:
+            if self.begun.counting:
+                self.begun.add(context.peer())
+            await serve(context)
 
-def _stream_handler(serve: Callable[[_Context], Awaitable[object]]) -> Handler:
-    """Handler of a bidirectional stream; also used for refusals, because it can end calls of any kind."""
-
-    async def handle(_: object, context: _Context) -> None:
-        await serve(context)
-
-    return grpc.stream_stream_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (as above)
+        return grpc.stream_stream_rpc_method_handler(handle)  # pyright: ignore[reportArgumentType] (as above)

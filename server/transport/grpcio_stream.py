@@ -12,12 +12,14 @@ from grpc import aio
 from server.batching.gather import GatherPolicy
 from server.calls.call import FOREVER, Call
 from server.calls.streaming import StreamItem, StreamMethod
+from server.calls.waiting import WaitingCalls
 from server.endpoint import Endpoint
 from server.errors import OverloadedError, Status, UnavailableError
 from server.transport.event_loop import Drain, LoopReplies
 from server.transport.unsent import UnsentAnswers
 
 Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
+_UNREAD_SECONDS = GatherPolicy().unread_seconds
 
 
 class StreamHandler:
@@ -34,16 +36,16 @@ class StreamHandler:
         context: Context,
         drain: Drain,
         max_items: int,
-        policy: GatherPolicy,
         unsent: UnsentAnswers,
+        waiting: WaitingCalls,
     ) -> None:
         self._unsent = unsent
+        self._waiting = waiting
         self._max_items = max_items
         self._method = method
         self._endpoint = endpoint
         self._context = context
         self._drain = drain
-        self._policy = policy
         self._metadata: Any = context.invocation_metadata() or ()
         self._peer = context.peer()
         left: Any = context.time_remaining()  # None without a deadline, despite its type
@@ -53,6 +55,7 @@ class StreamHandler:
         self._answers: deque[tuple[StreamItem, bytes, int]] = deque()
         self._bytes = 0
         self._read_all = False
+        self._refusal: Status | None = None
         self._stopping = False
         self._ended = False
         self._held: asyncio.TimerHandle | None = None
@@ -72,9 +75,10 @@ class StreamHandler:
             for _, _, held in self._answers:
                 self._unsent.remove(self._peer, held)
         if self._stopping and not self._read_all:
-            status = UnavailableError("The server is stopping: open a stream to another one.").status()
-            self._context.set_code(status.code)
-            self._context.set_details(status.message)
+            self._refusal = UnavailableError("The server is stopping: open a stream to another one.").status()
+        if self._refusal is not None:
+            self._context.set_code(self._refusal.code)
+            self._context.set_details(self._refusal.message)
 
     def stop(self) -> None:
         """Read nothing more, fail the open calls, and end the stream."""
@@ -108,8 +112,13 @@ class StreamHandler:
             while len(self._calls) >= self._max_items or self._bytes >= self._endpoint.max_message_bytes:
                 self._room.clear()
                 await self._room.wait()
-            payload: Any = await self._context.read()
-            if payload is aio.EOF:
+            try:
+                payload = await self._waiting.read_next(self._context, self._peer)
+            except OverloadedError as error:
+                self._refusal = error.status()
+                self._answered.set()
+                return
+            if payload is None:
                 self._read_all = True
                 self._answered.set()
                 return
@@ -139,7 +148,7 @@ class StreamHandler:
         if not self._answers:
             self._drain.schedule()
         elif self._held is None:
-            self._held = self._loop.call_later(self._policy.unread_seconds, self._run_held)
+            self._held = self._loop.call_later(_UNREAD_SECONDS, self._run_held)
 
     def _run_held(self) -> None:
         if self._held is not None:
@@ -157,7 +166,7 @@ class StreamHandler:
                 del self._calls[item]
                 self._bytes -= len(message)
                 self._room.set()
-            if not self._calls and (self._read_all or self._stopping):
+            if self._refusal is not None or (not self._calls and (self._read_all or self._stopping)):
                 return
             self._run_held()
             self._answered.clear()

@@ -32,6 +32,11 @@ def graph(
     return model.SerializeToString()
 
 
+def batch_normalization(attribute: str = "", outputs: str = "images") -> bytes:
+    weights = " ".join(f"{name} = Constant <value = float[3] {{1, 1, 1}}> ()" for name in "sbmv")
+    return graph(f"{weights} {outputs} = BatchNormalization {attribute} (latents, s, b, m, v)")
+
+
 def test_committed_graphs_are_read_as_onnx_reads_them() -> None:
     for path in sorted(GOLDEN.glob("*/1/*.onnx")):
         model, read = onnx.load(path), read_graph(path.read_bytes())
@@ -57,6 +62,11 @@ def test_every_operator_allowed_exists() -> None:
     ("data", "problem"),
     [
         (graph("images = Dropout(latents)"), "operator Dropout is not allowed"),
+        (
+            batch_normalization("<training_mode = 1>"),
+            "BatchNormalization in training mode is not allowed: call model.eval",
+        ),
+        (batch_normalization(outputs="images, p, q"), "BatchNormalization in training mode is not allowed"),
         (graph("images = RandomNormalLike(latents)"), "operator RandomNormalLike is not allowed"),
         (graph("images = other.Relu(latents)"), "operator Relu of domain 'other' is not allowed"),
         (graph(inputs="float[2, 3] latents"), "latents: expected float32 ('batch', 3), got float32 (2, 3)"),
@@ -90,6 +100,7 @@ def refusal(data: bytes, *, imported: bool = False) -> str:
 
 
 def test_a_sound_graph_has_no_problems() -> None:
+    check_graph(batch_normalization(), SIGNATURE, imported=False)
     assert check_graph(graph(), SIGNATURE, imported=False) == read_graph(graph())
 
 
@@ -213,6 +224,28 @@ def test_files_of_very_many_parts_are_refused_before_they_are_parsed(path: tuple
         data = bytes([number << 3 | 2, *varint(len(data))]) + data
     with pytest.raises(BundleError, match="at most 250000 nodes, attributes and other parts"):
         read_graph(data)
+
+
+def test_as_many_parts_as_are_allowed_are_read() -> None:
+    # Field 14, metadata_props, which nothing here reads; the graph itself has fewer than a hundred parts.
+    assert read_graph(graph() + bytes([14 << 3 | 2, 0]) * 249_900).opset == OPSET
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_constants_have_a_limit_that_grows_with_the_file(more: int) -> None:
+    model = onnx.load_model_from_string(graph("c = Expand(w, n) s = ReduceSum(c) images = Add(latents, s)"))
+    weights = {"w": np.ones(1, np.float32), "n": np.zeros(1, np.int64)}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    # Four bytes a number: w, n and s have one each.
+    most = 256 * 1024**2 + 16 * len(model.SerializeToString())
+    count = np.array([most // 4 - 3 + more])
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(count, "n"))
+    data = model.SerializeToString()
+    if more:
+        with pytest.raises(BundleError, match=f"expected constants of at most {most} bytes in a file of {len(data)}"):
+            check_graph(data, SIGNATURE, imported=False)
+    else:
+        check_graph(data, SIGNATURE, imported=False)
 
 
 def varint(number: int) -> bytes:

@@ -1,6 +1,7 @@
 """Both clients against a real server: every method, concurrent calls, streams."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import fields
 from typing import Any
@@ -93,6 +94,27 @@ def test_no_answer_in_time_says_what_to_do(client: Client) -> None:
         client.sample(1024, model="vae", image_format="png", timeout_seconds=0.001)
 
 
+@pytest.mark.parametrize("seconds", [math.inf, 1e10])
+def test_a_timeout_without_end_is_no_deadline(client: Client, server: Served, seconds: float) -> None:
+    """gRPC would take either for a time that has passed."""
+    expected = client.list_models()
+    assert client.list_models(timeout_seconds=seconds) == expected
+    assert awaited(server, lambda later: later.list_models(), timeout_seconds=seconds) == expected
+    assert [name for name, _ in client.stream(streamed(0), timeout_seconds=seconds)] == ["denoise", "wrong"]
+
+
+def test_a_timeout_that_is_no_number_is_refused(client: Client) -> None:
+    for call in (lambda: client.list_models(timeout_seconds=math.nan), lambda: next(endless(client, math.nan))):
+        with pytest.raises(InvalidArgumentError, match=r"timeout_seconds: expected seconds, .*, got nan"):
+            call()
+
+
+def endless(client: Client, timeout_seconds: float) -> Iterator[tuple[str, object]]:
+    return client.stream(
+        ((str(number), requests.sample(1, model="vae")) for number in range(10**9)), timeout_seconds=timeout_seconds
+    )
+
+
 def test_async_client_gives_up_in_time() -> None:
     async def call() -> None:
         async with AsyncClient("127.0.0.1:1", timeout_seconds=0.5, retry=Retry(attempts=2)) as later:
@@ -172,9 +194,8 @@ def test_a_closed_stream_ends(client: Client) -> None:
 
 
 def test_stream_keeps_its_deadline(client: Client) -> None:
-    endless = ((str(number), requests.sample(1, model="vae")) for number in range(10**9))
     with pytest.raises(TimeoutError):
-        list(client.stream(endless, timeout_seconds=0.3))
+        list(endless(client, 0.3))
 
 
 def test_stream_to_an_unreachable_server_is_unavailable() -> None:

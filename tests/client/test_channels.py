@@ -35,14 +35,20 @@ def test_unusable_addresses_are_refused(addresses: str | list[str]) -> None:
 
 
 HERE = [
-    "127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/run/hourglass.sock", "localhost", "127.0.0.1", "::1", "[::1]",
-    "dns:///localhost:80", "dns:localhost", "ipv4:127.0.0.1:80", "ipv6:[::1]:80",
+    "127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/run/hourglass.sock",
+    "dns:///localhost:80", "dns:localhost:80", "ipv4:127.0.0.1:80", "ipv6:[::1]:80",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "address",
-    ["10.0.0.1", "fe80::1", "dns:///models.example:80", "dns://127.0.0.1/models.example", "localhost.example"],
+    [
+        "10.0.0.1:1",
+        "[fe80::1]:1",
+        "dns:///models.example:80",
+        "dns://127.0.0.1/models.example:1",
+        "localhost.example:1",
+    ],
 )
 def test_token_is_not_sent_elsewhere_without_tls(address: str) -> None:
     with pytest.raises(InvalidArgumentError, match="TLS"):
@@ -54,6 +60,32 @@ def test_token_is_sent_without_tls_on_this_machine_only(address: str) -> None:
     assert channel_settings(address, None, "secret").metadata == (("authorization", "Bearer secret"),)
     with pytest.raises(InvalidArgumentError, match="TLS"):
         channel_settings([address, "10.0.0.1:1"], None, "secret")
+
+
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("models.example", "try models.example:8001"),
+        ("models.example:", "try models.example:8001"),
+        ("127.0.0.1", "try 127.0.0.1:8001"),
+        ("::1", r"try \[::1\]:8001"),
+        ("[::1]", r"try \[::1\]:8001"),
+        ("dns:///models.example", "try models.example:8001"),
+        ("ipv4:10.0.0.1:1,10.0.0.2", "try 10.0.0.2:8001"),
+        (["10.0.0.1:1", "10.0.0.2"], "try 10.0.0.2:8001"),
+    ],
+)
+def test_an_address_without_a_port_is_refused_except_with_tls(address: str | list[str], advice: str) -> None:
+    """gRPC takes 443 for it, where nobody serves without TLS."""
+    with pytest.raises(InvalidArgumentError, match=f"address: expected HOST:PORT, got .* without a port: {advice}$"):
+        Client(address)
+    if isinstance(address, str):
+        assert channel_settings(address, Tls(), None).target == address
+
+
+def test_addresses_that_have_no_port_or_a_named_one_are_taken() -> None:
+    for address in ("unix:/run/hourglass.sock", "unix-abstract:name", "vsock:1:2", "xds:///models", "localhost:http"):
+        assert channel_settings(address, None, None).target == address
 
 
 @pytest.mark.parametrize("address", [None, 8001, ["127.0.0.1:1", 2]])

@@ -101,6 +101,47 @@ def test_a_pil_image_gives_the_same_as_its_file(client: Client, mode: str, orien
             np.testing.assert_array_equal(client.encode(given, model=model).latents, expected)
 
 
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    """A JPEG of more pixels than a server decodes of other files; lying, as a phone stores it."""
+    scene = Image.radial_gradient("L").resize((3200, 1400))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    Image.merge("RGB", (scene, scene.transpose(Image.Transpose.ROTATE_180), scene)).save(stream, "JPEG", exif=exif)
+    return stream.getvalue()
+
+
+def test_a_large_pil_image_can_be_resized_as_its_file_can(client: Client, photo: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(photo)
+    expected = client.encode(path, model="multitask", resize=True).latents
+    for source in (path, io.BytesIO(photo)):
+        with Image.open(source) as image:
+            assert to_message("images", image, resize=True).encoded.files[0] == photo
+            np.testing.assert_array_equal(client.encode(image, model="multitask", resize=True).latents, expected)
+            image.load()
+    (file,) = to_message("images", [image], resize=True).encoded.files
+    assert Image.open(io.BytesIO(file)).size == (700, 1600)
+    np.testing.assert_allclose(client.encode(image, model="multitask", resize=True).latents, expected, atol=0.05)
+    with pytest.raises(InvalidArgumentError, match="got 1400 x 3200"):
+        client.encode(to_png(image), model="multitask", resize=True)
+
+
+def to_png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
+def test_a_large_pil_image_of_any_mode_is_reduced_to_be_resized(mode: str) -> None:
+    (file,) = to_message("images", Image.new(mode, (4100, 2050)), resize=True).encoded.files
+    assert Image.open(io.BytesIO(file)).size == (2050, 1025)
+    (file,) = to_message("images", Image.new(mode, (4100, 2050))).encoded.files
+    assert Image.open(io.BytesIO(file)).size == (4100, 2050)
+
+
 @pytest.mark.parametrize("mode", ["YCbCr", "HSV", "LAB", "RGBX", "PA", "RGBa", "La", "I", "I;16B"])
 def test_a_pil_image_of_a_mode_that_png_lacks_is_converted(mode: str) -> None:
     (file,) = to_message("images", Image.new(mode, (4, 3))).encoded.files

@@ -118,7 +118,8 @@ def eventually(condition: object, seconds: float, what: str) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.1)
+        # Half an interval of scrapes: each question costs Prometheus and this process some milliseconds.
+        time.sleep(0.5)
 
 
 def write_targets(folder: Path, targets: Sequence[Mapping[str, object]]) -> None:

@@ -71,7 +71,7 @@ def observe(watcher: Prometheus, history: History) -> None:
         for series in watcher.query(metric):
             pod, rows = series["metric"]["pod"], float(series["value"][1])
             history.queues[pod] = max(rows, history.queues.get(pod, 0))
-        time.sleep(0.1)
+        time.sleep(0.5)
     history.pods = {series["pod"] for series in watcher.get("series", **{"match[]": found})}
     history.rules = watcher.rules()
 
@@ -83,7 +83,7 @@ def quiet(watcher: Prometheus) -> set[str]:
     while time.monotonic() - calm < QUIET_SECONDS and time.monotonic() < end:
         if watcher.pending():
             calm = time.monotonic()
-        time.sleep(0.1)
+        time.sleep(0.5)
     return watcher.pending()
 
 

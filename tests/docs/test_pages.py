@@ -110,7 +110,9 @@ def test_every_alert_has_its_runbook() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [*LINKED, *(DOCS / f"{tool}.md" for tool in TOOLS), ROOT / "README.md"], ids=lambda page: page.name
+    "page",
+    [*LINKED, *(DOCS / f"{page}.md" for page in (*TOOLS, "faults")), ROOT / "README.md"],
+    ids=lambda page: page.name,
 )
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):

@@ -4,7 +4,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from server.config import LimitsConfig
+from server.execution_config import LimitsConfig
 from server.models.labels import LABELS_FILE, LabelReader
 from tests.docs.test_pages import DOCS, table
 

@@ -24,6 +24,11 @@ def sandbox() -> Iterator[Sandbox]:
         yield started
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _operators(known_operators: None) -> None:
+    """Nearly all tests here build graphs."""
+
+
 def make_checked(network: networks.Network) -> CheckedGraphs:
     """A network, its graphs and images, as export hands them to the gate."""
     model = build.folded(network)

@@ -2,6 +2,7 @@
 
 import re
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,11 @@ def metrics(server: LocalServer, name: str, **labels: str) -> float:
 
 def listening_port(server: LocalServer) -> int:
     """The port that a server's process listens on besides those of gRPC and of the metrics: that of HTTP."""
-    links = [link.readlink().name for link in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+    links: list[str] = []
+    for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        # It may have closed a file since.
+        with suppress(FileNotFoundError):
+            links.append(link.readlink().name)
     inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ports = {int(row[1].partition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes}

@@ -15,7 +15,7 @@ from bundle.graph import check_graph
 from bundle.latents import LatentStatistics
 from bundle.signing import KeyFileError, PublicKey, check_signing
 from server.calls.auth import TokenFileError, read_tokens
-from server.config import SessionConfig
+from server.execution_config import SessionConfig
 from server.runtime.providers import CPU
 from tests.reliability.mutation import FUZZED, damaged
 from tests.server.conftest import GOLDEN

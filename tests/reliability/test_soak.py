@@ -20,7 +20,7 @@ from tests.reliability.resources import MIB, Holding, counted
 from tests.server.conftest import GOLDEN, images, pixels
 
 _LOGGER = logging.getLogger(__name__)
-REQUESTS = int(os.environ.get("TEST_REQUESTS", "5000"))
+REQUESTS = int(os.environ.get("TEST_REQUESTS", "3000"))
 # numbers.md compares with the state after ten thousand.
 WARM = min(10_000, REQUESTS // 2)
 IN_FLIGHT = 64

@@ -37,9 +37,9 @@ def message(payload: bytes) -> bytes:
 class RawConnection:
     """A connection that has said hello."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, source: str = "") -> None:
         host, _, port = address.rpartition(":")
-        self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout=20)
+        self.socket = socket.create_connection((host.strip("[]"), int(port)), timeout=20, source_address=(source, 0))
         self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0))
         self._buffer = b""
 
@@ -77,6 +77,13 @@ class RawConnection:
             if not received:
                 return
             self._buffer += received
+
+    def end_of(self, stream: int, seconds: float = 20) -> bytes | None:
+        """The headers that end a call, compressed but for names and values that are new; None if none come in time."""
+        for kind, flags, number, payload in self.frames(seconds):
+            if kind == HEADERS and flags & END_STREAM and number == stream:
+                return payload
+        return None
 
     def closed(self, seconds: float) -> bool:
         """Whether the other side closes the connection within this time."""

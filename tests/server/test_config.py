@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from server.addresses import is_loopback, join_host_port
-from server.config import BatchingConfig, Config, LimitsConfig, SessionConfig
+from server.config import Config
+from server.execution_config import BatchingConfig, LimitsConfig, SessionConfig
 from server.settings import SettingsError
 
 
@@ -23,6 +24,7 @@ def test_defaults() -> None:
     assert (config.max_resized_pixels, config.max_image_side) == (50_331_648, 65_535)
     assert (config.max_image_scans, config.max_image_parts) == (32, 16_384)
     assert (config.max_queue_delay_ms, config.device, config.transport) == (0, "auto", "auto")
+    assert (config.first_message_seconds, config.max_waiting_calls) == (60, 16_384)
 
 
 def test_a_flag_comes_before_the_environment() -> None:

@@ -85,7 +85,7 @@ def test_a_cancel_storm_leaves_nothing_behind(repository: Path, transport: str) 
 
 
 def test_each_request_of_a_mixed_soak_is_answered_right_and_counted_once(transport: str) -> None:
-    total, workers = 3000, 12
+    total, workers = 1500, 12
     with serving(GOLDEN, transport=transport, poll_seconds=0) as served:
         soak = Soak(served)
         with ThreadPoolExecutor(workers) as pool:

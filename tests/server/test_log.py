@@ -16,14 +16,27 @@ import grpc
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import autoencoder_pb2_grpc
+from grpc._cython import cygrpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from examples.local_server import running
 from server.calls.call import Call
 from server.calls.request_log import RequestLog
-from server.log import BackgroundHandler, JsonFormatter, LoggedStream, TextFormatter, hide_bytes
+from server.log import BackgroundHandler, JsonFormatter, LoggedStream, TextFormatter, hide_bytes, is_no_disconnect
 from tests.deploy.conftest import free_port
-from tests.server.conftest import GOLDEN, images, pixels
+from tests.server.conftest import GOLDEN, copy_version, images, pixels
+from tests.server.models.test_loader import write_graph_that_fails_on_zeros
+from tests.server.models.test_manager import eventually
+from tests.server.raw_http2 import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    RawConnection,
+    frame,
+    header_block,
+    message,
+)
 
 
 @pytest.fixture(params=["native", "grpcio"])
@@ -157,6 +170,42 @@ def test_answers_cost_nothing_at_info(caplog: pytest.LogCaptureFixture) -> None:
     assert RequestLog().wants("INTERNAL")
 
 
+def test_what_onnxruntime_says_is_in_lines_of_the_log(tmp_path: Path) -> None:
+    """Its own are coloured text on the same descriptor."""
+    copy_version(tmp_path / "models", "vae", 1)
+    write_graph_that_fails_on_zeros(tmp_path / "models", "broken")
+    log = tmp_path / "server.log"
+    with running(tmp_path / "models", log, "--log-format", "json"):
+        eventually(lambda: "indices element out of data bounds" in log.read_text())
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert any("indices element out of data bounds" in line.get("exception", "") for line in lines)
+
+
+ODD_BYTES = {
+    "authorization": (b"/autoencoder.v1.AutoencoderService/ListModels", b"Bearer secret-of-a-caller\xff"),
+    "path": (b"/autoencoder.v1.AutoencoderService/\xff\x1b[31mred", b"Bearer x"),
+}
+
+
+@pytest.mark.parametrize("place", ODD_BYTES)
+def test_bytes_of_a_caller_that_are_not_text_reach_no_line(place: str, tmp_path: Path) -> None:
+    path, authorization = ODD_BYTES[place]
+    block = header_block("PATH", {"authorization": "VALUE"})
+    block = block.replace(b"\x04PATH", bytes([len(path)]) + path)
+    block = block.replace(b"\x05VALUE", bytes([len(authorization)]) + authorization)
+    log = tmp_path / "server.log"
+    with (
+        running(GOLDEN, log, "--transport", "grpcio", "--log-level", "debug") as server,
+        RawConnection(server.address) as connection,
+    ):
+        call = frame(HEADERS, END_HEADERS, 1, block) + frame(DATA, END_STREAM, 1, message(b""))
+        connection.socket.sendall(call)
+        assert any(kind == HEADERS and flags & 1 for kind, flags, _, _ in connection.frames(20))
+    written = log.read_text()
+    assert "secret" not in written
+    assert all(line.isprintable() for line in written.splitlines())
+
+
 class FullPipe(io.StringIO):
     """Takes no line until it is read."""
 
@@ -201,6 +250,15 @@ def test_bytes_that_a_library_logs_are_not_shown() -> None:
     made = logging.LogRecord("grpc", logging.ERROR, "x", 1, "Invalid encoding on %s", (b"Bearer secret\xff",), None)
     assert hide_bytes(made)
     assert made.getMessage() == "Invalid encoding on 14 bytes"
+
+
+def test_that_a_caller_left_is_no_line() -> None:
+    def failed(error: Exception) -> logging.LogRecord:
+        return logging.LogRecord("grpc", logging.ERROR, "x.py", 1, "raised", (), (type(error), error, None))
+
+    assert not is_no_disconnect(failed(cygrpc.ExecuteBatchError("Failed")))
+    assert is_no_disconnect(failed(ValueError("no")))
+    assert is_no_disconnect(record("x"))
 
 
 def test_what_is_printed_to_standard_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:

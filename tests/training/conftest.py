@@ -1,12 +1,17 @@
 import gzip
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.conftest import MadeOnce
 from training.config import Config
+from training.data import dataset
+from training.distributed import ProcessGroup
 from training.recipe import load_recipe
-from training.train import train
+from training.run.stop_request import StopRequest
+from training.train import Trainer, train
 
 # Small and quick, yet with several batches an epoch, the last of them smaller.
 QUICK = ("run.epochs=2", "run.batch_size=256")
@@ -16,19 +21,22 @@ def quick(recipe: str, *overrides: str) -> Config:
     return load_recipe(recipe, "digits", [*QUICK, *overrides])
 
 
+def train_alone(config: Config, folder: Path, *, resume: bool = False, stop: StopRequest | None = None) -> None:
+    """Train without what follows: evaluation and pictures take longer than two epochs of digits."""
+    trainer = Trainer(config, dataset.load(config.data), folder, ProcessGroup(), stop or StopRequest())
+    trainer.directory.open(resume=resume, overwrite=False)
+    trainer.run(resume=resume)
+
+
 @pytest.fixture(scope="session")
-def vae_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def vae_run(made_once: MadeOnce) -> Path:
     """The folder of a short run; read it, do not write it."""
-    folder = tmp_path_factory.mktemp("vae")
-    train(quick("vae"), folder)
-    return folder
+    return made_once("vae", partial(train, quick("vae")))
 
 
 @pytest.fixture(scope="session")
-def denoiser_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("denoiser")
-    train(quick("denoiser", "run.epochs=1"), folder)
-    return folder
+def denoiser_run(made_once: MadeOnce) -> Path:
+    return made_once("denoiser", partial(train, quick("denoiser", "run.epochs=1")))
 
 
 def idx_bytes(array: np.ndarray, magic: int) -> bytes:

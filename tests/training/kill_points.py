@@ -11,7 +11,6 @@ import random
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from multiprocessing.connection import Connection
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from training.recipe import load_recipe
+from training.run.stop_request import StopRequest
 from training.train import train
 
 STEPS_PER_EPOCH = 6
@@ -38,7 +38,7 @@ PATIENCE_SECONDS = 120.0
 TIMES = ("seconds", "images_per_second")
 
 
-class Told(threading.Event):
+class Told(StopRequest):
     """Never set; the loop asks once a step, and that is passed on."""
 
     def __init__(self, listener: Connection) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.conftest import QUICK, quick
+from tests.training.conftest import QUICK, quick, train_alone
 from tests.training.test_train import StopAfter, log
 from training import checkpoint
 from training.distributed import ProcessGroup, pick_device
@@ -41,7 +41,7 @@ def assert_same_curves(one: Path, two: Path) -> None:
 
 @pytest.mark.parametrize("recipe", ["vae", pytest.param("vae-gan", marks=pytest.mark.slow)])
 def test_two_processes_train_as_one(recipe: str, tmp_path: Path) -> None:
-    train(quick(recipe, *SETTINGS), tmp_path / "one")
+    train_alone(quick(recipe, *SETTINGS), tmp_path / "one")
     train_with_two(recipe, tmp_path / "two")
     assert_same_curves(tmp_path / "one", tmp_path / "two")
     alone, shared = (checkpoint.load(tmp_path / each).model.state_dict() for each in ("one", "two"))

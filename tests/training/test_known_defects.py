@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from tests.training.conftest import quick
+from tests.training.conftest import quick, train_alone
 from tests.training.test_train import StopAfter, log, weights
 from training import checkpoint
 from training.config import Loss
@@ -174,10 +174,10 @@ def test_a_damaged_state_is_refused_not_restarted(tmp_path: Path) -> None:
 def test_every_optimizer_and_the_average_resume(tmp_path: Path) -> None:
     # diffusers PR #10605: the resume hook of a model with a discriminator cannot load; pythae PR #92: best weights lie
     # beside the optimizer of the last step.
-    train(quick("vae-gan", "run.epochs=1"), tmp_path / "whole")
+    train_alone(quick("vae-gan", "run.epochs=1"), tmp_path / "whole")
     with pytest.raises(StoppedError):
-        train(quick("vae-gan", "run.epochs=1"), tmp_path / "stopped", stop=StopAfter(3))
-    train(quick("vae-gan", "run.epochs=1"), tmp_path / "stopped", resume=True)
+        train_alone(quick("vae-gan", "run.epochs=1"), tmp_path / "stopped", stop=StopAfter(3))
+    train_alone(quick("vae-gan", "run.epochs=1"), tmp_path / "stopped", resume=True)
     assert log(tmp_path / "stopped") == log(tmp_path / "whole")
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
 
@@ -194,8 +194,8 @@ def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:
 
 def test_bfloat16_keeps_losses_in_float32(tmp_path: Path) -> None:
     # pythae turns mixed precision off, because binary cross-entropy of probabilities refuses it.
-    train(quick("vae", "device.precision=bfloat16"), tmp_path / "lower")
-    train(quick("vae"), tmp_path / "full")
+    train_alone(quick("vae", "device.precision=bfloat16"), tmp_path / "lower")
+    train_alone(quick("vae"), tmp_path / "full")
     lower, full = log(tmp_path / "lower")[-1]["train"], log(tmp_path / "full")[-1]["train"]
     assert lower["loss"] == pytest.approx(full["loss"], rel=0.01)
     assert lower["loss"] != full["loss"]

@@ -5,7 +5,11 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +191,45 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert b"go on with --resume" in errors
     assert (tmp_path / "latest" / "state.pt").is_file()
+
+
+@pytest.mark.parametrize("phase", ["read_all", "finalize"])
+def test_ctrl_c_while_images_are_read_or_evaluated_ends_at_once(
+    phase: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fc-ae", "--out", str(tmp_path / "run"), *QUICK]
+    if phase == "read_all":
+        # Decoded, they take about half a minute.
+        folder = tmp_path / "images"
+        paint(folder, ("",), 1, 1000)
+        for number in range(1, 2000):
+            (folder / f"{number}.png").hardlink_to(folder / "0.png")
+        words += ["--data-dir", str(folder), "--set", "data.size=16"]
+    with pressed_within(phase):
+        assert main(words) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: interrupted; what was saved is kept, and --resume goes on with it"
+    )
+    assert not (tmp_path / "run" / "report.md").exists()
+    assert (tmp_path / "run" / "best" / "model.safetensors").exists() == (phase == "finalize")
+
+
+@contextmanager
+def pressed_within(function: str) -> Generator[None]:
+    """Ctrl-C as soon as the main thread is in a function of this name."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.001):
+            frames = traceback.walk_stack(sys._current_frames().get(threading.main_thread().ident or 0))
+            if any(frame.f_code.co_name == function for frame, _ in frames):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()

@@ -1,17 +1,17 @@
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.training.conftest import quick
+from tests.training.conftest import quick, train_alone
 from training import checkpoint
 from training.config import Config
 from training.errors import CheckpointError, StoppedError, TrainingError
 from training.losses.objectives import Inputs, Outcome
 from training.models.autoencoders import Autoencoder
+from training.run.stop_request import StopRequest
 from training.train import train
 
 WEIGHTS = checkpoint.WEIGHTS
@@ -27,7 +27,7 @@ def weights(folder: Path) -> tuple[bytes, bytes]:
     return (folder / "best" / WEIGHTS).read_bytes(), (folder / "latest" / WEIGHTS).read_bytes()
 
 
-class StopAfter(threading.Event):
+class StopAfter(StopRequest):
     """Set after so many questions: the loop asks once a step."""
 
     def __init__(self, steps: int) -> None:
@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_bytes_and_log(vae_run: Path, tmp_path: Pat
 
 
 def test_another_seed_gives_other_weights(vae_run: Path, tmp_path: Path) -> None:
-    train(quick("vae", "run.seed=1"), tmp_path)
+    train_alone(quick("vae", "run.seed=1"), tmp_path)
     assert weights(tmp_path)[0] != weights(vae_run)[0]
 
 
@@ -74,8 +74,8 @@ def test_pictures_are_drawn(vae_run: Path, denoiser_run: Path) -> None:
 @pytest.mark.parametrize("step", [1, 4, 6, 9, 12])
 def test_a_stopped_run_resumes_to_the_same_bytes(vae_run: Path, tmp_path: Path, step: int) -> None:
     with pytest.raises(StoppedError, match=f"step {step}, saved"):
-        train(quick("vae"), tmp_path, stop=StopAfter(step))
-    train(quick("vae"), tmp_path, resume=True)
+        train_alone(quick("vae"), tmp_path, stop=StopAfter(step))
+    train_alone(quick("vae"), tmp_path, resume=True)
     assert weights(tmp_path) == weights(vae_run)
     assert log(tmp_path) == log(vae_run)
 
@@ -90,7 +90,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_resuming_before_the_first_save_starts_anew(vae_run: Path, tmp_path: Path) -> None:
-    train(quick("vae"), tmp_path, resume=True)
+    train_alone(quick("vae"), tmp_path, resume=True)
     assert weights(tmp_path) == weights(vae_run)
 
 
@@ -149,7 +149,7 @@ def test_an_unwritable_folder_is_an_error_before_training(tmp_path: Path) -> Non
 
 
 def trained(config: Config, folder: Path) -> checkpoint.Checkpoint:
-    train(config, folder)
+    train_alone(config, folder)
     return checkpoint.load(folder)
 
 
@@ -175,7 +175,7 @@ def test_the_best_epoch_is_kept_not_the_last(tmp_path: Path) -> None:
 
 
 def test_early_stopping_counts_epochs_without_gain(tmp_path: Path) -> None:
-    train(quick("fc-ae", "run.epochs=50", "run.patience=2", "run.min_delta=1e6"), tmp_path)
+    train_alone(quick("fc-ae", "run.epochs=50", "run.patience=2", "run.min_delta=1e6"), tmp_path)
     assert len(log(tmp_path)) == 3
 
 
@@ -186,12 +186,13 @@ def test_nothing_is_chosen_before_the_warm_up_ends(tmp_path: Path) -> None:
 
 
 def test_the_norm_is_logged_as_it_was_before_clipping(tmp_path: Path) -> None:
-    train(quick("fc-ae", "run.epochs=1", "optimizer.clip_norm=1e-9"), tmp_path)
+    train_alone(quick("fc-ae", "run.epochs=1", "optimizer.clip_norm=1e-9"), tmp_path)
     assert log(tmp_path)[0]["gradient_norm"] > 1
 
 
 def test_training_beats_the_mean_image_by_far(tmp_path: Path) -> None:
-    best = trained(quick("fc-ae", "run.epochs=30", "run.batch_size=64"), tmp_path)
+    train(quick("fc-ae", "run.epochs=30", "run.batch_size=64"), tmp_path)
+    best = checkpoint.load(tmp_path)
     pixels = torch.tensor(best.reference.images).float() / 255
     assert best.meta["metrics"]["mse"] < 0.25 * pixels.var(0, correction=0).mean().item()
 

@@ -38,5 +38,8 @@ def _refuse_other_sizes(images: list[np.ndarray], paths: list[Path]) -> None:
     first = images[0].shape
     for image, path in zip(images, paths, strict=True):
         if image.shape != first:
-            sizes = f"{path} is {image.shape[1]}x{image.shape[0]}, {paths[0].name} is {first[1]}x{first[0]}"
-            raise DataError(f"{sizes}: scale them all with --set data.size=N")
+            sizes = ["x".join(map(str, shape)) for shape in (image.shape, first)]
+            raise DataError(
+                f"{path} is {sizes[0]}, {paths[0].name} is {sizes[1]} (height, width, channels): scale them all with "
+                "--set data.size=N"
+            )

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,11 @@ from training.errors import DataError
 # What the Finder of macOS puts into archives beside the files themselves.
 _RESOURCE_FORKS = "__MACOSX"
 _SHOWN = 3
+# Photographs in formats that are not read: HEIC, AVIF, JPEG XL, JPEG 2000, and what sensors saw.
+_UNREAD = frozenset(
+    f".{suffix}"
+    for suffix in ("heic", "heif", "hif", "avif", "jxl", "jp2", "j2k", "dng", "cr2", "cr3", "nef", "arw", "orf", "raf")
+)
 _BROKEN = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -39,9 +44,11 @@ class ImagePaths:
             yield f"{_listed(self.special, 'entry', 'entries')} skipped: neither a file nor a directory"
         if self.repeated:
             yield f"{_listed(self.repeated, 'link')} skipped: to a directory that is read under another name"
-        if self.other:
-            kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(self.other.items()))
-            yield f"files that are not images skipped: {kinds}"
+        unread = {suffix: count for suffix, count in self.other.items() if suffix in _UNREAD}
+        if unread:
+            yield f"images skipped that cannot be read here, convert them to JPEG or PNG: {_counted(unread)}"
+        if other := self.other - Counter(unread):
+            yield f"files that are not images skipped: {_counted(other)}"
 
 
 def find(folder: Path, suffixes: Container[str]) -> ImagePaths:
@@ -132,6 +139,10 @@ def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
         return DataError(f"{path} does not exist: check --data-dir")
     reason = error.strerror if isinstance(error, OSError) else error
     return DataError(f"{path} cannot be read ({reason}): change its permissions or remove it")
+
+
+def _counted(suffixes: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in sorted(suffixes.items()))
 
 
 def _listed(names: Sequence[str], what: str, plural: str = "") -> str:

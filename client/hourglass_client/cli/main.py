@@ -76,7 +76,7 @@ def _note_size(png: bytes) -> None:
     """Say on stderr that --resize does not scale back."""
     width, height = struct.unpack_from(">II", png, _PNG_SIZE_AT)
     sys.stderr.write(
-        f"hourglass: note: with --resize every image is scaled to the model's {width} x {height} pixels, "
+        f"hourglass: note: with --resize every image is scaled to the model's {height} x {width} pixels, "
         "and written at that size\n"
     )
 

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -72,23 +72,40 @@ def write_files(files: Mapping[Path, bytes]) -> None:
         UsageError: a file already exists, or cannot be written.
     """
     check_new(list(files))
-    made: list[tuple[str, Path]] = []
+    with ExitStack() as undo:
+        made = [(_written(path, content, undo), path) for path, content in files.items()]
+        for temporary, path in made:
+            try:
+                temporary.replace(path)
+            except OSError as error:
+                raise _unwritable(path, error) from error
+            undo.callback(path.unlink, missing_ok=True)
+        undo.pop_all()
+
+
+def _written(path: Path, content: bytes, undo: ExitStack) -> Path:
+    """A temporary file beside the path, in folders that are made for it; `undo` removes all of them."""
     try:
-        for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".hourglass-")
-            made.append((name, path))
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-        for name, path in made:
-            Path(name).replace(path)
-    except BaseException as error:
-        for name, _ in made:
-            with suppress(OSError):
-                Path(name).unlink()
-        if isinstance(error, OSError):
-            raise UsageError(f"--out: cannot write {error.filename}: {error.strerror}") from error
-        raise
+        for folder in reversed([path.parent, *path.parent.parents]):
+            if not folder.exists():
+                folder.mkdir()
+                undo.callback(_remove_empty, folder)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".hourglass-")
+        undo.callback(Path(name).unlink, missing_ok=True)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return Path(name)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"--out: cannot write {error.filename or path}: {error.strerror}; nothing was written")
 
 
 def npy(array: NDArray[Any]) -> bytes:

@@ -3,6 +3,7 @@
 grpc core queues calls that Python has not taken yet, without a limit, and keeps those of closed connections: two
 seconds of new connections with a hundred calls each fill gigabytes. Here connections are given to core a few at a time,
 and the next ones once a probe, which queues behind their calls, has come through. By then most of a flood has gone.
+Callers whose connections took long have the next ones served one at a time, after those of all others.
 """
 
 import logging
@@ -10,14 +11,16 @@ import selectors
 import socket
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from server.transport import BindError
+from server.transport.connections.begun_calls import BegunCalls
 from server.transport.connections.open_connections import OpenConnections
+from server.transport.connections.peer import begins_storm, caller_of, has_gone
 from server.transport.connections.probe import Probe
+from server.transport.connections.turns import Turns
 
 _LOGGER = logging.getLogger(__name__)
 # Given to core before a probe has come through; each may bring as many calls as its limit of concurrent streams.
@@ -32,27 +35,36 @@ _BEHIND_SECONDS = 0.1
 _MAX_WAITING_BEHIND = 1024
 # A probe that takes longer is lost.
 _LOST_SECONDS = 5.0
-_BACKLOG = 4096
+_LATELY_SECONDS = 5.0
 # After an error such as no file being left.
 _PAUSE_SECONDS = 0.1
-# TCP_INFO begins with the state: in CLOSE and CLOSE_WAIT the client has closed its end (Linux).
-_GONE = frozenset({7, 8})
 
 
 class Acceptor:
-    """The thread that accepts, with a queue for each address, served in turns (round robin)."""
+    """The thread that accepts."""
 
     def __init__(
-        self, listeners: Sequence[socket.socket], give: Callable[[int], None], open_: OpenConnections, probe: Probe
+        self,
+        listeners: Sequence[socket.socket],
+        give: Callable[[int], None],
+        open_: OpenConnections,
+        probe: Probe,
+        begun: BegunCalls,
     ) -> None:
         self._listeners = listeners
         self._give = give
         self._open = open_
         self._probe = probe
-        self._waiting: OrderedDict[str, deque[socket.socket]] = OrderedDict()
-        self._count = 0
-        self._given = 0
+        self._begun = begun
+        self._turns = Turns()
+        # Callers of the connections that no probe has followed through yet, and how many of them this one follows.
+        self._given: list[str] = []
+        self._followed = 0
+        # The newest, with time and port: calls may come after the probe that followed their connection.
+        self._lately: deque[tuple[float, str, str]] = deque(maxlen=_MAX_WAITING_BEHIND)
         self._probed = 0.0
+        # Whether the last one took long.
+        self._slow = False
         self._came_through = False
         self._closing = False
         self._listening = False
@@ -78,13 +90,9 @@ class Acceptor:
         self._notify()
         self._thread.join()
         self._probe.end()
-        for source in (*self._listeners, self._woken, self._wake, *self._left()):
+        for source in (*self._listeners, self._woken, self._wake, *self._turns):
             source.close()
         self._selector.close()
-
-    def _left(self) -> Iterator[socket.socket]:
-        for queue in self._waiting.values():
-            yield from queue
 
     def _notify(self) -> None:
         with suppress(OSError):
@@ -105,13 +113,31 @@ class Acceptor:
 
     def _turn(self) -> None:
         self._listen(wanted=self._accepts())
-        for key, _ in self._selector.select(_BEHIND_SECONDS if self._probed or self._count else None):
+        for key, _ in self._selector.select(_BEHIND_SECONDS if self._probed or self._turns else None):
             key.data()
         if self._came_through or (self._probed and time.monotonic() - self._probed > _LOST_SECONDS):
             self._came_through = False
-            self._probed, self._given = 0.0, 0
-            self._probe.end()
+            if self._probed:
+                self._end_group()
         self._give_waiting()
+
+    def _end_group(self) -> None:
+        seconds, calls = time.monotonic() - self._probed, self._begun.stop()
+        self._slow = seconds > _BEHIND_SECONDS
+        if self._slow:
+            self._turns.add_charge(self._shares(calls), seconds)
+        del self._given[: self._followed]
+        self._probed = 0.0
+        self._probe.end()
+
+    def _shares(self, calls: Mapping[str, int]) -> Counter[str]:
+        """How much of a turn is due to each caller: by the calls of its new connections, or else by their number."""
+        since = self._probed - _LATELY_SECONDS
+        lately = [(caller, port) for at, caller, port in self._lately if at > since]
+        shares: Counter[str] = Counter()
+        for caller, port in lately:
+            shares[caller] += calls.get(port, 0)
+        return shares if shares.total() else Counter(caller for caller, _ in lately)
 
     def _listen(self, *, wanted: bool) -> None:
         """Wait for connections, or leave them in the kernel."""
@@ -128,7 +154,7 @@ class Acceptor:
         return bool(self._probed) and time.monotonic() - self._probed > _BEHIND_SECONDS
 
     def _accepts(self) -> bool:
-        return self._count < _MAX_WAITING or self._behind()
+        return len(self._turns) < _MAX_WAITING or self._behind() or self._turns.all_charged()
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_MAX_WAITING):
@@ -142,88 +168,59 @@ class Acceptor:
                 # No file is left, for example: the connection stays where it is.
                 time.sleep(_PAUSE_SECONDS)
                 return
-            self._queue(connection, address[0])
+            self._queue(connection, address)
 
-    def _queue(self, connection: socket.socket, host: str) -> None:
-        queue = self._waiting.get(host, ())
-        if self._count >= _MAX_WAITING and (
-            len(queue) >= _MAX_WAITING_OF_ADDRESS or self._count >= _MAX_WAITING_BEHIND
+    def _queue(self, connection: socket.socket, address: tuple[str, int] | str) -> None:
+        caller = caller_of(connection, address[0] if isinstance(address, tuple) else "")
+        count = len(self._turns)
+        if count >= _MAX_WAITING and (
+            self._turns.of(caller) >= _MAX_WAITING_OF_ADDRESS or count >= _MAX_WAITING_BEHIND
         ):
             connection.close()
             return
-        self._waiting.setdefault(host, deque()).append(connection)
-        self._count += 1
+        self._turns.add(caller, connection)
 
     def _give_waiting(self) -> None:
-        while self._count and self._given < _GROUP:
-            host, connection = self._next()
-            if _has_gone(connection) or not self._open.admits(host):
-                connection.close()
-                continue
-            connection.settimeout(0)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open.add(connection.fileno(), host, connection.getpeername()[1])
-            self._given += 1
-            self._give(connection.detach())
+        while self._turns and len(self._given) < _GROUP:
+            caller = self._turns.next()
+            charged = self._turns.charge(caller) > 0
+            if charged and self._given:
+                break
+            self._give_one(caller, self._turns.take(caller), suspect=charged or self._slow)
         if self._given and not self._probed:
-            self._probed = time.monotonic()
-            self._probe.call()
+            self._probed, self._followed = time.monotonic(), len(self._given)
+            self._begun.start()
+            self._send_probe()
 
-    def _next(self) -> tuple[str, socket.socket]:
-        """The oldest connection of the address whose turn it is."""
-        host, queue = self._waiting.popitem(last=False)
-        connection = queue.popleft()
-        if queue:
-            self._waiting[host] = queue
-        self._count -= 1
-        return host, connection
-
-
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen on all addresses of a host, on one port; 0 chooses it.
-
-    Raises:
-        BindError: none of them can be bound.
-    """
-    found: list[socket.socket] = []
-    failure: OSError | None = None
-    try:
-        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise BindError(f"cannot listen on {host}:{port}: {error}") from error
-    for family, *_, address in dict.fromkeys(places):
+    def _send_probe(self) -> None:
         try:
-            found.append(_listener(family, (address[0], port, *address[2:])))
-        except OSError as error:
-            # A name may have addresses of a family that this machine lacks.
-            failure = error
-            continue
-        port = port or found[0].getsockname()[1]
-    if failure is not None and not found:
-        raise BindError(f"cannot listen on {host}:{port}: {failure}") from failure
-    return found
+            self._probe.call()
+        except OSError:
+            # No file is left for it: a pause instead.
+            time.sleep(_PAUSE_SECONDS)
+            self.came_through()
 
-
-def _listener(family: int, address: tuple[str | int, ...]) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # The address of all interfaces takes IPv4 too.
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-        listener.settimeout(0)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _has_gone(connection: socket.socket) -> bool:
-    if not hasattr(socket, "TCP_INFO"):
-        return False
-    try:
-        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _GONE
-    except OSError:
-        return True
+    def _give_one(self, caller: str, connection: socket.socket, *, suspect: bool) -> None:
+        if has_gone(connection) or not self._open.admits(caller):
+            connection.close()
+            return
+        if begins_storm(connection):
+            if suspect:
+                connection.close()
+                return
+            # Its next connections wait until it is known what this one takes.
+            self._turns.add_charge({caller: 1}, _BEHIND_SECONDS)
+        connection.settimeout(0)
+        host, port = "", 0
+        if connection.family != socket.AF_UNIX:
+            try:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                host, port = connection.getpeername()[:2]
+            except OSError:
+                # It has been reset meanwhile.
+                connection.close()
+                return
+        self._open.add(connection.fileno(), caller, host, port)
+        self._given.append(caller)
+        self._lately.append((time.monotonic(), caller, str(port)))
+        self._give(connection.detach())

@@ -1,4 +1,4 @@
-"""Counts the open connections of each address (connection limits), though grpc closes them."""
+"""Counts the open connections of each caller (connection limits), though grpc closes them."""
 
 import os
 import socket
@@ -17,35 +17,35 @@ class OpenConnections:
     def __init__(self, max_connections: int, max_of_address: int) -> None:
         self._max = max_connections
         self._max_of_address = max_of_address
-        self._open: dict[int, tuple[int, str, int]] = {}
+        self._open: dict[int, tuple[int, str, str, int]] = {}
         self._counts: Counter[str] = Counter()
         self._pruned = 0.0
 
-    def admits(self, host: str) -> bool:
-        """Whether one more connection of an address is within the limits."""
-        if self._full(host) and time.monotonic() - self._pruned > _PRUNE_SECONDS:
+    def admits(self, caller: str) -> bool:
+        """Whether one more connection of a caller is within the limits."""
+        if self._full(caller) and time.monotonic() - self._pruned > _PRUNE_SECONDS:
             self._prune()
             self._pruned = time.monotonic()
-        return not self._full(host)
+        return not self._full(caller)
 
-    def add(self, number: int, host: str, port: int = 0) -> None:
-        """Count a connection, from a port of its address."""
+    def add(self, number: int, caller: str, host: str = "", port: int = 0) -> None:
+        """Count a connection of a caller, from a port of a host."""
         self._remove(number)
-        self._open[number] = (_inode(number), host, port)
-        self._counts[host] += 1
+        self._open[number] = (_inode(number), caller, host, port)
+        self._counts[caller] += 1
 
     def end(self, peer: str) -> bool:
         """End the connection of a peer, written as gRPC does; whether it was found. From any thread."""
         text = unquote(peer)
-        for number, (inode, host, port) in list(self._open.items()):
-            if text.endswith(f":{port}") and host.removeprefix(_MAPPED) in text and _inode(number) == inode:
+        for number, (inode, _, host, port) in list(self._open.items()):
+            if host and text.endswith(f":{port}") and host.removeprefix(_MAPPED) in text and _inode(number) == inode:
                 with suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
                     connection.shutdown(socket.SHUT_RDWR)
                     return True
         return False
 
-    def _full(self, host: str) -> bool:
-        return len(self._open) >= self._max or self._counts[host] >= self._max_of_address
+    def _full(self, caller: str) -> bool:
+        return len(self._open) >= self._max or self._counts[caller] >= self._max_of_address
 
     def _prune(self) -> None:
         for number, (inode, *_) in list(self._open.items()):
@@ -54,10 +54,10 @@ class OpenConnections:
 
     def _remove(self, number: int) -> None:
         if number in self._open:
-            _, host, _ = self._open.pop(number)
-            self._counts[host] -= 1
-            if not self._counts[host]:
-                del self._counts[host]
+            caller = self._open.pop(number)[1]
+            self._counts[caller] -= 1
+            if not self._counts[caller]:
+                del self._counts[caller]
 
 
 def _inode(number: int) -> int:

@@ -12,7 +12,7 @@ from onnx import ModelProto, helper, numpy_helper
 from onnx.backend.test.case import node as examples
 
 from bundle.graph import FOREIGN_OPSETS, OPERATORS
-from bundle.graph_memory.node import Node, Tensor, tensor_of
+from bundle.graph_memory.node import MAX_VALUES, Node, Tensor, tensor_of
 from bundle.graph_memory.operators import outputs
 from bundle.graph_proto import parse
 
@@ -120,6 +120,20 @@ def test_large_numbers_are_not_kept() -> None:
     assert tensor_of(tensor) == Tensor((5000,), None, constant=True)
     shape = Tensor((2,), np.array([100, 100]))
     assert outputs(Node(node("Expand", 2), [Tensor((1,), np.array([3])), shape])) == [Tensor((100, 100))]
+
+
+@pytest.mark.parametrize(("count", "kept"), [(MAX_VALUES, True), (MAX_VALUES + 1, False)])
+def test_a_tensor_of_numbers_has_a_limit(count: int, *, kept: bool) -> None:
+    counts = Tensor((1,), np.array([count]))
+    made = [
+        tensor_of(numpy_helper.from_array(np.zeros(count, np.int64))),
+        *outputs(Node(node("Constant", 0, value_ints=[0] * count), [])),
+        *outputs(Node(node("Expand", 2), [Tensor((1,), np.array([0])), counts])),
+        *outputs(Node(node("Tile", 2), [Tensor((1,), np.array([0])), counts])),
+    ]
+    assert [each.shape for each in made] == [(count,)] * 4
+    assert [each.value is not None for each in made] == [kept] * 4
+    assert MAX_VALUES == 1024
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
 """Images from latent vectors on the command line: any number of them, from files, into files that sort."""
 
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hourglass_client.cli import commands
+from hourglass_client.cli.inputs import UsageError
 from hourglass_client.cli.main import main
+from hourglass_client.cli.results import write_files
 
 from bundle.noise import Purpose, normals
 from tests.client.cli.conftest import Command, read
-from tests.server.conftest import graph_run, pixels
+from tests.server.conftest import Served, graph_run, pixels
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv"])
@@ -81,3 +85,25 @@ def test_file_names_sort_by_number(tmp_path: Path) -> None:
     names = [path.name for path in commands._numbered(tmp_path, "sample", 10_001)]
     assert (names[0], names[-1]) == ("sample-00000.png", "sample-10000.png")
     assert names == sorted(names)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file may have more than 100 bytes: a write fails as on a full disk."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_leaves_nothing_behind(server: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "out"
+    arguments = ["sample", "--count", "3", "--model", "vae", "--out", str(out), "--address", server.address]
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"hourglass: --out: cannot write {out}/sample-0000.png: File too large; nothing was written"
+    (tmp_path / "there").mkdir()
+    with pytest.raises(UsageError, match="b: File too large"):
+        write_files({tmp_path / "there" / "a": b"short", tmp_path / "there" / "new" / "b": bytes(101)})
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]

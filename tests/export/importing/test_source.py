@@ -187,13 +187,30 @@ def test_only_regular_files_are_read(
     assert problem in capsys.readouterr().err
 
 
-class Decoder(nn.Module):
-    """Linear, view, transposed convolutions."""
+def test_files_beyond_the_limit_of_protobuf_are_refused_unread(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(onnx.load(encoder(tmp_path)), tmp_path / "encoder.onnx", **OUTSIDE)
+    for name in ("weights.data", "encoder.onnx"):
+        # Sparse: it takes no room.
+        os.truncate(tmp_path / name, 2**31)
+        assert run_import(tmp_path, tmp_path / "encoder.onnx") == 2
+        assert f"{name}: expected at most 2147483647 bytes, got 2147483648" in capsys.readouterr().err
 
-    def __init__(self) -> None:
+
+ENLARGING = {
+    "transposed convolution": lambda: nn.ConvTranspose2d(4, 3, 4, 2, 1),
+    "interpolation": lambda: nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(4, 3, 3, padding=1)),
+}
+
+
+class Decoder(nn.Module):
+    """Linear, view, one step to twice the size."""
+
+    def __init__(self, enlarging: str) -> None:
         super().__init__()
         self.first = nn.Linear(5, 4 * 3 * 2)
-        self.last = nn.Sequential(nn.ConvTranspose2d(4, 3, 4, 2, 1), nn.Sigmoid())
+        self.last = nn.Sequential(ENLARGING[enlarging](), nn.Sigmoid())
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return self.last(self.first(z).view(-1, 4, 3, 2))
@@ -216,9 +233,12 @@ def older_export(module: nn.Module, example: torch.Tensor, path: Path, free: dic
         )
 
 
-@pytest.mark.parametrize("opset", [13, 17, 18])
-def test_sizes_that_the_exporter_lost_are_inferred(opset: int, tmp_path: Path) -> None:
-    network = Decoder()
+@pytest.mark.parametrize(
+    ("enlarging", "opset"),
+    [*(("transposed convolution", opset) for opset in (13, 17, 18)), ("interpolation", 17)],
+)
+def test_sizes_that_the_exporter_lost_are_inferred(enlarging: str, opset: int, tmp_path: Path) -> None:
+    network = Decoder(enlarging)
     older_export(network, torch.zeros(1, 5), tmp_path / "decoder.onnx", {0: "batch"}, opset)
     shape = onnx.load(tmp_path / "decoder.onnx").graph.output[0].type.tensor_type.shape
     assert not all(each.dim_value for each in shape.dim[2:])

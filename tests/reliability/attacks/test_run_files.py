@@ -200,6 +200,7 @@ def test_damaged_bytes_of_state_pt(run: Path, tmp_path: Path, digits: Dataset) -
     valid = path.read_bytes()
 
     @FUZZED
+    @example(b"")
     @given(damaged(valid))
     def attack(data: bytes) -> None:
         path.write_bytes(data)

@@ -26,8 +26,9 @@ FLAGS = [word for name, limit in LIMITS.items() for word in (f"--max-{name}", st
 
 def test_unread_answers_are_bounded(tmp_path: Path) -> None:
     """Each answer has a quarter of a MiB."""
+    log = tmp_path / "server.log"
     with (
-        running(GOLDEN, tmp_path / "server.log", "--transport", "grpcio", *FLAGS) as server,
+        running(GOLDEN, log, "--transport", "grpcio", *FLAGS) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = autoencoder_pb2_grpc.AutoencoderServiceStub(channel)
@@ -59,3 +60,5 @@ def test_unread_answers_are_bounded(tmp_path: Path) -> None:
             connection.socket.close()
         # What was held is given back.
         assert stub.Sample(pb.SampleRequest.FromString(SAMPLE), timeout=30).ByteSize() > size / 2
+    # That callers leave is no error of the server.
+    assert " ERROR " not in log.read_text()

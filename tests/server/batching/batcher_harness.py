@@ -13,8 +13,8 @@ from server.batching.executor import Executor
 from server.batching.policy import BatchPolicy
 from server.batching.run import RunHooks
 from server.calls.call import FOREVER, Call
-from server.config import HeavyConfig
 from server.errors import Status
+from server.execution_config import HeavyConfig
 
 if TYPE_CHECKING:
     import grpc

@@ -13,8 +13,8 @@ import pytest
 from server.batching.entry import Each, Entry
 from server.batching.executor import Executor
 from server.calls.call import FOREVER, Call
-from server.config import HeavyConfig
 from server.errors import CancelledError, DeadlineError, OverloadedError
+from server.execution_config import HeavyConfig
 from tests.server.batching.batcher_harness import BatcherHarness, FakeGraph
 from tests.server.models.test_manager import eventually
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bundle import layout
 from server.batching.policy import choose_policy, profile
-from server.config import BatchingConfig
+from server.execution_config import BatchingConfig
 from server.runtime.session import Session
 from tests.server.conftest import GOLDEN
 

@@ -11,8 +11,8 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from PIL import Image
 
 from server.codec.images import PixelBudget, rows_of_files
-from server.config import LimitsConfig
 from server.errors import CancelledError, DeadlineError, InvalidArgumentError
+from server.execution_config import LimitsConfig
 from tests.reliability.attacks.hostile_images import progressive
 from tests.server.conftest import Served, metric
 
@@ -83,7 +83,10 @@ def test_photographs_of_phones_can_be_resized() -> None:
         assert (rows(photo(*size), resize=True) == 77).all()
     # As many as the budget of pixels allows at a reduced scale.
     assert len(rows(*[photo(4032, 3024)] * 5, resize=True, max_request_pixels=5 * 3_048_192)) == 5
-    advice = r"4194304 pixels, got 4032 x 3024: set resize .this file may then have 50331648 .*--max-image-pixels"
+    advice = (
+        r"4194304 pixels, got 3024 x 4032 .height x width.: "
+        r"set resize .this file may then have 50331648 .*--max-image-pixels"
+    )
     with pytest.raises(InvalidArgumentError, match=advice):
         rows(photo(4032, 3024))
 
@@ -94,11 +97,11 @@ def test_photographs_of_phones_can_be_resized() -> None:
         (
             photo(4032, 3024),
             {"max_resized_pixels": 9_000_000},
-            r"9000000 pixels, got 4032 x 3024: .*--max-resized-pixels",
+            r"9000000 pixels, got 3024 x 4032 .*--max-resized-pixels",
         ),
-        (photo(4800, 4000, progressive=True), {}, r"16777216 pixels, got 4800 x 4000: .*--max-resized-pixels"),
-        (file(Image.new("L", (4032, 3024))), {}, r"4194304 pixels, got 4032 x 3024: send .*--max-image-pixels"),
-        (file(Image.new("L", (70_000, 1))), {}, r"65535 pixels a side, got 70000 x 1: .*--max-image-side"),
+        (photo(4800, 4000, progressive=True), {}, r"16777216 pixels, got 4000 x 4800 .*--max-resized-pixels"),
+        (file(Image.new("L", (4032, 3024))), {}, r"4194304 pixels, got 3024 x 4032 .*: send .*--max-image-pixels"),
+        (file(Image.new("L", (70_000, 1))), {}, r"65535 pixels a side, got 1 x 70000 .*--max-image-side"),
         (photo(64, 64, progressive=True), {"max_image_scans": 5}, r"at most 5 scans in a JPEG file"),
         (photo(64, 64, comment=bytes(9)), {"max_image_parts": 5}, r"at most [67] markers, chunks"),
         (file(Image.new("L", (9, 9)), "TIFF", compression="lzma"), {}, "without lzma compression: save it as PNG"),

@@ -9,7 +9,7 @@ from autoencoder.v1.model_pb2 import Signature
 from bundle import layout
 from bundle.golden import Case, Golden
 from bundle.latents import LatentStatistics
-from server.config import SessionConfig
+from server.execution_config import SessionConfig
 from server.models.self_test import LoadedBundle, SelfTestError, check_invariance, replay, replay_sample
 from server.runtime.providers import CPU
 from server.runtime.session import Array, Session

@@ -13,6 +13,7 @@ from inference import open_inference_pb2
 from inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from onnx import helper, numpy_helper
 
+from server.models import transitions
 from tests.server.conftest import GOLDEN, Served, array, copy_version, images, metric, serving, write_graph
 from tests.server.models.test_manager import FAST_POLL, corrupt, eventually, readyz
 
@@ -50,6 +51,13 @@ def index(served: Served) -> dict[str, str]:
     return {f"{each.name}/{each.version}": each.reason for each in models if each.state == "READY"}
 
 
+@pytest.fixture(params=["at once", "later"])
+def compared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are compared while the manager waits, as small ones are, or while it goes on, as large ones are."""
+    if request.param == "later":
+        monkeypatch.setattr(transitions, "_COMPARE_PATIENCE_SECONDS", 0)
+
+
 def test_files_changed_in_place_are_reported_once_and_not_served(
     repository: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -67,6 +75,7 @@ def test_files_changed_in_place_are_reported_once_and_not_served(
         assert metric(served, "autoencoder_model_loads_total") == 1
 
 
+@pytest.mark.usefixtures("compared")
 @pytest.mark.parametrize("how", ["load", "hup"])
 def test_an_operator_has_changed_files_loaded_without_a_gap(repository: Path, how: str) -> None:
     scale(repository, 0.5)
@@ -83,16 +92,18 @@ def test_an_operator_has_changed_files_loaded_without_a_gap(repository: Path, ho
         callers = [threading.Thread(target=call) for _ in range(3)]
         for caller in callers:
             caller.start()
-        eventually(lambda: len(seen) > 3)
-        scale(repository, 0.25)
-        if how == "hup":
-            served.app.reload()
-        else:
-            assert served.app.manager.load("scale") is None
-        eventually(lambda: seen[-1] == 0.25)
-        over.set()
-        for caller in callers:
-            caller.join()
+        try:
+            eventually(lambda: len(seen) > 3)
+            scale(repository, 0.25)
+            if how == "hup":
+                served.app.reload()
+            else:
+                assert served.app.manager.load("scale") is None
+            eventually(lambda: seen[-1] == 0.25)
+        finally:
+            over.set()
+            for caller in callers:
+                caller.join()
         assert set(seen) == {0.5, 0.25}
         assert not problems
         assert readyz(served) == (200, "1 versions serve on CPUExecutionProvider\n")
@@ -122,6 +133,7 @@ def test_changed_files_that_are_refused_change_nothing(repository: Path) -> None
         assert served.app.table.get("fc-ae", "") is before
 
 
+@pytest.mark.usefixtures("compared")
 def test_files_that_were_only_touched_have_not_changed(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = copy_version(repository, "fc-ae", 1)
     with serving(repository, poll_seconds=0, log_level="warning") as served:
@@ -139,3 +151,17 @@ def test_files_that_were_only_touched_have_not_changed(repository: Path, caplog:
         assert served.app.manager.load("fc-ae")
         assert CHANGED in readyz(served)[1]
         assert served.app.table.get("fc-ae", "").latent_size == described["latent_size"]
+
+
+def test_large_files_that_were_touched_hold_up_no_other_model(repository: Path) -> None:
+    folder = copy_version(repository, "fc-ae", 1)
+    with serving(repository, poll_seconds=0) as served:
+        # The thread that compares files has one version at a time: it is still at another one.
+        with served.app.manager._transitions._comparing:
+            os.utime(folder / "encode.onnx", ns=(1, 1))
+            served.app.reload()
+            copy_version(repository, "vae", 1)
+            assert served.app.manager.load("vae") is None
+            served.app.manager.unload("vae")
+        assert served.app.manager.load("fc-ae") is None
+        assert readyz(served) == (200, "1 versions serve on CPUExecutionProvider\n")

@@ -129,8 +129,8 @@ def test_a_run_that_does_not_end_does_not_delay_the_exit(
 ) -> None:
     write_hanging_denoiser(repository, steps=steps, scale=2)
     arguments = ("--repository", str(repository), "--transport", transport, "--drain-seconds", "0.5")
-    with program(*arguments) as (process, address, _), grpc.insecure_channel(address) as channel:
-        hangs = hang(process, channel)
+    with program(*arguments) as (process, address, metrics), grpc.insecure_channel(address) as channel:
+        hangs = hang(process, metrics, channel)
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_SECONDS) == code
@@ -145,7 +145,7 @@ def test_a_second_sigterm_ends_the_drain(repository: Path, transport: str) -> No
         program("--repository", str(repository), "--transport", transport) as (process, address, metrics),
         grpc.insecure_channel(address) as channel,
     ):
-        hang(process, channel)
+        hang(process, metrics, channel)
         process.send_signal(signal.SIGTERM)
         eventually(lambda: "stopping" in probe(metrics, "/readyz")[1], PATIENCE_SECONDS)
         started = time.monotonic()
@@ -157,8 +157,10 @@ def test_a_second_sigterm_ends_the_drain(repository: Path, transport: str) -> No
         assert time.monotonic() - started < 15
 
 
-def hang(process: subprocess.Popen[str], channel: grpc.Channel) -> grpc.Future:
+def hang(process: subprocess.Popen[str], metrics: str, channel: grpc.Channel) -> grpc.Future:
     """A call that has begun to hang, as the processor time of its server tells."""
+    # It listens after five seconds whatever its models do, which a busy machine may take to load them.
+    eventually(lambda: probe(metrics, "/readyz")[0] == 200, PATIENCE_SECONDS)
     call = autoencoder_pb2_grpc.AutoencoderServiceStub(channel).Denoise.future(WHITE, timeout=PATIENCE_SECONDS)
     before = cpu_seconds(process.pid)
     eventually(lambda: cpu_seconds(process.pid) > before + 0.5, PATIENCE_SECONDS)

@@ -73,22 +73,6 @@ def test_size_is_looked_at_while_a_body_comes() -> None:
         eventually(lambda: metric(own.served, "autoencoder_requests_total", **labels) == 1)
 
 
-def test_bodies_that_are_being_received_have_a_total_limit() -> None:
-    with serving_rest(GOLDEN, max_heavy_bytes=300_000, rest_body_seconds=3600) as own:
-        host, port = own.address.split(":")
-        callers = [socket.create_connection((host, int(port)), timeout=60) for _ in range(3)]
-        for caller in callers:
-            caller.sendall(opening(INFER, 1_000_000) + bytes(200_000))
-        labels = {"method": "ModelInfer", "code": "RESOURCE_EXHAUSTED"}
-        eventually(lambda: metric(own.served, "autoencoder_requests_total", **labels) > 0)
-        # Small ones are received however many others are.
-        assert own.post(INFER, document(pixels(1))).status == 200
-        for caller in callers:
-            caller.close()
-        large_body = document(pixels(1), parameters={"x": "y" * 100_000})
-        eventually(lambda: own.post(INFER, large_body).status == 200)
-
-
 def test_stopping_server_leaves_no_call_open(repository: Path) -> None:
     write_slow_denoiser(repository, layers=120)
     rows = np.full((64, 32, 32, 1), 0.5, np.float32)
@@ -261,7 +245,9 @@ def test_long_arrays_of_any_regular_form_are_read(form: str, indent: int | None)
 )
 def test_brackets_of_a_shape_are_not_written_for_a_long_array(case: tuple[int, list[int], str]) -> None:
     size, more, data = case
-    body = f'{{"inputs": [{{"name": "x", "datatype": "UINT8", "shape": {[size, *more]}, "data": [{data}]}}]}}'.encode()
+    given = f'{{"name": "x", "datatype": "UINT8", "shape": {[size, *more]}, "data": [{data}]}}'
+    # As many brackets as an array of lists has.
+    body = f'{{"id": "{"[" * 20_000}", "inputs": [{given}]}}'.encode()
     tracemalloc.start()
     with pytest.raises(InvalidArgumentError):
         InferDocument("vae", "", body, None)

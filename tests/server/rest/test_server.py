@@ -38,6 +38,17 @@ def test_control_is_off_unless_allowed(rest: Rest, repository: Path) -> None:
         assert own.post("/v2/repository/models/nope/load", b"").status == 404
 
 
+def test_a_parameter_of_control_whose_name_is_not_text_is_refused() -> None:
+    with serving_rest(GOLDEN, model_control=True) as own:
+        for action in ("load", "unload"):
+            answer = own.post(f"/v2/repository/models/vae/{action}", b'{"parameters": {"\\ud800": 1}}')
+            assert answer.status == 400
+            assert "expected a JSON object" in answer.document["error"]
+            labels = {"method": f"RepositoryModel{action.capitalize()}", "code": "INVALID_ARGUMENT"}
+            assert metric(own.served, "autoencoder_requests_total", **labels) == 1
+        assert own.get("/v2/models/vae/ready").status == 200
+
+
 def test_tokens_hold_here_too(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("inference " + "t" * 20 + "\n")

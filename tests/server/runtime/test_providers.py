@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from inference.model_config_pb2 import ModelInstanceGroup
 
-from server.config import Device, SessionConfig
+from server.execution_config import Device, SessionConfig
 from server.runtime.providers import CPU, CUDA, PROVIDERS, choose_provider, expects_gpu
 from server.runtime.session import DeviceError, Session
 

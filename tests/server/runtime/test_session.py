@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from bundle import layout
 from bundle.errors import BundleError
-from server.config import SessionConfig
+from server.execution_config import SessionConfig
 from server.runtime import session
 from server.runtime.providers import CPU, CUDA
 from server.runtime.session import BoundSession, DeviceError

@@ -60,7 +60,7 @@ def test_unlabelled_images_are_no_food_for_a_classifier(tmp_path: Path) -> None:
 def test_other_sizes_are_refused_by_name(tmp_path: Path) -> None:
     paint(tmp_path)
     Image.new("RGB", (9, 7)).save(tmp_path / "dog" / "z.png")
-    with pytest.raises(DataError, match=r"z.png is 9x7, 0.png is 16x16.*data.size"):
+    with pytest.raises(DataError, match=r"z.png is 7x9x3, 0.png is 16x16x3.*data.size"):
         dataset.load(Data(kind="folder", folder=str(tmp_path)))
 
 
@@ -120,6 +120,7 @@ def test_hidden_entries_are_skipped_and_counted(tmp_path: Path) -> None:
     assert "32 train, 4 validation, 4 test images of 16x16x3, 2 classes,\n  cat, dog,\n" in text
     assert "note: 11 hidden files skipped" in text
     assert "note: files that are not images skipped: 1 .csv" in text
+    assert "convert them" not in text
 
 
 def test_what_would_wait_for_a_writer_is_skipped_by_name(tmp_path: Path) -> None:
@@ -234,3 +235,16 @@ def test_the_summary_of_digits_has_nothing_odd() -> None:
 def test_moments_are_those_of_numpy() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
     np.testing.assert_allclose(inspect.moments(images), [(images / 255).mean(), (images / 255).std()])
+
+
+def test_images_of_formats_that_are_not_read_are_named_with_what_to_do(tmp_path: Path) -> None:
+    paint(tmp_path)
+    for name in ("a.HEIC", "b.heic", "c.avif", "notes.txt"):
+        (tmp_path / "cat" / name).write_bytes(b"")
+    text = shown(tmp_path)
+    assert "images skipped that cannot be read here, convert them to JPEG or PNG: 1 .avif, 2 .heic" in text
+    assert "files that are not images skipped: 1 .txt" in text
+    for path in tmp_path.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"holds 0 images .*convert them to JPEG or PNG: 1 .avif, 2 .heic"):
+        shown(tmp_path)

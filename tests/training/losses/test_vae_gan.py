@@ -3,14 +3,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.conftest import quick
+from tests.training.conftest import quick, train_alone
 from training import checkpoint
 from training.config import Architecture, Loss
 from training.losses import objectives
 from training.models import autoencoders
 from training.models.autoencoders import VaeGan
 from training.random_streams import Draws, Purpose, generator
-from training.train import train
 
 CPU = torch.device("cpu")
 
@@ -63,7 +62,7 @@ def test_the_discriminator_does_not_shrink_its_features(model: VaeGan, images: t
 
 def test_all_three_parts_move(tmp_path: Path) -> None:
     # diffusers PR #10605: the discriminator's loss is computed and never applied.
-    train(quick("vae-gan", "run.epochs=1", "run.ema_decay=0"), tmp_path)
+    train_alone(quick("vae-gan", "run.epochs=1", "run.ema_decay=0"), tmp_path)
     trained = checkpoint.load(tmp_path).model
     untrained = autoencoders.build(quick("vae-gan").model, (28, 28, 1))
     autoencoders.initialise(untrained, generator(0, Purpose.WEIGHTS))

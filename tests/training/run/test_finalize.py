@@ -32,6 +32,7 @@ def trained(tmp_path: Path, recipe: str, *words: str, **arrays: np.ndarray) -> i
     ("recipe", "images", "classes", "note", "missing"),
     [
         ("fc-ae", (18, 16, 16), 2, "pca_knn_accuracy: by 16 components instead of 32", "nothing"),
+        ("fc-ae", (10, 16, 16), 2, "by 8 components instead of 32", "nothing"),
         ("vae-2d", (10, 16, 16), 3, "a spread needs at least two test images, got 1", "active_units"),
         ("vae-2d", (40, 1, 128), 0, "ssim: left out, because its window needs images of at least 6", "ssim"),
         ("denoiser", (40, 5, 5), 4, "ssim: left out, because its window needs images of at least 6", "ssim"),

@@ -55,7 +55,7 @@ def test_a_connection_is_ended_by_the_name_of_its_peer(host: str, prefix: str) -
         accepted, address = listener.accept()
         counted = OpenConnections(9, 9)
         with accepted:
-            counted.add(accepted.fileno(), address[0], address[1])
+            counted.add(accepted.fileno(), address[0], address[0], address[1])
             assert not counted.end(f"{prefix}:1")
             assert counted.end(f"{prefix}:{address[1]}")
             assert client.recv(1) == b""
