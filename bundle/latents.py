@@ -1,8 +1,9 @@
 """Statistics of a model's latent space: distribution of the training latents, distance of a new one, sampling."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from math import prod
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -36,19 +37,28 @@ def standard(seed: int, first: int, count: int, size: int, temperature: float = 
 
 
 def draw(
-    family: str, size: int, statistics: "LatentStatistics | None", seed: int, first: int, count: int, temperature: float
+    family: str,
+    shape: int | Sequence[int],
+    statistics: "LatentStatistics | None",
+    seed: int,
+    first: int,
+    count: int,
+    temperature: float,
 ) -> NDArray[np.float32] | None:
-    """Draw (count, size) float32 as `Sample` does, rows of a seed from `first` on; None without a density to draw from.
+    """Draw (count, *shape) float32 as `Sample` does, rows of a seed from `first` on; None without a density.
+
+    `shape` is D, or (h, w, c) of spatial latents. Where h and w are free, statistics are of channel vectors, and a
+    mixture of these knows nothing of how positions belong together: there is no density.
 
     Raises:
         ValueError: as `bundle.noise.uniforms`.
     """
-    kind = prior(family)
-    if kind == "normal":
-        return standard(seed, first, count, size, temperature)
-    if statistics is None or not len(statistics.mixture_weights):
+    axes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if prior(family) == "normal":
+        return standard(seed, first, count, prod(axes), temperature).reshape(count, *axes)
+    if statistics is None or not len(statistics.mixture_weights) or statistics.latent_size != prod(axes):
         return None
-    return statistics.sample(seed, first, count, temperature, kind)
+    return statistics.sample(seed, first, count, temperature, "mixture").reshape(count, *axes)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -121,9 +131,21 @@ class LatentStatistics:
         """(N, D) to (N,): Mahalanobis distance to the training latents in the span of the components, over sqrt(k).
 
         The variance of every axis is raised by 1e-4 of the mean variance, so that dead units cause no division by zero.
+        Spatial latents (N, h, w, c) are flattened where h * w * c is D. Where c is D, the statistics are of channel
+        vectors, and it is the root of the mean square over positions.
         """
+        if latents.ndim > 2:  # noqa: PLR2004 ((N, D))
+            return self._distance_of_spatial(latents)
         coordinates = (latents - self.mean) @ self._whitening
         return np.sqrt(np.vecdot(coordinates, coordinates) / coordinates.shape[1])
+
+    def _distance_of_spatial(self, latents: NDArray[Any]) -> Floats:
+        """(N, h, w, c) to (N,)."""
+        count, values = len(latents), prod(latents.shape[1:])
+        if latents.shape[-1] != self.latent_size:
+            return self.distance(latents.reshape(count, values))
+        positions = self.distance(latents.reshape(-1, self.latent_size)).reshape(count, values // self.latent_size)
+        return np.sqrt(np.vecdot(positions, positions) / positions.shape[1])
 
     def sample(self, seed: int, first: int, count: int, temperature: float, prior: Prior) -> NDArray[np.float32]:
         """Draw (count, D) float32, the rows first … first + count - 1 of a seed; row i depends on seed and i alone.

@@ -64,8 +64,7 @@ def spans(length: int, tiling: Tiling) -> Sequence[Span]:
     """Cut an axis: windows of `tile` cells that begin at multiples of `multiple`, the last shifted back to the edge."""
     if length <= tiling.tile:
         return [Span(0, length, 0, length)]
-    step = tiling.multiple
-    halo = -(-tiling.halo // step) * step
+    step, halo = tiling.multiple, aligned_halo(tiling)
     window = tiling.tile // step * step
     last = -(-(length - window) // step) * step
     starts = [*range(0, last, window - 2 * halo), last]
@@ -74,6 +73,11 @@ def spans(length: int, tiling: Tiling) -> Sequence[Span]:
         Span(start, min(start + window, length), kept_start, kept_stop)
         for start, kept_start, kept_stop in zip(starts, kept, kept[1:], strict=False)
     ]
+
+
+def aligned_halo(tiling: Tiling) -> int:
+    """The halo, rounded up to where tiles may begin."""
+    return -(-tiling.halo // tiling.multiple) * tiling.multiple
 
 
 def _scaled(start: int, stop: int, ratio: Fraction) -> slice:

@@ -4,6 +4,7 @@ python -m export CHECKPOINT --repository DIR     export a checkpoint as a new ve
 python -m export verify BUNDLE                   check a version again, on any machine
 python -m export inspect BUNDLE                  show what is inside a version
 python -m export diff BUNDLE BUNDLE              show the differences between two versions
+python -m export module PACKAGE.MODULE:BUILD …   export a PyTorch module of your own, through the gate
 python -m export import FILE …                   import ONNX files made elsewhere as a new version
 python -m export table REPOSITORY                print the table of results: sizes, errors, latencies
 """
@@ -136,6 +137,21 @@ def _import(given: list[str]) -> int:
     return 0
 
 
+def _module(given: list[str]) -> int:
+    from export.gate import report  # noqa: PLC0415
+    from export.modules import command  # noqa: PLC0415
+
+    parser = _parser("module", "Export a PyTorch module of your own as a new version, through the gate.")
+    command.add_arguments(parser)
+    _add_place(parser, recipe=False)
+    options = parser.parse_args(given)
+    place = Place(options.repository, options.name, options.version, options.sign_key)
+    done = command.run(options, place)
+    print(report.table(done.model, done.result))
+    print(f"{done.model.name} version {done.model.version} in {done.folder} after {done.seconds:.1f} s")
+    return 0
+
+
 def _image_shape(text: str) -> tuple[int, int, int]:
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([13])", text)
     if match is None:
@@ -177,6 +193,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "inspect": _inspect,
     "diff": _diff,
     "import": _import,
+    "module": _module,
     "table": _table,
 }
 

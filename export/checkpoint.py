@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-
 from bundle.errors import quotable
 from bundle.files import FileIdentity, identity
 from export.errors import InputError
 from export.gate.weights import unfit_weights
+from export.graphs.methods import facts
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.errors import TrainingError
 
 # A run in progress replaces its checkpoint within milliseconds, and then not for seconds.
 _ATTEMPTS = 3
+# Element types of reference images; the finer ones for graphs that take float images.
+_IMAGE_KINDS = ("uint8", "uint16", "float32")
 # Optional objects that model.json takes entries from.
 _SECTIONS = (("config", "run"), ("data",), ("metrics",), ("tools",))
 
@@ -75,12 +76,14 @@ def _load(folder: Path) -> SourceCheckpoint:
 
 def _misfit(loaded: Checkpoint) -> str | None:
     """Part of a checkpoint that does not fit its network or has the wrong type."""
-    images, shape = loaded.reference.images, tuple(loaded.model.image_shape)
-    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
-        return f"{checkpoint.REFERENCE}: expected uint8 images of {shape}, got {images.dtype} {images.shape}"
-    if loaded.latents is not None and loaded.latents.latent_size != loaded.model.latent_size:
-        sizes = f"latents of {loaded.model.latent_size}, got {loaded.latents.latent_size}"
-        return f"{checkpoint.LATENTS}: expected {sizes}"
+    images, about = loaded.reference.images, facts(loaded.model)
+    shape = about.image_shape if not about.shapes.free else (*images.shape[1:3], about.image_shape[2])
+    kinds = _IMAGE_KINDS if about.float_images else _IMAGE_KINDS[:1]
+    if images.dtype.name not in kinds or images.shape[1:] != shape or not images.size:
+        expected = f"{' or '.join(kinds)} images of {about.image_shape}"
+        return f"{checkpoint.REFERENCE}: expected {expected}, got {images.dtype} {images.shape}"
+    if loaded.latents is not None and loaded.latents.latent_size != about.shapes.numbers:
+        return f"{checkpoint.LATENTS}: expected latents of {about.shapes.numbers}, got {loaded.latents.latent_size}"
     if not all(isinstance(label, str) for label in getattr(loaded.model, "labels", ())):
         return quotable(f"{checkpoint.META}: expected class names, got {loaded.model.labels}")
     for path in _SECTIONS:

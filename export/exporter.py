@@ -50,12 +50,14 @@ class Draft:
         """The description with what the gate measured."""
         described = Model()
         described.CopyFrom(self.model)
-        shape = (self.model.height, self.model.width, self.model.channels)
         del described.signatures[:]
-        described.signatures.extend(
-            with_measurements(s, result.measured[s.name], shape, result.tolerances.get(s.name, 0.0))
-            for s in self.model.signatures
-        )
+        for signature in self.model.signatures:
+            name, tiled = signature.name, result.tiled.get(signature.name)
+            buckets, tolerance = list(result.latencies_ms[name]), result.tolerances.get(name, 0.0)
+            tiling = None if tiled is None else tiled.tiling
+            described.signatures.append(with_measurements(signature, result.measured[name], buckets, tolerance, tiling))
+            if tiled is not None and tiled.untileable:
+                described.provenance[f"untileable_{name}"] = tiled.untileable
         return described
 
 

@@ -1,6 +1,6 @@
 """The configuration schema: every setting of a run, typed, with its default and its documentation."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,16 +26,20 @@ class Section(BaseModel):
 class Architecture(Section):
     """The network's own constructor arguments: with the image shape and the labels they rebuild it."""
 
-    family: str
-    """Which network: `ae`, `vae`, `vae-gan`, `multitask` or `denoiser`."""
-    body: Literal["dense", "conv"] = "dense"
-    """Of dense layers or of convolutions."""
+    family: str = ""
+    """Which network: `ae`, `vae`, `vae-gan`, `multitask` or `denoiser`; of a `network` of your own its methods say it."""
+    body: Literal["dense", "conv", "residual"] = "dense"
+    """Of dense layers, of convolutions, or of residual blocks of convolutions, for photographs."""
     hidden: Layers = ()
     """Widths of the hidden dense layers, from the image to the code; the decoder mirrors them."""
     channels: Stages = ()
-    """Widths of the convolutions; each is followed by a halving of height and width."""
+    """Widths of the convolutions; each comes with a halving of height and width."""
+    blocks: Positive = 2
+    """Residual blocks of each width."""
     latent_size: Count = 0
     """Values in the code; 0 leaves a convolutional code as wide as it comes."""
+    latent_channels: Count = 0
+    """Values at each position of the spatial code (h, w, c) of a residual body; 0 for a code of `latent_size` values."""
     activation: Literal["relu", "tanh", "gated"] = "relu"
     """Between hidden layers."""
     code_activation: Literal["none", "relu"] = "none"
@@ -46,6 +50,12 @@ class Architecture(Section):
     """Widths of the hidden layers between the code and the classes of a multitask model."""
     discriminator_channels: Stages = (16, 32)
     """Widths of the convolutions of a VAE/GAN's discriminator."""
+    noise_level_input: bool = False
+    """Whether a residual denoiser is given the noise level of each image."""
+    network: str = ""
+    """A network of your own, as `package.module:Class`: a PyTorch module with `encode` and `decode`, or `denoise`."""
+    arguments: dict[str, Any] = {}
+    """What your own network is constructed with, by name."""
 
 
 class Loss(Section):
@@ -66,7 +76,9 @@ class Loss(Section):
     importance_samples: Positive = 1
     """Samples an image; more than 1 make it the bound of the IWAE (Burda et al. 2016)."""
     noise: NotNegative = 0.0
-    """Standard deviation of the noise that a denoiser removes, in pixel values 0 to 1."""
+    """Standard deviation of the noise that a denoiser removes, in pixel values 0 to 1; the highest where it is drawn."""
+    noise_low: NotNegative | None = None
+    """The lowest standard deviation; each image then has one of its own, drawn evenly from here to `noise`."""
     encoder_noise: NotNegative = 0.0
     """Standard deviation of the noise on what the encoder of a VAE sees in training; the bound is of the image itself,
     which holds for any posterior, and is judged without (Im et al. 2017)."""
@@ -125,7 +137,7 @@ class Data(Section):
     """Where the images come from."""
 
     kind: str = "digits"
-    """digits, mnist, fashion-mnist, folder (of images), npz (or npy) or idx."""
+    """digits, photographs, mnist, fashion-mnist, folder (of images), npz (or npy) or idx."""
     folder: str = ""
     """Folder of the files; the .npz or .npy file; or one of several IDX files of images."""
     size: Annotated[int, Field(ge=0)] = 0
@@ -134,6 +146,11 @@ class Data(Section):
     """Whether the images of a folder lose their colours."""
     download: str | None = None
     """Where to fetch missing IDX files; empty for the known mirrors."""
+    crop: Annotated[int, Field(ge=0, le=4_096)] = 0
+    """Side in pixels of the squares that are cut out of the images, which may differ in size: at random places for
+    training, side by side for validation and test; 0 takes images whole."""
+    flips: Literal["none", "horizontal", "all"] = "horizontal"
+    """How random crops are mirrored: not at all, left to right, or in all eight ways."""
 
 
 class Device(Section):
@@ -166,8 +183,10 @@ class Evaluation(Section):
 
 
 class Expected(Section):
-    """Test figures of this recipe on MNIST, and what it takes to get them."""
+    """Test figures of this recipe on one data set, and what it takes to get them."""
 
+    on: str = "mnist"
+    """The data set of these figures."""
     at_most: dict[str, float] = {}
     at_least: dict[str, float] = {}
     shown: tuple[str, ...] = ()

@@ -50,6 +50,19 @@ def estimate(graph: Any, inputs: Mapping[str, Shape]) -> Estimate:  # noqa: ANN4
     return Estimate(constants, most, outputs)
 
 
+def infer(graph: Any, inputs: Mapping[str, Shape]) -> dict[str, Tensor]:  # noqa: ANN401 (likewise)
+    """Shapes of all tensors of a GraphProto by name, with the numbers of those that sizes are computed from.
+
+    Raises:
+        BundleError: as `estimate`.
+    """
+    known = {each.name: _weight(each) for each in graph.initializer}
+    known |= {name: Tensor(shape) for name, shape in inputs.items()}
+    for node in graph.node:
+        known |= _made(node, known)
+    return known
+
+
 def described(node: Any) -> str:  # noqa: ANN401 (likewise)
     """A node in words."""
     return f"node {str(node.name)[:80]!r}, operator {str(node.op_type)[:80]}"

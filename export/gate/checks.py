@@ -13,7 +13,7 @@ import numpy as np
 from autoencoder.v1.model_pb2 import Signature
 
 from bundle.errors import BundleError
-from bundle.golden import Golden
+from bundle.golden import Array, Case, Golden
 from bundle.graph import MAX_RUN_BYTES, check_graph
 from bundle.replay import RowDifference
 from bundle.runtime_options import Device
@@ -74,12 +74,23 @@ class CheckedBundle:
         """
         if signature.name not in self._row_differences:
             cases, rows = self.golden.of(signature.name), max(signature.batch_buckets, default=1)
-            joined = {name: np.concatenate([case.inputs[name] for case in cases]) for name in cases[0].inputs}
-            inputs = {name: np.resize(array, (rows, *array.shape[1:])) for name, array in joined.items()}
+            inputs = [
+                {name: np.resize(array, (rows, *array.shape[1:])) for name, array in joined.items()}
+                for joined in _joined(cases)
+            ]
             self._row_differences[signature.name] = self.sandbox.run(
                 row_difference, self.graphs[signature.name], inputs, signature.golden_tolerance, self.device
             )
         return self._row_differences[signature.name]
+
+
+def _joined(cases: Sequence[Case]) -> Iterator[dict[str, Array]]:
+    """Inputs of golden cases, those of one shape together."""
+    alike: dict[tuple[tuple[int, ...], ...], list[Case]] = {}
+    for case in cases:
+        alike.setdefault(tuple(array.shape[1:] for array in case.inputs.values()), []).append(case)
+    for some in alike.values():
+        yield {name: np.concatenate([case.inputs[name] for case in some]) for name in some[0].inputs}
 
 
 def run(checks: Sequence[Check[Checked_contra]], checked: Checked_contra) -> tuple[str, ...]:

@@ -9,27 +9,35 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Signature
 from torch import nn
 
-from bundle.golden import Array, Golden
+from bundle.errors import quotable
+from bundle.golden import Array, Arrays, Golden
 from bundle.replay import RowDifference
+from export.errors import Failure, GateError
 from export.gate import checks, parity
 from export.gate.checks import BATCH_INVARIANCE, GOLDEN_VECTORS, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
-from export.gate.inputs import answer, noisy, test_inputs
+from export.gate.inputs import answer, pixels, real, resized, test_inputs
 from export.gate.latency import latencies_ms
 from export.gate.parity import Measured
 from export.gate.sandbox import Sandbox
 from export.gate.structure import ONNX_CHECKER, bound_problems
+from export.gate.tiling import tiles
+from export.gate.tiling.tiles import Tiled
 from export.gate.weights import weight_problems
 from export.graphs import methods, tensor_specs
 from export.graphs.methods import Method
+from export.graphs.tensor_specs import TESTED_BATCHES, Facts, batch_buckets
 from training.models.autoencoders import LOG_VARIANCE_BOUNDS
 
 LOG_VARIANCES = "log_variances"
 _QUALITY_TOLERANCE = 1e-5
+_QUALITY_PIXELS = 2**20
+_QUALITY_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -63,15 +71,18 @@ class GateResult:
     passed: tuple[str, ...]
     measured: Mapping[str, Measured]
     latencies_ms: Mapping[str, Mapping[int, float]]
-    quality: Quality
+    quality: Quality | None
+    """None where no graph gives images for images."""
     tolerances: Mapping[str, float] = field(default_factory=dict[str, float])
     """Of golden vectors; for variants in fewer bits alone, as is the trade-off."""
     tradeoff: Tradeoff | None = None
+    tiled: Mapping[str, Tiled] = field(default_factory=dict[str, Tiled])
+    """Of graphs of free sizes alone."""
 
 
 @dataclass(frozen=True)
 class CheckedGraphs:
-    """What is checked: a folded network in eval mode, its graphs by signature, held-out images (N, H, W, C) uint8."""
+    """What is checked: a folded network in eval mode, its graphs by signature, held-out images (N, H, W, C)."""
 
     model: nn.Module
     graphs: Mapping[str, bytes]
@@ -95,29 +106,59 @@ class GateRun(CheckedBundle):
     images: Array
     max_run_bytes: int = sys.maxsize
     """The network is the user's own, and this machine has trained it."""
+    _timed: dict[str, Arrays] = field(default_factory=dict[str, Arrays], init=False, repr=False)
+    """Inputs of graphs of a fixed size, kept from the measurement of their numbers."""
 
     @cached_property
     def exact(self) -> list[tuple[Method, Signature]]:
         """Methods of the network in float64."""
         return exact_methods(self.network)
 
+    @property
+    def about(self) -> Facts:
+        """Facts of the network."""
+        return methods.facts(self.model)
+
     @cached_property
     def measured(self) -> dict[str, Measured]:
         """Every graph on every kind of input in every batch size."""
-        return self._measurements[0]
+        return {signature.name: self._measure(method, signature) for method, signature in self.exact}
 
     @cached_property
     def latencies_ms(self) -> dict[str, dict[int, float]]:
-        """Milliseconds of one run by signature and batch size."""
-        return self._measurements[1]
+        """Milliseconds of one run by signature and batch size; of free sizes, of tiles."""
+        latencies: dict[str, dict[int, float]] = {}
+        for name, given in (self.tiled or self.measured).items():
+            if isinstance(given, Tiled):
+                inputs, buckets = given.timed, given.buckets
+            else:
+                inputs, buckets = self._timed[name], batch_buckets(self.about.image_shape)
+            with crash_refused("numbers", name):
+                latencies[name] = self.sandbox.run(latencies_ms, self.graphs[name], inputs, buckets, self.device)
+        return latencies
 
     @cached_property
-    def quality(self) -> Quality:
+    def tiled(self) -> dict[str, Tiled]:
+        """How each graph may be cut, where sizes are free."""
+        tiled: dict[str, Tiled] = {}
+        for method, signature in self.exact if self.about.shapes.free else ():
+            with crash_refused("tiles", signature.name):
+                graph = self.graphs[signature.name]
+                tiled[signature.name] = tiles.tile(method, signature, graph, self.images, self.sandbox, self.device)
+        return tiled
+
+    @cached_property
+    def quality(self) -> Quality | None:
         """Squared error per pixel on the reference images, of the graph and of the float64 network."""
-        method, signature = next(each for each in self.exact if each[0].name in {"reconstruct", "denoise"})
-        inputs = noisy(self.images) if method.name == "denoise" else self.images
-        targets, output = self.images / 255, signature.outputs[0].name
-        network = float(np.mean((answer(method, inputs, signature)[output] - targets) ** 2))
+        judged = [each for each in self.exact if each[0].name in {"reconstruct", "denoise"}]
+        if not judged:
+            return None
+        method, signature = judged[0]
+        images = resized(self.images, self.about.shapes.padded(*self.images.shape[1:3]))
+        images = images[: max(_QUALITY_IMAGES, _QUALITY_PIXELS // prod(images.shape[1:3]))]
+        inputs = real(method, signature, images)
+        targets, output = pixels(images, np.float64), signature.outputs[0].name
+        network = float(np.mean((answer(method, inputs[0], signature, inputs[1:])[output] - targets) ** 2))
         graph = self.graphs[method.name]
         with crash_refused("quality", method.name):
             found = self.sandbox.run(parity.mean_squared_error, graph, inputs, targets, output, self.device)
@@ -128,20 +169,17 @@ class GateRun(CheckedBundle):
         measured = self.measured[signature.name]
         return RowDifference(measured.alone_difference, measured.alone_excess)
 
-    @cached_property
-    def _measurements(self) -> tuple[dict[str, Measured], dict[str, dict[int, float]]]:
-        measured: dict[str, Measured] = {}
-        latencies: dict[str, dict[int, float]] = {}
-        buckets = tensor_specs.batch_buckets(methods.facts(self.model).image_shape)
-        for method, signature in self.exact:
-            inputs = test_inputs(method, signature, self.images, buckets[-1])
-            graph = self.graphs[signature.name]
-            with crash_refused("numbers", signature.name):
-                measured[signature.name] = self.sandbox.run(parity.measure, graph, inputs, self.device)
-                latencies[signature.name] = self.sandbox.run(
-                    latencies_ms, graph, inputs[0].inputs, buckets, self.device
-                )
-        return measured, latencies
+    def _measure(self, method: Method, signature: Signature) -> Measured:
+        largest = TESTED_BATCHES[-1] if self.about.shapes.free else batch_buckets(self.about.image_shape)[-1]
+        try:
+            inputs = test_inputs(method, signature, self.images, largest)
+        except RuntimeError as error:
+            reason = f"the network refuses an input that it should take: {quotable(str(error))}"
+            advice = "state the `multiple` and `minimum` of its sizes" if self.about.shapes.free else "see its forward"
+            raise GateError("numbers", [Failure(signature.name, "", f"{reason}; {advice}")]) from error
+        self._timed[signature.name] = inputs[0].inputs
+        with crash_refused("numbers", signature.name):
+            return self.sandbox.run(parity.measure, self.graphs[signature.name], inputs, self.device)
 
 
 def exact_methods(model: nn.Module) -> list[tuple[Method, Signature]]:
@@ -166,8 +204,8 @@ def run_checks(checked: CheckedGraphs, golden: Golden, sandbox: Sandbox) -> Gate
         model=checked.model,
         images=checked.images,
     )
-    passed = checks.run(CHECKS, gate_run)
-    return GateResult(passed, gate_run.measured, gate_run.latencies_ms, gate_run.quality)
+    passed = checks.run(FREE_SIZE_CHECKS if gate_run.about.shapes.free else CHECKS, gate_run)
+    return GateResult(passed, gate_run.measured, gate_run.latencies_ms, gate_run.quality, tiled=gate_run.tiled)
 
 
 def _bounds(gate_run: GateRun) -> Iterator[Finding]:
@@ -193,8 +231,15 @@ def _numbers(gate_run: GateRun) -> Iterator[Finding]:
             yield Finding(name, off, passed=worst.excess <= 1, where=where)
 
 
+def _tiles(gate_run: GateRun) -> Iterator[Finding]:
+    for name, tiled in gate_run.tiled.items():
+        yield Finding(name, tiled.problem or tiled.seen, passed=not tiled.problem)
+
+
 def _quality(gate_run: GateRun) -> Iterator[Finding]:
     quality = gate_run.quality
+    if quality is None:
+        return
     seen = f"squared error per pixel {quality.graph:.9g}, the network's is {quality.network:.9g}"
     passed = quality.relative_difference <= _QUALITY_TOLERANCE
     yield Finding(quality.signature, seen, passed=passed, where="reference images")
@@ -208,4 +253,7 @@ NUMBERS = Check("numbers", _numbers)
 """|onnxruntime - float64 network| within the tolerance, on every kind of input in every batch size."""
 QUALITY = Check("quality", _quality)
 """Squared error per pixel on the reference images: the graph's within 1e-5 of the network's, relative."""
+TILES = Check("tiles", _tiles)
+"""Tiles give what the whole image gives, and with a halo that is too small they do not."""
 CHECKS = (STRUCTURE, ONNX_CHECKER, BOUNDS, WEIGHTS, NUMBERS, BATCH_INVARIANCE, QUALITY, GOLDEN_VECTORS)
+FREE_SIZE_CHECKS = (*CHECKS, TILES)

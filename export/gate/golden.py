@@ -1,22 +1,27 @@
 """Golden vectors: what every graph must give a server before it serves, and what `Sample` must draw."""
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
-from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
+from autoencoder.v1.model_pb2 import Signature
+from autoencoder.v1.shapes import Shapes, Size
 
 from bundle import latents
 from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase
 from bundle.latents import LatentStatistics
 from bundle.noise import Purpose, normals, uniforms
-from export.gate.inputs import answer, encode, narrowed, noisy, repeated
-from export.graphs.methods import Decode, Method
+from export.gate.inputs import answer, beside, narrowed, real, repeated, resized
+from export.graphs.methods import Decode, Method, facts
+
+# Of free sizes, in pixels, before they are padded: one for held-out images, one for noise.
+_SIZES = ((32, 32), (24, 40))
 
 
 def golden_vectors(
     exact: Sequence[tuple[Method, Signature]], images: Array, statistics: LatentStatistics | None
 ) -> Golden:
-    """Golden vectors from float64 methods; `images` (N, H, W, C) uint8 are held-out ones."""
+    """Golden vectors from float64 methods; `images` (N, H, W, C) are held-out ones. Free sizes have cases of two."""
     cases = {
         signature.name: tuple(_case(method, signature, rows) for rows in _inputs(method, signature, images))
         for method, signature in exact
@@ -24,25 +29,41 @@ def golden_vectors(
     return Golden(cases, next((_sample(m, s, statistics) for m, s in exact if isinstance(m, Decode)), None))
 
 
+def golden_sizes(shapes: Shapes, images: Array) -> tuple[Size, Size]:
+    """Sizes of the images of golden cases; of a fixed size it is that of the images."""
+    height, width = images.shape[1:3]
+    if not shapes.free:
+        return (height, width), (height, width)
+    first, second = (shapes.padded(max(tall, shapes.minimum), max(wide, shapes.minimum)) for tall, wide in _SIZES)
+    return first, second if second != first else (first[0], first[1] + shapes.multiple)
+
+
 def _case(method: Method, signature: Signature, rows: Array) -> Case:
-    outputs = {name: narrowed(array) for name, array in answer(method, rows, signature).items()}
-    return Case({signature.inputs[0].name: rows}, outputs)
+    others = beside(facts(method.model), signature, len(rows))
+    outputs = {name: narrowed(array) for name, array in answer(method, rows, signature, others).items()}
+    return Case(dict(zip([spec.name for spec in signature.inputs], (rows, *others), strict=True)), outputs)
 
 
 def _inputs(method: Method, signature: Signature, images: Array) -> list[Array]:
-    spec, real = signature.inputs[0], repeated(images, ROWS)
-    size = int(np.prod(spec.shape[1:]))
+    about = facts(method.model)
+    first, second = golden_sizes(about.shapes, images)
+    spec = signature.inputs[0]
+    shape = (ROWS, *about.shapes.sized(second).spec(spec.name)[1:])
+    size = prod(shape[1:])
+    given = real(method, signature, repeated(resized(images, first), ROWS))[0]
     if spec.name == "latents":
-        return [encode(method.model, real), normals(SEED, Purpose.ENCODE, 0, ROWS, size)]
-    noise = uniforms(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(ROWS, *spec.shape[1:])
-    if spec.data_type == DATA_TYPE_UINT8:
-        return [real, np.floor(noise * 256).astype(np.uint8)]
-    return [noisy(real), noise.astype(np.float32)]
+        return [given, normals(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)]
+    noise = uniforms(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)
+    return [given, (np.floor(noise * 256) if given.dtype == np.uint8 else noise).astype(given.dtype)]
 
 
 def _sample(method: Method, signature: Signature, statistics: LatentStatistics | None) -> SampleCase | None:
-    model = method.model
-    drawn = latents.draw(model.family, model.latent_size, statistics, SEED, 0, ROWS, TEMPERATURE)
+    about = facts(method.model)
+    if not about.has_density(statistics is not None):
+        return None
+    first = golden_sizes(about.shapes, np.empty((1, *about.image_shape)))[0]
+    shape = about.shapes.sized(first).spec("latents")[1:]
+    drawn = latents.draw(about.family, shape, statistics, SEED, 0, ROWS, TEMPERATURE)
     if drawn is None:
         return None
     images = narrowed(answer(method, drawn, signature)["images"])

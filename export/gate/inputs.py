@@ -1,47 +1,111 @@
 """Test inputs of the gate: every kind of input to a graph, with the network's answers in float64."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
+from autoencoder.v1.shapes import Shapes, Size
 from numpy.typing import NDArray
 from torch import nn
 
 from bundle.golden import Array
 from bundle.noise import Purpose, normals, uniforms
 from export.gate.parity import TestInput
-from export.graphs.methods import Encode, Method
-from export.graphs.tensor_specs import TESTED_BATCHES
+from export.graphs.methods import Encode, Method, facts
+from export.graphs.tensor_specs import TESTED_BATCHES, Facts
 
 _NOISE_SIGMA = 0.5
+_UNCLIPPED_SIGMA = 0.2
 _CHUNK_ROWS = 64
+_MOST_VALUES = {"uint8": 255, "uint16": 65535}
+# Beside the smallest size, in pixels, before they are padded to the network's multiple: odd, long and thin, large.
+_OTHER_SIZES = ((37, 53), (24, 200), (256, 320))
+_FEW_ROWS = 3
 
 
 def test_inputs(method: Method, signature: Signature, images: Array, largest: int) -> list[TestInput]:
-    """Test inputs of a float64 method, `largest` rows at most; `images` (N, H, W, C) uint8 are held-out ones."""
-    spec = signature.inputs[0]
-    kinds = _latents(method, images, largest) if spec.name == "latents" else _images(images, largest)
-    if spec.name == "images" and spec.data_type != DATA_TYPE_UINT8:
-        kinds = _as_floats(kinds)
-    return [TestInput(kind, {spec.name: rows}, answer(method, rows, signature)) for kind, rows in kinds.items()]
+    """Test inputs of a float64 method, `largest` rows at most; `images` (N, H, W, C) are held-out ones.
+
+    Of free sizes the most rows and kinds of input have the smallest size, and the others few.
+    """
+    about = facts(method.model)
+    if not about.shapes.free:
+        return _of_kinds(method, signature, _kinds(method, signature, images, largest))
+    sizes = tested_sizes(about.shapes)
+    found = _of_kinds(method, signature, _kinds(method, signature, resized(images, sizes[0]), largest), sizes[0])
+    for size in sizes[1:]:
+        rows = 1 if size == sizes[-1] else _FEW_ROWS
+        kinds = _kinds(method, signature, resized(images, size), rows)
+        chosen = {kind: drawn[:rows] for kind, drawn in kinds.items() if kind in _AT_EVERY_SIZE}
+        found += _of_kinds(method, signature, chosen, size)
+    return found
 
 
-def answer(method: Method, rows: Array, signature: Signature) -> dict[str, Array]:
-    """Outputs of a method by name, computed in the precision of its network."""
+def tested_sizes(shapes: Shapes) -> list[Size]:
+    """Sizes of images that graphs of free sizes are tried on: the smallest, its neighbours, and unlike ones; padded."""
+    least, step = shapes.padded(shapes.minimum, shapes.minimum)[0], shapes.multiple
+    others = [(max(tall, least), max(wide, least)) for tall, wide in _OTHER_SIZES]
+    sizes = [(least, least), (least + step, least), (least + step, least + 2 * step), *others]
+    return list(dict.fromkeys(shapes.padded(*size) for size in sizes))
+
+
+def resized(images: Array, size: Size) -> Array:
+    """(N, H, W, C) cut, or mirrored at the bottom and on the right, to a size."""
+    height, width = images.shape[1:3]
+    return images[:, _mirrored(height, size[0])][:, :, _mirrored(width, size[1])]
+
+
+def beside(about: Facts, signature: Signature, rows: int) -> list[Array]:
+    """Further inputs of a graph: noise levels from the highest to the lowest that the network takes."""
+    if about.noise_level is None or len(signature.inputs) == 1:
+        return []
+    lowest, highest, _ = about.noise_level
+    return [np.linspace(highest, lowest, rows).astype(np.float32)]
+
+
+def answer(method: Method, rows: Array, signature: Signature, others: Sequence[Array] = ()) -> dict[str, Array]:
+    """Outputs of a method by name, computed in the precision of its network; `others`: rows of further inputs."""
     chunks: list[tuple[Array, ...]] = []
     with torch.no_grad():
         for start in range(0, len(rows), _CHUNK_ROWS):
-            given: torch.Tensor | tuple[torch.Tensor, ...] = method(_tensor(rows[start : start + _CHUNK_ROWS], method))
+            inputs = [_tensor(each[start : start + _CHUNK_ROWS], method) for each in (rows, *others)]
+            given: torch.Tensor | tuple[torch.Tensor, ...] = method(*inputs)
             chunks.append(tuple(_array(each) for each in (given if isinstance(given, tuple) else (given,))))
     names = [spec.name for spec in signature.outputs]
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
 
 
+def pixels(images: Array, kind: type[np.floating[Any]] = np.float32) -> Array:
+    """Images of any element type to floats, integers divided by their largest value."""
+    return images.astype(kind) / kind(_MOST_VALUES.get(images.dtype.name, 1))
+
+
+def fed(images: Array, signature: Signature) -> Array:
+    """Images as a graph's input: float32, or uint8, to which finer ones are rounded."""
+    if signature.inputs[0].data_type != DATA_TYPE_UINT8:
+        return pixels(images)
+    return images if images.dtype == np.uint8 else np.rint(pixels(images) * 255).astype(np.uint8)
+
+
+def real(method: Method, signature: Signature, images: Array) -> list[Array]:
+    """What a method gets of held-out images (N, H, W, C): an array for each input."""
+    about = facts(method.model)
+    if signature.inputs[0].name == "latents":
+        first = encode(method.model, images)
+    elif method.name == "denoise":
+        first = noisy(images, clipped=not about.float_images)
+    else:
+        first = fed(images, signature)
+    return [first, *beside(about, signature, len(images))]
+
+
 def encode(model: nn.Module, images: Array) -> NDArray[np.float32]:
-    """(N, H, W, C) uint8 to latents (N, D), computed in the precision of the network."""
+    """(N, H, W, C) to latents (N, D) or (N, h, w, c), computed in the precision of the network."""
+    given = images if images.dtype == np.uint8 and not facts(model).float_images else pixels(images)
     with torch.no_grad():
-        return narrowed(_array(Encode(model)(torch.tensor(images))[0]))
+        return narrowed(_array(Encode(model)(torch.tensor(given))[0]))
 
 
 def narrowed(values: Array) -> NDArray[np.float32]:
@@ -50,12 +114,13 @@ def narrowed(values: Array) -> NDArray[np.float32]:
         return values.astype(np.float32)
 
 
-def noisy(images: Array) -> NDArray[np.float32]:
-    """(N, H, W, C) uint8 to float32 in 0 … 1 with Gaussian noise added: what a denoiser is for."""
+def noisy(images: Array, *, clipped: bool = True) -> NDArray[np.float32]:
+    """(N, H, W, C) to float32 with Gaussian noise added, what a denoiser is for: in 0 … 1, or where noise takes it."""
     size = int(np.prod(images.shape[1:]))
     noise = normals(0, Purpose.SAMPLE, 0, len(images), size).reshape(images.shape)
-    noised = images.astype(np.float32) / np.float32(255) + np.float32(_NOISE_SIGMA) * noise
-    return np.clip(noised, 0, 1).astype(np.float32)
+    if not clipped:
+        return (pixels(images) + np.float32(_UNCLIPPED_SIGMA) * noise).astype(np.float32)
+    return np.clip(pixels(images) + np.float32(_NOISE_SIGMA) * noise, 0, 1).astype(np.float32)
 
 
 def repeated(images: Array, count: int) -> Array:
@@ -73,29 +138,68 @@ def _array(tensor: torch.Tensor) -> Array:
     return np.asarray(tensor.numpy())
 
 
+def _mirrored(length: int, wanted: int) -> NDArray[np.intp]:
+    """Indices of an axis, back and forth where more are wanted than there are."""
+    forth = np.arange(length)
+    return np.resize(np.concatenate([forth, forth[::-1]]), wanted)
+
+
+def _of_kinds(
+    method: Method, signature: Signature, kinds: Mapping[str, Array], size: Size | None = None
+) -> list[TestInput]:
+    """Kinds of input with the network's answers; of free sizes their names say the size."""
+    about, found = facts(method.model), list[TestInput]()
+    for kind, rows in kinds.items():
+        others = beside(about, signature, len(rows))
+        inputs = dict(zip([spec.name for spec in signature.inputs], (rows, *others), strict=True))
+        where = kind if size is None else f"{kind} of {size[0]} x {size[1]}"
+        found.append(TestInput(where, inputs, answer(method, rows, signature, others)))
+    return found
+
+
+def _kinds(method: Method, signature: Signature, images: Array, largest: int) -> dict[str, Array]:
+    if signature.inputs[0].name == "latents":
+        return _latents(method, images, largest)
+    kinds = _images(fed(images, signature), largest)
+    if method.name != "denoise":
+        return kinds
+    return _as_noisy(kinds, images, clipped=not facts(method.model).float_images)
+
+
 def _images(images: Array, largest: int) -> dict[str, Array]:
     few, shape = TESTED_BATCHES[-1], images.shape[1:]
     drawn = uniforms(1, Purpose.SAMPLE, 0, largest, int(np.prod(shape))).reshape(largest, *shape)
-    return {
-        "held-out images": repeated(images, largest),
+    kinds = {
         "uniform noise": np.floor(drawn * 256).astype(np.uint8),
         "zeros": np.zeros((few, *shape), np.uint8),
         "ones": np.full((few, *shape), 255, np.uint8),
         "extremes": np.where(drawn[:few] < 0.5, 0, 255).astype(np.uint8),  # noqa: PLR2004 (a fair coin)
     }
+    scaled = kinds if images.dtype == np.uint8 else {kind: pixels(rows) for kind, rows in kinds.items()}
+    return {"held-out images": repeated(images, largest), **scaled}
 
 
-def _as_floats(kinds: Mapping[str, Array]) -> dict[str, Array]:
-    scaled = {kind: rows.astype(np.float32) / np.float32(255) for kind, rows in kinds.items()}
-    return {**scaled, "noisy images": noisy(kinds["held-out images"])}
+def _as_noisy(kinds: Mapping[str, Array], images: Array, *, clipped: bool) -> dict[str, Array]:
+    found = {**kinds, "noisy images": noisy(repeated(images, len(kinds["held-out images"])), clipped=clipped)}
+    return found if clipped else {**found, "beyond 0 … 1": 3 * kinds["uniform noise"] - 1}
 
 
 def _latents(method: Method, images: Array, largest: int) -> dict[str, Array]:
     encoded = encode(method.model, repeated(images, largest))
-    drawn = normals(1, Purpose.SAMPLE, 0, largest, encoded.shape[1])
+    drawn = normals(1, Purpose.SAMPLE, 0, largest, int(np.prod(encoded.shape[1:]))).reshape(encoded.shape)
     return {
         "latents of held-out images": encoded,
         "N(0, 1)": drawn,
         "N(0, 3)": np.float32(3) * drawn,
         "zeros": np.zeros_like(drawn[: TESTED_BATCHES[-1]]),
     }
+
+
+_AT_EVERY_SIZE = {
+    "held-out images",
+    "uniform noise",
+    "noisy images",
+    "beyond 0 … 1",
+    "latents of held-out images",
+    "N(0, 1)",
+}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from autoencoder.v1.model_pb2 import Signature
 
 from bundle import golden, replay
 from bundle.golden import Array, Arrays, Case
@@ -73,9 +74,11 @@ def sizes(rows: int) -> list[int]:
     return sorted({batch for batch in TESTED_BATCHES if batch <= rows} | {rows})
 
 
-def row_difference(graph: bytes, inputs: Arrays, tolerance: float = 0.0, device: Device = "cpu") -> RowDifference:
+def row_difference(
+    graph: bytes, inputs: Sequence[Arrays], tolerance: float = 0.0, device: Device = "cpu"
+) -> RowDifference:
     """How far rows alone are from the same rows in batches of every size."""
-    return _row_difference(open_session(graph, device), [inputs], tolerance)
+    return _row_difference(open_session(graph, device), inputs, tolerance)
 
 
 def golden_problems(graph: bytes, cases: Iterable[Case], tolerance: float = 0.0, device: Device = "cpu") -> list[str]:
@@ -89,6 +92,13 @@ def golden_error(graph: bytes, cases: Iterable[Case], device: Device = "cpu") ->
     return max(each.max_error for each in replay.golden_vectors(open_session(graph, device).run_rows, cases))
 
 
+def tile_difference(
+    graph: bytes, signature: Signature, beside: Sequence[Array], device: Device = "cpu"
+) -> RowDifference:
+    """How far tiles are from the whole image, on noise; `beside` holds one row of every further input."""
+    return replay.tiles_agree(open_session(graph, device).run_rows, signature, beside)
+
+
 def outputs(graph: bytes, inputs: Iterable[Arrays], device: Device = "cpu") -> list[dict[str, Array]]:
     """What a graph answers to each input."""
     session = open_session(graph, device)
@@ -96,13 +106,13 @@ def outputs(graph: bytes, inputs: Iterable[Arrays], device: Device = "cpu") -> l
 
 
 def mean_squared_error(
-    graph: bytes, inputs: Array, targets: Array, output: str, device: Device = "cpu", rows: int = 64
+    graph: bytes, inputs: Sequence[Array], targets: Array, output: str, device: Device = "cpu", rows: int = 64
 ) -> float:
-    """Per pixel, over all rows of (N, H, W, C) inputs; `targets` are in 0 … 1."""
+    """Per pixel, over all rows of `inputs`, the first of them (N, H, W, C); `targets` are in 0 … 1."""
     session = open_session(graph, device)
     total = 0.0
-    for start in range(0, len(inputs), rows):
-        actual = session.run({"images": inputs[start : start + rows]})[output]
+    for start in range(0, len(targets), rows):
+        actual = session.run_rows(*(each[start : start + rows] for each in inputs))[output]
         total += float(np.sum((actual.astype(np.float64) - targets[start : start + rows]) ** 2))
     return total / targets.size
 
@@ -131,8 +141,8 @@ def _row_difference(session: Session, inputs: Iterable[Arrays], tolerance: float
     few = TESTED_BATCHES[-1]
     largest = excess = 0.0
     for each in inputs:
-        (rows,) = each.values()
-        found = replay.batch_invariance(session.run_rows, rows, _batches(len(rows), few), few, tolerance)
+        rows, *others = each.values()
+        found = replay.batch_invariance(session.run_rows, rows, _batches(len(rows), few), few, tolerance, others)
         largest, excess = max(largest, found.largest), max(excess, found.excess)
     return RowDifference(largest, excess)
 

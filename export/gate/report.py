@@ -29,8 +29,9 @@ def encode(model: Model, result: GateResult, seconds: float) -> bytes:
         "provenance": dict(sorted(model.provenance.items())),
         "passed": list(result.passed),
         "payoff": None if result.tradeoff is None else asdict(result.tradeoff),
-        "quality": asdict(result.quality),
+        "quality": None if result.quality is None else asdict(result.quality),
         "graphs": {name: _graph(measured, result.latencies_ms[name]) for name, measured in result.measured.items()},
+        "tiles": {name: tiled.seen for name, tiled in result.tiled.items()},
     }
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -38,13 +39,14 @@ def encode(model: Model, result: GateResult, seconds: float) -> bytes:
 def table(model: Model, result: GateResult) -> str:
     """One row a graph, and the checks below."""
     sizes = {file.path: file.size_bytes for file in model.files}
-    shown = [bucket for bucket in _SHOWN_BUCKETS if bucket in next(iter(result.latencies_ms.values()))]
+    shown = [bucket for bucket in _SHOWN_BUCKETS if all(bucket in each for each in result.latencies_ms.values())]
     header = ("graph", "KiB", "max error", "worst on", "row alone", f"ms at {'/'.join(map(str, shown))} rows")
     rows = [
         _row(name, measured, sizes[f"{name}.onnx"], [result.latencies_ms[name][bucket] for bucket in shown])
         for name, measured in result.measured.items()
     ]
-    return "\n".join([*aligned([header, *rows]), *_tradeoff(result), f"passed: {', '.join(result.passed)}"])
+    tiles = [f"{name}: {tiled.seen}" for name, tiled in result.tiled.items()]
+    return "\n".join([*aligned([header, *rows]), *tiles, *_tradeoff(result), f"passed: {', '.join(result.passed)}"])
 
 
 def _tradeoff(result: GateResult) -> Iterator[str]:

@@ -19,11 +19,11 @@ _PROVIDERS: dict[Device, list[Any]] = {"cpu": [_CPU], "cuda": [(_CUDA, cuda_opti
 
 
 class Session:
-    """One graph, ready to run on one thread."""
+    """One graph, ready to run."""
 
     def __init__(self, inner: Any) -> None:  # noqa: ANN401 (onnxruntime ships no types)
         self._inner = inner
-        self._input = str(inner.get_inputs()[0].name)
+        self._inputs = [str(each.name) for each in inner.get_inputs()]
         self._outputs = [str(output.name) for output in inner.get_outputs()]
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
@@ -37,23 +37,23 @@ class Session:
         except Exception as error:
             raise BundleError(f"onnxruntime fails in the graph: {error}") from error
 
-    def run_rows(self, rows: Array) -> dict[str, Array]:
-        """(rows, …) of a graph's one input to its outputs by name.
+    def run_rows(self, *rows: Array) -> dict[str, Array]:
+        """(rows, …) for each input of the graph, in its order, to its outputs by name.
 
         Raises:
             BundleError: the runtime fails in the graph.
         """
-        return self.run({self._input: rows})
+        return self.run(dict(zip(self._inputs, rows, strict=True)))
 
 
-def open_session(graph: bytes, device: Device = "cpu") -> Session:
-    """Make a session from the bytes of an ONNX file.
+def open_session(graph: bytes, device: Device = "cpu", threads: int = 1) -> Session:
+    """Make a session from the bytes of an ONNX file; it runs on one thread unless more are given.
 
     Raises:
         BundleError: the runtime refuses the graph, or the device.
     """
     options = onnxruntime.SessionOptions()
-    set_session_options(options)
+    set_session_options(options, intra_op_threads=threads)
     if device == "cuda":
         _require_cuda()
     try:

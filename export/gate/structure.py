@@ -31,7 +31,7 @@ def bound_problems(graph: bytes, output: str, bounds: tuple[float, float]) -> li
     constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
     maker = makers.get(output)
-    while maker is not None and maker.op_type in {"Cast", "Identity"}:
+    while maker is not None and maker.op_type in {"Cast", "Identity", "Transpose"}:
         maker = makers.get(maker.input[0])
     found = None if maker is None else _range(maker, constants)
     saturated = maker is not None and maker.op_type == "DequantizeLinear"

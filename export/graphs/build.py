@@ -1,4 +1,7 @@
-"""Builds ONNX files from modules: the dynamo exporter, a dynamic batch, nothing of this machine in the bytes."""
+"""Builds ONNX files from modules: the dynamo exporter, a dynamic batch, nothing of this machine in the bytes.
+
+Height and width are symbols too where the network takes images of free sizes.
+"""
 
 import copy
 import logging
@@ -8,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
+from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature, TensorSpec
+from autoencoder.v1.shapes import FREE, Shapes
 from onnx import ModelProto
 from torch import nn
 from torch.nn.utils import parametrize
@@ -16,7 +20,7 @@ from torch.nn.utils import parametrize
 from bundle.graph import BATCH, OPSET
 from export.errors import Failure, GateError
 from export.graphs.metadata import stripped
-from export.graphs.methods import Method
+from export.graphs.methods import Method, facts
 
 _EXAMPLE_ROWS = 2
 
@@ -45,37 +49,55 @@ def build(method: Method, signature: Signature) -> bytes:
     """One method to the bytes of its ONNX file.
 
     Raises:
-        GateError: in training mode, or of a form that has no graph with a free batch.
+        GateError: in training mode, or of a form that has no graph with a free batch, and free sizes if it has them.
     """
     if any(module.training for module in method.model.modules()):
         raise GateError("structure", [Failure(signature.name, "", "expected a module in eval mode, got training mode")])
-    spec = signature.inputs[0]
-    kind = torch.uint8 if spec.data_type == DATA_TYPE_UINT8 else torch.float32
-    example = torch.zeros((_EXAMPLE_ROWS, *spec.shape[1:]), dtype=kind)
     try:
-        program = _export(method, example, signature)
+        model = cast("ModelProto", program(method, signature).model_proto)
     except torch.onnx.OnnxExporterError as error:
-        reason = f"expected a graph for any batch, the exporter refused: {_root(error)}"
+        sizes = " and any height and width" if facts(method.model).shapes.free else ""
+        reason = f"expected a graph for any batch{sizes}, the exporter refused: {_root(error)}"
         raise GateError("structure", [Failure(signature.name, "", reason)]) from error
-    return stripped(program).SerializeToString(deterministic=True)
+    return stripped(model).SerializeToString(deterministic=True)
 
 
-def _export(method: Method, example: torch.Tensor, signature: Signature) -> ModelProto:
+def program(method: Method, signature: Signature) -> Any:  # noqa: ANN401 (an ONNXProgram, whose parts have no types)
+    """One method as the exporter gives it: `model_proto`, and `exported_program`, the traced network.
+
+    Raises:
+        torch.onnx.OnnxExporterError: the exporter refuses it.
+    """
+    shapes = facts(method.model).shapes
+    precision = torch.promote_types(method.precision, torch.float32)
     export = cast("Any", torch.onnx).export
     with _quiet(), torch.no_grad():
-        program = export(
+        return export(
             method,
-            (example,),
+            tuple(_example(spec, shapes, precision) for spec in signature.inputs),
             dynamo=True,
             input_names=[spec.name for spec in signature.inputs],
             output_names=[spec.name for spec in signature.outputs],
-            # A string: with a torch.export.Dim the exporter may silently fix the batch.
-            dynamic_shapes=({0: BATCH},),
+            # Strings: with a torch.export.Dim the exporter may silently fix the batch.
+            dynamic_shapes=tuple(_free_axes(spec) for spec in signature.inputs),
             opset_version=OPSET,
             external_data=False,
             verbose=False,
         )
-    return cast("ModelProto", program.model_proto)
+
+
+def _example(spec: TensorSpec, shapes: Shapes, precision: torch.dtype) -> torch.Tensor:
+    """Zeros to trace with; no two free axes have the same size, or the exporter could take them for one."""
+    kind = torch.uint8 if spec.data_type == DATA_TYPE_UINT8 else precision
+    tall = shapes.padded(max(shapes.minimum, 3 * shapes.multiple), 0)[0]
+    sized = shapes.sized((tall, tall + shapes.multiple)).spec(spec.name)
+    return torch.zeros((_EXAMPLE_ROWS, *sized[1:]), dtype=kind)
+
+
+def _free_axes(spec: TensorSpec) -> dict[int, str]:
+    prefix = "latent_" if spec.name == "latents" else ""
+    names = BATCH, f"{prefix}height", f"{prefix}width"
+    return {axis: name for axis, (name, size) in enumerate(zip(names, spec.shape, strict=False)) if size == FREE}
 
 
 def _root(error: BaseException) -> str:

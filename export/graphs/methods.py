@@ -1,5 +1,7 @@
 """The methods of a network as exportable modules: encode, decode, reconstruct, denoise, classify."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -7,13 +9,18 @@ from torch import Tensor, nn
 
 from bundle.latents import prior
 from export.errors import ExportError
-from export.graphs.tensor_specs import Facts
+from export.graphs.tensor_specs import Facts, Sizes
+
+# Of (N, h, w, c).
+_SPATIAL_RANK = 4
+_LIMITS = ("multiple", "minimum", "maximum_pixels")
 
 
 class Method(nn.Module):
     """One method of a network as a module of its own: scaling and layout included, arrays as on the wire.
 
-    Images are (N, H, W, C), computed on in the network's precision, scaled and compared in float32 or better.
+    Images are (N, H, W, C), computed on in the network's precision, scaled and compared in float32 or better; spatial
+    latents are (N, h, w, c). Inside the network both have their channels first.
     """
 
     name = ""
@@ -26,8 +33,9 @@ class Method(nn.Module):
 
     @property
     def precision(self) -> torch.dtype:
-        """Of the network's weights."""
-        return next(self.model.parameters()).dtype
+        """Of the network's weights, or, where it has none, of its constants."""
+        tensors: Iterator[Tensor] = chain(self.model.parameters(), self.model.buffers())
+        return next(tensors).dtype
 
     def pixels(self, images: Tensor) -> Tensor:
         """(N, H, W, C) uint8, or float in 0 … 1, to (N, C, H, W) in 0 … 1."""
@@ -38,12 +46,13 @@ class Method(nn.Module):
         """Half precision to float32, anything else unchanged."""
         return values.to(torch.promote_types(values.dtype, torch.float32))
 
-    def images(self, logits: Tensor) -> Tensor:
-        """(N, C, H, W) logits to (N, C, H, W) in 0 … 1."""
-        return self.widened(logits).sigmoid()
+    def images(self, answer: Tensor) -> Tensor:
+        """(N, C, H, W) logits, or pixels of a network that gives these, to (N, C, H, W) in 0 … 1."""
+        wide = self.widened(answer)
+        return wide.clamp(0, 1) if getattr(self.model, "output", "logits") == "pixels" else wide.sigmoid()
 
     def encoded(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """(N, C, H, W) to latents (N, D), and log-variances (N, D) where there are any."""
+        """(N, C, H, W) to latents (N, D) or (N, c, h, w), and log-variances of that shape where there are any."""
         answer: Tensor | tuple[Tensor, ...] = self.model.encode(pixels.to(self.precision))
         return answer if isinstance(answer, tuple) else (answer,)
 
@@ -55,8 +64,8 @@ class Encode(Method):
     needs = ("encode",)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(N, H, W, C) uint8 to (N, D), once or twice."""
-        return tuple(self.widened(each) for each in self.encoded(self.pixels(images)))
+        """(N, H, W, C) to (N, D) or (N, h, w, c), once or twice."""
+        return tuple(_channels_last(self.widened(each)) for each in self.encoded(self.pixels(images)))
 
 
 class Decode(Method):
@@ -66,8 +75,9 @@ class Decode(Method):
     needs = ("decode",)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(N, D) to (N, H, W, C)."""
-        return self.images(self.model.decode(latents.to(self.precision))).permute(0, 2, 3, 1)
+        """(N, D) or (N, h, w, c) to (N, H, W, C)."""
+        given = latents.to(self.precision)
+        return self.images(self.model.decode(_channels_first(given))).permute(0, 2, 3, 1)
 
 
 class Reconstruct(Method):
@@ -76,13 +86,22 @@ class Reconstruct(Method):
     name = "reconstruct"
     needs = ("encode", "decode")
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, H, W, C) uint8 to (N, H, W, C) and the mean squared error per pixel (N,)."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(N, H, W, C) to (N, H, W, C); of a fixed size, also the mean squared error per pixel (N,)."""
         pixels = self.pixels(images)
-        reconstructions = self.images(self.model.decode(self.encoded(pixels)[0]))
+        reconstructions = self.images(self._reconstructed(pixels))
+        if not self.model.image_shape[0]:
+            return (reconstructions.permute(0, 2, 3, 1),)
         differences = reconstructions - pixels
         # Of the images, not of logarithms: finite wherever a sigmoid saturates, and the same in every batch.
         return reconstructions.permute(0, 2, 3, 1), (differences * differences).mean(dim=(1, 2, 3))
+
+    def _reconstructed(self, pixels: Tensor) -> Tensor:
+        """By the network's own method where it has one."""
+        if hasattr(self.model, "reconstruct"):
+            answer: Tensor = self.model.reconstruct(pixels.to(self.precision))
+            return answer
+        return self.model.decode(self.encoded(pixels)[0])
 
 
 class Denoise(Method):
@@ -91,9 +110,11 @@ class Denoise(Method):
     name = "denoise"
     needs = ("denoise",)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, H, W, C) in 0 … 1 to the same."""
-        return self.images(self.model.denoise(self.pixels(images).to(self.precision))).permute(0, 2, 3, 1)
+    def forward(self, images: Tensor, noise_levels: Tensor | None = None) -> Tensor:
+        """(N, H, W, C), about 0 … 1, and standard deviations (N,) where the network takes them, to (N, H, W, C)."""
+        pixels = self.pixels(images).to(self.precision)
+        levels = () if noise_levels is None else (noise_levels.to(self.precision),)
+        return self.images(self.model.denoise(pixels, *levels)).permute(0, 2, 3, 1)
 
 
 class Classify(Method):
@@ -103,15 +124,18 @@ class Classify(Method):
     needs = ("encode", "classify")
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, H, W, C) uint8 to (N, K)."""
-        return self.widened(self.model.classify(self.encoded(self.pixels(images))[0])).softmax(dim=1)
+        """(N, H, W, C) to (N, K)."""
+        pixels = self.pixels(images)
+        own = hasattr(self.model, "scores")
+        scores = self.model.scores(pixels.to(self.precision)) if own else self.model.classify(self.encoded(pixels)[0])
+        return self.widened(scores).softmax(dim=1)
 
 
 _METHODS: tuple[type[Method], ...] = (Classify, Decode, Denoise, Encode, Reconstruct)
 
 
 def facts(model: Any) -> Facts:  # noqa: ANN401 (any network that describes itself)
-    """Read them from a network: its family, whether it is variational, image shape, latent size and labels.
+    """Read them from a network's attributes, see `training.models.families.Network`; absent ones are as in `Facts`.
 
     Raises:
         ExportError: it samples from another prior than the server would for a family of this name.
@@ -120,10 +144,33 @@ def facts(model: Any) -> Facts:  # noqa: ANN401 (any network that describes itse
     if getattr(model, "prior", served) != served:
         expected = f"the server draws samples of the family {model.family!r} from the {served} prior"
         raise ExportError(f"{expected}, got a network with the {model.prior} prior")
-    labels = tuple(getattr(model, "labels", ()))
-    return Facts(model.family, model.variational, tuple(model.image_shape), model.latent_size, labels)
+    latent_shape = tuple(getattr(model, "latent_shape", ()))
+    spatial = latent_shape if len(latent_shape) > 1 else ()
+    return Facts(
+        model.family,
+        model.variational,
+        tuple(model.image_shape),
+        0 if spatial else model.latent_size,
+        tuple(getattr(model, "labels", ())),
+        spatial,
+        getattr(model, "downsampling", 0),
+        Sizes(**{name: getattr(model, name) for name in _LIMITS if hasattr(model, name)}),
+        getattr(model, "float_images", False),
+        getattr(model, "noise_level", None),
+    )
 
 
 def methods(model: Any) -> list[Method]:  # noqa: ANN401 (likewise)
-    """Modules to export, those that the network has the methods for, in alphabetical order of their names."""
+    """Modules to export, those that the network has the methods for or lists, in alphabetical order of their names."""
+    listed: tuple[str, ...] | None = getattr(model, "methods", None)
+    if listed is not None:
+        return [kind(model) for kind in _METHODS if kind.name in listed]
     return [kind(model) for kind in _METHODS if all(hasattr(model, each) for each in kind.needs)]
+
+
+def _channels_last(latents: Tensor) -> Tensor:
+    return latents.permute(0, 2, 3, 1) if latents.ndim == _SPATIAL_RANK else latents
+
+
+def _channels_first(latents: Tensor) -> Tensor:
+    return latents.permute(0, 3, 1, 2) if latents.ndim == _SPATIAL_RANK else latents

@@ -5,12 +5,29 @@ from dataclasses import dataclass
 from math import prod
 
 from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, DataType, Signature, TensorSpec
+from autoencoder.v1.shapes import Shapes
+
+from bundle.latents import prior
 
 # Batch sizes that the gate tries, and beyond them the number of rows that a test has.
 TESTED_BATCHES = (1, 2, 3, 7, 8, 17)
 LARGEST_BATCH = 256
 # Numbers in the images of the largest batch: beyond it, large images need memory and test nothing more.
 _LARGEST_BATCH_NUMBERS = 2**20
+_LARGEST_BATCH_PIXELS = 2**18
+# Side of a tile, unless a wide halo would leave it too little.
+TILE = 256
+# Of images of free sizes in one request: 4,096 x 4,096, in float32 a message of the largest size.
+MAX_PIXELS = 2**24
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Image sizes that a network of free height and width takes."""
+
+    multiple: int = 1
+    minimum: int = 1
+    maximum_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -21,14 +38,48 @@ class Facts:
     variational: bool
     """Whether the encoder returns log-variances too."""
     image_shape: tuple[int, int, int]
+    """(H, W, C); H and W are 0 where they are free."""
     latent_size: int
+    """Numbers in a latent vector; 0 without one."""
     labels: tuple[str, ...]
+    latent_shape: tuple[int, ...] = ()
+    """(h, w, c), h and w 0 where they follow the image's size; empty for vectors."""
+    downsampling: int = 0
+    """Pixels for each cell of spatial latents, along each axis."""
+    sizes: Sizes = Sizes()
+    """Matters where height and width are free."""
+    float_images: bool = False
+    """Whether graphs take images as float32 in 0 … 1 instead of uint8; denoisers always do."""
+    noise_level: tuple[float, float, float] | None = None
+    """Lowest, highest and default standard deviation, where `denoise` takes one for each image."""
+
+    @property
+    def shapes(self) -> Shapes:
+        """Of the model's images and latents."""
+        latent, sizes = self.latent_shape or (self.latent_size,), self.sizes
+        limits = (sizes.multiple, sizes.minimum, sizes.maximum_pixels)
+        return Shapes(self.image_shape, latent, len(self.labels), self.downsampling, *limits)
+
+    def has_density(self, has_statistics: bool) -> bool:
+        """Whether `Sample` has something to draw from: the prior of a VAE, or the mixture of a plain AE's latents.
+
+        Of free sizes such a mixture is of single positions, and knows nothing of how they belong together.
+        """
+        if prior(self.family) == "normal":
+            return self.variational
+        return has_statistics and not (self.shapes.free and self.shapes.spatial)
 
 
-def batch_buckets(image_shape: tuple[int, int, int]) -> list[int]:
-    """List the batch sizes worth warming up, ascending: powers of two up to the largest that export tries."""
-    fitting = _LARGEST_BATCH_NUMBERS // prod(image_shape)
-    largest = min(LARGEST_BATCH, max(2 * TESTED_BATCHES[-1], fitting))
+def batch_buckets(image_shape: tuple[int, int, int], side: int = TILE) -> list[int]:
+    """List the batch sizes worth warming up, ascending: powers of two up to the largest that export tries.
+
+    Of free sizes, rows are tiles of `side` x `side` pixels: a few, as each is work for milliseconds.
+    """
+    if image_shape[0]:
+        fitting = _LARGEST_BATCH_NUMBERS // prod(image_shape)
+        largest = min(LARGEST_BATCH, max(2 * TESTED_BATCHES[-1], fitting))
+    else:
+        largest = max(1, _LARGEST_BATCH_PIXELS // side**2)
     return [2**exponent for exponent in range(largest.bit_length())]
 
 
@@ -55,18 +106,20 @@ def served_methods(about: Facts, graphs: Mapping[str, object], attributes: objec
 
 
 def _tensors(about: Facts) -> dict[str, tuple[list[TensorSpec], list[TensorSpec]]]:
-    images = _spec("images", DATA_TYPE_UINT8, *about.image_shape)
-    floats = [_spec(name, DATA_TYPE_FLOAT32, *about.image_shape) for name in ("images", "reconstructions", "denoised")]
-    latents = _spec("latents", DATA_TYPE_FLOAT32, about.latent_size)
-    log_variances = [_spec("log_variances", DATA_TYPE_FLOAT32, about.latent_size)]
+    def floats(*names: str) -> list[TensorSpec]:
+        return [_spec(name, about) for name in names]
+
+    images = [_spec("images", about, DATA_TYPE_FLOAT32 if about.float_images else DATA_TYPE_UINT8)]
+    # Of free sizes the server sums up what is left after cropping: padding would count in a graph's sum.
+    errors = [] if about.shapes.free else ["squared_errors"]
     return {
-        "encode": ([images], [latents, *(log_variances if about.variational else [])]),
-        "decode": ([latents], [floats[0]]),
-        "reconstruct": ([images], [floats[1], _spec("squared_errors", DATA_TYPE_FLOAT32)]),
-        "denoise": ([floats[0]], [floats[2]]),
-        "classify": ([images], [_spec("probabilities", DATA_TYPE_FLOAT32, len(about.labels))]),
+        "encode": (images, floats("latents", *(["log_variances"] if about.variational else []))),
+        "decode": (floats("latents"), floats("images")),
+        "reconstruct": (images, floats("reconstructions", *errors)),
+        "denoise": (floats("images", *(["noise_levels"] if about.noise_level else [])), floats("denoised")),
+        "classify": (images, floats("probabilities")),
     }
 
 
-def _spec(name: str, data_type: DataType, *shape: int) -> TensorSpec:
-    return TensorSpec(name=name, data_type=data_type, shape=[-1, *shape])
+def _spec(name: str, about: Facts, data_type: DataType = DATA_TYPE_FLOAT32) -> TensorSpec:
+    return TensorSpec(name=name, data_type=data_type, shape=about.shapes.spec(name))

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 import onnx
-from autoencoder.v1.model_pb2 import Model, Signature
+from autoencoder.v1.model_pb2 import Model, Signature, Tiling
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
@@ -29,7 +29,11 @@ _FACTS = (
     "height",
     "width",
     "channels",
+    "sizes",
     "latent_size",
+    "latent_shape",
+    "downsampling",
+    "noise_level",
     "labels",
     "attributes",
     "metrics",
@@ -123,9 +127,13 @@ def _claims(name: str, a: Signature, b: Signature) -> Iterator[str]:
         before, after = getattr(a, claim), getattr(b, claim)
         if before != after:
             yield f"{name}: {claim} {_shown(before)} -> {_shown(after)}"
+    if a.tiling != b.tiling:
+        yield f"{name}: tiling {_shown(a.tiling)} -> {_shown(b.tiling)}"
 
 
 def _shown(claim: object) -> str:
+    if isinstance(claim, Tiling):
+        return " ".join(str(claim).split()) or "none"
     return f"{claim:.1e}" if isinstance(claim, float) else str(claim)
 
 

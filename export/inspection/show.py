@@ -39,8 +39,9 @@ def _head(model: Model, signed: str) -> Iterator[str]:
     origin = "imported" if model.imported else "exported"
     yield f"{model.name} version {model.version}: family {model.family}, {origin}, {signed}"
     rows = [
-        ("images", f"{model.height} x {model.width} x {model.channels}"),
-        ("latents", str(model.latent_size) if model.latent_size else "none"),
+        ("images", _images(model)),
+        ("latents", _latents(model)),
+        ("noise levels", _noise_levels(model)),
         ("methods", ", ".join(model.methods)),
         ("labels", ", ".join(model.labels)),
         ("attributes", ", ".join(model.attributes)),
@@ -48,6 +49,29 @@ def _head(model: Model, signed: str) -> Iterator[str]:
         *((name, model.provenance[name]) for name in sorted(model.provenance)),
     ]
     yield from aligned([(f"  {name}", value) for name, value in rows if value])
+
+
+def _images(model: Model) -> str:
+    if not model.HasField("sizes"):
+        return f"{model.height} x {model.width} x {model.channels}"
+    sizes = model.sizes
+    padded = f", padded to multiples of {sizes.multiple}" if sizes.multiple > 1 else ""
+    limits = f"from {sizes.minimum} x {sizes.minimum} to {sizes.maximum_pixels:,} pixels"
+    return f"any size {limits}{padded}, x {model.channels}"
+
+
+def _latents(model: Model) -> str:
+    if not model.latent_shape:
+        return str(model.latent_size) if model.latent_size else "none"
+    return " x ".join(str(size) if size else f"side / {model.downsampling}" for size in model.latent_shape)
+
+
+def _noise_levels(model: Model) -> str:
+    if not model.HasField("noise_level"):
+        return ""
+    level = model.noise_level
+    default = f", {level.default:g} by default" if level.default else ", which a request must name"
+    return f"{level.minimum:g} to {level.maximum:g}{default}"
 
 
 def _graph(signature: Signature, data: bytes, imported: bool) -> Iterator[str]:
@@ -63,10 +87,14 @@ def _graph(signature: Signature, data: bytes, imported: bool) -> Iterator[str]:
     yield from (f"  in   {_tensor(spec)}" for spec in signature.inputs)
     yield from (f"  out  {_tensor(spec)}" for spec in signature.outputs)
     yield f"  {known}; {invariant}"
+    if signature.HasField("tiling"):
+        tiling = signature.tiling
+        bits = "with the bits of the whole" if tiling.exact else "within the tolerance of the whole"
+        yield f"  run in tiles of {tiling.tile} beyond that size, halo {tiling.halo}, {bits}"
 
 
 def _tensor(spec: TensorSpec) -> str:
-    sizes = ", ".join("batch" if size < 0 else str(size) for size in spec.shape)
+    sizes = ", ".join(str(size) if size >= 0 else "any" if axis else "batch" for axis, size in enumerate(spec.shape))
     kind = DataType.Name(spec.data_type).removeprefix("DATA_TYPE_").lower()
     return f"{spec.name} {kind} ({sizes})"
 

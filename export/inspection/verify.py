@@ -1,4 +1,4 @@
-"""Verifies a version as a server does when it loads it: place, hashes, structure, golden vectors, batch invariance.
+"""Verifies a version as a server does when it loads it: place, hashes, structure, golden vectors, batches, tiles.
 
 Runs on any machine with onnxruntime, without torch or onnx.
 """
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from autoencoder.v1.model_pb2 import Model
 
 from bundle import layout
@@ -21,7 +22,8 @@ from bundle.runtime_options import Device
 from bundle.signing import MAX_SIGNING_BYTES, KeyFileError, PublicKey, check_signing
 from export.errors import InputError
 from export.gate.checks import BATCH_INVARIANCE, GOLDEN_VECTORS, STRUCTURE, Check, CheckedBundle, Finding
-from export.gate.sandbox import Sandbox
+from export.gate.parity import tile_difference
+from export.gate.sandbox import CrashError, Sandbox
 
 
 @dataclass(kw_only=True)
@@ -85,7 +87,7 @@ def _verify(version: _Version) -> Iterator[Finding]:
     replayed = _findings((GOLDEN_VECTORS, SAMPLE), version)
     yield from replayed
     if all(each.passed for each in replayed):
-        yield from BATCH_INVARIANCE.findings(version)
+        yield from _findings((BATCH_INVARIANCE, TILES), version)
 
 
 def _findings(checks: Sequence[Check[_Version]], version: _Version) -> list[Finding]:
@@ -145,9 +147,28 @@ def _sample(version: _Version) -> Iterator[Finding]:
         yield Finding("sample", f"seed {case.seed} draws {'the' if same else 'other'} latents", passed=same)
 
 
+def _tiles(version: _Version) -> Iterator[Finding]:
+    levels = np.full(1, version.model.noise_level.maximum, np.float32)
+    for signature in version.signatures:
+        if not signature.HasField("tiling"):
+            continue
+        graph, beside = version.graphs[signature.name], [levels for _ in signature.inputs[1:]]
+        try:
+            found = version.sandbox.run(tile_difference, graph, signature, beside, version.device)
+        except (BundleError, CrashError) as error:
+            yield Finding(signature.name, str(error), passed=False)
+            continue
+        claimed = signature.tiling.exact and version.device == "cpu"
+        passed = found.largest == 0 or (not claimed and found.excess <= 1)
+        off = f"off by {found.largest:.3g}" if found.largest else "the same bits"
+        yield Finding(signature.name, off, passed=passed, where="tiles against the whole image")
+
+
 SIGNING = Check("signing", _signing)
 """The given key has signed model.json and the files that it lists."""
 DESCRIPTION = Check("description", _description)
 """model.json fits its folder and what a server knows."""
 SAMPLE = Check("golden vectors", _sample)
 """The golden seed draws the golden latents, to the bit."""
+TILES = Check("tiles", _tiles)
+"""Tiles give what the whole image gives: the same bits where the bundle claims so, else within the tolerance."""

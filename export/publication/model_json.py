@@ -3,18 +3,19 @@
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
-from autoencoder.v1.model_pb2 import Model, Signature
+from autoencoder.v1.model_pb2 import Model, NoiseLevel, Signature, SizeRange, Tiling
 
 from bundle.errors import quotable
-from bundle.latents import LatentStatistics, prior
+from bundle.latents import LatentStatistics
 from bundle.layout import describe_files
 from export.gate.parity import Measured, rounded_up
 from export.gate.session import runtime_version
-from export.graphs.tensor_specs import Facts, batch_buckets, served_methods
+from export.graphs.tensor_specs import Facts, served_methods
 
 _TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
 
@@ -31,11 +32,12 @@ def describe(
 ) -> Model:
     """Everything but name, version and what the gate measured."""
     attributes = [] if statistics is None else [str(name) for name in statistics.attribute_names]
-    density = statistics is not None or (facts.family != "denoiser" and prior(facts.family) == "normal")
     height, width, channels = facts.image_shape
-    return Model(
+    described = Model(
         family=facts.family,
-        methods=served_methods(facts, {each.name: each for each in signatures}, attributes, density),
+        methods=served_methods(
+            facts, {each.name: each for each in signatures}, attributes, facts.has_density(statistics is not None)
+        ),
         height=height,
         width=width,
         channels=channels,
@@ -47,18 +49,28 @@ def describe(
         provenance=provenance,
         files=describe_files(contents),
         imported=imported,
+        # Of vectors latent_size says it all, as it always did.
+        latent_shape=facts.latent_shape,
+        downsampling=facts.downsampling,
     )
+    if facts.shapes.free:
+        described.sizes.CopyFrom(SizeRange(**asdict(facts.sizes)))
+    if facts.noise_level is not None:
+        lowest, highest, default = facts.noise_level
+        described.noise_level.CopyFrom(NoiseLevel(minimum=lowest, maximum=highest, default=default))
+    return described
 
 
 def with_measurements(
-    signature: Signature, measured: Measured, image_shape: tuple[int, int, int], tolerance: float
+    signature: Signature, measured: Measured, buckets: Sequence[int], tolerance: float, tiling: Tiling | None = None
 ) -> Signature:
     """The signature with what the gate measured of its graph."""
     known = Signature(
         golden_tolerance=tolerance,
         parity_max_abs_error=rounded_up(measured.max_abs_error),
         batch_invariant=measured.alone_difference == 0,
-        batch_buckets=batch_buckets(image_shape),
+        batch_buckets=buckets,
+        tiling=tiling,
     )
     known.MergeFrom(signature)
     return known
@@ -74,7 +86,10 @@ def provenance(meta: Mapping[str, Any], weights_sha256: str) -> dict[str, str]:
     """Where a checkpoint's graphs come from: recipe, data, training, weights, tools."""
     data, run = meta.get("data", {}), meta.get("config", {}).get("run", {})
     known = {
-        "recipe": meta.get("name"),
+        "recipe": None if "module" in meta else meta.get("name"),
+        "module": meta.get("module"),
+        "arguments": meta.get("arguments"),
+        "reference_precision": meta.get("reference_precision"),
         "data": data.get("name"),
         "data_sha256": data.get("sha256"),
         "seed": run.get("seed"),

@@ -4,7 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
-from autoencoder.v1.model_pb2 import Model
+from autoencoder.v1.model_pb2 import (
+    DATA_TYPE_FLOAT32,
+    DATA_TYPE_UINT8,
+    DataType,
+    Model,
+    Signature,
+    TensorSpec,
+    Tiling,
+)
+from autoencoder.v1.shapes import DTYPES
 
 from bundle import latents, replay
 from bundle.golden import Case, SampleCase
@@ -58,6 +67,59 @@ def test_rows_beyond_those_compared_are_only_run_in_batches() -> None:
 
     assert replay.batch_invariance(counted, ROWS, [range(3)], compared=1) == (0.0, 0.0)
     assert runs == [1, 3]
+
+
+def test_further_inputs_stay_with_their_rows() -> None:
+    def scaled(rows: np.ndarray, factors: np.ndarray) -> dict[str, np.ndarray]:
+        return {"y": rows * factors[:, None]}
+
+    factors = np.array([1, 2, 3], np.float32)
+    case = Case({"x": ROWS, "factors": factors}, {"y": ROWS * factors[:, None]})
+    assert [each.max_error for each in replay.golden_vectors(scaled, [case])] == [0.0]
+    assert replay.batch_invariance(scaled, ROWS, [range(3), [2, 0]], 3, beside=[factors]) == (0.0, 0.0)
+
+
+def blurred(radius: int) -> replay.Run:
+    """A graph that adds up a square around each pixel, zeros beyond the edge, weighted by its second input."""
+
+    def run(images: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        height, width = images.shape[1:3]
+        padded = np.pad(images, [(0, 0), (radius, radius), (radius, radius), (0, 0)])
+        places = [(row, column) for row in range(2 * radius + 1) for column in range(2 * radius + 1)]
+        blur = sum(padded[:, row : row + height, column : column + width] for row, column in places)
+        return {"maps": blur * weights[:, None, None, None], "scores": blur.sum(axis=(1, 2, 3))}
+
+    return run
+
+
+def blurring(halo: int, multiple: int = 1) -> Signature:
+    spec = TensorSpec(name="images", data_type=DATA_TYPE_FLOAT32, shape=[-1, -1, -1, 2])
+    return Signature(inputs=[spec], tiling=Tiling(halo=halo, multiple=multiple, tile=24))
+
+
+@pytest.mark.parametrize(("radius", "multiple"), [(0, 1), (3, 1), (3, 2), (5, 4)])
+def test_tiles_with_their_halo_give_the_whole(radius: int, multiple: int) -> None:
+    level = [np.full(1, 0.5, np.float32)]
+    assert replay.tiles_agree(blurred(radius), blurring(radius, multiple), level) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("radius", [1, 3])
+def test_a_halo_that_is_too_small_shows(radius: int) -> None:
+    found = replay.tiles_agree(blurred(radius), blurring(radius - 1), [np.full(1, 0.5, np.float32)])
+    assert found.largest > 0.1
+    assert found.excess > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "lowest", "highest"),
+    [("images", DATA_TYPE_UINT8, 0, 255), ("images", DATA_TYPE_FLOAT32, 0, 1), ("latents", DATA_TYPE_FLOAT32, -3, 3)],
+)
+def test_noise_of_the_kind_that_a_graph_takes(name: str, kind: DataType, lowest: float, highest: float) -> None:
+    drawn = replay.noise(Signature(inputs=[TensorSpec(name=name, data_type=kind, shape=[-1, -1, -1, 3])]), (16, 20), 2)
+    assert drawn.shape == (2, 16, 20, 3)
+    assert drawn.dtype == DTYPES[kind]
+    assert lowest <= drawn.min() < lowest + 0.1 * (highest - lowest)
+    assert highest >= drawn.max() > highest - 0.1 * (highest - lowest)
 
 
 def test_the_golden_sample_is_drawn_to_the_bit() -> None:

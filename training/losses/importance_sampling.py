@@ -1,7 +1,7 @@
 """Importance sampling of the likelihood of a VAE: weights, and the estimate of log p(x), decoded in batches."""
 
 import math
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -12,10 +12,14 @@ from training.models.posterior import Posterior
 from training.random_streams import Draws
 
 ROWS_PER_DECODE = 4_000
+# Pixels in them: those of MNIST. Of larger images fewer are decoded at once.
+_NUMBERS_PER_DECODE = ROWS_PER_DECODE * 28 * 28
 
 
 class Variational(Protocol):
-    """An encoder to a posterior and a decoder to logits."""
+    """An encoder to a posterior and a decoder to logits or pixels."""
+
+    output: Literal["logits", "pixels"]
 
     def encode(self, images: Tensor, /) -> Posterior:
         """(N, C, H, W) to the posterior of (N, D)."""
@@ -33,11 +37,12 @@ def negative_log_likelihood(model: Variational, images: Tensor, draws: Draws, sa
     Images are encoded once. Only the logarithm of the sum of the weights is kept, so memory does not grow with K.
     """
     posterior = model.encode(images)
-    samples_at_once = max(1, ROWS_PER_DECODE // len(images))
+    rows = min(ROWS_PER_DECODE, _NUMBERS_PER_DECODE // images[0].numel())
+    samples_at_once = max(1, rows // len(images))
     total = torch.full((len(images),), -math.inf, dtype=torch.float64)
     for done in range(0, samples, samples_at_once):
         count = min(samples_at_once, samples - done)
-        normals = draws.normal((count, posterior.means.shape[1]))
+        normals = draws.normal((count, *posterior.means.shape[1:]))
         likelihood, prior, density = log_densities(model, images, posterior, normals, Loss())
         total = torch.logaddexp(total, (likelihood + prior - density).double().logsumexp(1).cpu())
     return math.log(samples) - total
@@ -53,7 +58,8 @@ def log_densities(
     latents = posterior.sample(normals)
     logits = model.decode(latents.flatten(0, 1))
     repeated = images.repeat_interleave(normals.shape[1], 0)
-    likelihood = -terms.nll(settings, logits, repeated).unflatten(0, latents.shape[:2])
-    zero = torch.zeros_like(latents)
+    likelihood = -terms.nll(settings, logits, repeated, model.output).unflatten(0, latents.shape[:2])
+    flat = latents.flatten(2)
+    zero = torch.zeros_like(flat)
     density = posterior.log_prob(latents)
-    return likelihood, terms.log_normal(latents, zero, zero), density
+    return likelihood, terms.log_normal(flat, zero, zero), density

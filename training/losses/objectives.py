@@ -1,8 +1,8 @@
 """Training objectives: what each family minimises, and what it reports; per image, in nats."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -42,6 +42,18 @@ class Objective(Protocol):
         ...
 
 
+class Denoising(Protocol):
+    """A denoiser."""
+
+    output: Literal["logits", "pixels"]
+    clips_noise: bool
+    takes_noise_levels: bool
+
+    def denoise(self, images: Tensor, noise_levels: Tensor = ..., /) -> Tensor:
+        """(N, C, H, W), and (N,) where it takes noise levels, to logits or pixels (N, C, H, W)."""
+        ...
+
+
 class VariationalClassifier(Variational, Protocol):
     """A variational autoencoder that reads classes off its latents."""
 
@@ -59,14 +71,15 @@ def evaluate(
     return model.objective(Inputs(images, labels, draws, settings, kl_weight))
 
 
-def reconstruction(logits: Tensor, given: Inputs) -> Outcome:
-    """Logits (N, C, H, W): reconstruction loss alone."""
-    return _single(terms.nll(given.settings, logits, given.images), {})
+def reconstruction(outputs: Tensor, given: Inputs, output: str = "logits") -> Outcome:
+    """Outputs (N, C, H, W), logits or pixels: reconstruction loss alone."""
+    return _single(terms.nll(given.settings, outputs, given.images, output), {})
 
 
-def denoising(denoise: Callable[[Tensor], Tensor], given: Inputs) -> Outcome:
+def denoising(model: Denoising, given: Inputs) -> Outcome:
     """Clean images from noisy ones, with fresh noise at every visit (Vincent et al. 2008)."""
-    return reconstruction(denoise(noisy(given.images, given.draws, given.settings.noise)), given)
+    inputs = noisy(model, given.images, given.draws, given.settings)
+    return reconstruction(model.denoise(*inputs), given, model.output)
 
 
 def variational(model: Variational, given: Inputs) -> Outcome:
@@ -99,7 +112,7 @@ def multitask(model: VariationalClassifier, given: Inputs, labels: Tensor) -> Ou
 def importance_weighted(model: Variational, given: Inputs) -> Outcome:
     """Minus the bound of K samples (Burda et al. 2015, equation 8); reported with the mean of their log-weights."""
     posterior = model.encode(given.images)
-    normals = given.draws.normal((given.settings.importance_samples, posterior.means.shape[1]))
+    normals = given.draws.normal((given.settings.importance_samples, *posterior.means.shape[1:]))
     likelihood, prior, density = log_densities(model, given.images, posterior, normals, given.settings)
     divergence = density - prior
     total = -terms.log_mean_exp((likelihood - given.kl_weight * divergence).T)
@@ -111,9 +124,19 @@ def with_input_noise(images: Tensor, draws: Draws, sigma: float) -> Tensor:
     return images + sigma * draws.normal(tuple(images.shape[1:])) if sigma else images
 
 
-def noisy(images: Tensor, draws: Draws, sigma: float) -> Tensor:
-    """Images (N, C, H, W) plus N(0, sigma^2), clipped to 0 to 1."""
-    return (images + sigma * draws.normal(tuple(images.shape[1:]))).clamp(0, 1)
+def noisy(model: Denoising, images: Tensor, draws: Draws, settings: Loss) -> tuple[Tensor, ...]:
+    """What a denoiser is given: images (N, C, H, W) plus noise and, where it takes them, the noise levels (N,).
+
+    Noise is clipped to 0 to 1 for the networks that were made for that; clipping moves the mean of dark and light pixels.
+    """
+    low = settings.noise_low
+    levels = None if low is None else low + (settings.noise - low) * draws.uniform(())
+    noise = draws.normal(tuple(images.shape[1:]))
+    seen = images + (settings.noise * noise if levels is None else levels.view(-1, 1, 1, 1) * noise)
+    seen = seen.clamp(0, 1) if model.clips_noise else seen
+    if not model.takes_noise_levels:
+        return (seen,)
+    return seen, images.new_full((len(images),), settings.noise) if levels is None else levels
 
 
 def binarised(images: Tensor, draws: Draws) -> Tensor:
@@ -123,10 +146,10 @@ def binarised(images: Tensor, draws: Draws) -> Tensor:
 
 def _elbo(model: Variational, posterior: Posterior, given: Inputs) -> Outcome:
     kl = posterior.kl()
-    latents = posterior.sample(given.draws.normal((posterior.means.shape[1],)))
-    reconstruction_loss = terms.nll(given.settings, model.decode(latents), given.images)
+    latents = posterior.sample(given.draws.normal(tuple(posterior.means.shape[1:])))
+    reconstruction_loss = terms.nll(given.settings, model.decode(latents), given.images, model.output)
     total = reconstruction_loss + given.kl_weight * terms.with_free_bits(kl, given.settings.free_bits)
-    return _single(total, {"reconstruction": reconstruction_loss, "kl": kl.sum(1)})
+    return _single(total, {"reconstruction": reconstruction_loss, "kl": kl.flatten(1).sum(1)})
 
 
 def _single(total: Tensor, measures: Mapping[str, Tensor]) -> Outcome:

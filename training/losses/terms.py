@@ -16,25 +16,35 @@ def bernoulli_nll(logits: Tensor, images: Tensor) -> Tensor:
 
 def gaussian_nll(logits: Tensor, images: Tensor, sigma: float) -> Tensor:
     """(N, C, H, W) twice to (N,): negative log-density of images around sigmoid(logits) with fixed sigma."""
-    squares = (logits.sigmoid() - images).square() / (2 * sigma**2)
+    return gaussian_nll_of_pixels(logits.sigmoid(), images, sigma)
+
+
+def gaussian_nll_of_pixels(pixels: Tensor, images: Tensor, sigma: float) -> Tensor:
+    """(N, C, H, W) twice to (N,): negative log-density of images around pixels with fixed sigma."""
+    squares = (pixels - images).square() / (2 * sigma**2)
     return (squares + math.log(sigma * math.sqrt(2 * math.pi))).flatten(1).sum(1)
 
 
-def nll(settings: Loss, logits: Tensor, images: Tensor) -> Tensor:
-    """(N, C, H, W) twice to (N,): negative log-likelihood of the images under the likelihood of the settings."""
+def nll(settings: Loss, outputs: Tensor, images: Tensor, output: str = "logits") -> Tensor:
+    """(N, C, H, W) twice to (N,): negative log-likelihood of the images under the likelihood of the settings.
+
+    Outputs are logits, or pixels, for which the likelihood is Gaussian.
+    """
+    if output == "pixels":
+        return gaussian_nll_of_pixels(outputs, images, settings.sigma)
     if settings.likelihood == "gaussian":
-        return gaussian_nll(logits, images, settings.sigma)
-    return bernoulli_nll(logits, images)
+        return gaussian_nll(outputs, images, settings.sigma)
+    return bernoulli_nll(outputs, images)
 
 
 def kl_to_standard_normal(means: Tensor, log_variances: Tensor) -> Tensor:
-    """(N, D) twice to (N, D): KL of each latent's Gaussian from N(0, 1) (Kingma & Welling 2013, appendix B)."""
+    """(N, …) twice to (N, …): KL of each latent's Gaussian from N(0, 1) (Kingma & Welling 2013, appendix B)."""
     return 0.5 * (means.square() + log_variances.exp() - 1 - log_variances)
 
 
 def with_free_bits(kl: Tensor, free_nats: float) -> Tensor:
-    """(N, D) to (N,): each latent costs at least `free_nats` (after Kingma et al. 2016, per image)."""
-    return kl.clamp(min=free_nats).sum(1)
+    """(N, …) to (N,): each latent costs at least `free_nats` (after Kingma et al. 2016, per image)."""
+    return kl.clamp(min=free_nats).flatten(1).sum(1)
 
 
 def log_normal(values: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Network architectures, a class for each family.
 
-Images are float32 (N, C, H, W) in 0 to 1, latents (N, D); decoders return logits of pixels.
+Images are float32 (N, C, H, W) in 0 to 1, latents (N, D) or spatial (N, c, h, w); decoders return logits of pixels.
 """
 
 import math
@@ -23,6 +23,8 @@ from training.models.layers import (
     Discriminator,
     dense_stack,
 )
+from training.models import photographs
+from training.models.photographs import ResidualDenoiser
 from training.models.posterior import Posterior
 
 # Beyond these bounds a posterior is a point or the prior many times over; the exponential must stay finite.
@@ -45,13 +47,14 @@ class Autoencoder(Network):
         super().__init__(architecture, image_shape, labels)
         self.encoder, self.latent_size = _make_encoder(architecture, image_shape, heads=1)
         self.decoder = _make_decoder(architecture, image_shape)
+        _describe(self, architecture)
 
     def encode(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) to latents (N, D)."""
+        """(N, C, H, W) to latents (N, D) or (N, c, h, w)."""
         return self.encoder(images)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(N, D) to logits (N, C, H, W)."""
+        """Latents to logits (N, C, H, W)."""
         return self.decoder(latents)
 
     def objective(self, given: Inputs) -> Outcome:
@@ -69,18 +72,19 @@ class VariationalAutoencoder(Network):
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
         super().__init__(architecture, image_shape, labels)
-        if not architecture.latent_size:
+        if not (architecture.latent_size or architecture.latent_channels):
             raise ConfigError("a variational model needs model.latent_size of at least 1, got 0")
         self.encoder, self.latent_size = _make_encoder(architecture, image_shape, heads=2)
         self.decoder = _make_decoder(architecture, image_shape)
+        _describe(self, architecture)
 
     def encode(self, images: Tensor) -> Posterior:
-        """(N, C, H, W) to the posterior: means (N, D) and log-variances (N, D)."""
+        """(N, C, H, W) to the posterior: means and log-variances, (N, D) or (N, c, h, w) each."""
         means, log_variances = self.encoder(images).chunk(2, dim=1)
         return Posterior(means, log_variances.clamp(*LOG_VARIANCE_BOUNDS))
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(N, D) to logits (N, C, H, W)."""
+        """Latents to logits (N, C, H, W)."""
         return self.decoder(latents)
 
     def objective(self, given: Inputs) -> Outcome:
@@ -140,19 +144,29 @@ class Denoiser(Network):
     """Noisy images to clean ones (Vincent et al. 2008); it has no code of its own to serve."""
 
     family = "denoiser"
-    loss_settings = _PIXELS | {"noise"}
+    loss_settings = _PIXELS | {"noise", "noise_low"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
         super().__init__(architecture, image_shape, labels)
-        self.network = DenoisingNetwork(image_shape, architecture.channels, architecture.upsampling)
+        if architecture.body == "residual":
+            self.output, self.float_images, self.multiple = "pixels", True, photographs.DENOISER_MULTIPLE
+            self.takes_noise_levels = architecture.noise_level_input
+            photographs.check_size(image_shape, self.multiple)
+            photographs.downsampling(architecture.channels)
+            self.network = ResidualDenoiser(
+                image_shape[2], architecture.channels[0], architecture.blocks, noise_levels=self.takes_noise_levels
+            )
+        else:
+            self.clips_noise = True
+            self.network = DenoisingNetwork(image_shape, architecture.channels, architecture.upsampling)
 
-    def denoise(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) to logits (N, C, H, W)."""
-        return self.network(images)
+    def denoise(self, images: Tensor, noise_levels: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) and, where the network takes them, (N,) to logits or, of a residual body, pixels (N, C, H, W)."""
+        return self.network(images) if noise_levels is None else self.network(images, noise_levels)
 
     def objective(self, given: Inputs) -> Outcome:
         """Reconstruction loss of the clean images."""
-        return objectives.denoising(self.denoise, given)
+        return objectives.denoising(self, given)
 
 
 def find(name: str) -> type[Network]:
@@ -220,6 +234,8 @@ def _spread_units(layer: nn.Linear, spread: float, generator: torch.Generator) -
 
 def _make_encoder(architecture: Architecture, image_shape: ImageShape, heads: int) -> tuple[nn.Module, int]:
     """An encoder with `heads` outputs per latent value, and the size of the code."""
+    if architecture.body == "residual":
+        return photographs.encoder(architecture, image_shape, heads), architecture.latent_size
     if architecture.body == "conv":
         encoder = ConvEncoder(image_shape, architecture.channels, architecture.latent_size * heads)
         return encoder, architecture.latent_size or encoder.output_size
@@ -234,6 +250,21 @@ def _make_encoder(architecture: Architecture, image_shape: ImageShape, heads: in
 
 def _make_decoder(architecture: Architecture, image_shape: ImageShape) -> nn.Module:
     """The decoder that mirrors the encoder."""
+    if architecture.body == "residual":
+        return photographs.decoder(architecture, image_shape)
     if architecture.body == "conv":
         return ConvDecoder(image_shape, architecture.channels, architecture.latent_size, architecture.upsampling)
     return DenseDecoder(image_shape, architecture.hidden, architecture.latent_size, architecture.activation)
+
+
+def _describe(network: Network, architecture: Architecture) -> None:
+    """Set what a network says of its code and of the sizes that it takes."""
+    network.latent_shape = (network.latent_size,) if network.latent_size else ()
+    if architecture.body != "residual":
+        return
+    network.float_images = True
+    if architecture.latent_channels:
+        factor = photographs.downsampling(architecture.channels)
+        height, width, _ = network.image_shape
+        network.latent_shape = height // factor, width // factor, architecture.latent_channels
+        network.multiple = network.downsampling = factor

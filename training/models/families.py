@@ -5,9 +5,9 @@ To add a family, write a subclass with a `family` name of its own, and a recipe 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from bundle.latents import Prior
 from training.config import Architecture
@@ -34,7 +34,27 @@ class Network(nn.Module, ABC):
     loss_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings of `[loss]` that have an effect."""
 
+    output: Literal["logits", "pixels"] = "logits"
+    """What `decode` and `denoise` return."""
+    image_shape: ImageShape
+    """(H, W, C); H and W are 0 where they are free."""
+    latent_shape: tuple[int, ...] = ()
+    """(D,) of a vector, (h, w, c) of a spatial code, h and w 0 where they are free; empty without a code."""
     latent_size: int = 0
+    """D of a vector, else 0."""
+    multiple: int = 1
+    """Of free sizes: images are padded to a multiple of it."""
+    minimum: int = 1
+    """Of free sizes: the smallest side."""
+    downsampling: int = 0
+    """Pixels, along each side, of a position of a spatial code; 0 where there is none."""
+    float_images: bool = False
+    """Whether its graphs take float32 images, not rounded to 8 bits."""
+    clips_noise: bool = False
+    """Whether a denoiser was made for noisy images that are clipped to 0 to 1."""
+    takes_noise_levels: bool = False
+    noise_level: tuple[float, float, float] | None = None
+    """Lowest, highest and default standard deviation (0: none) for a `denoise` that is given noise levels (N,)."""
     labels: tuple[str, ...] = ()
     encode: Any
     decode: Any
@@ -52,6 +72,15 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def objective(self, given: Inputs) -> Outcome:
         """What is minimised and logged, in nats per image."""
+
+    def images(self, outputs: Tensor) -> Tensor:
+        """What `decode` or `denoise` returned, (N, C, H, W), as pixels in 0 to 1."""
+        return outputs.sigmoid() if self.output == "logits" else outputs.clamp(0, 1)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether height and width of the images are free."""
+        return not self.image_shape[0]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameters that each loss of the objective updates, by the loss's name; an optimizer for each."""

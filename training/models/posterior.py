@@ -9,7 +9,10 @@ from training.losses import terms
 
 
 class Posterior(NamedTuple):
-    """What a variational encoder returns: means (N, D) and log-variances (N, D); a plain pair to the exporter."""
+    """What a variational encoder returns: means and log-variances; a plain pair to the exporter.
+
+    Below, (N, D) stands for spatial codes (N, c, h, w) too.
+    """
 
     means: Tensor
     log_variances: Tensor
@@ -28,7 +31,8 @@ class Posterior(NamedTuple):
 
     def log_prob(self, latents: Tensor) -> Tensor:
         """Latents (N, D) or (N, K, D) to their log-density (N,) or (N, K), in nats."""
-        return terms.log_normal(latents, *self._broadcast_to(latents))
+        leading = latents.ndim - self.means.ndim + 1
+        return terms.log_normal(*(each.flatten(leading) for each in (latents, *self._broadcast_to(latents))))
 
     def _broadcast_to(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         if latents.ndim == self.means.ndim:

@@ -39,7 +39,7 @@ def test_static_quantisation(family: str, name: str, checked: dict[str, CheckedG
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators
     assert "DynamicQuantizeLinear" not in operators
     assert 0 < closeness(one, graph, name, sandbox) < 0.1
-    assert sandbox.run(parity.row_difference, graph, real(one, name)) == (0, 0)
+    assert sandbox.run(parity.row_difference, graph, [real(one, name)]) == (0, 0)
 
 
 def test_weights_have_as_many_bits_as_the_processor_takes(checked: dict[str, CheckedGraphs], sandbox: Sandbox) -> None:

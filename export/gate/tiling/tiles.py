@@ -1,0 +1,118 @@
+"""How the graphs of a network of free sizes may be cut: the halo, the tile, and what the proof found."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from autoencoder.v1.model_pb2 import Signature, Tiling
+
+from bundle import replay
+from bundle.errors import quotable
+from bundle.golden import Array, Arrays
+from bundle.runtime_options import Device
+from export.gate import inputs
+from export.gate.sandbox import Sandbox
+from export.gate.tiling import control, halo, proof
+from export.gate.tiling.axes import UntileableError
+from export.gate.tiling.halo import Halo
+from export.gate.tiling.proof import Proved, Trial
+from export.graphs.methods import Method, facts
+from export.graphs.tensor_specs import TILE, batch_buckets
+
+# A halo that leaves less of a larger tile is none worth having.
+_LARGEST_TILE = 4 * TILE
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """One graph: its tiling with the proof, or why it has none."""
+
+    timed: Arrays
+    """Inputs of one row as large as a tile."""
+    buckets: list[int]
+    """Batch sizes worth warming up, of tiles."""
+    tiling: Tiling | None = None
+    untileable: str = ""
+    proved: Proved | None = None
+    control: str = ""
+    """Why the negative control shows nothing; empty where it fails as it must, and where there is no halo."""
+
+    @property
+    def problem(self) -> str:
+        """Why the graph is refused; empty where it is not."""
+        if self.tiling is None or self.proved is None:
+            return ""
+        if self.proved.sees_farther:
+            return f"cells beyond the halo of {self.tiling.halo} change what it gives"
+        if self.proved.difference.excess > 1:
+            return f"tiles are off by {self.proved.difference.largest:.3g} from the whole image"
+        return self.control
+
+    @property
+    def seen(self) -> str:
+        """What was found of a graph that is not refused."""
+        if self.tiling is None or self.proved is None:
+            return f"no tiles: {self.untileable}"
+        difference = self.proved.difference.largest
+        bits = "the bits of the whole image" if difference == 0 else f"off by {difference:.3g} from the whole image"
+        return f"halo {self.tiling.halo}, tiles of {self.tiling.tile} in multiples of {self.tiling.multiple}: {bits}"
+
+
+def tile(
+    method: Method, signature: Signature, graph: bytes, images: Array, sandbox: Sandbox, device: Device = "cpu"
+) -> Tiled:
+    """Derive the halo of a graph and prove it on held-out images (N, H, W, C) and on noise; `method` is in float64.
+
+    Raises:
+        BundleError: the size of a tensor cannot be known, or the runtime fails in the graph.
+        CrashError: the runtime crashes in the graph.
+    """
+    shapes = facts(method.model).shapes
+    pixels = shapes.downsampling if signature.inputs[0].name == "latents" else 1
+    try:
+        found = halo.derive(graph, signature, shapes.multiple // pixels)
+        side = tile_side(found, TILE // pixels, _LARGEST_TILE // pixels)
+    except UntileableError as error:
+        least = shapes.padded(TILE, TILE)[0] // pixels
+        return Tiled(*_timing(method, signature, least, pixels), untileable=quotable(str(error)))
+    tiling = Tiling(halo=found.halo, multiple=found.multiple, tile=side)
+    trials = list(_trials(method, signature, images, tiling, pixels))
+    proved = sandbox.run(proof.prove, graph, signature, found, trials, device)
+    tiling.exact = proved.difference.largest == 0 and device == "cpu"
+    shown = sandbox.run(control.problem, graph, signature, found) if found.halo else ""
+    return Tiled(*_timing(method, signature, side, pixels), tiling, proved=proved, control=shown)
+
+
+def _timing(method: Method, signature: Signature, side: int, pixels: int) -> tuple[Arrays, list[int]]:
+    """Inputs of one row of this side, and the batch sizes of such rows."""
+    about = facts(method.model)
+    arrays = [replay.noise(signature, (side, side)), *inputs.beside(about, signature, 1)]
+    named = dict(zip([spec.name for spec in signature.inputs], arrays, strict=True))
+    return named, batch_buckets(about.image_shape, side * pixels)
+
+
+def tile_side(found: Halo, usual: int, largest: int) -> int:
+    """Cells of a tile's side: doubled from the usual until at least half of a tile's area is kept.
+
+    Raises:
+        UntileableError: the halo is too wide for the largest.
+    """
+    side = usual
+    while side <= largest:
+        whole = side // found.multiple * found.multiple
+        if whole > 2 * found.halo and 2 * (whole - 2 * found.halo) ** 2 >= whole**2:
+            return whole
+        side *= 2
+    raise UntileableError(f"its outputs depend on {found.halo} cells on each side, too many for tiles of {largest}")
+
+
+def _trials(method: Method, signature: Signature, images: Array, tiling: Tiling, pixels: int) -> Iterator[Trial]:
+    """Every size with a held-out image and with noise; the largest with the image alone."""
+    shapes = facts(method.model).shapes
+    least = shapes.padded(shapes.minimum, 1)[0] // pixels
+    sized = list(proof.cuts(tiling, max(least, tiling.multiple)))
+    for number, (size, cut) in enumerate(sized):
+        picture = inputs.resized(images[:1], (size[0] * pixels, size[1] * pixels))
+        given, *others = inputs.real(method, signature, picture)
+        yield Trial([given, *others], cut)
+        if number < len(sized) - 1:
+            yield Trial([replay.noise(signature, size), *others], cut)
