@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 from autoencoder.v1.model_pb2 import DATA_TYPE_UNSPECIFIED, DataType, Signature, TensorSpec
-from autoencoder.v1.shapes import FREE
+from autoencoder.v1.shapes import FREE, Shapes
 
 from bundle.errors import BundleError
 from bundle.graph_memory.estimate import Estimate, described, estimate
@@ -42,8 +42,9 @@ _CONSTANTS_BYTES = 256 * 1024**2
 _CONSTANTS_PER_BYTE = 16
 _DEFAULT_ROWS = 256
 _GOLDEN_ROWS = 16
-# Side of the images of a graph without tiles, as its golden vectors may have it.
-_FREE_SIDE = 256
+# Sides of what a graph of free sizes without tiles is tried with: of images, and of latents.
+_IMAGE_SIDE = 256
+_LATENTS_SIDE = 32
 # Of normalization by the batch at hand: an image's answer would depend on the others of its batch.
 _TRAINING_MODE = " in training mode"
 _INSTEAD = {
@@ -139,19 +140,39 @@ def largest_batch(signature: Signature) -> int:
     return min(max((_GOLDEN_ROWS, *(signature.batch_buckets or (_DEFAULT_ROWS,)))), MAX_BATCH)
 
 
-def run_memory(model: Any, signature: Signature) -> Estimate:  # noqa: ANN401 (likewise)
-    """Estimate the memory of a graph with allowed operators, with the largest batch of its warm-up.
+def trial_side(signature: Signature) -> int:
+    """Length of the free axes of a graph's input in warm-up: that of a tile, where the graph has tiles."""
+    return signature.tiling.tile or (_LATENTS_SIDE if signature.inputs[0].name == "latents" else _IMAGE_SIDE)
 
-    Free axes are taken as long as a tile, where the graph has tiles.
+
+def run_memory(
+    model: Any,  # noqa: ANN401 (likewise)
+    signature: Signature,
+    rows: int = 0,
+    side: int = 0,
+) -> Estimate:
+    """Estimate the memory of a graph with allowed operators, by default with the largest batch of its warm-up.
 
     Raises:
         BundleError: the size of a tensor cannot be known before the graph runs.
     """
-    rows, side = largest_batch(signature), signature.tiling.tile or _FREE_SIDE
+    rows, side = rows or largest_batch(signature), side or trial_side(signature)
     shapes = {
         spec.name: (rows, *(side if size == FREE else size for size in spec.shape[1:])) for spec in signature.inputs
     }
     return estimate(model.graph, shapes)
+
+
+def untiled_pixels(data: bytes, signature: Signature, shapes: Shapes, most: int, max_run_bytes: int) -> int:
+    """Most pixels, up to `most`, of an image that a graph of free sizes can run whole in this memory."""
+    model = parse(data)
+    scale = shapes.downsampling if signature.inputs[0].name == "latents" else 1
+    while most >= shapes.multiple**2:
+        side = isqrt(most) // shapes.multiple * shapes.multiple // scale
+        if run_memory(model, signature, rows=1, side=side).run <= max_run_bytes:
+            return most
+        most //= 2
+    return 0
 
 
 def _check_form(graph: Graph, signature: Signature, opsets: Collection[int]) -> None:

@@ -120,6 +120,12 @@ class OverloadedError(ServingError):
         super().__init__(message, [RetryInfo(retry_delay=delay)])
 
 
+class OutOfRangeError(ServingError):
+    """The result does not fit into the requested format."""
+
+    code = StatusCode.OUT_OF_RANGE
+
+
 class DeadlineError(ServingError):
     """The caller's deadline has passed."""
 

@@ -48,6 +48,12 @@ class LimitsConfig(Settings):
         "maximum markers, chunks, tag values and fill bytes of an encoded image, besides one for each 256 bytes of it",
         least=1,
     )
+    max_untiled_pixels: int = setting(
+        1_048_576,
+        "maximum pixels of an image for graphs that look at the whole image, so that it cannot be run in tiles; less "
+        "where --max-run-bytes would not do for one such image",
+        least=1,
+    )
     max_request_pixels: int = setting(
         67_108_864, "maximum total pixels of the encoded images of a request, checked before decoding", least=1
     )

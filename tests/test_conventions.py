@@ -45,6 +45,7 @@ COVERED_BY = {
     "export/text_table.py": "export/inspection/test_results_table.py",
     "server/addresses.py": "server/test_config.py",
     "server/app.py": "server/test_stopping.py",
+    "server/services/sources.py": "server/services/autoencoder/test_generation.py",
     "server/batching/entry.py": "server/batching/test_batcher.py",
     "server/batching/executor.py": "server/batching/test_batcher_failures.py",
     "server/batching/offload_pool.py": "server/batching/test_batcher_failures.py",

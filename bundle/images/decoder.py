@@ -3,7 +3,8 @@
 Training, server and client read files by these rules, so that a file gives the same pixels everywhere, bit for bit:
 
 - upright, as the EXIF orientation says;
-- 16-bit grey divided by 257; other channels of 16 bits by their high byte; 32-bit pixels are refused;
+- 16-bit grey divided by 257; other channels of 16 bits by their high byte; 32-bit pixels are refused; where 16 bits are
+  asked for, all of them are kept (`sixteen_bits`);
 - what is transparent is blended onto black;
 - palettes, CMYK, YCbCr and 1 bit are converted to grey or RGB; colour profiles are ignored;
 - of an animation, the first frame;
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.errors import ImageFileError
-from bundle.images import structure
+from bundle.images import sixteen_bits, structure
 from bundle.images.structure import Limits
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ _OPAQUE = 255
 
 
 class Decoded(NamedTuple):
-    """uint8 (H, W, C), and which rules changed the file's own pixels."""
+    """(H, W, C) uint8, or uint16, and which rules changed the file's own pixels."""
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | NDArray[np.uint16]
     rotated: bool
     transparent: bool
     sixteen_bits: bool
@@ -104,14 +105,17 @@ class ImageReader:
         scale = self._draft_scale(target)
         return -(-self.size[0] // scale), -(-self.size[1] // scale)
 
-    def decode(self, channels: int, target: Size | None = None) -> Decoded:
-        """uint8 (H, W, C), resized to the target (width, height); without one of the upright image's size.
+    def decode(self, channels: int, target: Size | None = None, *, keep_sixteen_bits: bool = False) -> Decoded:
+        """(H, W, C), resized to the target (width, height); without one of the upright image's size.
+
+        uint8; uint16 for files of 16 bits a channel if asked for.
 
         Raises:
-            ImageFileError: damaged, or 32-bit pixels.
+            ImageFileError: damaged, 32-bit pixels, or 16-bit colours in a compressed TIFF where they are to be kept.
         """
         try:
-            return self._decode(channels, target)
+            deep = sixteen_bits.stored(self._image, self._source.getvalue()) if keep_sixteen_bits else None
+            return self._decode(channels, target) if deep is None else self._keep(deep, channels, target)
         except (ImageFileError, MemoryError):
             raise
         except Exception as error:
@@ -133,6 +137,15 @@ class ImageReader:
             converted = _resized(converted, target)
         pixels = np.asarray(converted, dtype=np.uint8).reshape(converted.height, converted.width, channels)
         return Decoded(pixels, rotated or orientation != 1, transparent, upright.mode.startswith("I"))
+
+    def _keep(self, stored: NDArray[np.uint16], channels: int, target: Size | None) -> Decoded:
+        """As `_decode`, with 16 bits a channel."""
+        orientation = self._orientation()
+        pixels = sixteen_bits.convert(_turned(stored, orientation), channels)
+        if target is not None and pixels.shape[1::-1] != target:
+            pixels = sixteen_bits.resize(pixels, target)
+        transparent = stored.shape[2] % 2 == 0 and int(stored[:, :, -1].min()) < _SIXTEEN_BITS
+        return Decoded(pixels, orientation != 1, transparent, sixteen_bits=True)
 
     def _draft_scale(self, target: Size | None) -> int:
         """1, 2, 4 or 8: by how much a JPEG is reduced as it is decoded."""
@@ -193,6 +206,17 @@ class _Source(io.BytesIO):
 
 def _unreadable(error: Exception) -> ImageFileError:
     return ImageFileError(f"expected a readable {NAMES} file: {error}")
+
+
+def _turned(pixels: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
+    """(H, W, C) as `_upright` turns images."""
+    if orientation >= _TURNED:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in {3, 4, 7, 8}:
+        pixels = pixels[::-1]
+    if orientation in {2, 3, 6, 7}:
+        pixels = pixels[:, ::-1]
+    return pixels
 
 
 def _upright(image: "PillowImage", orientation: int) -> "PillowImage":

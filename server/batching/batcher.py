@@ -15,7 +15,7 @@ from server.batching.output_check import NotFiniteError, non_finite_rows
 from server.batching.policy import BatchPolicy
 from server.batching.row_queue import RowQueue
 from server.batching.run import GraphRunner, Run, RunHooks
-from server.calls.call import FOREVER
+from server.calls.call import FOREVER, Call
 from server.errors import DeadlineError, ServingError
 from server.types import Array
 
@@ -36,9 +36,10 @@ class Batcher:
         backlog: Backlog,
         executor: Executor,
         hooks: RunHooks,
+        queue: RowQueue | None = None,
     ) -> None:
         self.policy = policy
-        self.queue = RowQueue(backlog, policy.max_rows)
+        self.queue = RowQueue(backlog, policy.max_rows) if queue is None else queue
         self._admission = Admission(backlog, self.queue, hooks.listener)
         self._session = session
         self._backlog = backlog
@@ -76,7 +77,7 @@ class Batcher:
                 return
             if self._abandoned_with is not None:
                 raise self._abandoned_with
-            if call.deadline != FOREVER or self._backlog.crowded(entry.count):
+            if (call.deadline != FOREVER or self._backlog.crowded(entry.count)) and not entry.admitted:
                 seconds = self._seconds_per_row / policy.concurrent_runs
                 self._admission.check(entry, now, self._running_rows, seconds)
             if policy.max_delay_seconds:
@@ -202,11 +203,10 @@ class Batcher:
 
     def _run(self, slices: list[Slice], started: float) -> bool:
         """Run rows and deliver their outputs; return whether the run succeeded."""
-        batch = self._assemble(slices)
         run = Run(slices)
         self._runs.add(run)
         try:
-            outputs = self._session.run(batch)
+            outputs = self._compute(slices)
         except Exception as error:  # noqa: BLE001 (whatever a provider raises)
             self._runs.discard(run)
             self._isolate(slices, error)
@@ -216,7 +216,7 @@ class Batcher:
         if len(slices) > 1:
             self._joint_failures = 0
         seconds = time.monotonic() - started
-        rows = len(batch)
+        rows = len(outputs[0])
         if 2 * rows >= self.policy.max_rows:
             self._seconds_per_row += _RATE_WEIGHT * (seconds / rows - self._seconds_per_row)
         self._listener.ran(rows, seconds, [started - entry.queued for entry, _, start, _ in slices if start == 0])
@@ -225,10 +225,11 @@ class Batcher:
         self._deliver(slices, outputs, started, seconds)
         return True
 
-    def _assemble(self, slices: list[Slice]) -> Array:
+    def _compute(self, slices: list[Slice]) -> Sequence[Array]:
+        """Return the (rows, …) outputs of one run."""
         session = self._session
         data, start, rows = join_rows(slices, session.row_bytes)
-        return np.ndarray((rows, *session.row_shape), session.dtype, data, start)
+        return session.run(np.ndarray((rows, *session.row_shape), session.dtype, data, start))
 
     def _isolate(self, slices: list[Slice], error: BaseException) -> None:
         """After a failed run, run each request alone, so that none fails because of another."""
@@ -257,6 +258,7 @@ class Batcher:
         bad = non_finite_rows(outputs)
         first = 0
         together: dict[Done, list[Entry]] = {}
+        noted: Call | None = None
         for entry, _, start, stop in slices:
             call = entry.call
             size = stop - start
@@ -265,7 +267,9 @@ class Batcher:
             elif bad is not None and bad[first : first + size].any():
                 call.fail(NotFiniteError())
             elif size == entry.count:
-                call.note_run(started - entry.queued, seconds, rows)
+                if call is not noted:
+                    call.note_run(0.0 if entry.admitted else started - entry.queued, seconds, rows)
+                    noted = call
                 entry.first = first
                 together.setdefault(entry.done, []).append(entry)
             else:

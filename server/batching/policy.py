@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from server.execution_config import BatchingConfig
 from server.runtime.session import Array, Session
 
@@ -47,18 +45,19 @@ class BatchPolicy:
     """Measured time of a row in a full run."""
 
 
-def profile(session: Session, buckets: Sequence[int], *, alone: bool) -> dict[int, float]:
+def profile(session: Session, buckets: Sequence[int], *, alone: bool, side: int = 1) -> dict[int, float]:
     """Measure seconds per run of every batch bucket, smallest first, until a run gets long; keyed by rows.
 
+    Free axes are `side` long.
     `alone` means that graphs run on the calling thread only. Then its CPU time is measured, without what other threads
     and programs take: a model that is loaded during traffic gets the policy that it would get on an idle machine.
     """
     clock = time.thread_time if alone else time.perf_counter
-    zeros = np.zeros((max(buckets), *session.row_shape), session.dtype)
+    zeros = session.zeros(max(buckets), side)
     seconds: dict[int, float] = {}
     for rows in buckets:
-        session.run(zeros[:rows])
-        seconds[rows] = _time(session, zeros[:rows], clock)
+        session.run(*(each[:rows] for each in zeros))
+        seconds[rows] = _time(session, [each[:rows] for each in zeros], clock)
         if seconds[rows] > _TOO_LONG_SECONDS:
             break
     # A disturbance of a core lasts longer than a short run, so each size is timed again after the others.
@@ -67,7 +66,7 @@ def profile(session: Session, buckets: Sequence[int], *, alone: bool) -> dict[in
         if round_ >= _MIN_ROUNDS and time.perf_counter() > until:
             break
         for rows, least in seconds.items():
-            seconds[rows] = min(least, _time(session, zeros[:rows], clock))
+            seconds[rows] = min(least, _time(session, [each[:rows] for each in zeros], clock))
     return seconds
 
 
@@ -100,7 +99,7 @@ def _efficient(seconds: Mapping[int, float]) -> list[int]:
     return [rows for rows in sizes if seconds[rows] / rows <= best * (1 + _WORTHWHILE)]
 
 
-def _time(session: Session, batch: Array, clock: Callable[[], float]) -> float:
+def _time(session: Session, inputs: Sequence[Array], clock: Callable[[], float]) -> float:
     started = clock()
-    session.run(batch)
+    session.run(*inputs)
     return clock() - started

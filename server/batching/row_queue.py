@@ -16,7 +16,7 @@ from server.calls.call import FOREVER, Call
 from server.types import Array
 
 # Calls without a deadline queue as if they had this much time, so that those with one cannot starve them.
-_DEFAULT_DEADLINE_SECONDS = 30.0
+DEFAULT_DEADLINE_SECONDS = 30.0
 # Callers are served in turns once more than this many runs' rows wait: below, the order matters little and is free.
 _FAIR_THRESHOLD_RUNS = 2
 # A turn is this fraction of a run, so that several callers share a run.
@@ -67,7 +67,7 @@ class RowQueue:
         self.urgent_rows = 0
         """Those of calls that have a deadline."""
         self._backlog = backlog
-        self._max_rows = max_rows
+        self._max_rows = self._run_rows = max_rows
         self._fair_threshold_rows = _FAIR_THRESHOLD_RUNS * max_rows if backlog.shared else FOREVER
         self._by_deadline = DeadlineQueue(self)
         self._order: QueueOrder = self._by_deadline
@@ -88,7 +88,7 @@ class RowQueue:
         entry.waiting = entry.count
         if self.rows > self._fair_threshold_rows and self._order is self._by_deadline:
             self._switch_to_fair()
-        deadline, latest = entry.call.deadline, now + _DEFAULT_DEADLINE_SECONDS
+        deadline, latest = entry.call.deadline, now + DEFAULT_DEADLINE_SECONDS
         order = deadline if deadline < latest else latest  # noqa: FURB136 (a call of min() costs every request more)
         self._order.push((order, next(self._sequence), entry))
         self._count(entry, entry.count)
@@ -118,7 +118,7 @@ class RowQueue:
         """
         slices: list[Slice] = []
         expired: list[tuple[Entry, int]] = []
-        room = self._max_rows
+        room = self._run_rows
         self._order.take(room, max(room - enough, 0), partial(self._take_from, now, slices, expired))
         self._reset_when_empty()
         return slices, expired

@@ -18,8 +18,8 @@ class GraphRunner(Protocol):
     row_shape: tuple[int, ...]
     row_bytes: int
 
-    def run(self, batch: Array) -> Sequence[Array]:
-        """(rows, …) to one array per output, (rows, …) each."""
+    def run(self, batch: Array, *others: Array) -> Sequence[Array]:
+        """(rows, …) of each input to one array per output, (rows, …) each."""
         ...
 
 

@@ -81,6 +81,10 @@ class Call:
     queue_seconds = 0.0
     run_seconds = 0.0
     batch_rows = 0
+    tiles = 0
+    """Windows that its images were cut into; 0 where none was cut."""
+    exact = True
+    """Whether its answer has the bits that whole images in one run each would give."""
     seconds = 0.0
     """From arrival to the end; 0 until then."""
     problem = ""

@@ -4,25 +4,29 @@
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2
-from autoencoder.v1.autoencoder_pb2 import EncodedImages, Images, Tensor
+from autoencoder.v1.autoencoder_pb2 import DecodeRequest, EncodedImages, Images, Tensor
+from autoencoder.v1.shapes import ShapeError, Shapes
 from numpy.typing import NDArray
 
 from bundle.errors import ImageFileError
 from bundle.images.decoder import ImageReader, Size
 from bundle.images.structure import Limits
-from server.codec import tensors
+from server.codec import pixels, png16, tensors
+from server.codec.pixels import Range
 from server.codec.tensors import Convert
 from server.errors import InvalidArgumentError
 from server.execution_config import LimitsConfig
-from server.types import Buffer
+from server.types import Array, Buffer
 
-Shape: TypeAlias = tuple[int, int, int]
+# (H, W, C) each; in one array where they have one size.
+ManyImages: TypeAlias = Sequence[Array] | Array
 # A JPEG of several scans is held as coefficients of 6 bytes a pixel until the last one.
 _FEWER_PIXELS_OF_SEVERAL_SCANS = 3
 # What a pixel costs that is decoded at a reduced scale, against one that is decoded and resized (0.007 and 0.025 µs).
@@ -38,8 +42,10 @@ class PixelBudget:
         self._limits = limits
         self._spent = 0
 
-    def spend(self, field: str, image: ImageReader, target: Size | None) -> None:
+    def spend(self, field: str, image: ImageReader, target: Size | None, shapes: Shapes) -> None:
         """Count the pixels of an image about to be decoded, according to its header; `target` if it is resized.
+
+        A model of free sizes says itself how many one image may have.
 
         Raises:
             InvalidArgumentError: too many, in this image or in all of the request.
@@ -49,7 +55,10 @@ class PixelBudget:
         stored = image.size[0] * image.size[1]
         across, down = image.decoded_size(target)
         decoded = across * down
-        self._check(field, image, stored, decoded, resize=target is not None)
+        if not shapes.free:
+            self._check(field, image, stored, decoded, resize=target is not None)
+        elif stored > shapes.maximum_pixels:
+            _check_size(field, image.size[1], image.size[0], shapes)
         self._spent += max(decoded, stored // _CHEAPER_AT_A_REDUCED_SCALE)
         if self._spent > self._limits.max_request_pixels:
             raise InvalidArgumentError(
@@ -76,10 +85,19 @@ class PixelBudget:
         raise InvalidArgumentError(field, f"expected at most {most}, got {height} x {width} (height x width): {advice}")
 
 
-def rows_of_tensor(
-    message: Tensor, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int
-) -> tuple[Convert | None, int]:
-    """Return how a Tensor's data become rows of a graph that takes (N, H, W, C) uint8, or float32 in 0 … 1; and N.
+@dataclass(frozen=True)
+class GraphInput:
+    """What a graph takes as images."""
+
+    shapes: Shapes
+    dtype: np.dtype[Any]
+    """uint8, or float32."""
+    range: Range
+    """Of floats."""
+
+
+def rows_of_tensor(message: Tensor, field: str, wanted: GraphInput, limit_rows: int) -> tuple[Convert | None, int]:
+    """Return how a Tensor's data become rows of a graph, (N, H, W, C) uint8 or float32; and N.
 
     Shapes are (N, H, W, C), for grey models (N, H, W) too, or (H, W, C) of one image where it cannot be (N, H, W).
     None: unchanged. Otherwise by a call, which raises InvalidArgumentError if values are out of range.
@@ -88,6 +106,7 @@ def rows_of_tensor(
         InvalidArgumentError: another shape, size or type, N = 0 or too large.
     """
     got = tensors.shape_of(message.shape, f"{field}.tensor.shape")
+    shape = wanted.shapes.image
     if got[1:] == shape or (shape[2] == 1 and got[1:] == shape[:2]):
         rows = got[0]
     elif got == shape:
@@ -97,37 +116,89 @@ def rows_of_tensor(
     if not 0 < rows <= limit_rows:
         raise _wrong_count(field, rows, limit_rows)
     kind = tensors.check_data(message, f"{field}.tensor")
-    if kind == dtype == np.uint8:
+    if kind == wanted.dtype == np.uint8:
         return None, rows
-    return partial(_converted, kind, f"{field}.tensor", dtype), rows
+    return partial(_converted, kind, f"{field}.tensor", wanted), rows
 
 
-def rows_of_files(
-    message: EncodedImages, field: str, shape: Shape, dtype: np.dtype[Any], limit_rows: int, pixels: PixelBudget
-) -> tuple[Buffer, int]:
-    """Rows for a graph, from files of one image each, converted to the model's channels: a buffer and N.
+def arrays_of_tensor(message: Tensor, field: str, wanted: GraphInput, limit_rows: int) -> list[Array]:
+    """Images of a Tensor, (H, W, C) each in the type of the graph, for models of free sizes.
+
+    Shapes are (N, H, W, C), for grey models (N, H, W) too, or (H, W, C) of one image.
 
     Raises:
-        InvalidArgumentError: no file or too many, not an image, too large, or another size without `resize`.
+        InvalidArgumentError: another shape, size or type, N = 0 or too large, or values out of range.
+    """
+    where, channels = f"{field}.tensor", wanted.shapes.image[2]
+    got = tensors.shape_of(message.shape, f"{where}.shape")
+    if len(got) == 3:  # noqa: PLR2004 (one image, or grey ones)
+        got = (1, *got) if got[2] == channels else (*got, 1)
+    if len(got) != 4 or got[3] != channels or min(got) < 0:  # noqa: PLR2004 (N, H, W, C)
+        grey = "(N, H, W), " if channels == 1 else ""
+        expected = f"expected {grey}(N, H, W, {channels}) or one image (H, W, {channels})"
+        raise InvalidArgumentError(f"{where}.shape", f"{expected}, got {tensors.shape_text(tuple(message.shape))}")
+    if not 0 < got[0] <= limit_rows:
+        raise _wrong_count(field, got[0], limit_rows)
+    _check_size(f"{where}.shape", got[1], got[2], wanted.shapes)
+    kind = tensors.check_data(message, where)
+    return [*pixels.convert(np.frombuffer(message.data, kind).reshape(got), where, wanted.dtype, wanted.range)]
+
+
+def arrays_of_files(
+    message: EncodedImages, field: str, wanted: GraphInput, limit_rows: int, budget: PixelBudget
+) -> list[Array]:
+    """Images of files of one image each, (H, W, C) each in the type of the graph, converted to the model's channels.
+
+    Raises:
+        InvalidArgumentError: no file or too many, not an image, too large, or a size that the model does not take.
     """
     rows = len(message.files)
     if not 0 < rows <= limit_rows:
         raise _wrong_count(f"{field}.files", rows, limit_rows)
-    decoded = [
-        _decode(file, f"{field}.files[{index}]", shape, pixels, resize=message.resize)
+    # There is no other size to which images of a model of free sizes could be resized.
+    resize = message.resize and not wanted.shapes.free
+    return [
+        _decode(file, f"{field}.files[{index}]", wanted, budget, resize=resize)
         for index, file in enumerate(message.files)
     ]
-    return _convert(np.stack(decoded), field, dtype).data, rows
 
 
-def fill(message: Images, images: NDArray[np.float32], image_format: int) -> None:
-    """Write (N, H, W, C) in 0 … 1 into an empty message, in the requested format; PNG is slow."""
-    if image_format == autoencoder_pb2.IMAGE_FORMAT_FLOAT32:
-        tensors.fill(message.tensor, images)
-    elif image_format == autoencoder_pb2.IMAGE_FORMAT_PNG:
-        message.encoded.files.extend(_png(image) for image in to_bytes(images))
-    elif image_format != autoencoder_pb2.IMAGE_FORMAT_NONE:
-        tensors.fill(message.tensor, to_bytes(images))
+def fill(message: Images, images: ManyImages, image_format: int) -> None:
+    """Write images (H, W, C) in 0 … 1 into an empty message, in the requested format; those in a tensor have one size.
+
+    Files are slow.
+    """
+    match image_format:
+        case autoencoder_pb2.IMAGE_FORMAT_PNG:
+            message.encoded.files.extend(_png(pixels.to_bytes(image)) for image in images)
+        case autoencoder_pb2.IMAGE_FORMAT_PNG16:
+            message.encoded.files.extend(png16.encode(pixels.to_words(image)) for image in images)
+        case autoencoder_pb2.IMAGE_FORMAT_FLOAT32:
+            tensors.fill(message.tensor, np.asarray(images))
+        case autoencoder_pb2.IMAGE_FORMAT_UINT16:
+            tensors.fill(message.tensor, pixels.to_words(np.asarray(images)))
+        case autoencoder_pb2.IMAGE_FORMAT_NONE:
+            pass
+        case _:
+            tensors.fill(message.tensor, pixels.to_bytes(np.asarray(images)))
+
+
+def crop_of(request: DecodeRequest, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of decoded images of this size that a request asks for.
+
+    Raises:
+        InvalidArgumentError: more than there are, or none.
+    """
+    sizes: list[slice] = []
+    for axis, most in (("height", height), ("width", width)):
+        size = getattr(request, axis) if request.HasField(axis) else most
+        if not 1 <= size <= most:
+            raise InvalidArgumentError(axis, f"expected 1 to {most}, which the latents decode to, got {size}")
+        sizes.append(slice(size))
+    return sizes[0], sizes[1]
+
+
+FILE_FORMATS = frozenset({autoencoder_pb2.IMAGE_FORMAT_PNG, autoencoder_pb2.IMAGE_FORMAT_PNG16})
 
 
 def check_format(image_format: int) -> None:
@@ -137,56 +208,34 @@ def check_format(image_format: int) -> None:
         raise InvalidArgumentError("image_format", f"expected one of {names}, got {image_format}")
 
 
-def check_unit_range(images: NDArray[Any], field: str) -> None:
-    """Refuse floats outside 0 … 1."""
-    low, high = float(images.min()), float(images.max())
-    # NaN makes both comparisons false.
-    if not (low >= 0.0 and high <= 1.0):
-        tensors.check_finite(images, field)
-        raise InvalidArgumentError(f"{field}.data", f"expected floats from 0 to 1, got {low:g} to {high:g}")
+def _converted(kind: np.dtype[Any], field: str, wanted: GraphInput, data: bytes) -> Buffer:
+    return pixels.convert(np.frombuffer(data, kind), field, wanted.dtype, wanted.range).data
 
 
-def to_bytes(images: NDArray[Any]) -> NDArray[np.uint8]:
-    """0 … 1 to the nearest of 0 … 255."""
-    return np.rint(np.clip(images, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
-
-
-def _converted(kind: np.dtype[Any], field: str, dtype: np.dtype[Any], data: bytes) -> Buffer:
-    return _convert(np.frombuffer(data, kind), field, dtype).data
-
-
-def _convert(images: NDArray[Any], field: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if images.dtype == np.uint8:
-        return images if dtype == np.uint8 else images.astype(np.float32) / np.float32(255.0)
-    check_unit_range(images, field)
-    return to_bytes(images.astype(np.float32)) if dtype == np.uint8 else images.astype(np.float32, copy=False)
-
-
-def _decode(file: bytes, field: str, shape: Shape, pixels: PixelBudget, *, resize: bool) -> NDArray[np.uint8]:
-    height, width, channels = shape
+def _decode(file: bytes, field: str, wanted: GraphInput, budget: PixelBudget, *, resize: bool) -> Array:
+    height, width, channels = wanted.shapes.image
     target = (width, height) if resize else None
     try:
-        image = ImageReader(file, pixels.structure, pixels.check_wanted)
-        pixels.spend(field, image, target)
+        image = ImageReader(file, budget.structure, budget.check_wanted)
+        budget.spend(field, image, target, wanted.shapes)
         if kind := image.unbounded_compression:
             raise InvalidArgumentError(field, f"expected an image without {kind} compression: save it as PNG")
-        if image.size != (height, width):
+        if not (resize or wanted.shapes.free) and image.size not in {(width, height), (height, width)}:
             # Rotation cannot make it fit, so its size is checked before it is decoded.
-            _check_size(field, image.size, (width, height), resize=resize)
-        decoded = image.decode(channels, target).pixels
+            _check_size(field, image.size[1], image.size[0], wanted.shapes)
+        decoded = image.decode(channels, target, keep_sixteen_bits=wanted.dtype != np.uint8).pixels
     except ImageFileError as error:
         raise InvalidArgumentError(field, str(error)) from error
-    _check_size(field, decoded.shape[1::-1], (width, height), resize=resize)
-    return decoded
+    _check_size(field, decoded.shape[0], decoded.shape[1], wanted.shapes)
+    return pixels.convert(decoded, field, wanted.dtype, wanted.range)
 
 
-def _check_size(field: str, got: tuple[int, int], expected: tuple[int, int], *, resize: bool) -> None:
-    """Refuse a (width, height) other than the expected one, unless the image is to be resized."""
-    if got != expected and not resize:
-        raise InvalidArgumentError(
-            field,
-            f"expected {expected[0]} x {expected[1]} pixels, got {got[0]} x {got[1]}: send that size, or set resize",
-        )
+def _check_size(field: str, height: int, width: int, shapes: Shapes) -> None:
+    try:
+        shapes.check_size(height, width)
+    except ShapeError as error:
+        advice = "" if shapes.free else ": send that size, or set resize"
+        raise InvalidArgumentError(field, f"{error}{advice}") from error
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
@@ -197,7 +246,7 @@ def _png(image: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def _wrong_shape(field: str, got: tuple[int, ...], shape: Shape) -> InvalidArgumentError:
+def _wrong_shape(field: str, got: tuple[int, ...], shape: tuple[int, int, int]) -> InvalidArgumentError:
     height, width, channels = shape
     grey = f"(N, {height}, {width}), " if channels == 1 else ""
     expected = f"{grey}(N, {height}, {width}, {channels}) or one image ({height}, {width}, {channels})"

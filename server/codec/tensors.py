@@ -9,6 +9,7 @@ import numpy as np
 from autoencoder.v1 import model_pb2
 from autoencoder.v1.autoencoder_pb2 import Tensor
 from autoencoder.v1.model_pb2 import DataType
+from autoencoder.v1.shapes import DTYPES, ShapeError, Shapes
 from numpy.typing import NDArray
 
 from server.errors import InvalidArgumentError
@@ -16,11 +17,8 @@ from server.types import Buffer
 
 # From the bytes of a Tensor's data to rows of a graph.
 Convert: TypeAlias = Callable[[bytes], Buffer]
-_TYPES: dict[int, np.dtype[Any]] = {
-    model_pb2.DATA_TYPE_UINT8: np.dtype(np.uint8),
-    model_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
-    model_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
-}
+_TYPES = {kind: dtype for kind, dtype in DTYPES.items() if kind != model_pb2.DATA_TYPE_INT64}
+_DATA_TYPES = {dtype: kind for kind, dtype in _TYPES.items()}
 # No model has more axes; a caller may send millions.
 _MAX_AXES = 64
 _MAX_SIZES_SHOWN = 8
@@ -28,9 +26,9 @@ _MAX_SIZES_SHOWN = 8
 _LARGEST_LATENT = 1e6
 
 
-def fill(tensor: Tensor, array: NDArray[np.float32] | NDArray[np.uint8]) -> None:
-    """Write a float32 or uint8 array into an empty message."""
-    tensor.data_type = model_pb2.DATA_TYPE_UINT8 if array.dtype == np.uint8 else model_pb2.DATA_TYPE_FLOAT32
+def fill(tensor: Tensor, array: NDArray[Any]) -> None:
+    """Write an array of one of the types of requests into an empty message."""
+    tensor.data_type = _DATA_TYPES[array.dtype]  # pyright: ignore[reportAttributeAccessIssue] (one of the enumeration)
     tensor.shape.extend(array.shape)
     tensor.data = array.tobytes()
 
@@ -47,7 +45,7 @@ def shape_of(sent: Sequence[int], field: str) -> tuple[int, ...]:
 
 
 def check_data(tensor: Tensor, field: str) -> np.dtype[Any]:
-    """Check type and size of a message whose shape has been checked; return uint8, float16 or float32.
+    """Check type and size of a message whose shape has been checked; return its type.
 
     Raises:
         InvalidArgumentError: an unsupported type, or a byte count that does not match the shape.
@@ -66,31 +64,46 @@ def check_data(tensor: Tensor, field: str) -> np.dtype[Any]:
     return dtype
 
 
-def rows_of_latents(tensor: Tensor, field: str, latent_size: int, limit_rows: int) -> tuple[Convert, int]:
-    """Return how a FLOAT32 or FLOAT16 Tensor's data become (N, D) float32, refusing NaN and infinity; and N.
+def rows_of_latents(tensor: Tensor, field: str, shapes: Shapes, limit_rows: int) -> tuple[Convert, int]:
+    """Return how a FLOAT32 or FLOAT16 Tensor's data become float32 latents, refusing NaN and infinity; and N.
+
+    The shape is (N, D), or (N, h, w, c) for spatial latents.
 
     Raises:
         InvalidArgumentError: another shape, size or type, or too many rows.
     """
     shape = shape_of(tensor.shape, f"{field}.shape")
-    if len(shape) != 2 or shape[1] != latent_size or shape[0] < 1:  # noqa: PLR2004 (rows and columns)
-        raise InvalidArgumentError(
-            f"{field}.shape", f"expected (N, {latent_size}) with N from 1, got {shape_text(shape)}"
-        )
+    try:
+        shapes.image_of(shape[1:])
+    except ShapeError as error:
+        raise _wrong_latents(field, shape, shapes, error) from error
+    if shape[0] < 1:
+        raise _wrong_latents(field, shape, shapes)
     check_rows(shape[0], field, limit_rows)
-    if tensor.data_type == model_pb2.DATA_TYPE_UINT8:
-        raise InvalidArgumentError(f"{field}.data_type", "expected DATA_TYPE_FLOAT32 or DATA_TYPE_FLOAT16, got UINT8")
+    if tensor.data_type in {model_pb2.DATA_TYPE_UINT8, model_pb2.DATA_TYPE_UINT16}:
+        got = type_name(tensor.data_type).removeprefix("DATA_TYPE_")
+        raise InvalidArgumentError(f"{field}.data_type", f"expected DATA_TYPE_FLOAT32 or DATA_TYPE_FLOAT16, got {got}")
     return partial(_finite, check_data(tensor, field), field), shape[0]
 
 
-def read_latents(tensor: Tensor, field: str, latent_size: int, limit_rows: int) -> NDArray[np.float32]:
-    """(N, D) float32 of a FLOAT32 or FLOAT16 message.
+def read_latents(tensor: Tensor, field: str, shapes: Shapes, limit_rows: int) -> NDArray[np.float32]:
+    """(N, D) or (N, h, w, c) float32 of a FLOAT32 or FLOAT16 message.
 
     Raises:
         InvalidArgumentError: another shape, size or type, too many rows, or values that are not finite or too large.
     """
-    convert, rows = rows_of_latents(tensor, field, latent_size, limit_rows)
-    return np.frombuffer(convert(tensor.data), np.float32).reshape(rows, latent_size)
+    convert, _ = rows_of_latents(tensor, field, shapes, limit_rows)
+    return np.frombuffer(convert(tensor.data), np.float32).reshape(tuple(tensor.shape))
+
+
+def _wrong_latents(
+    field: str, shape: tuple[int, ...], shapes: Shapes, error: ShapeError | None = None
+) -> InvalidArgumentError:
+    if shapes.free and error is not None and shape:
+        return InvalidArgumentError(f"{field}.shape", f"{error}, in {shape_text(shape)}")
+    latent = ", ".join(map(str, shapes.latent))
+    expected = f"expected (N, {latent}) with N from 1"
+    return InvalidArgumentError(f"{field}.shape", f"{expected}, got {shape_text(shape)}")
 
 
 def _finite(kind: np.dtype[Any], field: str, data: bytes) -> Buffer:

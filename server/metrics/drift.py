@@ -51,6 +51,18 @@ class Drift:
         if self._statistics is not None:
             self._add(self._latents, outputs[0])
 
+    def observe_errors(self, errors: NDArray[np.float32]) -> None:
+        """(rows,) squared errors per pixel of Reconstruct with free sizes."""
+        self._add(self._errors, errors)
+
+    def observe_codes(self, codes: NDArray[np.float32]) -> None:
+        """(rows, h, w, c) latents of Encode with free sizes: the distance is the root mean square over positions."""
+        if self._statistics is not None:
+            cells = self._statistics.distance(codes.reshape(-1, codes.shape[-1])).reshape(len(codes), -1)
+            distances = np.sqrt(np.mean(np.square(cells), axis=1))
+            with self._lock:
+                self._count("latent", distances, self._distance_limit)
+
     def flush(self) -> None:
         """Count the rows added since the last flush."""
         # One thread at a time, so that an exposition of the metrics includes every row.

@@ -3,34 +3,38 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from autoencoder.v1.model_pb2 import Model, Signature
+from autoencoder.v1.shapes import Shapes
 
 from bundle import layout
 from bundle.compatibility import check_golden, check_model, check_statistics
 from bundle.errors import BundleError
 from bundle.golden import Golden
-from bundle.graph import check_graph
+from bundle.graph import MAX_BATCH, check_graph, trial_side, untiled_pixels
 from bundle.latents import LatentStatistics
 from server.batching.batcher import Batcher
 from server.batching.entry import Backlog
 from server.batching.executor import Executor
-from server.batching.policy import choose_policy, profile
+from server.batching.policy import BatchPolicy, choose_policy, profile
 from server.batching.run import OnRunFailed, RunHooks
+from server.batching.shaped import ShapedGraph
+from server.batching.shaped_batcher import ShapedBatcher, ShapedQueue, cells
 from server.calls.call import Call
 from server.calls.tracing import Tracer, run_attributes
 from server.config import Config
 from server.metrics.drift import Drift, alarm_share
 from server.metrics.registry import Metrics, RunSeries
-from server.models.self_test import LoadedBundle, check_invariance, replay, replay_sample
+from server.models.self_test import LoadedBundle, check_invariance, prove_tiles, replay, replay_sample
 from server.models.signing import SigningVerifier
 from server.models.table import ServedModel
 from server.models.watchdog import CancelledError, TimedOutError, run_with_timeout
 from server.runtime.cpu import cores
 from server.runtime.providers import ExecutionProvider
-from server.runtime.session import DEFAULT_BUCKETS, DeviceError, Interrupt
+from server.runtime.session import DEFAULT_BUCKETS, DeviceError, Interrupt, Session, is_uniform
 
 _LOGGER = logging.getLogger(__name__)
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -118,8 +122,9 @@ class Loader:
         parts = self._read(folder, name, version, progress)
         progress.result = "self_test_failed"
         errors = self._self_test(parts, progress.cancelled)
+        exact = self._prove_tiles(parts, progress.cancelled)
         progress.result = "warm_up_failed"
-        served = self._serve(parts, errors, on_run_failed, progress)
+        served = self._serve(parts, errors, exact, on_run_failed, progress)
         progress.result = "ok"
         return served
 
@@ -142,11 +147,17 @@ class Loader:
         opsets = [
             check_graph(files[s.file], s, imported=model.imported, max_run_bytes=most).opset for s in model.signatures
         ]
+        untiled = {
+            s.name: untiled_pixels(files[s.file], s, Shapes.of(model), self._config.max_untiled_pixels, most)
+            for s in model.signatures
+            if Shapes.of(model).free and not s.HasField("tiling")
+        }
         sessions = {
             signature.name: self._provider.open(signature, files[signature.file], self._config, progress.interrupt)
             for signature in _until_cancelled(progress.cancelled, model)
         }
-        return LoadedBundle(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, sessions, max(opsets))
+        golden = Golden.from_bytes(files[layout.GOLDEN_FILE])
+        return LoadedBundle(model, golden, statistics, sessions, max(opsets), untiled)
 
     def _check_size(self, folder: Path, model: Model) -> None:
         got, most = sum(file.size_bytes for file in model.files), self._config.max_model_bytes
@@ -168,28 +179,56 @@ class Loader:
             replay_sample(parts, parts.golden.sample_case)
         return errors
 
+    def _prove_tiles(self, parts: LoadedBundle, cancelled: Callable[[], bool]) -> dict[str, bool]:
+        """Whether the tiles of a graph have the bits of the whole image here, by signature."""
+        exact: dict[str, bool] = {}
+        for signature in _until_cancelled(cancelled, parts.model):
+            if signature.HasField("tiling"):
+                held = prove_tiles(signature, parts.sessions[signature.name], parts.model.noise_level.maximum)
+                exact[signature.name] = held and signature.tiling.exact
+                if signature.tiling.exact and not held:
+                    _LOGGER.warning("%s: tiles do not have the bits of the whole image here", signature.file)
+        return exact
+
     def _serve(
-        self, parts: LoadedBundle, errors: Mapping[str, float], on_run_failed: OnRunFailed, progress: _Progress
+        self,
+        parts: LoadedBundle,
+        errors: Mapping[str, float],
+        exact: Mapping[str, bool],
+        on_run_failed: OnRunFailed,
+        progress: _Progress,
     ) -> ServedModel:
         model, statistics = parts.model, parts.statistics
         drift = Drift(self._metrics, model.name, model.version, statistics)
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
+        shaped: dict[str, ShapedGraph] = {}
         for signature in _until_cancelled(progress.cancelled, model):
             session = parts.sessions[signature.name]
-            seconds = profile(
-                session, _buckets(signature), alone=self._provider.uses_cores and self._config.intra_op_threads == 1
-            )
-            policy = choose_policy(seconds, self._config, cores() if self._provider.uses_cores else 1)
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
-            hooks = RunHooks(series, on_run_failed, traced, drift.observer(signature.name))
-            batchers[signature.name] = Batcher(session, policy, backlog, self._executor, hooks)
+            policy = self._policy(session, signature, Shapes.of(model))
+            # Windows are no images: of graphs that may have them, callers of `shaped` observe the answers.
+            observed = is_uniform(signature)
+            hooks = RunHooks(series, on_run_failed, traced, drift.observer(signature.name) if observed else None)
+            if is_uniform(signature):
+                batchers[signature.name] = Batcher(session, policy, backlog, self._executor, hooks)
+            else:
+                batcher = self._shaped_batcher(session, signature, policy, backlog, hooks)
+                shaped[signature.name] = ShapedGraph(
+                    batcher,
+                    signature,
+                    Shapes.of(model),
+                    exact=exact.get(signature.name, True),
+                    untiled_pixels=parts.untiled_pixels.get(signature.name, 0),
+                )
+                batchers[signature.name] = batcher
             _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, policy)
         test = partial(self._self_test, parts, progress.cancelled)
         return ServedModel(
             model=model,
             batchers=batchers,
+            shaped=shaped,
             input_types={name: session.dtype for name, session in parts.sessions.items()},
             statistics=statistics,
             drift=drift,
@@ -199,6 +238,23 @@ class Loader:
             self_test_errors=errors,
             self_test=partial(run_with_timeout, test, self._config.load_timeout_seconds, "self-test"),
         )
+
+    def _policy(self, session: Session, signature: Signature, shapes: Shapes) -> BatchPolicy:
+        """Warm up a graph, and choose how it is run."""
+        provider, side = self._provider, trial_side(signature)
+        alone = provider.uses_cores and self._config.intra_op_threads == 1
+        seconds = profile(session, _buckets(signature), alone=alone, side=side)
+        policy = choose_policy(seconds, self._config, cores() if provider.uses_cores else 1)
+        # A graph that is quick at one size need not be so at another.
+        return replace(policy, inline=False) if shapes.free else policy
+
+    def _shaped_batcher(
+        self, session: Session, signature: Signature, policy: BatchPolicy, backlog: Backlog, hooks: RunHooks
+    ) -> ShapedBatcher:
+        most_rows = min(self._config.max_batch_rows or MAX_BATCH, max(_buckets(signature)))
+        window = session.zeros(1, trial_side(signature))[0].shape[1:]
+        queue = ShapedQueue(backlog, policy.max_rows, policy.max_rows * cells(window), most_rows)
+        return ShapedBatcher(session, policy, backlog, self._executor, hooks, queue)
 
     def _traced(self, model: Model, signature: str) -> Callable[[Iterable[Call], float, float], None] | None:
         if self._tracer is None:

@@ -1,7 +1,7 @@
 """Self-test of a loaded bundle: golden vectors, the golden sample and batch invariance must be here as at export."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Model, Signature
@@ -28,6 +28,8 @@ class LoadedBundle:
     statistics: LatentStatistics | None
     sessions: Mapping[str, Session]
     opset: int
+    untiled_pixels: Mapping[str, int] = field(default_factory=dict[str, int])
+    """By signature: most pixels of an image that a graph of free sizes and without tiles runs."""
 
 
 def replay(signature: Signature, session: Session, golden: Golden) -> float:
@@ -68,8 +70,8 @@ def check_invariance(signature: Signature, session: Session, golden: Golden) -> 
     """
     run = _runner(signature, session)
     for case in golden.cases[signature.name]:
-        rows = case.inputs[signature.inputs[0].name]
-        found = bundle_replay.batch_invariance(run, rows, [range(len(rows))], compared=len(rows))
+        rows, *beside = (case.inputs[spec.name] for spec in signature.inputs)
+        found = bundle_replay.batch_invariance(run, rows, [range(len(rows))], compared=len(rows), beside=beside)
         if found.largest != 0:
             raise SelfTestError(
                 f"{signature.file}: claims that batches change no bit, but a row alone differs by {found.largest:.3g} "
@@ -77,10 +79,29 @@ def check_invariance(signature: Signature, session: Session, golden: Golden) -> 
             )
 
 
+def prove_tiles(signature: Signature, session: Session, noise_level: float) -> bool:
+    """Compare tiles with a whole image that is a little larger; return whether they have the same bits.
+
+    Raises:
+        SelfTestError: they differ by more than the tolerance, or the graph has outputs that cannot be made of tiles.
+    """
+    for spec in signature.outputs:
+        if len(spec.shape) != len(signature.inputs[0].shape):
+            raise SelfTestError(f"{signature.file}: expected {spec.name} with height and width, as tiles are pasted")
+    beside = [np.full(1, noise_level, np.float32)] * (len(signature.inputs) - 1)
+    found = bundle_replay.tiles_agree(_runner(signature, session), signature, beside)
+    if found.excess > 1:
+        raise SelfTestError(
+            f"{signature.file}: tiles with the halo {signature.tiling.halo} of model.json differ by "
+            f"{found.largest:.3g} from the whole image: export it with this version"
+        )
+    return found.largest == 0
+
+
 def _runner(signature: Signature, session: Session) -> Run:
     names = [spec.name for spec in signature.outputs]
 
-    def run(rows: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
-        return dict(zip(names, session.run(rows), strict=True))
+    def run(*inputs: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
+        return dict(zip(names, session.run(*inputs), strict=True))
 
     return run

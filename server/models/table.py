@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from server.batching.batcher import Batcher
+from server.batching.shaped import ShapedGraph
 from server.errors import InvalidArgumentError, NotFoundError, ServingError, UnavailableError
 from server.metrics.drift import Drift
 from server.model_version import ModelVersion
@@ -22,6 +23,8 @@ class ServedModel(ModelVersion):
 
     batchers: Mapping[str, Batcher]
     """By signature."""
+    shaped: Mapping[str, ShapedGraph]
+    """By signature, those that take images of many sizes, or noise levels; their batchers are among the others."""
     drift: Drift
     interrupt: Interrupt
     """Shared by all its graphs."""

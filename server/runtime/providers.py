@@ -6,7 +6,7 @@ export runs graphs on too has its name in `bundle.runtime_options` and its sessi
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoencoder.v1.model_pb2 import Signature
@@ -47,9 +47,13 @@ class ExecutionProvider:
             BundleError: ONNX Runtime refuses the graph, or its inputs and outputs are not those of the signature.
             DeviceError: ONNX Runtime gave another provider.
         """
+        kind = self.session
+        if not session.is_uniform(signature):
+            # Buffers and CUDA graphs are for one shape.
+            kind, config = Session, replace(config, cuda_graphs=False)
         own = (self.name, self.options(config))
         chain = [own] if self is CPU else [own, (CPU.name, CPU.options(config))]
-        return self.session.open(signature, graph, chain, config, interrupt)
+        return kind.open(signature, graph, chain, config, interrupt)
 
     def problem(self, config: SessionConfig) -> str | None:
         """Why it does not work here; None where it does."""

@@ -11,7 +11,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime
 from autoencoder.v1.model_pb2 import Signature, TensorSpec
-from autoencoder.v1.shapes import DTYPES
+from autoencoder.v1.shapes import DTYPES, FREE
 from numpy.typing import NDArray
 
 from bundle.errors import BundleError
@@ -87,17 +87,19 @@ class Interrupt:
 
 
 class Session:
-    """One graph, ready to run: rows in, one array per output."""
+    """One graph, ready to run: rows of each input in, one array per output."""
 
     def __init__(self, session: OrtSession, signature: Signature, interrupt: Interrupt | None = None) -> None:
         spec = signature.inputs[0]
         self.dtype = DTYPES[spec.data_type]
         self.row_shape = tuple(spec.shape[1:])
+        """-1 where a size is free; `row_bytes` means nothing then."""
         self.row_bytes = int(np.prod(self.row_shape)) * self.dtype.itemsize
         self._session = session
         self._interrupt = interrupt or Interrupt()
         self._run_options = self._interrupt.options()
         self._input = spec.name
+        self._others = list(signature.inputs[1:])
         self._outputs = [output.name for output in signature.outputs]
 
     @classmethod
@@ -117,13 +119,21 @@ class Session:
         """
         return cls(_load(graph, signature, providers, config), signature, interrupt)
 
-    def run(self, batch: Array) -> Sequence[Array]:
-        """(rows, …) to one array per output, (rows, …) each; safe from several threads."""
-        return self._session.run(self._outputs, {self._input: batch}, self._run_options)
+    def run(self, batch: Array, *others: Array) -> Sequence[Array]:
+        """(rows, …) of each input to one array per output, (rows, …) each; safe from several threads."""
+        feeds = {self._input: batch}
+        if others:
+            feeds |= {spec.name: rows for spec, rows in zip(self._others, others, strict=True)}
+        return self._session.run(self._outputs, feeds, self._run_options)
+
+    def zeros(self, rows: int, side: int) -> list[Array]:
+        """Make rows of zeros for each input; free axes are `side` long."""
+        others = [np.zeros((rows, *spec.shape[1:]), DTYPES[spec.data_type]) for spec in self._others]
+        return [np.zeros((rows, *_sized(self.row_shape, side)), self.dtype), *others]
 
 
 class BoundSession(Session):
-    """A session whose batches are padded to the signature's buckets; buffers are bound once a bucket and reused."""
+    """A session of `is_uniform` graphs: batches are padded to buckets, whose buffers are bound once and reused."""
 
     def __init__(
         self,
@@ -153,7 +163,7 @@ class BoundSession(Session):
         session = _load(graph, signature, providers, config)
         return cls(session, signature, ("cuda", config.cuda_device), interrupt)
 
-    def run(self, batch: Array) -> Sequence[Array]:
+    def run(self, batch: Array, *_: Array) -> Sequence[Array]:
         """As `Session.run`; a batch beyond the largest bucket is run in pieces."""
         largest = self._buckets[-1]
         with self._lock:
@@ -206,8 +216,15 @@ class _BoundBatch:
         return [value.numpy()[: len(batch)].copy() for value in self._outputs]
 
 
+def is_uniform(signature: Signature) -> bool:
+    """Whether a graph has one input, all of whose rows have the same shape."""
+    return len(signature.inputs) == 1 and FREE not in signature.inputs[0].shape[1:]
+
+
 def _load(graph: bytes, signature: Signature, providers: ProviderChain, config: SessionConfig) -> OrtSession:
     options = _options(config)
+    # onnxruntime keeps a memory pattern for each shape that it has seen.
+    options.enable_mem_pattern = is_uniform(signature)
     options.log_severity_level = _FATAL_ONLY
     try:
         session = ort.InferenceSession(graph, options, providers=list(providers))
@@ -236,8 +253,8 @@ def _clearer(complaint: str, provider: str) -> str:
 
 
 def _check_interface(session: OrtSession, signature: Signature) -> None:
-    if len(signature.inputs) != 1 or not signature.outputs:
-        raise BundleError(f"{signature.file}: expected a graph with one input and outputs")
+    if not signature.inputs or not signature.outputs:
+        raise BundleError(f"{signature.file}: expected a graph with inputs and outputs")
     for specs, nodes, kind in (
         (signature.inputs, session.get_inputs(), "input"),
         (signature.outputs, session.get_outputs(), "output"),
@@ -250,4 +267,8 @@ def _check_interface(session: OrtSession, signature: Signature) -> None:
 
 def _static_shape(shape: Sequence[Any]) -> tuple[int, ...]:
     """Symbols become -1, as in model.json."""
-    return tuple(size if isinstance(size, int) else -1 for size in shape)
+    return tuple(size if isinstance(size, int) else FREE for size in shape)
+
+
+def _sized(shape: Sequence[int], side: int) -> tuple[int, ...]:
+    return tuple(side if size == FREE else size for size in shape)

@@ -4,8 +4,7 @@ The RPCs themselves are in `autoencoder.service`, `autoencoder.generation` and `
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol, TypeAlias
 from weakref import ref
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from server.batching.entry import Done, Each, Entry
 from server.batching.executor import Executor
 from server.calls.call import Call
-from server.codec import images, tensors
+from server.codec import images
+from server.codec.pixels import range_of
 from server.errors import InvalidArgumentError
 from server.execution_config import LimitsConfig
 from server.model_version import ModelVersion
@@ -67,16 +67,6 @@ class ImagesResponse(Response, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Source:
-    """Points of the latent space, given as images to encode or as latents; `field` is their name in the request."""
-
-    field: str
-    images: pb.Images | None
-    latents: pb.Tensor | None
-    limit_rows: int
-
-
 class GraphCalls:
     """Runs graphs for calls."""
 
@@ -113,26 +103,14 @@ class GraphCalls:
         message = request.images
         if message.HasField("tensor"):
             data, limit = message.tensor.data, self.limits.max_request_rows
-            dtype = served.input_types[signature]
-            convert, count = images.rows_of_tensor(message.tensor, "images", served.image_shape, dtype, limit)
+            wanted = _graph_input(served, signature)
+            convert, count = images.rows_of_tensor(message.tensor, "images", wanted, limit)
             names = (request.model_name, request.model_version)
             prepared = PreparedRequest(self.table, names, ref(served), signature, count, convert, done, repeats=repeats)
             return prepared, served, data
-        if not message.HasField("encoded"):
-            raise InvalidArgumentError("images", "expected images as a tensor or as encoded files, got neither")
+        _check_given(message, "images")
         self.offload(call, partial(self._run_files, call, served, signature, message, done), message.ByteSize())
         return None
-
-    def run_sources(
-        self, call: Call, served: ServedModel, sources: Sequence[Source], done: Callable[[list[Latents]], None]
-    ) -> None:
-        """Turn each source into (N, D) latents, all images of the call in one run, and pass them to `done`."""
-        encoded = [s.images for s in sources if s.images is not None and s.images.HasField("encoded")]
-        if encoded:
-            size_bytes = sum(message.ByteSize() for message in encoded)
-            self.offload(call, partial(self._run_sources, call, served, sources, done), size_bytes)
-        else:
-            self._run_sources(call, served, sources, done)
 
     def offload(self, call: Call, job: Callable[[], None], size_bytes: int = 0) -> None:
         """Do slow work on data of this size on another thread, unless the call has ended by then.
@@ -149,75 +127,66 @@ class GraphCalls:
         response.info.CopyFrom(serving_info(call))
         call.answer(response.SerializeToString())
 
-    def answer_images(
-        self, call: Call, response: ImagesResponse, array: NDArray[np.float32], image_format: int
+    def decode(
+        self, call: Call, served: ServedModel, points: Latents, done: Callable[[images.ManyImages], None]
     ) -> None:
-        """Add (N, H, W, C) in 0 … 1 in the requested format, and answer; files are encoded on another thread."""
-        if image_format == pb.IMAGE_FORMAT_PNG:
-            self.offload(call, partial(self._answer_images, call, response, array, image_format), array.nbytes)
+        """Decode latents (N, D) or (N, h, w, c); `done` gets the images (H, W, C)."""
+        if shaped := served.shaped.get("decode"):
+            shaped.submit(call, [*points], lambda results: done([outputs[0] for outputs in results]))
         else:
-            self._answer_images(call, response, array, image_format)
+            rows = np.ascontiguousarray(points).data
+            self.run(call, served, "decode", rows, len(points), Each(lambda _, outputs: done(outputs[0])))
+
+    def answer_images(
+        self, call: Call, response: ImagesResponse, decoded: images.ManyImages, image_format: int
+    ) -> None:
+        """Add images (H, W, C) in 0 … 1 in the requested format, and answer; files are encoded on another thread."""
+        job = partial(self._answer_images, call, response, decoded, image_format)
+        if image_format in images.FILE_FORMATS:
+            self.offload(call, job, sum(image.nbytes for image in decoded))
+        else:
+            job()
 
     def _answer_images(
-        self, call: Call, response: ImagesResponse, array: NDArray[np.float32], image_format: int
+        self, call: Call, response: ImagesResponse, decoded: images.ManyImages, image_format: int
     ) -> None:
-        images.fill(response.images, array, image_format)
+        images.fill(response.images, decoded, image_format)
         self.answer(call, response)
 
+    def arrays(
+        self, call: Call, version: ModelVersion, signature: str, message: pb.Images, field: str, limit: int
+    ) -> list[Array]:
+        """Images of a request: (H, W, C) each, in the type that the graph takes; in a tensor of free sizes or files."""
+        wanted = _graph_input(version, signature)
+        if message.HasField("tensor"):
+            return images.arrays_of_tensor(message.tensor, field, wanted, limit)
+        _check_given(message, field)
+        budget = images.PixelBudget(self.limits, call.check_wanted)
+        return images.arrays_of_files(message.encoded, f"{field}.encoded", wanted, limit, budget)
+
     def _run_files(self, call: Call, served: ServedModel, signature: str, message: pb.Images, done: Done) -> None:
-        rows, count = self._pixels(call, served, signature, message, "images", self.limits.max_request_rows)
+        rows, count = self.rows(call, served, signature, message, "images", self.limits.max_request_rows)
         self.run(call, served, signature, rows, count, done)
 
-    def _pixels(
+    def rows(
         self, call: Call, version: ModelVersion, signature: str, message: pb.Images, field: str, limit: int
     ) -> tuple[Buffer, int]:
-        dtype = version.input_types[signature]
+        """Images of a request as rows of a graph of one size: a buffer and N."""
         if message.HasField("tensor"):
-            convert, count = images.rows_of_tensor(message.tensor, field, version.image_shape, dtype, limit)
+            convert, count = images.rows_of_tensor(message.tensor, field, _graph_input(version, signature), limit)
             data = message.tensor.data
             return (data if convert is None else convert(data)), count
-        if not message.HasField("encoded"):
-            raise InvalidArgumentError(field, "expected images as a tensor or as encoded files, got neither")
-        pixels = images.PixelBudget(self.limits, call.check_wanted)
-        return images.rows_of_files(message.encoded, f"{field}.encoded", version.image_shape, dtype, limit, pixels)
-
-    def _run_sources(
-        self, call: Call, served: ServedModel, sources: Sequence[Source], done: Callable[[list[Latents]], None]
-    ) -> None:
-        latents: dict[str, Latents] = {}
-        pixels: list[tuple[str, Buffer, int]] = []
-        for source in sources:
-            if source.images is not None:
-                rows, count = self._pixels(call, served, "encode", source.images, source.field, source.limit_rows)
-                pixels.append((source.field, rows, count))
-            elif source.latents is not None:
-                latents[source.field] = tensors.read_latents(
-                    source.latents, source.field, served.latent_size, source.limit_rows
-                )
-        if not pixels:
-            done([latents[source.field] for source in sources])
-            return
-        total = sum(count for _, _, count in pixels)
-        joined = b"".join(rows for _, rows, _ in pixels)
-        entry = Entry(call, joined, total, Each(partial(_split, sources, latents, pixels, done)))
-        entry.intermediate = True
-        served.batchers["encode"].submit(entry, time.monotonic())
+        found = self.arrays(call, version, signature, message, field, limit)
+        return np.stack(found).data, len(found)
 
 
-def _split(
-    sources: Sequence[Source],
-    latents: dict[str, Latents],
-    pixels: Sequence[tuple[str, Buffer, int]],
-    done: Callable[[list[Latents]], None],
-    entry: Entry,
-    outputs: Sequence[Array],
-) -> None:
-    del entry
-    first = 0
-    for field, _, count in pixels:
-        latents[field] = outputs[0][first : first + count]
-        first += count
-    done([latents[source.field] for source in sources])
+def _graph_input(version: ModelVersion, signature: str) -> images.GraphInput:
+    return images.GraphInput(version.shapes, version.input_types[signature], range_of(signature))
+
+
+def _check_given(message: pb.Images, field: str) -> None:
+    if not message.HasField("encoded"):
+        raise InvalidArgumentError(field, "expected images as a tensor or as encoded files, got neither")
 
 
 def _guarded(call: Call, job: Callable[[], None]) -> None:

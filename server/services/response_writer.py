@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from server.batching.entry import Entry
 from server.calls.call import Call
-from server.codec import images, protobuf_wire
+from server.codec import pixels, protobuf_wire
 from server.model_version import ModelVersion
 from server.types import Array, Buffer
 
@@ -21,6 +21,11 @@ Header: TypeAlias = Callable[[tuple[int, ...], int], bytes]
 # From the version, the number of rows N and the (rows, …) outputs to the fields that all responses of N rows share.
 Head: TypeAlias = Callable[[ModelVersion, int, Sequence[Array]], bytes]
 
+_QUANTISED: dict[int, tuple[model_pb2.DataType, Callable[[Array], Array]]] = {
+    pb.IMAGE_FORMAT_UINT8: (model_pb2.DATA_TYPE_UINT8, pixels.to_bytes),
+    pb.IMAGE_FORMAT_UINT16: (model_pb2.DATA_TYPE_UINT16, pixels.to_words),
+}
+
 
 @dataclass(frozen=True)
 class OutputField:
@@ -28,19 +33,21 @@ class OutputField:
 
     output: int
     header: Header
-    to_bytes: bool = False
-    """Whether floats in 0 … 1 are sent as 0 … 255."""
+    quantise: Callable[[Array], Array] | None = None
+    """From floats in 0 … 1 to the integers that are sent."""
 
 
-def tensor_field(response: type[Message], path: str, output: int, *, to_bytes: bool = False) -> OutputField:
+def tensor_field(
+    response: type[Message], path: str, output: int, image_format: int = pb.IMAGE_FORMAT_FLOAT32
+) -> OutputField:
     """Make a field for an output that leaves as the Tensor at a path of the response, such as `images.tensor`."""
     numbers: list[int] = []
     kind: Any = response.DESCRIPTOR
     for name in path.split("."):
         numbers.append(kind.fields_by_name[name].number)
         kind = kind.fields_by_name[name].message_type
-    data_type = model_pb2.DATA_TYPE_UINT8 if to_bytes else model_pb2.DATA_TYPE_FLOAT32
-    return OutputField(output, partial(protobuf_wire.tensor_header, tuple(numbers), data_type), to_bytes)
+    data_type, quantise = _QUANTISED.get(image_format, (model_pb2.DATA_TYPE_FLOAT32, None))
+    return OutputField(output, partial(protobuf_wire.tensor_header, tuple(numbers), data_type), quantise)
 
 
 def raw_field(number: int, output: int) -> OutputField:
@@ -100,6 +107,8 @@ def serving_info(call: Call) -> pb.ServingInfo:
         queue_microseconds=int(call.queue_seconds * 1e6),
         run_microseconds=int(call.run_seconds * 1e6),
         batch_size=call.batch_rows,
+        tiles=call.tiles,
+        exact=call.exact,
     )
 
 
@@ -112,7 +121,7 @@ def version_of(call: Call) -> ModelVersion:
 def _array(field: OutputField, outputs: Sequence[Array]) -> Array:
     """(rows, …) in the form in which it leaves."""
     array = outputs[field.output]
-    return np.ascontiguousarray(images.to_bytes(array) if field.to_bytes else array)
+    return np.ascontiguousarray(array if field.quantise is None else field.quantise(array))
 
 
 def _part(field: OutputField, array: Array, count: int) -> tuple[bytes, int, memoryview]:

@@ -61,6 +61,8 @@ class Way:
         side = [8, 8, self.channels]
         size = 64 * self.channels
         floats = np.zeros((1, *side), np.float32)
+        # Noise leaves 0 … 1.
+        below, allowed = (-4.1, "-4 to 5") if self.method == "Denoise" else (-0.1, "0 to 1")
         limit = "expected one image, got" if self.limit == 1 else f"1 to {self.limit} images"
         return self.cases(
             {
@@ -79,8 +81,8 @@ class Way:
                 "type of another build": (raw(77, [1, *side], b""), "tensor.data_type", "77"),
                 "NaN": (images(bad(floats, np.nan)), "tensor.data", "finite"),
                 "infinity": (images(bad(floats, np.inf)), "tensor.data", "finite"),
-                "below 0": (images(bad(floats, -0.1)), "tensor.data", "from 0 to 1"),
-                "above 1": (images(bad(floats, 255)), "tensor.data", "from 0 to 1"),
+                "too dark": (images(bad(floats, below)), "tensor.data", f"from {allowed}"),
+                "too bright": (images(bad(floats, 255)), "tensor.data", f"from {allowed}"),
                 "no files": (files(), "encoded.files", "got 0"),
                 "no image": (files(b"GIF89a"), "encoded.files[0]", "PNG, JPEG, WebP, BMP, GIF or TIFF"),
                 "truncated image": (files(png(8, 8)[:45]), "encoded.files[0]", "readable"),

@@ -16,8 +16,8 @@ def version(name: str) -> ModelVersion:
 def test_what_every_request_needs_is_read_once() -> None:
     vae = version("vae")
     assert (vae.name, vae.version) == ("vae", "1")
-    assert vae.image_shape == (vae.model.height, vae.model.width, vae.model.channels)
-    assert vae.latent_size == vae.model.latent_size
+    assert vae.shapes.image == (vae.model.height, vae.model.width, vae.model.channels)
+    assert vae.shapes.latent == (vae.model.latent_size,)
     assert vae.methods == frozenset(vae.model.methods)
 
 

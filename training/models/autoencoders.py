@@ -13,6 +13,7 @@ from training.config import Architecture
 from training.errors import ConfigError, one_line
 from training.losses import objectives, vae_gan
 from training.losses.objectives import Inputs, Outcome
+from training.models import photographs
 from training.models.families import ImageShape, Network, families
 from training.models.layers import (
     ConvDecoder,
@@ -23,7 +24,6 @@ from training.models.layers import (
     Discriminator,
     dense_stack,
 )
-from training.models import photographs
 from training.models.photographs import ResidualDenoiser
 from training.models.posterior import Posterior
 

@@ -56,7 +56,11 @@ class ResidualDecoder(nn.Module):
         layers: list[nn.Module] = []
         mirrored = [*reversed(channels), depth]
         for before, after in zip(mirrored, mirrored[1:], strict=False):
-            layers += [*(ResidualBlock(before) for _ in range(blocks)), nn.ReLU(), *_doubling(before, after, upsampling)]
+            layers += [
+                *(ResidualBlock(before) for _ in range(blocks)),
+                nn.ReLU(),
+                *_doubling(before, after, upsampling),
+            ]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -1,52 +1,30 @@
 """RPCs that generate images from points of the latent space: Sample, Interpolate, Edit."""
 
 import math
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1.shapes import ShapeError
 from numpy.typing import NDArray
 
 from bundle import latents, noise
-from server.batching.entry import Each, Entry
-from server.batching.output_check import NotFiniteError
 from server.calls.call import Call
 from server.codec import images, tensors
 from server.errors import InvalidArgumentError
 from server.model_version import ModelVersion
 from server.models.table import ServedModel
+from server.services import sources
 from server.services.autoencoder import interpolation
-from server.services.graph_calls import GraphCalls, ImagesResponse, Latents, Source
-from server.types import Array
+from server.services.autoencoder.posterior import draw_seed
+from server.services.graph_calls import GraphCalls, ImagesResponse, Latents
+from server.services.sources import Source
 
-# Seeds that the server draws are exact in JSON and JavaScript.
-_SEED_LIMIT = 2**53
 # Computing this many numbers takes about as long as a small batch; more goes to another thread.
 _HEAVY_NUMBERS = 4096
 # Those along one attribute could be added up.
 _MAX_SHIFTS = 1024
-
-
-def draw_seed() -> int:
-    """Draw a seed for a request without one."""
-    return secrets.randbelow(_SEED_LIMIT)
-
-
-def sample_posterior(means: NDArray[Any], log_variances: NDArray[Any], seed: int) -> Latents:
-    """(N, D) means and log variances to (N, D) draws by reparameterisation; row i depends only on the seed and i.
-
-    Raises:
-        NotFiniteError: a variance beyond what float32 holds.
-    """
-    normals = noise.normals(seed, noise.Purpose.ENCODE, 0, *means.shape)
-    with np.errstate(over="ignore"):
-        drawn = (means + np.exp(0.5 * log_variances.astype(np.float64)) * normals).astype(np.float32)
-    if not np.isfinite(drawn).all():
-        raise NotFiniteError
-    return drawn
 
 
 class Generation:
@@ -66,18 +44,36 @@ class Generation:
         if not 0.0 <= temperature < math.inf:
             raise InvalidArgumentError("temperature", f"expected a finite number from 0, got {temperature:g}")
         seed = request.seed if request.HasField("seed") else draw_seed()
-        self._compute(call, served, request.count, partial(self._draw, call, request, served, seed, temperature))
+        shape = _sampled_shape(request, served, self._graphs.limits.max_request_pixels)
+        draw = partial(self._draw, call, request, served, seed, temperature, shape)
+        self._compute(call, request.count * math.prod(shape), draw)
 
-    def _draw(self, call: Call, request: pb.SampleRequest, served: ServedModel, seed: int, temperature: float) -> None:
+    def _draw(
+        self,
+        call: Call,
+        request: pb.SampleRequest,
+        served: ServedModel,
+        seed: int,
+        temperature: float,
+        shape: tuple[int, ...],
+    ) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
-            size, first, count = served.latent_size, request.first_index, request.count
-            drawn = latents.draw(served.model.family, size, served.statistics, seed, first, count, temperature)
+            family, statistics, first, count = (
+                served.model.family,
+                served.statistics,
+                request.first_index,
+                request.count,
+            )
+            drawn = latents.draw(family, math.prod(shape), statistics, seed, first, count, temperature)
         assert drawn is not None  # noqa: S101 (without a density a version that has Sample is not loaded)
+        drawn = drawn.reshape(count, *shape)
         tensors.check_latents(drawn, "temperature", "ask for a smaller one")
         response = pb.SampleResponse(seed=seed, noise_scheme=noise.SCHEME)
         if request.include_latents:
             tensors.fill(response.latents, drawn)
-        self._decode(call, served, drawn, response, request.image_format)
+        # A code is that of a padded size.
+        crop = (slice(request.height or None), slice(request.width or None))
+        self._decode(call, served, drawn, response, request.image_format, crop)
 
     def interpolate(self, call: Call, request: pb.InterpolateRequest) -> None:
         """Images along the path between two points."""
@@ -91,20 +87,26 @@ class Generation:
             raise InvalidArgumentError("interpolation", f"expected one of {names}, got {request.interpolation}")
         ends = [_source(request, "from", "from_images", "from_latents", 1)]
         ends.append(_source(request, "to", "to_images", "to_latents", 1))
-        self._graphs.run_sources(
+        sources.run(
+            self._graphs,
             call,
             served,
             ends,
             lambda points: self._compute(
-                call, served, request.steps, partial(self._interpolate, call, request, served, points)
+                call, request.steps * points[0].size, partial(self._interpolate, call, request, served, points)
             ),
         )
 
     def _interpolate(
         self, call: Call, request: pb.InterpolateRequest, served: ServedModel, ends: list[Latents]
     ) -> None:
+        start, stop = ends[0][0], ends[1][0]
+        if start.shape != stop.shape:
+            expected = f"expected ends of one shape, got latents of {start.shape} and {stop.shape}"
+            raise InvalidArgumentError("to", f"{expected}: send images of one size")
         spherical = request.interpolation == pb.INTERPOLATION_SPHERICAL
-        path = (interpolation.spherical if spherical else interpolation.linear)(ends[0][0], ends[1][0], request.steps)
+        between = interpolation.spherical if spherical else interpolation.linear
+        path = between(start.ravel(), stop.ravel(), request.steps).reshape(request.steps, *start.shape)
         response = pb.InterpolateResponse()
         tensors.fill(response.latents, path)
         self._decode(call, served, path, response, request.image_format)
@@ -115,12 +117,13 @@ class Generation:
         images.check_format(request.image_format)
         move = _move(served, request)
         source = _source(request, "input", "images", "latents", self._graphs.limits.max_request_rows)
-        self._graphs.run_sources(
+        sources.run(
+            self._graphs,
             call,
             served,
             [source],
             lambda points: self._compute(
-                call, served, len(points[0]), partial(self._edit, call, request, served, move, points)
+                call, points[0].size, partial(self._edit, call, request, served, move, points)
             ),
         )
 
@@ -139,21 +142,49 @@ class Generation:
         tensors.fill(response.latents, moved)
         self._decode(call, served, moved, response, request.image_format)
 
-    def _compute(self, call: Call, served: ServedModel, rows: int, job: Callable[[], None]) -> None:
-        """Compute `rows` latents at once, or on another thread if that would keep other calls waiting."""
-        if rows * served.latent_size > _HEAVY_NUMBERS:
+    def _compute(self, call: Call, numbers: int, job: Callable[[], None]) -> None:
+        """Compute latents of so many numbers at once, or on another thread if that would keep other calls waiting."""
+        if numbers > _HEAVY_NUMBERS:
             self._graphs.offload(call, job)
         else:
             job()
 
     def _decode(
-        self, call: Call, served: ServedModel, points: Latents, response: ImagesResponse, image_format: int
+        self,
+        call: Call,
+        served: ServedModel,
+        points: Latents,
+        response: ImagesResponse,
+        image_format: int,
+        crop: tuple[slice, slice] = (slice(None), slice(None)),
     ) -> None:
-        done = Each(partial(self._decoded, response, image_format))
-        self._graphs.run(call, served, "decode", np.ascontiguousarray(points).data, len(points), done)
+        def done(decoded: images.ManyImages) -> None:
+            self._graphs.answer_images(call, response, [image[crop] for image in decoded], image_format)
 
-    def _decoded(self, response: ImagesResponse, image_format: int, entry: Entry, outputs: Sequence[Array]) -> None:
-        self._graphs.answer_images(entry.call, response, outputs[0], image_format)
+        self._graphs.decode(call, served, points, done)
+
+
+def _sampled_shape(request: pb.SampleRequest, version: ModelVersion, limit_pixels: int) -> tuple[int, ...]:
+    """Shape of the latents to draw: of images of the requested size, where sizes are free."""
+    shapes = version.shapes
+    asked = (request.height, request.width)
+    if not shapes.free:
+        if any(asked) and asked != shapes.image[:2]:
+            expected = f"expected none, or those of the model, {shapes.image[0]} x {shapes.image[1]}"
+            raise InvalidArgumentError("height", f"{expected}, got {asked[0]} x {asked[1]}")
+        return shapes.latent
+    if min(asked) < 1:
+        raise InvalidArgumentError(
+            "height", f"expected a height and a width for the images, got {asked[0]} x {asked[1]}"
+        )
+    if request.count * asked[0] * asked[1] > limit_pixels:
+        expected = f"expected at most {limit_pixels} pixels in the images of a request"
+        raise InvalidArgumentError("count", f"{expected}, got {request.count} of {asked[0]} x {asked[1]}")
+    try:
+        shapes.check_size(*asked)
+    except ShapeError as error:
+        raise InvalidArgumentError("height", str(error)) from error
+    return shapes.latents_of(*asked)
 
 
 def _source(
@@ -162,12 +193,11 @@ def _source(
     given: str | None = request.WhichOneof(oneof)  # pyright: ignore[reportArgumentType] (of one of the two)
     if given is None:
         raise InvalidArgumentError(oneof, f"expected {image_field} or {latent_field}, got neither")
-    value = getattr(request, given)
-    return Source(given, value if given == image_field else None, value if given == latent_field else None, limit_rows)
+    return Source(given, getattr(request, given), limit_rows)
 
 
 def _move(version: ModelVersion, request: pb.EditRequest) -> NDArray[np.float64]:
-    """(D,): the sum of the shifts."""
+    """The sum of the shifts, in the shape of one of the model's latents; (c,) for all positions with free sizes."""
     statistics = version.statistics
     names = [] if statistics is None else [str(name) for name in statistics.attribute_names]
     if not 0 < len(request.shifts) <= _MAX_SHIFTS:
@@ -175,7 +205,8 @@ def _move(version: ModelVersion, request: pb.EditRequest) -> NDArray[np.float64]
             "shifts", f"expected 1 to {_MAX_SHIFTS} shifts, along {', '.join(names)}, got {len(request.shifts)}"
         )
     places = {name: place for place, name in enumerate(names)}
-    move = np.zeros(version.latent_size)
+    shapes = version.shapes
+    move = np.zeros(shapes.numbers)
     for index, shift in enumerate(request.shifts):
         if shift.attribute not in places or statistics is None:
             raise InvalidArgumentError(
@@ -184,4 +215,4 @@ def _move(version: ModelVersion, request: pb.EditRequest) -> NDArray[np.float64]
         if not math.isfinite(shift.amount):
             raise InvalidArgumentError(f"shifts[{index}].amount", f"expected a finite number, got {shift.amount}")
         move += shift.amount * statistics.attribute_directions[places[shift.attribute]]
-    return move
+    return move if shapes.free else move.reshape(shapes.latent)

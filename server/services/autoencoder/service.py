@@ -10,14 +10,14 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from server.batching.entry import Done, Each, Entry
 from server.calls.call import Call
 from server.calls.streaming import StreamMethod
-from server.codec import images, tensors
+from server.codec import half, images, tensors
 from server.codec.prescan import Prescan
 from server.endpoint import Method
-from server.errors import InvalidArgumentError
 from server.model_version import ModelVersion
 from server.parse_cache import ParseCache, PreparedRequest, Ready
-from server.services.autoencoder import stream
-from server.services.autoencoder.generation import Generation, draw_seed, sample_posterior
+from server.services.autoencoder import posterior, stream
+from server.services.autoencoder.generation import Generation
+from server.services.autoencoder.shaped import ShapedCalls, answer_latents
 from server.services.graph_calls import GraphCalls
 from server.services.response_writer import OutputField, ResponseWriter, info_field, tensor_field
 from server.types import Array
@@ -61,6 +61,7 @@ class AutoencoderService:
 
     def __init__(self, graphs: GraphCalls) -> None:
         self._graphs = graphs
+        self._shaped = ShapedCalls(graphs)
         self._encoded = ResponseWriter(
             [tensor_field(pb.EncodeResponse, "latents", 0), tensor_field(pb.EncodeResponse, "log_variances", 1)],
             info=info_field(pb.EncodeResponse),
@@ -76,37 +77,46 @@ class AutoencoderService:
     def encode(self, call: Call, request: pb.EncodeRequest) -> Ready | None:
         """Images to latent vectors: the posterior's mean, or a draw from it."""
         served = self._graphs.model(call, request, "Encode")
-        seed = _posterior_seed(request, served) if request.posterior else None
+        seed = posterior.seed_of(request, served) if request.posterior else None
+        half.check_format(request.latent_format)
+        if "encode" in served.shaped:
+            return self._shaped.encode(call, served, request, seed)
         # With a seed that the server draws, the next request like this one has another.
         repeats = seed is None or request.HasField("seed")
-        done = self._encoded if seed is None else Each(partial(self._encoded_sample, seed))
+        plain = seed is None and request.latent_format != pb.LATENT_FORMAT_FLOAT16
+        done = self._encoded if plain else Each(partial(self._encoded_otherwise, request.latent_format, seed))
         return self._graphs.prepare_images(call, served, request, "encode", done, repeats=repeats)
 
-    def _encoded_sample(self, seed: int, entry: Entry, outputs: Sequence[Array]) -> None:
-        self._graphs.offload(entry.call, partial(self._sampled, seed, entry.call, outputs))
+    def _encoded_otherwise(self, latent_format: int, seed: int | None, entry: Entry, outputs: Sequence[Array]) -> None:
+        """Answer with a draw, or in half precision."""
+        job = partial(answer_latents, self._graphs, entry.call, outputs, latent_format, seed)
+        self._graphs.offload(entry.call, job)
 
-    def _sampled(self, seed: int, call: Call, outputs: Sequence[Array]) -> None:
-        means, log_variances = outputs
-        response = pb.EncodeResponse(seed=seed)
-        tensors.fill(response.latents, sample_posterior(means, log_variances, seed))
-        tensors.fill(response.log_variances, log_variances)
-        self._graphs.answer(call, response)
-
-    def decode(self, call: Call, request: pb.DecodeRequest) -> Ready:
+    def decode(self, call: Call, request: pb.DecodeRequest) -> Ready | None:
         """Latent vectors to images."""
         served = self._graphs.model(call, request, "Decode")
         images.check_format(request.image_format)
+        if "decode" in served.shaped:
+            return self._shaped.decode(call, served, request)
         sent, limit = request.latents, self._graphs.limits.max_request_rows
-        convert, count = tensors.rows_of_latents(sent, "latents", served.latent_size, limit)
+        convert, count = tensors.rows_of_latents(sent, "latents", served.shapes, limit)
         names = (request.model_name, request.model_version)
         done = self._decoded[request.image_format]
+        if request.HasField("height") or request.HasField("width"):
+            done = Each(partial(self._cropped, images.crop_of(request, *served.shapes.image[:2]), request.image_format))
         prepared = PreparedRequest(self._graphs.table, names, ref(served), "decode", count, convert, done)
         return prepared, served, sent.data
+
+    def _cropped(self, crop: tuple[slice, slice], image_format: int, entry: Entry, outputs: Sequence[Array]) -> None:
+        self._graphs.answer_images(entry.call, pb.DecodeResponse(), outputs[0][:, *crop], image_format)
 
     def denoise(self, call: Call, request: pb.DenoiseRequest) -> Ready | None:
         """Noisy images to clean ones."""
         served = self._graphs.model(call, request, "Denoise")
         images.check_format(request.image_format)
+        if "denoise" in served.shaped:
+            return self._shaped.denoise(call, served, request)
+        served.noise_levels(request.noise_levels, 1)
         done = self._denoised[request.image_format]
         return self._graphs.prepare_images(call, served, request, "denoise", done)
 
@@ -114,33 +124,42 @@ class AutoencoderService:
         """Images through the bottleneck and back, with the error of each."""
         served = self._graphs.model(call, request, "Reconstruct")
         images.check_format(request.image_format)
+        if "reconstruct" in served.shaped:
+            return self._shaped.reconstruct(call, served, request)
         done = self._reconstructed[request.image_format]
         return self._graphs.prepare_images(call, served, request, "reconstruct", done)
 
     def classify(self, call: Call, request: pb.ClassifyRequest) -> Ready | None:
         """Class probabilities of images."""
         served = self._graphs.model(call, request, "Classify")
+        if "classify" in served.shaped:
+            return self._shaped.classify(call, served, request)
         return self._graphs.prepare_images(call, served, request, "classify", self._classified)
 
     def _imaged(self, response: type[ImagesResponse], more: Sequence[OutputField] = ()) -> dict[int, Done]:
         """Callbacks that answer with images, by the requested format."""
         floats = tensor_field(response, "images.tensor", 0)
-        pixels = tensor_field(response, "images.tensor", 0, to_bytes=True)
+        pixels = tensor_field(response, "images.tensor", 0, pb.IMAGE_FORMAT_UINT8)
+        words = tensor_field(response, "images.tensor", 0, pb.IMAGE_FORMAT_UINT16)
         info = info_field(response)
         return {
             pb.IMAGE_FORMAT_UNSPECIFIED: ResponseWriter([pixels, *more], info=info),
             pb.IMAGE_FORMAT_UINT8: ResponseWriter([pixels, *more], info=info),
+            pb.IMAGE_FORMAT_UINT16: ResponseWriter([words, *more], info=info),
             pb.IMAGE_FORMAT_FLOAT32: ResponseWriter([floats, *more], info=info),
             pb.IMAGE_FORMAT_NONE: ResponseWriter(more, info=info),
-            pb.IMAGE_FORMAT_PNG: Each(partial(self._drawn, response)),
+            pb.IMAGE_FORMAT_PNG: Each(partial(self._drawn, response, pb.IMAGE_FORMAT_PNG)),
+            pb.IMAGE_FORMAT_PNG16: Each(partial(self._drawn, response, pb.IMAGE_FORMAT_PNG16)),
         }
 
-    def _drawn(self, response_type: type[ImagesResponse], entry: Entry, outputs: Sequence[Array]) -> None:
+    def _drawn(
+        self, response_type: type[ImagesResponse], image_format: int, entry: Entry, outputs: Sequence[Array]
+    ) -> None:
         """Answer with image files."""
         response = response_type()
         if isinstance(response, pb.ReconstructResponse):
             tensors.fill(response.squared_errors, outputs[1])
-        self._graphs.answer_images(entry.call, response, outputs[0], pb.IMAGE_FORMAT_PNG)
+        self._graphs.answer_images(entry.call, response, outputs[0], image_format)
 
     def list_models(self, call: Call, request: pb.ListModelsRequest) -> None:
         """Every loaded version of every model."""
@@ -153,23 +172,6 @@ class AutoencoderService:
         served = self._graphs.table.get(request.model_name, request.model_version)
         call.served = served
         call.answer(pb.GetModelResponse(model=served.model).SerializeToString())
-
-
-def _posterior_seed(request: pb.EncodeRequest, version: ModelVersion) -> int | None:
-    """Seed of the draw; None for the mean."""
-    if request.posterior == pb.POSTERIOR_MEAN:
-        return None
-    if request.posterior != pb.POSTERIOR_SAMPLE:
-        raise InvalidArgumentError(
-            "posterior", f"expected one of {', '.join(pb.Posterior.keys())}, got {request.posterior}"
-        )
-    if not version.has_posterior:
-        raise InvalidArgumentError(
-            "posterior",
-            f"expected POSTERIOR_MEAN, because model {version.name!r} of family {version.model.family!r} has no "
-            "posterior to draw from, got POSTERIOR_SAMPLE",
-        )
-    return request.seed if request.HasField("seed") else draw_seed()
 
 
 def _pixels(request: pb.EncodeRequest | pb.ReconstructRequest | pb.DenoiseRequest | pb.ClassifyRequest) -> bytes:

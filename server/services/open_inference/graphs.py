@@ -10,6 +10,7 @@ import numpy as np
 from autoencoder.v1 import model_pb2
 from autoencoder.v1.model_pb2 import Signature
 
+from server.codec.pixels import Range, range_of
 from server.errors import NotFoundError, UnavailableError
 from server.models.table import ModelTable, ServedModel
 
@@ -37,8 +38,8 @@ class Graph:
     dtype: np.dtype[Any]
     row_shape: tuple[int, ...]
     row_bytes: int
-    unit_range: bool
-    """Whether its input is images of floats in 0 … 1."""
+    range: Range | None
+    """Of the floats that it takes as images; None if its input is something else."""
     outputs: Sequence[tuple[str, str]]
     """Names and data types."""
     output_indexes: Mapping[str, int]
@@ -115,7 +116,7 @@ def _graph(served: ServedModel, signature: Signature) -> Graph:
         dtype=dtype,
         row_shape=row_shape,
         row_bytes=math.prod(row_shape) * dtype.itemsize,
-        unit_range=spec.name == "images" and dtype == np.float32,
+        range=range_of(signature.name) if spec.name == "images" and dtype == np.float32 else None,
         outputs=[(output.name, _DATATYPES[output.data_type]) for output in signature.outputs],
         output_indexes={output.name: index for index, output in enumerate(signature.outputs)},
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from weakref import ref
 
+import numpy as np
 from inference import open_inference_pb2 as pb
 
 from server.batching.entry import Each, Entry
@@ -15,7 +16,7 @@ from server.model_version import ModelVersion
 from server.parse_cache import IdField, PreparedRequest, Ready
 from server.services.graph_calls import GraphCalls
 from server.services.open_inference.graphs import Graph, GraphTable
-from server.services.open_inference.tensors import check_raw, fill_contents, read_rows
+from server.services.open_inference.tensors import check_raw, fill_contents, read_items, read_rows
 from server.services.response_writer import ResponseWriter, raw_field, version_of
 from server.types import Array
 
@@ -26,6 +27,7 @@ _FINAL_REQUESTED = "triton_enable_empty_final_response"
 _FINAL = "triton_final_response"
 # Written in about a tenth of a millisecond.
 _INLINE_ELEMENTS = 4096
+_INLINE_BYTES = 4 * _INLINE_ELEMENTS
 ID = IdField(pb.ModelInferRequest.DESCRIPTOR.fields_by_name["id"].number, lambda request: request.id)
 _RAW = pb.ModelInferResponse.DESCRIPTOR.fields_by_name["raw_output_contents"].number
 
@@ -42,12 +44,11 @@ class Inference:
         graph = self._graphs.get(request.model_name, request.model_version)
         served = graph.served
         call.served = served
+        if graph.signature.name in served.shaped:
+            self._infer_items(call, graph, request)
+            return None
         data, count = read_rows(graph, request, self._calls.limits.max_request_rows)
-        form = _ResponseForm(
-            graph, request.model_name, _outputs(graph, request), final=_FINAL_REQUESTED in request.parameters
-        )
-        if request.id:
-            call.echo = protobuf_wire.length_delimited(ID.number, request.id.encode())
+        form = self._form(call, graph, request)
         signature = graph.signature.name
         if request.raw_input_contents:
             names = (request.model_name.partition(".")[0], request.model_version)
@@ -57,6 +58,30 @@ class Inference:
             return prepared, served, request.raw_input_contents[0]
         self._calls.run(call, served, signature, data, count, Each(partial(self._answer_typed, form)))
         return None
+
+    def _form(self, call: Call, graph: Graph, request: pb.ModelInferRequest) -> "_ResponseForm":
+        """Form of the response, whose id the call repeats."""
+        if request.id:
+            call.echo = protobuf_wire.length_delimited(ID.number, request.id.encode())
+        final = _FINAL_REQUESTED in request.parameters
+        return _ResponseForm(graph, request.model_name, _outputs(graph, request), final=final)
+
+    def _infer_items(self, call: Call, graph: Graph, request: pb.ModelInferRequest) -> None:
+        """Run a graph of free sizes, or with a noise level."""
+        served, signature = graph.served, graph.signature.name
+        items, given = read_items(graph, request, self._calls.limits.max_request_rows)
+        levels = served.noise_levels(given, len(items)) if signature == "denoise" else ()
+        form, raw = self._form(call, graph, request), bool(request.raw_input_contents)
+        served.shaped[signature].submit(call, items, partial(self._answer_items, form, call, raw), levels)
+
+    def _answer_items(self, form: "_ResponseForm", call: Call, raw: bool, results: list[list[Array]]) -> None:
+        """Answer a request for a graph of free sizes; what is large is written on another thread."""
+        size_bytes = sum(outputs[index].nbytes for outputs in results for index in form.outputs)
+        job = partial(_write_items, form, call, results, raw=raw)
+        if size_bytes > _INLINE_BYTES:
+            self._calls.offload(call, job, size_bytes)
+        else:
+            job()
 
     def _answer_typed(self, form: "_ResponseForm", entry: Entry, outputs: Sequence[Array]) -> None:
         """Answer with typed contents; many elements are written on another thread."""
@@ -117,6 +142,17 @@ def _outputs(graph: Graph, request: pb.ModelInferRequest) -> Sequence[int]:
                 raise InvalidArgumentError(f"{field}.parameters", f"this server has no {name}: leave it out")
         indexes.append(index)
     return indexes
+
+
+def _write_items(form: _ResponseForm, call: Call, results: list[list[Array]], *, raw: bool) -> None:
+    arrays = [np.stack(column) for column in zip(*results, strict=True)]
+    response = form.message(version_of(call), len(results), arrays)
+    if raw:
+        response.raw_output_contents.extend(arrays[index].tobytes() for index in form.outputs)
+    else:
+        for tensor, index in zip(response.outputs, form.outputs, strict=True):
+            fill_contents(tensor.contents, arrays[index])
+    call.answer(response.SerializeToString() + call.echo)
 
 
 def _write_typed(form: _ResponseForm, entry: Entry, outputs: Sequence[Array]) -> None:

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from autoencoder.v1.shapes import DTYPES, FREE, ShapeError
 from inference import open_inference_pb2 as pb
 from numpy.typing import NDArray
 
-from server.codec import images, tensors
+from server.codec import pixels, tensors
 from server.errors import InvalidArgumentError
-from server.services.open_inference.graphs import Graph
-from server.types import Buffer
+from server.services.open_inference.graphs import Graph, datatype
+from server.types import Array, Buffer
 
 InputTensor: TypeAlias = pb.ModelInferRequest.InferInputTensor
 
@@ -32,20 +34,42 @@ def read_rows(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> t
     given = inputs[0] if len(inputs) == 1 else None
     if given is None or given.name != graph.input:
         raise _wrong_names(graph, request)
-    if _SHARED_MEMORY in given.parameters:
-        raise InvalidArgumentError(
-            "inputs[0].parameters", f"shared memory is not supported: send {graph.input!r} in the request"
-        )
-    if given.datatype != graph.datatype:
-        raise InvalidArgumentError(
-            "inputs[0].datatype", f"expected {graph.datatype} for {graph.input!r}, got {_clip(given.datatype)}"
-        )
-    rows = _check_shape(graph, given, limit_rows)
+    port = _Port(0, graph.input, graph.datatype, graph.dtype, graph.row_shape)
+    rows = _check_given(port, given, limit_rows)
     raw = request.raw_input_contents
     if len(raw):
         # `check_raw` checks the values later, as it does for requests that are recognised instead of parsed.
-        return _raw(graph, given, raw, rows), rows
-    return check_raw(graph, _typed(graph, given, rows)), rows
+        return _raw(port, given, raw, rows, 1), rows
+    return check_raw(graph, _typed(port, given, rows)), rows
+
+
+def read_items(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> tuple[list[Array], list[float]]:
+    """Rows for a graph of free sizes, or with a noise level: one array each; and the noise levels that were sent.
+
+    Raises:
+        InvalidArgumentError: as `read_rows`, with all values checked.
+    """
+    specs = {spec.name: spec for spec in graph.signature.inputs}
+    places = {given.name: index for index, given in enumerate(request.inputs)}
+    if places.keys() - specs.keys() or graph.input not in places or len(places) < len(request.inputs):
+        got = ", ".join(_clip(given.name) for given in request.inputs) or "no input"
+        raise InvalidArgumentError("inputs", f"expected {' and '.join(map(repr, specs))}, once each, got {got}")
+    arrays: dict[str, Array] = {}
+    for name, index in places.items():
+        given, spec = request.inputs[index], specs[name]
+        sizes = tensors.shape_of(given.shape, f"inputs[{index}].shape")[1:]
+        shape = spec.shape[1:]
+        if len(sizes) == len(shape):
+            shape = [size if each == FREE else each for each, size in zip(shape, sizes, strict=True)]
+        port = _Port(index, name, datatype(spec.data_type), DTYPES[spec.data_type], tuple(shape))
+        rows = _check_given(port, given, limit_rows)
+        raw = request.raw_input_contents
+        data = _raw(port, given, raw, rows, len(request.inputs)) if len(raw) else _typed(port, given, rows)
+        arrays[name] = np.frombuffer(data, port.dtype).reshape(rows, *port.row_shape)
+    _check_sizes(graph, arrays[graph.input], f"inputs[{places[graph.input]}].shape")
+    if graph.dtype != np.uint8:
+        _check_values(graph, arrays[graph.input])
+    return [*arrays[graph.input]], [float(level) for level in arrays.get("noise_levels", ())]
 
 
 def check_raw(graph: Graph, data: Buffer) -> Buffer:
@@ -55,7 +79,7 @@ def check_raw(graph: Graph, data: Buffer) -> Buffer:
         InvalidArgumentError: values out of range, NaN or infinity.
     """
     if graph.datatype != "UINT8":
-        _check_values(graph, data)
+        _check_values(graph, np.frombuffer(data, graph.dtype))
     return data
 
 
@@ -78,69 +102,106 @@ def _wrong_names(graph: Graph, request: pb.ModelInferRequest) -> InvalidArgument
     return InvalidArgumentError("inputs", f"expected {graph.input!r}, got no input")
 
 
-def _check_shape(graph: Graph, given: InputTensor, limit_rows: int) -> int:
-    shape = tensors.shape_of(given.shape, "inputs[0].shape")
-    if not shape or shape[1:] != graph.row_shape:
-        expected = ", ".join(map(str, graph.row_shape))
+@dataclass(frozen=True)
+class _Port:
+    """An input of the graph, and where the request has it."""
+
+    index: int
+    name: str
+    datatype: str
+    dtype: np.dtype[Any]
+    row_shape: tuple[int, ...]
+
+    @property
+    def field(self) -> str:
+        return f"inputs[{self.index}]"
+
+
+def _check_given(port: _Port, given: InputTensor, limit_rows: int) -> int:
+    """Check what precedes the contents of an input; return its rows."""
+    if _SHARED_MEMORY in given.parameters:
         raise InvalidArgumentError(
-            "inputs[0].shape",
-            f"expected (N, {expected}) for {graph.input!r}, got {_clip(tensors.shape_text(shape), 100)}",
+            f"{port.field}.parameters", f"shared memory is not supported: send {port.name!r} in the request"
+        )
+    if given.datatype != port.datatype:
+        raise InvalidArgumentError(
+            f"{port.field}.datatype", f"expected {port.datatype} for {port.name!r}, got {_clip(given.datatype)}"
+        )
+    shape = tensors.shape_of(given.shape, f"{port.field}.shape")
+    if not shape or shape[1:] != port.row_shape:
+        expected = ", ".join("any" if size == FREE else str(size) for size in port.row_shape)
+        raise InvalidArgumentError(
+            f"{port.field}.shape",
+            f"expected (N, {expected}) for {port.name!r}, got {_clip(tensors.shape_text(shape), 100)}",
         )
     if not 0 < shape[0] <= limit_rows:
-        raise InvalidArgumentError("inputs[0].shape", f"expected 1 to {limit_rows} rows a request, got {shape[0]}")
+        raise InvalidArgumentError(f"{port.field}.shape", f"expected 1 to {limit_rows} rows a request, got {shape[0]}")
     return shape[0]
 
 
-def _raw(graph: Graph, given: InputTensor, raw: Sequence[bytes], rows: int) -> Buffer:
+def _check_sizes(graph: Graph, array: Array, field: str) -> None:
+    shapes = graph.served.shapes
+    try:
+        if graph.input == "images":
+            shapes.check_size(array.shape[1], array.shape[2])
+        else:
+            shapes.image_of(array.shape[1:])
+    except ShapeError as error:
+        raise InvalidArgumentError(field, str(error)) from error
+
+
+def _raw(port: _Port, given: InputTensor, raw: Sequence[bytes], rows: int, inputs: int) -> Buffer:
     if given.HasField("contents") and given.contents.ListFields():
-        raise InvalidArgumentError("inputs[0].contents", "expected either contents or raw_input_contents, got both")
-    if len(raw) != 1:
-        raise InvalidArgumentError("raw_input_contents", f"expected one entry for each of 1 inputs, got {len(raw)}")
-    data = raw[0]
-    expected = rows * graph.row_bytes
-    if len(data) != expected:
-        shape = tensors.shape_text((rows, *graph.row_shape))
+        raise InvalidArgumentError(f"{port.field}.contents", "expected either contents or raw_input_contents, got both")
+    if len(raw) != inputs:
         raise InvalidArgumentError(
-            "raw_input_contents[0]",
-            f"expected {expected} bytes, as shape {shape} of {graph.datatype} needs, got {len(data)}",
+            "raw_input_contents", f"expected one entry for each of {inputs} inputs, got {len(raw)}"
+        )
+    data = raw[port.index]
+    expected = rows * math.prod(port.row_shape) * port.dtype.itemsize
+    if len(data) != expected:
+        shape = tensors.shape_text((rows, *port.row_shape))
+        raise InvalidArgumentError(
+            f"raw_input_contents[{port.index}]",
+            f"expected {expected} bytes, as shape {shape} of {port.datatype} needs, got {len(data)}",
         )
     return data
 
 
-def _typed(graph: Graph, given: InputTensor, rows: int) -> Buffer:
-    expected_field = _CONTENTS.get(graph.datatype)
+def _typed(port: _Port, given: InputTensor, rows: int) -> Buffer:
+    expected_field = _CONTENTS.get(port.datatype)
     if expected_field is None:
-        raise InvalidArgumentError("raw_input_contents", f"{graph.datatype} is accepted only in raw_input_contents")
+        raise InvalidArgumentError("raw_input_contents", f"{port.datatype} is accepted only in raw_input_contents")
     fields = [field.name for field, _ in given.contents.ListFields()]
     if fields != [expected_field]:
         got = ", ".join(fields) or "nothing"
         raise InvalidArgumentError(
-            "inputs[0].contents", f"expected {expected_field} for {graph.datatype}, or raw_input_contents, got {got}"
+            f"{port.field}.contents",
+            f"expected {expected_field} for {port.datatype}, or raw_input_contents, got {got}",
         )
     elements = getattr(given.contents, expected_field)
-    expected = rows * math.prod(graph.row_shape)
-    field = f"inputs[0].contents.{expected_field}"
+    expected = rows * math.prod(port.row_shape)
+    field = f"{port.field}.contents.{expected_field}"
     if len(elements) != expected:
-        shape = tensors.shape_text((rows, *graph.row_shape))
+        shape = tensors.shape_text((rows, *port.row_shape))
         raise InvalidArgumentError(field, f"expected {expected} elements, as shape {shape} needs, got {len(elements)}")
-    array = np.empty(expected, _ELEMENTS[graph.datatype])
+    array = np.empty(expected, _ELEMENTS[port.datatype])
     for first in range(0, expected, _ELEMENTS_AT_ONCE):
         array[first : first + _ELEMENTS_AT_ONCE] = elements[first : first + _ELEMENTS_AT_ONCE]
-    return _narrow(array, graph, field).data
+    return _narrow(array, port, field).data
 
 
-def _narrow(array: NDArray[Any], graph: Graph, field: str) -> NDArray[Any]:
+def _narrow(array: NDArray[Any], port: _Port, field: str) -> NDArray[Any]:
     """uint_contents carries 32 bits an element."""
-    if graph.datatype == "UINT8" and array.max() > np.iinfo(np.uint8).max:
+    if port.datatype == "UINT8" and array.max() > np.iinfo(np.uint8).max:
         raise InvalidArgumentError(field, f"expected 0 to 255 for UINT8, got {array.max()}")
-    return array.astype(graph.dtype)
+    return array.astype(port.dtype)
 
 
-def _check_values(graph: Graph, data: Buffer) -> None:
-    array = np.frombuffer(data, graph.dtype)
+def _check_values(graph: Graph, array: Array) -> None:
     field = f"inputs[0] ({graph.input})"
-    if graph.unit_range:
-        images.check_unit_range(array, field)
+    if graph.range is not None:
+        pixels.check_range(array, field, graph.range)
     else:
         tensors.check_latents(array, field)
 

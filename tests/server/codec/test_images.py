@@ -8,9 +8,11 @@ import grpc
 import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1.shapes import Shapes
 from PIL import Image
 
-from server.codec.images import PixelBudget, rows_of_files
+from server.codec.images import GraphInput, PixelBudget, arrays_of_files
+from server.codec.pixels import UNIT
 from server.errors import CancelledError, DeadlineError, InvalidArgumentError
 from server.execution_config import LimitsConfig
 from tests.reliability.attacks.hostile_images import progressive
@@ -34,8 +36,8 @@ def rows(
 ) -> np.ndarray:
     message = pb.EncodedImages(files=files, resize=resize)
     budget = PixelBudget(LimitsConfig(**limits), wanted)
-    data, count = rows_of_files(message, "images", shape, np.dtype(np.uint8), 1024, budget)
-    return np.frombuffer(data, np.uint8).reshape(count, *shape)
+    wanted = GraphInput(Shapes(shape, (4,)), np.dtype(np.uint8), UNIT)
+    return np.stack(arrays_of_files(message, "images", wanted, 1024, budget))
 
 
 def test_sixteen_bits_become_eight() -> None:
@@ -63,7 +65,7 @@ def test_photographs_stand_upright() -> None:
     exif[0x0112] = 6  # to be turned by 90 degrees
     turned = file(Image.fromarray(np.rot90(shown).copy()), exif=exif)
     assert (rows(turned, shape=(8, 6, 1))[0, :, :, 0] == shown).all()
-    with pytest.raises(InvalidArgumentError, match="expected 8 x 6 pixels"):
+    with pytest.raises(InvalidArgumentError, match="expected images of 6 x 8 pixels"):
         rows(turned, shape=(6, 8, 1))
 
 

@@ -150,7 +150,7 @@ def test_files_that_were_only_touched_have_not_changed(repository: Path, caplog:
         (folder / "model.json").write_text(json.dumps({**described, "latent_size": described["latent_size"] + 1}))
         assert served.app.manager.load("fc-ae")
         assert CHANGED in readyz(served)[1]
-        assert served.app.table.get("fc-ae", "").latent_size == described["latent_size"]
+        assert served.app.table.get("fc-ae", "").shapes.latent == (described["latent_size"],)
 
 
 def test_large_files_that_were_touched_hold_up_no_other_model(repository: Path) -> None:

@@ -200,7 +200,7 @@ def test_bad_document_is_refused(rest: Rest, case: str) -> None:
     assert metric(rest.served, "autoencoder_requests_total", **labels) == before + 1
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "2.0", "-1"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "6.0", "-5"])
 def test_bad_float_is_refused(rest: Rest, number: str) -> None:
     batch = document(np.full((1, 8, 8, 1), 0.5, np.float32))
     body = json.dumps(batch).replace("0.5", number, 1).encode()

@@ -59,6 +59,7 @@ def test_tensors_with_the_info_of_each_call() -> None:
             queue_microseconds=token * 1000,
             run_microseconds=2000,
             batch_size=6,
+            exact=True,
         )
         assert response.info == info
 
@@ -71,7 +72,7 @@ def test_pixels_with_a_head_for_each_number_of_rows() -> None:
         heads.append((version.name, count, len(outputs)))
         return pb.DecodeResponse(info=pb.ServingInfo(batch_size=count)).SerializeToString()
 
-    ResponseWriter([tensor_field(pb.DecodeResponse, "images.tensor", 0, to_bytes=True)], head)(
+    ResponseWriter([tensor_field(pb.DecodeResponse, "images.tensor", 0, pb.IMAGE_FORMAT_UINT8)], head)(
         entries(replies, 1, 2), [images]
     )
     assert heads == [("vae", 1, 1), ("vae", 2, 1)]

@@ -95,8 +95,8 @@ REFUSALS: dict[str, Case] = {
     "NaN latent": (request("vae.decode", changed(LATENTS, np.nan), "latents"), "INVALID_ARGUMENT", "finite"),
     "infinite latent": (typed("vae.decode", changed(LATENTS, np.inf), "latents"), "INVALID_ARGUMENT", "finite"),
     "NaN pixel": (request("denoiser", changed(FLOATS, np.nan)), "INVALID_ARGUMENT", "finite"),
-    "bright pixel": (request("denoiser", changed(FLOATS, 1.5)), "INVALID_ARGUMENT", "floats from 0 to 1"),
-    "dark pixel": (typed("denoiser", changed(FLOATS, -0.5)), "INVALID_ARGUMENT", "floats from 0 to 1"),
+    "bright pixel": (request("denoiser", changed(FLOATS, 5.5)), "INVALID_ARGUMENT", "floats from -4 to 5"),
+    "dark pixel": (typed("denoiser", changed(FLOATS, -4.5)), "INVALID_ARGUMENT", "floats from -4 to 5"),
     "unknown output": (request("vae.encode", ONE, outputs=output("x")), "INVALID_ARGUMENT", "outputs[0].name"),
     "output twice": (request("vae.encode", ONE, outputs=output("latents", "latents")), "INVALID_ARGUMENT", "once"),
     "classification": (
