@@ -149,12 +149,18 @@ def _check_answer(model: AdaptedModule, name: MethodName, images: Tensor, answer
         raise InputError(f"{name}: expected finite numbers of the reference images, got NaN or infinity")
     if name == "classify" and torch.allclose(answer.sum(1), torch.ones(len(answer))) and bool((answer >= 0).all()):
         raise InputError("classify: expected scores before the softmax, got rows that sum to 1: leave it out")
-    if name in _IMAGE_METHODS and _outside(answer) > _MOST_OUTSIDE:
-        ends = f"{float(answer.min()):.3g} … {float(answer.max()):.3g}"
-        raise InputError(
-            f"{name}: expected images in 0 … 1, got {_outside(answer):.0%} of the pixels outside, in {ends}: "
-            "give the module's own range, as in --range -1:1, or end in a sigmoid"
-        )
+
+
+@torch.no_grad()
+def _check_range(model: AdaptedModule, images: Tensor) -> None:
+    for name in sorted(_IMAGE_METHODS & {*model.methods}):
+        answer = _answer(model, name, images)
+        if _outside(answer) > _MOST_OUTSIDE:
+            ends = f"{float(answer.min()):.3g} … {float(answer.max()):.3g}"
+            raise InputError(
+                f"{name}: expected images in 0 … 1, got {_outside(answer):.0%} of the pixels outside, in {ends}: "
+                "give the module's own range, as in --range -1:1, or end in a sigmoid"
+            )
 
 
 def _outside(images: Tensor) -> float:
