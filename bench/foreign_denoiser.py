@@ -2,9 +2,9 @@
 
     python -m bench.foreign_denoiser FOLDER REPOSITORY
 
-FOLDER holds `bsd68/`, `cbsd68/`, `ffdnet-gray.npz` and `ffdnet-color.npz`: the images and weights of the repositories of
-DnCNN and FFDNet, which name no licence and so are not part of this one. Noise is drawn by `bundle.noise` with seed 0 and
-not clipped; PSNR is that of images rounded to 8 bits, averaged over a set.
+FOLDER holds `bsd68/`, `cbsd68/`, `ffdnet-gray.npz` and `ffdnet-color.npz`: the images and weights of the repositories
+of DnCNN and FFDNet, which name no licence and so are not part of this one. Noise is drawn by `bundle.noise` with seed 0
+and not clipped; PSNR is that of images rounded to 8 bits, averaged over a set.
 """
 
 import sys
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import export.__main__
 from bundle.images.decoder import ImageReader, Limits
+from bundle.layout import read_model
 from bundle.noise import Purpose, normals
 
 Floats = NDArray[np.float32]
@@ -71,7 +72,6 @@ def mean_psnr(network: Foreign, folder: Path, level: int, denoise: Denoise) -> f
 def by_onnxruntime(bundle: Path) -> Denoise:
     """Run a bundle's graph, without a server."""
     import onnxruntime  # noqa: PLC0415 (a second to import)
-    from bundle.layout import read_model
 
     shapes = Shapes.of(read_model(bundle))
     session = onnxruntime.InferenceSession(bundle / "denoise.onnx", providers=["CPUExecutionProvider"])
@@ -106,7 +106,8 @@ def main() -> int:
             return code
         denoise = by_onnxruntime(repository / network.name / "1")
         for level, published in network.psnr.items():
-            print(f"{network.name} at {level}: {mean_psnr(network, folder, level, denoise):.3f} dB, {published} expected")
+            found = mean_psnr(network, folder, level, denoise)
+            print(f"{network.name} at {level}: {found:.3f} dB, {published} expected")
     return 0
 
 

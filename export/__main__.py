@@ -144,7 +144,7 @@ def _module(given: list[str]) -> int:
     parser = _parser("module", "Export a PyTorch module of your own as a new version, through the gate.")
     command.add_arguments(parser)
     _add_place(parser, recipe=False)
-    options = parser.parse_args(given)
+    options = parser.parse_args(command.joined(given))
     place = Place(options.repository, options.name, options.version, options.sign_key)
     done = command.run(options, place)
     print(report.table(done.model, done.result))

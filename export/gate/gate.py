@@ -8,7 +8,7 @@ import copy
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 
 import numpy as np
@@ -19,7 +19,7 @@ from bundle.errors import quotable
 from bundle.golden import Array, Arrays, Golden
 from bundle.replay import RowDifference
 from export.errors import Failure, GateError
-from export.gate import checks, parity
+from export.gate import checks, deviation, parity
 from export.gate.checks import BATCH_INVARIANCE, GOLDEN_VECTORS, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
 from export.gate.inputs import answer, pixels, real, resized, test_inputs
 from export.gate.latency import latencies_ms
@@ -28,6 +28,7 @@ from export.gate.sandbox import Sandbox
 from export.gate.structure import ONNX_CHECKER, bound_problems
 from export.gate.tiling import tiles
 from export.gate.tiling.tiles import Tiled
+from export.gate.traces import made_of_weights
 from export.gate.weights import weight_problems
 from export.graphs import methods, tensor_specs
 from export.graphs.methods import Method
@@ -38,6 +39,8 @@ LOG_VARIANCES = "log_variances"
 _QUALITY_TOLERANCE = 1e-5
 _QUALITY_PIXELS = 2**20
 _QUALITY_IMAGES = 16
+# Of what a network chooses: such rows are left out of the comparison.
+_MOST_TIED = 0.01
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,12 @@ class GateRun(CheckedBundle):
     images: Array
     max_run_bytes: int = sys.maxsize
     """The network is the user's own, and this machine has trained it."""
+    is_variant: bool = False
+    """In fewer bits than the network."""
     _timed: dict[str, Arrays] = field(default_factory=dict[str, Arrays], init=False, repr=False)
     """Inputs of graphs of a fixed size, kept from the measurement of their numbers."""
+    deviations: dict[str, str] = field(default_factory=dict[str, str], init=False, repr=False)
+    """Where graphs that leave the tolerance do so first; measured with their numbers."""
 
     @cached_property
     def exact(self) -> list[tuple[Method, Signature]]:
@@ -144,7 +151,9 @@ class GateRun(CheckedBundle):
         for method, signature in self.exact if self.about.shapes.free else ():
             with crash_refused("tiles", signature.name):
                 graph = self.graphs[signature.name]
-                tiled[signature.name] = tiles.tile(method, signature, graph, self.images, self.sandbox, self.device)
+                tiled[signature.name] = tiles.tile(
+                    method, signature, graph, self.images, self.sandbox, self.device, is_variant=self.is_variant
+                )
         return tiled
 
     @cached_property
@@ -178,15 +187,22 @@ class GateRun(CheckedBundle):
             advice = "state the `multiple` and `minimum` of its sizes" if self.about.shapes.free else "see its forward"
             raise GateError("numbers", [Failure(signature.name, "", f"{reason}; {advice}")]) from error
         self._timed[signature.name] = inputs[0].inputs
+        graph = self.graphs[signature.name]
         with crash_refused("numbers", signature.name):
-            return self.sandbox.run(parity.measure, self.graphs[signature.name], inputs, self.device)
+            measured = self.sandbox.run(parity.measure, graph, inputs, self.device)
+        worst = max(measured.worst, key=lambda each: each.excess)
+        if worst.excess > 1 and self.network is self.model:
+            tried = next(each for each in inputs if each.kind == worst.kind)
+            self.deviations[signature.name] = deviation.explain(method, signature, graph, tried, self.sandbox)
+        return measured
 
 
 def exact_methods(model: nn.Module) -> list[tuple[Method, Signature]]:
-    """Methods of the network in float64, with their signatures."""
-    double = copy.deepcopy(model).double()
+    """Methods of the network in float64, unless it makes the weaker claim of float32, with their signatures."""
+    copied = copy.deepcopy(model)
+    exact = copied if getattr(model, "reference_precision", "") == "float32" else copied.double()
     facts = methods.facts(model)
-    return [(method, tensor_specs.signature(method.name, facts)) for method in methods.methods(double)]
+    return [(method, tensor_specs.signature(method.name, facts)) for method in methods.methods(exact)]
 
 
 def run_checks(checked: CheckedGraphs, golden: Golden, sandbox: Sandbox) -> GateResult:
@@ -209,18 +225,23 @@ def run_checks(checked: CheckedGraphs, golden: Golden, sandbox: Sandbox) -> Gate
 
 
 def _bounds(gate_run: GateRun) -> Iterator[Finding]:
+    # A module of the user's may have narrower bounds of its own.
+    narrower = gate_run.about.family == "module"
     for signature in gate_run.signatures:
         if any(output.name == LOG_VARIANCES for output in signature.outputs):
             with crash_refused("structure", signature.name):
                 graph = gate_run.graphs[signature.name]
-                found = gate_run.sandbox.run(bound_problems, graph, LOG_VARIANCES, LOG_VARIANCE_BOUNDS)
+                found = gate_run.sandbox.run(
+                    bound_problems, graph, LOG_VARIANCES, LOG_VARIANCE_BOUNDS, narrower=narrower
+                )
             yield Finding(signature.name, "; ".join(found), passed=not found)
 
 
 def _weights(gate_run: GateRun) -> Iterator[Finding]:
-    for name, graph in gate_run.graphs.items():
-        for problem in weight_problems(graph, gate_run.model):
-            yield Finding(name, problem, passed=False)
+    for method, signature in gate_run.exact:
+        computed = partial(made_of_weights, method, signature)
+        for problem in weight_problems(gate_run.graphs[signature.name], gate_run.model, computed):
+            yield Finding(signature.name, problem, passed=False)
 
 
 def _numbers(gate_run: GateRun) -> Iterator[Finding]:
@@ -229,6 +250,11 @@ def _numbers(gate_run: GateRun) -> Iterator[Finding]:
             where = f"{worst.kind}, batch of {worst.batch}, output {worst.output}"
             off = f"off by {worst.max_abs_error:.3g}, {worst.excess:.3g} times what 1e-5 + 1e-4 |reference| allows"
             yield Finding(name, off, passed=worst.excess <= 1, where=where)
+        if measured.tied > _MOST_TIED * measured.choices:
+            tied = f"{measured.tied} of {measured.choices} choices of an argmin or argmax are nearly tied"
+            yield Finding(name, f"{tied}: expected at most {_MOST_TIED:.0%}", passed=False)
+        if name in gate_run.deviations:
+            yield Finding(name, gate_run.deviations[name], passed=False)
 
 
 def _tiles(gate_run: GateRun) -> Iterator[Finding]:

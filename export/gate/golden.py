@@ -11,7 +11,9 @@ from bundle import latents
 from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase
 from bundle.latents import LatentStatistics
 from bundle.noise import Purpose, normals, uniforms
-from export.gate.inputs import answer, beside, narrowed, real, repeated, resized
+from export.errors import Failure, GateError
+from export.gate.inputs import answer, beside, narrowed, real, repeated, resized, undecided
+from export.gate.traces import Choices
 from export.graphs.methods import Decode, Method, facts
 
 # Of free sizes, in pixels, before they are padded: one for held-out images, one for noise.
@@ -39,8 +41,17 @@ def golden_sizes(shapes: Shapes, images: Array) -> tuple[Size, Size]:
 
 
 def _case(method: Method, signature: Signature, rows: Array) -> Case:
-    others = beside(facts(method.model), signature, len(rows))
-    outputs = {name: narrowed(array) for name, array in answer(method, rows, signature, others).items()}
+    others, seen = beside(facts(method.model), signature, len(rows)), Choices()
+    answers = answer(method, rows, signature, others, seen)
+    if seen.tied:
+        # Another machine may choose otherwise, and be right.
+        left_out = undecided(method, rows, signature, answers, others)
+        decided = ~np.any([mask.reshape(len(rows), -1).any(1) for mask in left_out.values()], axis=0)
+        if not decided.any():
+            raise GateError("numbers", [Failure(signature.name, "", "every golden image has a nearly tied choice")])
+        rows, others = rows[decided], [each[decided] for each in others]
+        answers = {name: array[decided] for name, array in answers.items()}
+    outputs = {name: narrowed(array) for name, array in answers.items()}
     return Case(dict(zip([spec.name for spec in signature.inputs], (rows, *others), strict=True)), outputs)
 
 

@@ -1,6 +1,7 @@
 """Test inputs of the gate: every kind of input to a graph, with the network's answers in float64."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from bundle.golden import Array
 from bundle.noise import Purpose, normals, uniforms
 from export.gate.parity import TestInput
+from export.gate.traces import Choices
 from export.graphs.methods import Encode, Method, facts
 from export.graphs.tensor_specs import TESTED_BATCHES, Facts
 
@@ -65,16 +67,26 @@ def beside(about: Facts, signature: Signature, rows: int) -> list[Array]:
     return [np.linspace(highest, lowest, rows).astype(np.float32)]
 
 
-def answer(method: Method, rows: Array, signature: Signature, others: Sequence[Array] = ()) -> dict[str, Array]:
+def answer(
+    method: Method, rows: Array, signature: Signature, others: Sequence[Array] = (), choices: Choices | None = None
+) -> dict[str, Array]:
     """Outputs of a method by name, computed in the precision of its network; `others`: rows of further inputs."""
     chunks: list[tuple[Array, ...]] = []
-    with torch.no_grad():
+    with torch.no_grad(), choices or nullcontext():
         for start in range(0, len(rows), _CHUNK_ROWS):
             inputs = [_tensor(each[start : start + _CHUNK_ROWS], method) for each in (rows, *others)]
             given: torch.Tensor | tuple[torch.Tensor, ...] = method(*inputs)
             chunks.append(tuple(_array(each) for each in (given if isinstance(given, tuple) else (given,))))
     names = [spec.name for spec in signature.outputs]
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
+
+
+def undecided(
+    method: Method, rows: Array, signature: Signature, expected: Mapping[str, Array], others: Sequence[Array] = ()
+) -> dict[str, NDArray[np.bool_]]:
+    """Which numbers of the answer are others where the second best is taken of what is nearly tied."""
+    other = answer(method, rows, signature, others, Choices(other=True))
+    return {name: other[name] != array for name, array in expected.items()}
 
 
 def pixels(images: Array, kind: type[np.floating[Any]] = np.float32) -> Array:
@@ -153,7 +165,10 @@ def _of_kinds(
         others = beside(about, signature, len(rows))
         inputs = dict(zip([spec.name for spec in signature.inputs], (rows, *others), strict=True))
         where = kind if size is None else f"{kind} of {size[0]} x {size[1]}"
-        found.append(TestInput(where, inputs, answer(method, rows, signature, others)))
+        seen = Choices()
+        expected = answer(method, rows, signature, others, seen)
+        left_out = undecided(method, rows, signature, expected, others) if seen.tied else {}
+        found.append(TestInput(where, inputs, expected, left_out, seen.rows, seen.tied))
     return found
 
 

@@ -16,13 +16,13 @@ from bundle.replay import RowDifference
 from bundle.runtime_options import Device
 from export.gate import checks
 from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, Finding, crash_refused
-from export.gate.gate import BOUNDS, WEIGHTS, CheckedGraphs, GateResult, GateRun, Tradeoff
-from export.gate.inputs import encode, noisy
+from export.gate.gate import BOUNDS, TILES, WEIGHTS, CheckedGraphs, GateResult, GateRun, Tradeoff
+from export.gate.inputs import pixels, real, resized
 from export.gate.latency import speed_up
 from export.gate.parity import golden_error, outputs, rounded_up
 from export.gate.sandbox import Sandbox
 from export.gate.structure import ONNX_CHECKER
-from export.graphs import methods
+from export.graphs import methods, tensor_specs
 from export.graphs.methods import Method
 
 MAX_PSNR_DROP_DB = 0.1
@@ -49,7 +49,7 @@ class VariantRun(GateRun):
     @cached_property
     def tradeoff(self) -> Tradeoff:
         """Loss and gain on the half of the held-out images that calibration did not see."""
-        images = self.images[len(self.images) // 2 :]
+        images = resized(self.images, self.about.shapes.padded(*self.images.shape[1:3]))[len(self.images) // 2 :]
         answers: dict[str, tuple[dict[str, Array], dict[str, Array]]] = {}
         gains: list[float] = []
         for method in methods.methods(self.network):
@@ -85,8 +85,10 @@ def run_checks(
         model=variant.model,
         images=variant.images,
         baseline_graphs=baseline.graphs,
+        is_variant=True,
     )
-    passed = checks.run(INT8_CHECKS if variant.model is baseline.model else FLOAT16_CHECKS, variant_run)
+    wanted = INT8_CHECKS if variant.model is baseline.model else FLOAT16_CHECKS
+    passed = checks.run((*wanted, TILES) if variant_run.about.shapes.free else wanted, variant_run)
     return GateResult(
         passed,
         variant_run.measured,
@@ -94,6 +96,7 @@ def run_checks(
         variant_run.quality,
         variant_run.tolerances,
         variant_run.tradeoff,
+        variant_run.tiled,
     )
 
 
@@ -131,10 +134,11 @@ def speed_findings(tradeoff: Tradeoff, device: Device) -> Iterator[Finding]:
 
 
 def real_inputs(method: Method, images: Array) -> dict[str, Array]:
-    """What a method of the float32 network sees of held-out images (N, H, W, C) uint8."""
-    if method.name == "decode":
-        return {"latents": encode(method.model, images)}
-    return {"images": noisy(images) if method.name == "denoise" else images}
+    """What a method of the float32 network gets of held-out images (N, H, W, C): arrays by the names of its inputs."""
+    about = methods.facts(method.model)
+    signature = tensor_specs.signature(method.name, about)
+    arrays = real(method, signature, resized(images, about.shapes.padded(*images.shape[1:3])))
+    return dict(zip([spec.name for spec in signature.inputs], arrays, strict=True))
 
 
 def calibration(method: Method, images: Array, statistics: LatentStatistics | None) -> dict[str, Array]:
@@ -142,8 +146,8 @@ def calibration(method: Method, images: Array, statistics: LatentStatistics | No
     inputs = real_inputs(method, images)
     if method.name != "decode":
         return inputs
-    model = method.model
-    drawn = latents.draw(model.family, model.latent_size, statistics, _SEED, 0, len(images), TEMPERATURE)
+    shape = inputs["latents"].shape[1:]
+    drawn = latents.draw(method.model.family, shape, statistics, _SEED, 0, len(images), TEMPERATURE)
     return inputs if drawn is None else {"latents": np.concatenate([inputs["latents"], drawn])}
 
 
@@ -151,7 +155,7 @@ def _tradeoff(answers: Mapping[str, tuple[dict[str, Array], dict[str, Array]]], 
     name, output = ("denoise", "denoised") if "denoise" in answers else ("reconstruct", "reconstructions")
     errors = [_error(each[output], images) for each in answers[name]]
     drop = 10 * float(np.log10(errors[1] / errors[0]))
-    scores = [each["squared_errors"] for each in answers.get("reconstruct", ())]
+    scores = [each["squared_errors"] for each in answers.get("reconstruct", ()) if "squared_errors" in each]
     classes = [each["probabilities"] for each in answers.get("classify", ())]
     return Tradeoff(
         psnr_drop_db=drop,
@@ -162,7 +166,7 @@ def _tradeoff(answers: Mapping[str, tuple[dict[str, Array], dict[str, Array]]], 
 
 
 def _error(pictures: Array, images: Array) -> float:
-    return max(float(np.mean((pictures.astype(np.float64) - images / 255) ** 2)), 1e-30)
+    return max(float(np.mean((pictures.astype(np.float64) - pixels(images, np.float64)) ** 2)), 1e-30)
 
 
 def _correlation(first: NDArray[np.intp], second: NDArray[np.intp]) -> float:

@@ -1,6 +1,6 @@
 """Weights of a graph: every number must be one of the checkpoint's; outputs cannot show all of them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import cast
 
 import numpy as np
@@ -12,20 +12,17 @@ from bundle.golden import Array
 
 # Shapes and scales of images, bounds, axes: nothing longer comes from the code, and a small bias could hide there.
 _LONGEST_CONSTANT = 4
-# The axes of patches of an image, and the margins on both sides of four.
-_LONGEST_SHAPE = 8
-# The margins on both sides of four axes.
-_LONGEST_ATTRIBUTE = 8
+# The margins on both sides of four axes, in whole numbers.
+_LONGEST_MARGINS = 8
 _PREFIX = "model."
 _NEW_BIAS = ".weight_bias"
 _FOLDING_TOLERANCE = 1e-5
 
 
-def weight_problems(graph: bytes, model: nn.Module, computed: Callable[[], Sequence[Array]] = list) -> list[str]:
+def weight_problems(graph: bytes, model: nn.Module, computed: Callable[[], Iterable[Array]] = list) -> list[str]:
     """Initialisers of a graph that equal no tensor of the network, as it is or with a batch norm folded in.
 
-    One that has no name of the network's may be a tensor in another shape, or one of `computed`: what the network makes
-    of its weights alone, in float64.
+    `computed` gives what the network makes of its weights alone, in float64: the exporter may have done so.
     """
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     found = list(_hidden_numbers(onnx.load_model_from_string(graph)))
@@ -33,10 +30,11 @@ def weight_problems(graph: bytes, model: nn.Module, computed: Callable[[], Seque
         got = numpy_helper.to_array(initialiser)
         name = initialiser.name.removeprefix(_PREFIX)
         # What the exporter calls the bias of a convolution that had none before a batch norm was folded in.
-        expected = _no_bias(name, weights) if name.endswith(_NEW_BIAS) else weights.get(name)
+        is_new = name.endswith(_NEW_BIAS) and name.removesuffix("_bias") in weights
+        expected = np.zeros(1, got.dtype) if is_new else weights.get(name)
         if expected is None:
-            if problem := _constant_problem(name, got, weights.values(), computed):
-                found.append(problem)
+            problems = _constant_problems(initialiser.name, got, weights)
+            found += problems if problems and not any(_close(got, each) for each in computed()) else []
         elif not (_same(got, expected) or any(_close(got, each) for each in _folded(name, expected, weights, model))):
             found.append(f"{initialiser.name} differs from the checkpoint by up to {_difference(got, expected)}")
     return found
@@ -59,31 +57,17 @@ def _hidden_numbers(model: onnx.ModelProto) -> Iterator[str]:
     """Numbers in a node's attributes without a tensor around them."""
     for node in model.graph.node:
         longest = max((max(len(each.floats), len(each.ints), len(each.tensors)) for each in node.attribute), default=0)
-        if longest > _LONGEST_ATTRIBUTE:
+        if longest > _LONGEST_MARGINS:
             yield f"{node.op_type} {node.name} holds {longest} numbers that are not a tensor of the checkpoint"
 
 
-def _constant_problem(
-    name: str, got: Array, weights: Iterable[Array], computed: Callable[[], Sequence[Array]]
-) -> str | None:
-    """What is wrong with a constant without a name of the network's."""
-    small = got.size <= (_LONGEST_SHAPE if got.dtype == np.int64 else _LONGEST_CONSTANT)
-    if small or any(_is_view(got, each) for each in weights) or any(_close(got, each) for each in computed()):
-        return None
-    return f"{name} {got.shape} is not a tensor of the checkpoint"
-
-
-def _is_view(got: Array, tensor: Array) -> bool:
-    """Whether it is a tensor in another shape, or transposed, to the bit."""
-    if got.size != tensor.size or got.dtype != tensor.dtype:
-        return False
-    return got.tobytes() in {tensor.tobytes(), tensor.T.tobytes()}
-
-
-def _no_bias(name: str, weights: Mapping[str, Array]) -> Array | None:
-    """A zero for all outputs of the convolution that it would be the bias of; None where there is none."""
-    weight = weights.get(name.removesuffix("_bias"))
-    return None if weight is None else np.zeros(1, weight.dtype)
+def _constant_problems(name: str, got: Array, weights: Mapping[str, Array]) -> list[str]:
+    if got.size <= (_LONGEST_MARGINS if got.dtype == np.int64 else _LONGEST_CONSTANT):
+        return []
+    # The exporter renames what it reshapes or transposes.
+    if any(_same(got.ravel(), form.ravel()) for each in weights.values() for form in (each, each.T)):
+        return []
+    return [f"{name} {got.shape} is not a tensor of the checkpoint"]
 
 
 def _folded(name: str, tensor: Array, weights: Mapping[str, Array], model: nn.Module) -> Iterator[Array]:

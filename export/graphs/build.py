@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature, TensorSpec
 from autoencoder.v1.shapes import FREE, Shapes
-from onnx import ModelProto
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -54,7 +53,7 @@ def build(method: Method, signature: Signature) -> bytes:
     if any(module.training for module in method.model.modules()):
         raise GateError("structure", [Failure(signature.name, "", "expected a module in eval mode, got training mode")])
     try:
-        model = cast("ModelProto", program(method, signature).model_proto)
+        model = program(method, signature).model_proto
     except torch.onnx.OnnxExporterError as error:
         sizes = " and any height and width" if facts(method.model).shapes.free else ""
         reason = f"expected a graph for any batch{sizes}, the exporter refused: {_root(error)}"
@@ -68,13 +67,11 @@ def program(method: Method, signature: Signature) -> Any:  # noqa: ANN401 (an ON
     Raises:
         torch.onnx.OnnxExporterError: the exporter refuses it.
     """
-    shapes = facts(method.model).shapes
-    precision = torch.promote_types(method.precision, torch.float32)
     export = cast("Any", torch.onnx).export
     with _quiet(), torch.no_grad():
         return export(
             method,
-            tuple(_example(spec, shapes, precision) for spec in signature.inputs),
+            examples(method, signature),
             dynamo=True,
             input_names=[spec.name for spec in signature.inputs],
             output_names=[spec.name for spec in signature.outputs],
@@ -84,6 +81,12 @@ def program(method: Method, signature: Signature) -> Any:  # noqa: ANN401 (an ON
             external_data=False,
             verbose=False,
         )
+
+
+def examples(method: Method, signature: Signature) -> tuple[torch.Tensor, ...]:
+    """Inputs of two rows for a method, all zero."""
+    shapes, precision = facts(method.model).shapes, torch.promote_types(method.precision, torch.float32)
+    return tuple(_example(spec, shapes, precision) for spec in signature.inputs)
 
 
 def _example(spec: TensorSpec, shapes: Shapes, precision: torch.dtype) -> torch.Tensor:

@@ -1,6 +1,5 @@
 """The methods of a network as exportable modules: encode, decode, reconstruct, denoise, classify."""
 
-from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
@@ -34,8 +33,8 @@ class Method(nn.Module):
     @property
     def precision(self) -> torch.dtype:
         """Of the network's weights, or, where it has none, of its constants."""
-        tensors: Iterator[Tensor] = chain(self.model.parameters(), self.model.buffers())
-        return next(tensors).dtype
+        first: Tensor = next(chain(self.model.parameters(), self.model.buffers()))
+        return first.dtype
 
     def pixels(self, images: Tensor) -> Tensor:
         """(N, H, W, C) uint8, or float in 0 … 1, to (N, C, H, W) in 0 … 1."""

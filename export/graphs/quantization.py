@@ -79,6 +79,5 @@ def _reader(untyped: Any, inputs: Mapping[str, Array]) -> Any:  # noqa: ANN401 (
 
 
 def _batches(inputs: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    name, rows = next(iter(inputs.items()))
-    for start in range(0, len(rows), _CALIBRATION_ROWS):
-        yield {name: rows[start : start + _CALIBRATION_ROWS]}
+    for start in range(0, len(next(iter(inputs.values()))), _CALIBRATION_ROWS):
+        yield {name: rows[start : start + _CALIBRATION_ROWS] for name, rows in inputs.items()}

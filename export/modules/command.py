@@ -34,6 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--reference-precision", choices=("float64", "float32"), default="float64", help=_PRECISION_HELP)
 
 
+def joined(given: list[str]) -> list[str]:
+    """Join options with values that begin with a minus, which argparse takes for another option."""
+    words = list(given)
+    for place in range(len(words) - 2, -1, -1):
+        if words[place] in {"--range", "--mean"} and re.match(r"-[\d.]", words[place + 1]):
+            words[place : place + 2] = [f"{words[place]}={words[place + 1]}"]
+    return words
+
+
 def run(options: argparse.Namespace, place: Place) -> Exported:
     """Build the module, load its weights, export it.
 

@@ -90,7 +90,7 @@ def export_module(
     check_mode(module)
     weights.check_finite(module, type(module).__name__)
     model = AdaptedModule(
-        _unhooked(module),
+        unhooked(module),
         methods_of(module, declared.forward_is),
         forward_is=declared.forward_is,
         scaling=declared.scaling,
@@ -106,7 +106,7 @@ def export_module(
     return exporter.write(draft, result, place, perf_counter() - start)
 
 
-def _unhooked(module: nn.Module) -> nn.Module:
+def unhooked(module: nn.Module) -> nn.Module:
     """A copy, its weight and spectral norms of the old kind computed once and for all."""
     normed = [
         (each, hook)

@@ -50,9 +50,7 @@ class Trace(TorchDispatchMode):
         here = Operation(str(func), self._path[-1])
         if self.random is None and not torch.equal(before, torch.get_rng_state()):
             self.random = here
-        if self.data_dependent is None and {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(
-            func.tags
-        ):
+        if self.data_dependent is None and _is_data_dependent(func, args):
             self.data_dependent = here
         if self.imprecise is None and any(_is_imprecise(each) for each in tree_leaves((args, kwargs, result))):
             self.imprecise = here
@@ -88,6 +86,14 @@ def traced(model: nn.Module, run: Callable[[], object]) -> Trace:
     with torch.no_grad(), trace.following(model), trace:
         run()
     return trace
+
+
+def _is_data_dependent(func: Any, args: tuple[Any, ...]) -> bool:  # noqa: ANN401 (an operation of torch's)
+    if not {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags):
+        return False
+    # Places chosen by numbers are as many as there are numbers; by booleans, as many as are true.
+    by_numbers = func is torch.ops.aten.index.Tensor
+    return not by_numbers or any(isinstance(each, Tensor) and each.dtype == torch.bool for each in tree_leaves(args))
 
 
 def _is_imprecise(value: object) -> bool:

@@ -69,7 +69,7 @@ def test_commands_that_pages_name_take_their_flags(tool: str, capsys: pytest.Cap
     assert used
     main = importlib.import_module(f"{tool}.__main__").main
     for command, flag in sorted(used):
-        words = [command] if command in {*COMMANDS, "verify", "inspect", "diff", "import", "table"} else []
+        words = [command] if command in {*COMMANDS, "verify", "inspect", "diff", "import", "module", "table"} else []
         with pytest.raises(SystemExit, match="0"):
             main([*words, "--help"])
         assert flag in capsys.readouterr().out, (command, flag)
@@ -111,7 +111,7 @@ def test_every_alert_has_its_runbook() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [*LINKED, *(DOCS / f"{page}.md" for page in (*TOOLS, "faults")), ROOT / "README.md"],
+    [*LINKED, *(DOCS / f"{page}.md" for page in (*TOOLS, "faults", "your-own-network")), ROOT / "README.md"],
     ids=lambda page: page.name,
 )
 def test_links_lead_somewhere(page: Path) -> None:

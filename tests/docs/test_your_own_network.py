@@ -16,6 +16,7 @@ FILES = {name: text for text, name in re.findall(r"```python\n(# (\w+\.py)\n.*?)
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_page_leads_from_a_class_to_a_served_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

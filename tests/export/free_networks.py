@@ -95,14 +95,13 @@ class FreeAutoencoder(FreeNetwork):
 
 
 class Attending(FreeNetwork):
-    """With a GroupNorm and a mean over the whole image, so that every pixel depends on every other."""
+    """With a mean over the whole image, so that every pixel depends on every other."""
 
     def __init__(self, channels: int = 1, width: int = 8) -> None:
         super().__init__(channels)
         self.first = nn.Conv2d(channels, width, 3, padding=1)
-        self.norm = nn.GroupNorm(2, width)
         self.last = nn.Conv2d(width, channels, 3, padding=1)
 
     def denoise(self, images: Tensor) -> Tensor:
-        features = self.norm(self.first(images))
+        features = self.first(images)
         return self.last(features * features.mean(dim=(2, 3), keepdim=True).sigmoid())

@@ -127,6 +127,13 @@ def clip_bound(name: str, value: float) -> Callable[[ModelProto], None]:
 
 
 # Name: family, signature, what is done to its graph, the check that refuses it.
+def exchange_height_and_width(model: ModelProto) -> None:
+    """The graph of the transposed image, transposed back once too rarely."""
+    for node in model.graph.node:
+        node.output[:] = ["straight" if name == "denoised" else name for name in node.output]
+    model.graph.node.append(helper.make_node("Transpose", ["straight"], ["denoised"], perm=[0, 2, 1, 3]))
+
+
 MUTATIONS = {
     "weight behind a dead ReLU": (
         "ae",

@@ -7,12 +7,17 @@ from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, Signature, TensorSpec
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 CHANNELS = 2
-SPEC = Signature(
-    name="denoise",
-    inputs=[TensorSpec(name="images", data_type=DATA_TYPE_FLOAT32, shape=[-1, CHANNELS, -1, -1])],
-    outputs=[TensorSpec(name="denoised", data_type=DATA_TYPE_FLOAT32, shape=[-1, CHANNELS, -1, -1])],
-)
+
+
+def _signature(*sizes: int) -> Signature:
+    spec = [TensorSpec(name=name, data_type=DATA_TYPE_FLOAT32, shape=[-1, *sizes]) for name in ("images", "denoised")]
+    return Signature(name="denoise", file="denoise.onnx", inputs=spec[:1], outputs=spec[1:])
+
+
+SPEC = _signature(CHANNELS, -1, -1)
 """Of a graph whose channels come first."""
+IMAGES = _signature(-1, -1, CHANNELS)
+"""Of one whose channels come last, as in bundles."""
 
 
 def node(operator: str, *inputs: str, outputs: int = 1, **attributes: object) -> NodeProto:
@@ -20,7 +25,17 @@ def node(operator: str, *inputs: str, outputs: int = 1, **attributes: object) ->
     return helper.make_node(operator, list(inputs), [f"out{index}" for index in range(outputs)], **attributes)
 
 
-def chain(nodes: Sequence[NodeProto], constants: dict[str, object] | None = None) -> bytes:
+def served(nodes: Sequence[NodeProto], constants: dict[str, object] | None = None) -> bytes:
+    """As `chain`, of images whose channels come last."""
+    first, last = node("Transpose", "-", perm=[0, 3, 1, 2]), node("Transpose", "-", perm=[0, 2, 3, 1])
+    return chain([first, *nodes, last], constants, ("batch", "height", "width", CHANNELS))
+
+
+def chain(
+    nodes: Sequence[NodeProto],
+    constants: dict[str, object] | None = None,
+    sizes: Sequence[str | int] = ("batch", CHANNELS, "height", "width"),
+) -> bytes:
     """A graph from `images` through the nodes one after the other to `denoised`."""
     before = "images"
     placed: list[NodeProto] = []
@@ -38,12 +53,11 @@ def chain(nodes: Sequence[NodeProto], constants: dict[str, object] | None = None
         made.attribute.extend(each.attribute)
         placed.append(made)
         before = made.output[0]
-    sizes = ["batch", CHANNELS, "height", "width"]
     graph = helper.make_graph(
         placed,
         "g",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, sizes)],
-        [helper.make_tensor_value_info("denoised", TensorProto.FLOAT, ["batch", None, None, None])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, list(sizes))],
+        [helper.make_tensor_value_info("denoised", TensorProto.FLOAT, ["batch", "a", "b", "c"])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()

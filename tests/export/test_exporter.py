@@ -1,5 +1,7 @@
 import dataclasses
+from pathlib import Path
 
+import free_networks
 import networks
 import numpy as np
 import pytest
@@ -7,8 +9,18 @@ import pytest
 from bundle.layout import describe_files
 from export import exporter
 from export.errors import GateError
-from export.exporter import Draft, assemble, check_reproducible, in_fewer_bits, rebuilding
+from export.exporter import (
+    Draft,
+    assemble,
+    build_and_check,
+    check_reproducible,
+    in_fewer_bits,
+    rebuilding,
+    write,
+)
 from export.gate.sandbox import Sandbox
+from export.inspection.verify import verify
+from export.publication.publish import Place
 from training.checkpoint import Checkpoint
 from training.data.dataset import Split
 
@@ -85,3 +97,27 @@ def test_a_variant_describes_itself(precision: exporter.Precision, sandbox: Sand
     assert list(variant.model.signatures) == list(draft.model.signatures)
     with rebuilding(loaded, "ab" * 32, precision) as again:
         check_reproducible(variant, again())
+
+
+TILES = {
+    free_networks.FreeUNet: {"denoise": (12, 4, 256)},
+    free_networks.FreeAutoencoder: {"encode": (4, 4, 256), "decode": (2, 1, 64), "reconstruct": (12, 4, 256)},
+    free_networks.Attending: {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TILES)
+def test_networks_of_free_sizes(kind: type[free_networks.FreeNetwork], tmp_path: Path, sandbox: Sandbox) -> None:
+    network = networks.weighted(kind())
+    images = networks.blobs(24, (48, 45, network.image_shape[2]))
+    checkpoint = Checkpoint(network, {"name": "tiny"}, Split(images, None), None)
+    draft, result = build_and_check(checkpoint, "ab" * 32, "float32", "cpu", sandbox)
+    written = write(draft, result, Place(tmp_path, "tiny", 1), 0.0)
+    tilings = {each.name: each.tiling for each in written.model.signatures if each.HasField("tiling")}
+    assert {name: (each.halo, each.multiple, each.tile) for name, each in tilings.items()} == TILES[kind]
+    assert all(each.exact for each in tilings.values())
+    untileable = {name for name in written.model.provenance if name.startswith("untileable_")}
+    assert untileable == ({"untileable_denoise"} if not tilings else set())
+    assert not untileable or "ReduceMean" in written.model.provenance["untileable_denoise"]
+    assert [each for each in verify(written.folder) if not each.passed] == []

@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, numpy_helper
 from bundle.golden import Array
 from bundle.replay import Run, tile_difference
 from export.gate.session import open_session
+from export.gate.tiling.axes import HEIGHT
 from export.gate.tiling.halo import Halo
 
 # Axis of an operator's weights along which its input channels lie.
@@ -25,6 +26,8 @@ _ENDS = {"Clip", "Sigmoid"}
 _MOVES = {"Cast", "Identity", "Reshape", "Transpose"}
 # Each layer multiplies by its kernel's size: of deep networks only small impulses stay finite.
 _AMPLITUDES = (1.0, 2.0**-60, 2.0**-120)
+# Multiples across the images, along which nothing is cut.
+_NARROW = 4
 # A difference counts if it is this many times what the right halo leaves.
 _CLEARLY = 100
 
@@ -105,16 +108,18 @@ def _impulses(signature: Signature, halo: Halo, side: int, amplitude: float) -> 
     """Images of one impulse, of either sign: just before and just after what a block at a seam sees."""
     spec = signature.inputs[0]
     # Where the second of the smaller tiles begins to be kept.
-    seam = halo.halo - halo.multiple + 2 * halo.multiple
+    seam = halo.halo + halo.multiple
+    narrow = _NARROW * halo.multiple
     for way, (before, after) in enumerate(halo.reach):
         for place in (seam - before, seam - 1 + after):
-            where = (0, place, side // 2) if way == 0 else (0, side // 2, place)
+            where = (0, place, narrow // 2) if way == HEIGHT else (0, narrow // 2, place)
+            shape = (1, *((side, narrow) if way == HEIGHT else (narrow, side)), spec.shape[-1])
             for sign in (1, -1):
                 if spec.data_type == DATA_TYPE_UINT8:
-                    image = np.full((1, side, side, spec.shape[-1]), 0 if sign > 0 else 255, np.uint8)
+                    image = np.full(shape, 0 if sign > 0 else 255, np.uint8)
                     image[where] = 255 - image[where]
                 else:
-                    image = np.zeros((1, side, side, spec.shape[-1]), np.float32)
+                    image = np.zeros(shape, np.float32)
                     image[where] = sign * amplitude
                 yield image
 

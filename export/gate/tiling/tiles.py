@@ -18,7 +18,7 @@ from export.gate.tiling.proof import Proved, Trial
 from export.graphs.methods import Method, facts
 from export.graphs.tensor_specs import TILE, batch_buckets
 
-# A halo that leaves less of a larger tile is none worth having.
+# Memory grows with it: a float32 image of 64 channels takes 256 MiB.
 _LARGEST_TILE = 4 * TILE
 
 
@@ -58,9 +58,18 @@ class Tiled:
 
 
 def tile(
-    method: Method, signature: Signature, graph: bytes, images: Array, sandbox: Sandbox, device: Device = "cpu"
+    method: Method,
+    signature: Signature,
+    graph: bytes,
+    images: Array,
+    sandbox: Sandbox,
+    device: Device = "cpu",
+    *,
+    is_variant: bool = False,
 ) -> Tiled:
     """Derive the halo of a graph and prove it on held-out images (N, H, W, C) and on noise; `method` is in float64.
+
+    A variant in fewer bits has no negative control: it has the operators of its float32 graph, which had one.
 
     Raises:
         BundleError: the size of a tensor cannot be known, or the runtime fails in the graph.
@@ -78,7 +87,7 @@ def tile(
     trials = list(_trials(method, signature, images, tiling, pixels))
     proved = sandbox.run(proof.prove, graph, signature, found, trials, device)
     tiling.exact = proved.difference.largest == 0 and device == "cpu"
-    shown = sandbox.run(control.problem, graph, signature, found) if found.halo else ""
+    shown = sandbox.run(control.problem, graph, signature, found) if found.halo and not is_variant else ""
     return Tiled(*_timing(method, signature, side, pixels), tiling, proved=proved, control=shown)
 
 
@@ -91,18 +100,22 @@ def _timing(method: Method, signature: Signature, side: int, pixels: int) -> tup
 
 
 def tile_side(found: Halo, usual: int, largest: int) -> int:
-    """Cells of a tile's side: doubled from the usual until at least half of a tile's area is kept.
+    """Cells of a tile's side: doubled from the usual until half of its area is kept; of the largest, half of its side.
 
     Raises:
         UntileableError: the halo is too wide for the largest.
     """
-    side = usual
+    side, whole = usual, 0
     while side <= largest:
         whole = side // found.multiple * found.multiple
-        if whole > 2 * found.halo and 2 * (whole - 2 * found.halo) ** 2 >= whole**2:
+        if 2 * max(whole - 2 * found.halo, 0) ** 2 >= whole**2 > 0:
             return whole
         side *= 2
-    raise UntileableError(f"its outputs depend on {found.halo} cells on each side, too many for tiles of {largest}")
+    if 4 * found.halo > whole:
+        raise UntileableError(
+            f"expected outputs that depend on at most {whole // 4} cells on each side, got {found.halo}"
+        )
+    return whole
 
 
 def _trials(method: Method, signature: Signature, images: Array, tiling: Tiling, pixels: int) -> Iterator[Trial]:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 
+import free_networks
 import mutations
 import networks
 import numpy as np
@@ -12,12 +13,14 @@ import pytest
 from autoencoder.v1.model_pb2 import Signature
 from onnx import ModelProto
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bundle.golden import Case, Golden
 from export.errors import GateError
 from export.gate import checks, gate, parity
 from export.gate.checks import BATCH_INVARIANCE, CheckedBundle
 from export.gate.gate import CheckedGraphs
+from export.gate.golden import golden_vectors
 from export.gate.sandbox import CrashError, Sandbox
 from export.graphs import build, methods, tensor_specs
 
@@ -37,6 +40,67 @@ def test_a_faithful_export_passes(
     assert result.quality.relative_difference < 1e-6
     assert result.passed == ("structure", "weights", "numbers", "batch invariance", "quality", "golden vectors")
     assert all(latency > 0 for each in result.latencies_ms.values() for latency in each.values())
+
+
+def test_a_network_of_free_sizes_passes(free: CheckedGraphs, sandbox: Sandbox) -> None:
+    expected = golden_vectors(gate.exact_methods(free.model), free.images, None)
+    first, second = expected.cases["denoise"]
+    assert {name: array.shape for name, array in first.inputs.items()} == {
+        "images": (4, 32, 32, 1),
+        "noise_levels": (4,),
+    }
+    assert second.inputs["images"].shape == (4, 24, 40, 1)
+    assert first.inputs["images"].max() > 1  # noise is not clipped
+    result = gate.run_checks(free, expected, sandbox)
+    assert result.passed[-1] == "tiles"
+    seen = {worst.kind for worst in result.measured["denoise"].worst}
+    assert {"held-out images of 2 x 2", "noisy images of 38 x 54", "beyond 0 … 1 of 256 x 320"} <= seen
+    tiling = result.tiled["denoise"].tiling
+    assert tiling is not None
+    assert (tiling.halo, tiling.multiple, tiling.tile, tiling.exact) == (10, 2, 256, True)
+    assert list(result.latencies_ms["denoise"]) == [1, 2, 4]
+    assert result.quality is not None
+    assert result.quality.relative_difference < 1e-6
+
+
+def test_a_height_that_is_fixed_is_refused(free: CheckedGraphs, sandbox: Sandbox) -> None:
+    def fix(model: ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 32
+
+    with pytest.raises(GateError, match="images: expected") as refusal:
+        gate.run_checks(mutated(free, "denoise", fix), Golden({}), sandbox)
+    assert refusal.value.check == "structure"
+
+
+@pytest.mark.slow
+def test_height_for_width_is_refused(free: CheckedGraphs, sandbox: Sandbox) -> None:
+    with pytest.raises(GateError) as refusal:
+        gate.run_checks(mutated(free, "denoise", mutations.exchange_height_and_width), Golden({}), sandbox)
+    assert refusal.value.check in {"structure", "numbers"}
+
+
+def test_a_multiple_that_is_too_small_is_refused() -> None:
+    class Odd(free_networks.FreeUNet):
+        multiple = 1
+
+    with pytest.raises(GateError, match="any height and width") as refusal:
+        make_graph(networks.weighted(Odd()), "denoise")
+    assert refusal.value.check == "structure"
+
+
+@pytest.mark.slow
+def test_sizes_that_a_network_cannot_take_are_refused(sandbox: Sandbox) -> None:
+    class Mirrored(free_networks.FreeAutoencoder):
+        minimum = 1
+
+        def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            return super().encode(functional.pad(images, (6, 6, 6, 6), mode="reflect")[:, :, 6:-6, 6:-6])
+
+    model = networks.weighted(Mirrored())
+    checked = CheckedGraphs(model, {"encode": make_graph(model, "encode")}, networks.blobs(4, (24, 24, 3)))
+    with pytest.raises(GateError, match="`minimum`") as refusal:
+        gate.run_checks(checked, Golden({}), sandbox)
+    assert refusal.value.check == "numbers"
 
 
 def mutated(one: CheckedGraphs, signature: str, change: Callable[[ModelProto], None]) -> CheckedGraphs:
@@ -99,17 +163,17 @@ def test_another_golden_sample_is_refused(
     assert refusal.value.check == "golden vectors"
 
 
-def build_encoder(network: networks.Network) -> bytes:
+def make_graph(network: networks.Network, name: str = "encode") -> bytes:
     model = build.folded(network)
-    method = next(each for each in methods.methods(model) if each.name == "encode")
-    return build.build(method, tensor_specs.signature("encode", methods.facts(model)))
+    method = next(each for each in methods.methods(model) if each.name == name)
+    return build.build(method, tensor_specs.signature(name, methods.facts(model)))
 
 
 def test_a_module_left_in_training_mode_is_refused() -> None:
     network = networks.weighted(networks.Autoencoder((8, 8, 1)))
     network.encoder.append(nn.Dropout().train())
     with pytest.raises(GateError, match="training mode") as refusal:
-        build_encoder(network)
+        make_graph(network)
     assert refusal.value.check == "structure"
 
 
@@ -119,7 +183,7 @@ def test_a_module_that_fixes_its_batch_is_refused() -> None:
             return super().encode(images).reshape(2, self.latent_size)
 
     with pytest.raises(GateError, match="any batch") as refusal:
-        build_encoder(networks.weighted(Fixed((8, 8, 1))))
+        make_graph(networks.weighted(Fixed((8, 8, 1))))
     assert refusal.value.check == "structure"
 
 

@@ -1,7 +1,9 @@
+import shutil
 from pathlib import Path
 
 import bundles
 import pytest
+from autoencoder.v1.model_pb2 import Model
 
 from export.__main__ import main
 
@@ -27,6 +29,20 @@ def test_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert any(line.startswith("decode: weights model.decoder.bias: differ by up to") for line in lines)
     assert any(line.startswith("decode: golden images differ by up to 0.") for line in lines)
     assert not any(line.startswith(("encode", "reconstruct", "golden.npz", "latents.npz")) for line in lines)
+
+
+def test_other_sizes_and_tiles(free_version: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = shutil.copytree(free_version, free_version.with_name("2"))
+    bundles.change_model(other, change_sizes)
+    assert differences(free_version, other, capsys) == [
+        "noise_level.maximum: 0.25 -> 0.5",
+        "sizes.minimum: 1 -> 8",
+        "denoise: tiling halo: 10 multiple: 2 tile: 64 exact: true -> halo: 10 multiple: 2 tile: 64",
+    ]
+
+
+def change_sizes(model: Model) -> None:
+    model.sizes.minimum, model.noise_level.maximum, model.signatures[0].tiling.exact = 8, 0.5, False
 
 
 def test_other_families(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,15 @@ def test_it_shows_what_is_inside(capsys: pytest.CaptureFixture[str]) -> None:
     assert "golden.npz" in text
 
 
+def test_it_shows_sizes_noise_levels_and_tiles(free_version: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(free_version)]) == 0
+    text = capsys.readouterr().out
+    assert "any size from 1 x 1 to 16,777,216 pixels, padded to multiples of 2, x 1" in text
+    assert "0 to 0.25, 0.1 by default" in text
+    assert "in   images float32 (batch, any, any, 1)" in text
+    assert "run in tiles of 64 beyond that size, halo 10, with the bits of the whole" in text
+
+
 def test_the_reader_may_close_the_pipe_early() -> None:
     command = f"{sys.executable} -m export inspect {bundles.GOLDEN / 'vae/1'} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)

@@ -35,6 +35,16 @@ def test_the_committed_bundles_pass(name: str) -> None:
     assert ("golden vectors", "sample") in {(each.check, each.subject) for each in findings} or name == "denoiser"
 
 
+def test_tiles_are_compared_with_the_whole(free_version: Path) -> None:
+    findings = verify(free_version)
+    assert [each for each in findings if not each.passed] == []
+    assert "tiles against the whole image: the same bits" in {str(each) for each in findings if each.check == "tiles"}
+    bundles.change_model(free_version, lambda model: setattr(model.signatures[0].tiling, "halo", 8))
+    (failed,) = [each for each in verify(free_version) if not each.passed]
+    assert (failed.check, failed.subject) == ("tiles", "denoise")
+    assert "off by" in failed.seen
+
+
 def test_it_needs_neither_torch_nor_onnx(tmp_path: Path) -> None:
     for package in BLOCKED:
         (tmp_path / package).mkdir()

@@ -21,7 +21,12 @@ class Seeing(nn.Module):
 
 @pytest.mark.parametrize(
     ("scaling", "low", "high"),
-    [(Scaling.of_range(-1, 1), -1, 1), (Scaling((0.5,), (0.25,)), -2, 2), (Scaling(), 0, 1), (Scaling.of_range(0, 255), 0, 255)],
+    [
+        (Scaling.of_range(-1, 1), -1, 1),
+        (Scaling((0.5,), (0.25,)), -2, 2),
+        (Scaling(), 0, 1),
+        (Scaling.of_range(0, 255), 0, 255),
+    ],
 )
 def test_pixels_are_scaled_to_the_range_of_the_module_and_back(scaling: Scaling, low: float, high: float) -> None:
     module = Seeing()
@@ -57,7 +62,9 @@ def test_a_decoder_alone_is_refused() -> None:
         methods_of(Decoder(), None)
 
 
-@pytest.mark.parametrize(("scaling", "why"), [(Scaling((0.5, 0.5), (1.0,)), "2 and 1"), (Scaling((0.0,), (0.0,)), "above 0")])
+@pytest.mark.parametrize(
+    ("scaling", "why"), [(Scaling((0.5, 0.5), (1.0,)), "2 and 1"), (Scaling((0.0,), (0.0,)), "above 0")]
+)
 def test_a_scaling_that_fits_no_image_is_refused(scaling: Scaling, why: str) -> None:
     with pytest.raises(InputError, match=why):
         scaling.check(3)

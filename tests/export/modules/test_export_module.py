@@ -1,0 +1,92 @@
+"""The public function: what contradicts itself is refused before anything is built, and nothing is written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bundle.layout import read_model
+from export.errors import GateError, InputError
+from export.modules import Declaration, Scaling, export_module
+from export.modules.export_module import unhooked
+from export.publication.publish import Place
+from tests.export.modules import user_modules as users
+
+
+def local() -> nn.Module:
+    class Inner(users.Denoiser):
+        pass
+
+    return Inner().eval()
+
+
+REFUSED = {
+    "training mode": (users.Denoiser().train(), Declaration(), "got Denoiser in training mode: call eval"),
+    "not a size": (
+        users.Denoiser(),
+        Declaration(image_shape=(9, 9, 1)),
+        "expected reference images of 9 x 9, got 8 x 8",
+    ),
+    "multiple of a fixed size": (users.Denoiser(), Declaration(multiple=2), "with --image-shape free alone"),
+    "labels": (users.Denoiser(), Declaration(labels=("a",)), "expected no labels for denoise"),
+    "noise level": (users.Spatial(), Declaration(noise_level=(0, 1, 0)), "expected no noise level for encode"),
+    "channels": (users.Denoiser(), Declaration(scaling=Scaling((0.1, 0.2), (1.0,))), "got 2 and 1"),
+    "not picklable": (local(), Declaration(), "a module that another process can be sent, got .*Inner"),
+    "NaN": (users.Denoiser(), Declaration(), "expected finite weights, got NaN"),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_does_not_fit_is_refused_and_nothing_is_written(why: str, tmp_path: Path) -> None:
+    module, declared, sentence = REFUSED[why]
+    if why != "training mode":
+        module.eval()
+    if why == "NaN":
+        module.body[0].bias.data.fill_(torch.nan)
+    with pytest.raises(InputError, match=sentence):
+        export_module(module, users.images(), Place(tmp_path, "mine"), declared)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+def test_norms_of_the_old_kind_become_weights() -> None:
+    torch.manual_seed(0)
+    module = users.OldNorms().eval()
+    images = torch.rand(2, 1, 8, 8)
+    with torch.no_grad():
+        expected: Tensor = module.denoise(images)
+    plain = unhooked(module)
+    assert set(plain.state_dict()) == {
+        f"{layer}.{kind}" for layer in ("first", "second") for kind in ("weight", "bias")
+    }
+    assert torch.allclose(plain.denoise(images), expected, atol=1e-6)
+    assert "first.weight_g" in module.state_dict()
+
+
+@pytest.mark.slow
+def test_a_module_with_a_noise_level_becomes_a_version(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    declared = Declaration(image_shape="free", minimum=8, noise_level=(0.0, 0.3, 0.1), scaling=Scaling.of_range(-1, 1))
+    images = np.clip(users.images(4, side=40), 64, 192)
+    done = export_module(users.NoiseLevel().eval(), images, Place(tmp_path, "mine"), declared)
+    model = read_model(done.folder)
+    assert (model.family, list(model.methods), model.height) == ("module", ["Denoise"], 0)
+    assert model.noise_level.default == pytest.approx(0.1)
+    assert model.provenance["reference_precision"] == "float64"
+    assert "tiles" in done.result.passed
+
+
+@pytest.mark.slow
+def test_a_decision_by_the_pixels_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(GateError, match=r"the module decides by its input's values, by aten\._local_scalar_dense"):
+        export_module(users.Branching().eval(), users.images(), Place(tmp_path, "mine"))
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.slow
+def test_the_weaker_claim_is_recorded(tmp_path: Path) -> None:
+    declared = Declaration(reference_precision="float32")
+    done = export_module(users.WithConstant().eval(), users.images(), Place(tmp_path, "mine"), declared)
+    assert read_model(done.folder).provenance["reference_precision"] == "float32"

@@ -1,0 +1,42 @@
+"""Statistics of latents on reference images, or a reason why there are none."""
+
+import numpy as np
+import pytest
+import torch
+
+from export.modules.adapter import AdaptedModule, methods_of
+from export.modules.probe import probe
+from export.modules.statistics import LEAST_IMAGES, as_pixels, fit
+from tests.export.modules import user_modules as users
+from training.errors import UnavailableError
+
+
+def spatial(*, free: bool) -> AdaptedModule:
+    torch.manual_seed(0)
+    module = users.Spatial().eval().requires_grad_(requires_grad=False)
+    model = AdaptedModule(module, methods_of(module, None)).eval()
+    model.image_shape = (0, 0, 1) if free else (users.SIDE, users.SIDE, 1)
+    model.multiple = 2
+    probe(model, as_pixels(users.images(3)))
+    return model
+
+
+@pytest.mark.parametrize(("free", "size"), [(False, 4 * 4 * 2), (True, 2)])
+def test_spatial_codes_are_flattened_or_taken_position_by_position(free: bool, size: int) -> None:
+    images, model = users.images(LEAST_IMAGES), spatial(free=free)
+    statistics = fit(model, images)
+    assert statistics is not None
+    assert statistics.latent_size == size
+    assert statistics.held_out_rows == LEAST_IMAGES // 2
+    codes = model.encode(as_pixels(images[1::2]))[0].movedim(1, -1).contiguous().numpy()
+    median = statistics.latent_distance_quantiles[list(statistics.quantile_levels).index(0.5)]
+    assert np.median(statistics.distance(codes)) == pytest.approx(median)
+
+
+def test_a_module_without_latents_has_none() -> None:
+    assert fit(AdaptedModule(users.Denoiser(), ("denoise",)), users.images(LEAST_IMAGES)) is None
+
+
+def test_too_few_images_are_a_reason() -> None:
+    with pytest.raises(UnavailableError, match=f"at least {LEAST_IMAGES} reference images, got 6"):
+        fit(spatial(free=False), users.images(6))
