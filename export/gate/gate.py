@@ -13,6 +13,7 @@ from math import prod
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Signature
+from autoencoder.v1.shapes import Size
 from torch import nn
 
 from bundle.errors import quotable
@@ -21,7 +22,8 @@ from bundle.replay import RowDifference
 from export.errors import Failure, GateError
 from export.gate import checks, deviation, parity
 from export.gate.checks import BATCH_INVARIANCE, GOLDEN_VECTORS, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
-from export.gate.inputs import answer, pixels, real, resized, test_inputs
+from export.gate.images import pixels, resized
+from export.gate.inputs import answer, real, test_inputs
 from export.gate.latency import latencies_ms
 from export.gate.parity import Measured
 from export.gate.sandbox import Sandbox
@@ -152,7 +154,13 @@ class GateRun(CheckedBundle):
             with crash_refused("tiles", signature.name):
                 graph = self.graphs[signature.name]
                 tiled[signature.name] = tiles.tile(
-                    method, signature, graph, self.images, self.sandbox, self.device, is_variant=self.is_variant
+                    self.about,
+                    signature,
+                    graph,
+                    partial(self._picture, method, signature),
+                    self.sandbox,
+                    self.device,
+                    is_variant=self.is_variant,
                 )
         return tiled
 
@@ -177,6 +185,9 @@ class GateRun(CheckedBundle):
         """How far a row alone is from the same row in a batch, over all measured inputs."""
         measured = self.measured[signature.name]
         return RowDifference(measured.alone_difference, measured.alone_excess)
+
+    def _picture(self, method: Method, signature: Signature, size: Size) -> list[Array]:
+        return real(method, signature, resized(self.images[:1], size))
 
     def _measure(self, method: Method, signature: Signature) -> Measured:
         largest = TESTED_BATCHES[-1] if self.about.shapes.free else batch_buckets(self.about.image_shape)[-1]

@@ -2,28 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 import torch
-from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
-from autoencoder.v1.shapes import Shapes, Size
+from autoencoder.v1.model_pb2 import Signature
+from autoencoder.v1.shapes import Size
 from numpy.typing import NDArray
 from torch import nn
 
 from bundle.golden import Array
 from bundle.noise import Purpose, normals, uniforms
+from export.gate.images import beside, fed, pixels, resized, tested_sizes
 from export.gate.parity import TestInput
 from export.gate.traces import Choices
 from export.graphs.methods import Encode, Method, facts
-from export.graphs.tensor_specs import TESTED_BATCHES, Facts
+from export.graphs.tensor_specs import TESTED_BATCHES
 
 _NOISE_SIGMA = 0.5
 _UNCLIPPED_SIGMA = 0.2
 _CHUNK_ROWS = 64
-_MOST_VALUES = {"uint8": 255, "uint16": 65535}
-# Beside the smallest size, in pixels, before they are padded to the network's multiple: odd, long and thin, large.
-_OTHER_SIZES = ((37, 53), (24, 200), (256, 320))
 _FEW_ROWS = 3
 
 
@@ -43,28 +40,6 @@ def test_inputs(method: Method, signature: Signature, images: Array, largest: in
         chosen = {kind: drawn[:rows] for kind, drawn in kinds.items() if kind in _AT_EVERY_SIZE}
         found += _of_kinds(method, signature, chosen, size)
     return found
-
-
-def tested_sizes(shapes: Shapes) -> list[Size]:
-    """Sizes of images that graphs of free sizes are tried on: the smallest, its neighbours, and unlike ones; padded."""
-    least, step = shapes.padded(shapes.minimum, shapes.minimum)[0], shapes.multiple
-    others = [(max(tall, least), max(wide, least)) for tall, wide in _OTHER_SIZES]
-    sizes = [(least, least), (least + step, least), (least + step, least + 2 * step), *others]
-    return list(dict.fromkeys(shapes.padded(*size) for size in sizes))
-
-
-def resized(images: Array, size: Size) -> Array:
-    """(N, H, W, C) cut, or mirrored at the bottom and on the right, to a size."""
-    height, width = images.shape[1:3]
-    return images[:, _mirrored(height, size[0])][:, :, _mirrored(width, size[1])]
-
-
-def beside(about: Facts, signature: Signature, rows: int) -> list[Array]:
-    """Further inputs of a graph: noise levels from the highest to the lowest that the network takes."""
-    if about.noise_level is None or len(signature.inputs) == 1:
-        return []
-    lowest, highest, _ = about.noise_level
-    return [np.linspace(highest, lowest, rows).astype(np.float32)]
 
 
 def answer(
@@ -87,18 +62,6 @@ def undecided(
     """Which numbers of the answer are others where the second best is taken of what is nearly tied."""
     other = answer(method, rows, signature, others, Choices(other=True))
     return {name: other[name] != array for name, array in expected.items()}
-
-
-def pixels(images: Array, kind: type[np.floating[Any]] = np.float32) -> Array:
-    """Images of any element type to floats, integers divided by their largest value."""
-    return images.astype(kind) / kind(_MOST_VALUES.get(images.dtype.name, 1))
-
-
-def fed(images: Array, signature: Signature) -> Array:
-    """Images as a graph's input: float32, or uint8, to which finer ones are rounded."""
-    if signature.inputs[0].data_type != DATA_TYPE_UINT8:
-        return pixels(images)
-    return images if images.dtype == np.uint8 else np.rint(pixels(images) * 255).astype(np.uint8)
 
 
 def real(method: Method, signature: Signature, images: Array) -> list[Array]:
@@ -148,12 +111,6 @@ def _tensor(rows: Array, method: Method) -> torch.Tensor:
 
 def _array(tensor: torch.Tensor) -> Array:
     return np.asarray(tensor.numpy())
-
-
-def _mirrored(length: int, wanted: int) -> NDArray[np.intp]:
-    """Indices of an axis, back and forth where more are wanted than there are."""
-    forth = np.arange(length)
-    return np.resize(np.concatenate([forth, forth[::-1]]), wanted)
 
 
 def _of_kinds(

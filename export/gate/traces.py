@@ -4,7 +4,7 @@ A graph may take the other of two codes that are equally near, and be as right a
 choice is left out of the comparison, and counted.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ class Choices(TorchDispatchMode):
     """Watches what a network chooses; with `other`, it takes the second best wherever that is nearly tied."""
 
     def __init__(self, *, other: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # pyright: ignore[reportUnknownMemberType] (torch has no type there)
         self._other = other
         self.rows = 0
         self.tied = 0
@@ -35,8 +35,8 @@ class Choices(TorchDispatchMode):
         self,
         func: Any,  # noqa: ANN401 (as torch has it)
         types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        args: Any = (),  # noqa: ANN401 (likewise)
+        kwargs: Any = None,  # noqa: ANN401 (likewise)
     ) -> Any:  # noqa: ANN401 (likewise)
         """Run an operation, and look at it if it chooses along an axis."""
         result = func(*args, **(kwargs or {}))
@@ -58,7 +58,7 @@ class _Computed(TorchDispatchMode):
     """Keeps what no input has gone into."""
 
     def __init__(self, inputs: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # pyright: ignore[reportUnknownMemberType] (likewise)
         # Kept alive, so that no two have one identity.
         self._given: dict[int, Tensor] = {id(each): each for each in inputs}
         self.found: list[Tensor] = []
@@ -67,8 +67,8 @@ class _Computed(TorchDispatchMode):
         self,
         func: Any,  # noqa: ANN401 (as torch has it)
         types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        args: Any = (),  # noqa: ANN401 (likewise)
+        kwargs: Any = None,  # noqa: ANN401 (likewise)
     ) -> Any:  # noqa: ANN401 (likewise)
         """Run an operation, and sort its results by where they come from."""
         result = func(*args, **(kwargs or {}))

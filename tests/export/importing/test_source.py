@@ -19,8 +19,7 @@ from tests.export.importing.test_importer import answer, decoder, encoder, float
 OUTSIDE = {"size_threshold": 0, "convert_attribute": True, "save_as_external_data": True, "location": "weights.data"}
 
 NO_STATISTICS = (
-    "no statistics of latents, which come from training: drift is not measured; an autoencoder has no Sample without "
-    "them"
+    "no statistics of latents without --reference: drift is not measured; an autoencoder has no Sample without them"
 )
 
 
@@ -29,7 +28,7 @@ def test_the_import_says_what_each_graph_is_fed(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().out.splitlines() == [
         "decode: decoder.onnx gets latents of 5 numbers as (N, 5)",
         "encode: encoder.onnx gets pixels as floats in 0 … 1 (bytes / 255), (N, 3, 4, 6), channels first",
-        "a network trained on other pixels, such as -1 … 1, must scale them itself: nothing in a file shows it",
+        "a network trained on other pixels needs --range or --mean and --std: nothing in a file shows it",
         NO_STATISTICS,
         "foreign version 1 serves Encode, Decode, Reconstruct, Interpolate",
     ]

@@ -1,6 +1,5 @@
 """One specimen through the gate and over the wire: what came of it."""
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,7 @@ def judge(specimen: Specimen, repository: Path) -> Outcome:
     except (InputError, GateError) as error:
         return Outcome(str(error))
     with serving(repository, poll_seconds=0) as served:
-        excess = {method: _excess(served, specimen, module, method, exported.model) for method in methods(exported)}
+        excess = {method: _excess(served, specimen, method, exported.model) for method in methods(exported)}
     return Outcome(
         verdict(exported.model),
         exported.seconds,
@@ -114,7 +113,10 @@ def crops(channels: int, side: int, wide: int = 0, count: int = _CROPS) -> NDArr
     rng, found = np.random.default_rng(0), list[Any]()
     for number in range(count):
         photograph = load_sample_images().images[number % 2]
-        top, left = (int(rng.integers(most - each)) for most, each in zip(photograph.shape, (side, wide or side)))
+        top, left = (
+            int(rng.integers(photograph.shape[0] - side)),
+            int(rng.integers(photograph.shape[1] - (wide or side))),
+        )
         found.append(photograph[top : top + side, left : left + (wide or side)])
     stacked = np.stack(found)
     return stacked if channels > 1 else stacked.mean(-1, keepdims=True).round().astype(np.uint8)
@@ -141,18 +143,18 @@ def _tiles(model: Model) -> tuple[str, str]:
     )
 
 
-def _excess(served: Served, specimen: Specimen, module: nn.Module, method: str, model: Model) -> float:
+def _excess(served: Served, specimen: Specimen, method: str, model: Model) -> float:
     size = ASKED if not specimen.side else (specimen.side, specimen.side)
     asked = crops(specimen.channels, *size, count=2).astype(np.float32) / np.float32(255)
     shapes = Shapes.of(model)
-    found = _asked(served, specimen, method, asked, module)
-    expected = _expected(module, specimen, method, pad(asked, shapes.padded(*size)))
+    found = _asked(served, specimen, method, asked)
+    expected = _expected(specimen, method, pad(asked, shapes.padded(*size)))
     expected = expected[:, : found.shape[1], : found.shape[2]] if expected.ndim == found.ndim > 2 else expected
     assert found.shape == expected.shape, (found.shape, expected.shape)
     return float(np.max(np.abs(found - expected) / (1e-5 + 1e-4 * np.abs(expected))))
 
 
-def _asked(served: Served, specimen: Specimen, method: str, asked: Images, module: nn.Module) -> Images:
+def _asked(served: Served, specimen: Specimen, method: str, asked: Images) -> Images:
     """The server's answer."""
     stub, name, floats = served.stub, specimen.name, pb.IMAGE_FORMAT_FLOAT32
     if method == "encode":
@@ -170,7 +172,7 @@ def _asked(served: Served, specimen: Specimen, method: str, asked: Images, modul
 
 
 @torch.no_grad()
-def _expected(module: Any, specimen: Specimen, method: str, asked: Images) -> Images:
+def _expected(specimen: Specimen, method: str, asked: Images) -> Images:
     """The module's answer in float64, with channels last."""
     exact = built(specimen).double()
     call: Any = exact if method == specimen.method else getattr(exact, method, None)
