@@ -12,7 +12,6 @@ from bundle.images.decoder import SUFFIXES, ImageReader, Limits
 from bundle.latents import LatentStatistics
 from bundle.layout import read_file
 from export.errors import InputError
-from training.evaluation import latent_statistics
 
 Images = NDArray[np.uint8]
 
@@ -56,6 +55,9 @@ def fit(codes: NDArray[np.float32], errors: NDArray[np.float64], width: int) -> 
     Raises:
         UnavailableError: codes too wide, or not finite.
     """
+    # scikit-learn takes a second to load.
+    from training.evaluation import latent_statistics  # noqa: PLC0415
+
     fitted, held_out = codes[::2].reshape(-1, width), codes[1::2].reshape(-1, width)
     return latent_statistics.fit(fitted, held_out, errors[1::2], _SEED)
 
