@@ -140,6 +140,14 @@ def largest_batch(signature: Signature) -> int:
     return min(max((_GOLDEN_ROWS, *(signature.batch_buckets or (_DEFAULT_ROWS,)))), MAX_BATCH)
 
 
+def _trial_rows(signature: Signature) -> int:
+    """Most rows of a trial run: golden vectors of free sizes have sizes of their own, smaller ones."""
+    free = any(FREE in spec.shape[1:] for spec in signature.inputs)
+    return (
+        min(max(signature.batch_buckets), MAX_BATCH) if free and signature.batch_buckets else largest_batch(signature)
+    )
+
+
 def trial_side(signature: Signature) -> int:
     """Length of the free axes of a graph's input in warm-up: that of a tile, where the graph has tiles."""
     return signature.tiling.tile or (_LATENTS_SIDE if signature.inputs[0].name == "latents" else _IMAGE_SIDE)
@@ -156,7 +164,7 @@ def run_memory(
     Raises:
         BundleError: the size of a tensor cannot be known before the graph runs.
     """
-    rows, side = rows or largest_batch(signature), side or trial_side(signature)
+    rows, side = rows or _trial_rows(signature), side or trial_side(signature)
     shapes = {
         spec.name: (rows, *(side if size == FREE else size for size in spec.shape[1:])) for spec in signature.inputs
     }
@@ -169,7 +177,8 @@ def untiled_pixels(data: bytes, signature: Signature, shapes: Shapes, most: int,
     scale = shapes.downsampling if signature.inputs[0].name == "latents" else 1
     while most >= shapes.multiple**2:
         side = isqrt(most) // shapes.multiple * shapes.multiple // scale
-        if run_memory(model, signature, rows=1, side=side).run <= max_run_bytes:
+        needed = run_memory(model, signature, rows=1, side=side)
+        if needed.constants + needed.run <= max_run_bytes:
             return most
         most //= 2
     return 0

@@ -17,14 +17,20 @@ Prior: TypeAlias = Literal["normal", "mixture"]
 Floats: TypeAlias = NDArray[np.float64]
 
 MAX_COMPONENTS = 64
+OWN_MODULE = "module"
+"""Family of networks that export was given as PyTorch modules."""
 _RIDGE = 1e-4
 # Where all training latents are one point, any other is far from it, but at a finite distance.
 _SMALLEST_VARIANCE = 1e-12
 
 
-def prior(family: str) -> Prior:
-    """The density that a family samples from: a VAE from N(0, I), a plain AE from the mixture fitted to its latents."""
-    return "mixture" if family == "ae" else "normal"
+def prior(family: str, statistics: "LatentStatistics | None" = None) -> Prior:
+    """The density that a family samples from: a VAE from N(0, I), a plain AE from the mixture fitted to its latents.
+
+    A module of the user's own may be either: there is a mixture where it is a plain one.
+    """
+    fitted = statistics is not None and len(statistics.mixture_weights) > 0
+    return "mixture" if family == "ae" or (family == OWN_MODULE and fitted) else "normal"
 
 
 def standard(seed: int, first: int, count: int, size: int, temperature: float = 1.0) -> NDArray[np.float32]:
@@ -54,7 +60,7 @@ def draw(
         ValueError: as `bundle.noise.uniforms`.
     """
     axes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if prior(family) == "normal":
+    if prior(family, statistics) == "normal":
         return standard(seed, first, count, prod(axes), temperature).reshape(count, *axes)
     if statistics is None or not len(statistics.mixture_weights) or statistics.latent_size != prod(axes):
         return None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bundle.errors import ImageFileError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as PillowImage
+    from PIL.ImageFile import ImageFile
 
 # ITU-R BT.601, as Pillow converts colours to grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -20,7 +20,7 @@ _WORD = 65_535
 _ALPHA = {2, 4}
 
 
-def stored(image: "PillowImage", data: bytes) -> NDArray[np.uint16] | None:
+def stored(image: "ImageFile", data: bytes) -> NDArray[np.uint16] | None:
     """(H, W, C) as stored: grey, grey and alpha, RGB or RGBA; None for a file of 8 bits.
 
     Raises:
@@ -52,16 +52,16 @@ def resize(pixels: NDArray[np.uint16], size: tuple[int, int]) -> NDArray[np.uint
     from PIL import Image  # noqa: PLC0415 (lazily: most callers have no files)
 
     planes = [Image.fromarray(plane.astype(np.float32)) for plane in np.moveaxis(pixels, 2, 0)]
-    return _rounded(np.stack([plane.resize(size, Image.Resampling.LANCZOS) for plane in planes], axis=2))
+    return _rounded(np.stack([np.asarray(plane.resize(size, Image.Resampling.LANCZOS)) for plane in planes], axis=2))
 
 
-def _raw_mode(image: "PillowImage") -> str:
+def _raw_mode(image: "ImageFile") -> str:
     """Pillow's name of how pixels are stored, such as RGB;16B."""
     arguments: Any = image.tile[0].args
     return str(arguments if isinstance(arguments, str) else arguments[0])
 
 
-def _png(data: bytes, image: "PillowImage") -> NDArray[np.uint16]:
+def _png(data: bytes, image: "ImageFile") -> NDArray[np.uint16]:
     try:
         import pyspng  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs] (it has none)
     except ImportError as error:
@@ -77,7 +77,7 @@ def _png(data: bytes, image: "PillowImage") -> NDArray[np.uint16]:
     return pixels
 
 
-def _tiff(data: bytes, image: "PillowImage") -> NDArray[np.uint16]:
+def _tiff(data: bytes, image: "ImageFile") -> NDArray[np.uint16]:
     raw_mode, channels = _raw_mode(image), _CHANNELS.get(image.mode, 0)
     if any(tile.codec_name != "raw" for tile in image.tile) or not channels or raw_mode[-1] not in "LBN":
         raise ImageFileError("expected a TIFF file of 16-bit colours without compression: save it so, or as PNG")

@@ -7,7 +7,7 @@ from math import prod
 from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, DATA_TYPE_UINT8, DataType, Signature, TensorSpec
 from autoencoder.v1.shapes import Shapes
 
-from bundle.latents import prior
+from bundle.latents import OWN_MODULE, prior
 
 # Batch sizes that the gate tries, and beyond them the number of rows that a test has.
 TESTED_BATCHES = (1, 2, 3, 7, 8, 17)
@@ -65,7 +65,7 @@ class Facts:
 
         Of free sizes such a mixture is of single positions, and knows nothing of how they belong together.
         """
-        if prior(self.family) == "normal":
+        if self.variational or (prior(self.family) == "normal" and self.family != OWN_MODULE):
             return self.variational
         return has_statistics and not (self.shapes.free and self.shapes.spatial)
 

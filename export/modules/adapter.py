@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from bundle.latents import OWN_MODULE
 from export.errors import InputError
 from export.graphs.scaling import PLAIN, Scaling
 from training.models.autoencoders import LOG_VARIANCE_BOUNDS
@@ -18,7 +19,6 @@ Precision: TypeAlias = Literal["float64", "float32"]
 ImageShape: TypeAlias = tuple[int, int, int]
 
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
-FAMILY = "module"
 
 
 class AdaptedModule(nn.Module):
@@ -26,7 +26,7 @@ class AdaptedModule(nn.Module):
 
     _mean: Tensor
     _std: Tensor
-    family = FAMILY
+    family = OWN_MODULE
     output = "pixels"
     float_images = True
 

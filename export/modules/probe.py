@@ -49,6 +49,7 @@ def probe(model: AdaptedModule, images: Tensor) -> Operation | None:
     _check_state(copy.deepcopy(untouched), images)
     if model.reference_precision == "float64":
         _check_precision(untouched.double(), images.double())
+    _check_range(model, images)
     return trace.data_dependent
 
 
@@ -153,9 +154,7 @@ def _check_answer(model: AdaptedModule, name: MethodName, images: Tensor, answer
 
 @torch.no_grad()
 def _check_range(model: AdaptedModule, images: Tensor) -> None:
-    for name in model.methods:
-        if name not in _IMAGE_METHODS:
-            continue
+    for name in sorted(_IMAGE_METHODS & {*model.methods}):
         answer = _answer(model, name, images)
         if _outside(answer) > _MOST_OUTSIDE:
             ends = f"{float(answer.min()):.3g} … {float(answer.max()):.3g}"

@@ -40,7 +40,16 @@ def fit(model: AdaptedModule, images: Array) -> LatentStatistics | None:
     statistics = latent_statistics.fit(fitted, held_out.reshape(-1, size), errors[1::2], _SEED)
     # Of an image, not of its positions.
     distances = np.quantile(statistics.distance(held_out), statistics.quantile_levels)
-    return dataclasses.replace(statistics, latent_distance_quantiles=distances)
+    statistics = dataclasses.replace(statistics, latent_distance_quantiles=distances)
+    return _without_mixture(statistics) if model.variational or size != codes[0].size else statistics
+
+
+def _without_mixture(statistics: LatentStatistics) -> LatentStatistics:
+    """For samples from N(0, I), or, of single positions, for none: those of a mixture would not belong together."""
+    empty = np.zeros((0, *statistics.mixture_covariances.shape[1:]))
+    return dataclasses.replace(
+        statistics, mixture_weights=empty[:, 0, 0], mixture_means=empty[:, 0], mixture_covariances=empty
+    )
 
 
 def _starts(images: Array) -> range:

@@ -15,7 +15,7 @@ from server.batching.output_check import NotFiniteError, non_finite_rows
 from server.batching.policy import BatchPolicy
 from server.batching.row_queue import RowQueue
 from server.batching.run import GraphRunner, Run, RunHooks
-from server.calls.call import FOREVER, Call
+from server.calls.call import FOREVER
 from server.errors import DeadlineError, ServingError
 from server.types import Array
 
@@ -77,7 +77,7 @@ class Batcher:
                 return
             if self._abandoned_with is not None:
                 raise self._abandoned_with
-            if (call.deadline != FOREVER or self._backlog.crowded(entry.count)) and not entry.admitted:
+            if call.deadline != FOREVER or self._backlog.crowded(entry.count):
                 seconds = self._seconds_per_row / policy.concurrent_runs
                 self._admission.check(entry, now, self._running_rows, seconds)
             if policy.max_delay_seconds:
@@ -171,8 +171,8 @@ class Batcher:
             self._grown.wait(rest)
 
     def _run_batch(self) -> None:
-        now = time.monotonic()
         with self._backlog.lock:
+            now = time.monotonic()
             slices, expired = self.queue.take(now, self._fair_share())
             rows = sum([stop - start for _, _, start, stop in slices])
             self._busy += 1
@@ -258,7 +258,6 @@ class Batcher:
         bad = non_finite_rows(outputs)
         first = 0
         together: dict[Done, list[Entry]] = {}
-        noted: Call | None = None
         for entry, _, start, stop in slices:
             call = entry.call
             size = stop - start
@@ -267,9 +266,7 @@ class Batcher:
             elif bad is not None and bad[first : first + size].any():
                 call.fail(NotFiniteError())
             elif size == entry.count:
-                if call is not noted:
-                    call.note_run(0.0 if entry.admitted else started - entry.queued, seconds, rows)
-                    noted = call
+                call.note_run(started - entry.queued, seconds, rows)
                 entry.first = first
                 together.setdefault(entry.done, []).append(entry)
             else:

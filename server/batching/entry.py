@@ -56,8 +56,6 @@ class Entry:
     """The caller its rows are counted for, if they are."""
     intermediate = False
     """Whether its outputs are an intermediate step and not part of an answer; drift does not include them."""
-    admitted = False
-    """Whether it follows admitted rows of its request: it is not refused then, and its wait is not counted."""
     first = 0
     queued = 0.0
     waiting = 0

@@ -68,6 +68,7 @@ class RowQueue:
         """Those of calls that have a deadline."""
         self._backlog = backlog
         self._max_rows = self._run_rows = max_rows
+        self._turn_rows = max(max_rows / _TURNS_PER_RUN, 1)
         self._fair_threshold_rows = _FAIR_THRESHOLD_RUNS * max_rows if backlog.shared else FOREVER
         self._by_deadline = DeadlineQueue(self)
         self._order: QueueOrder = self._by_deadline
@@ -150,7 +151,7 @@ class RowQueue:
 
     def _switch_to_fair(self) -> None:
         """Serve callers in turns from now on, in the order in which they would have been served."""
-        fair = FairQueue(self, max(self._max_rows / _TURNS_PER_RUN, 1))
+        fair = FairQueue(self, self._turn_rows)
         for item in sorted(self._by_deadline.items()):
             if not item[2].dropped:
                 fair.push(item)

@@ -11,7 +11,7 @@ import numpy as np
 from autoencoder.v1.model_pb2 import Signature
 from autoencoder.v1.shapes import DTYPES, Shapes, Size, pad
 
-from bundle.tiling import Window, is_cut, windows
+from bundle.tiling import Window, is_cut, spans, windows
 from server.batching.entry import Entry
 from server.batching.shaped_batcher import ShapedBatcher, ShapedEntry
 from server.calls.call import Call
@@ -96,6 +96,11 @@ class ShapedGraph:
         size = self._size(item)
         return self.tiling is not None and is_cut(size, self.tiling), size
 
+    def count(self, item: Array) -> int:
+        """Rows that an item takes: its windows, or one."""
+        cut, (height, width) = self.plan(item)
+        return len(spans(height, self.tiling)) * len(spans(width, self.tiling)) if cut and self.tiling else 1
+
     def rows(self, items: Sequence[Array]) -> Array:
         """(count, h, w, c) of items that are equally large when padded; a view of one that needs no padding."""
         padded = [pad(item, self._size(item)) for item in items]
@@ -133,6 +138,8 @@ class ShapedGraph:
 class _Request:
     """The items of one call on their way through a graph: a bounded part of them is queued or runs at a time."""
 
+    queued = 0.0
+
     def __init__(
         self,
         graph: ShapedGraph,
@@ -148,6 +155,8 @@ class _Request:
         self._done = done
         self._intermediate = intermediate
         self._sizes = [item.shape[:2] for item in items]
+        self.count = sum(graph.count(item) for item in items)
+        self._made = 0
         self._results: Results = [[] for _ in items]
         self._left = self._entries(items, levels)
         self._lock = threading.Lock()
@@ -159,16 +168,30 @@ class _Request:
 
     def start(self, now: float) -> None:
         """Queue the first entries; the others follow as these end."""
-        while (entry := self._next()) is not None:
-            self._graph.batcher.submit(entry, now)
-            self._caller = entry.caller
+        self.queued = now
+        first = self._next()
+        if first is not None:
+            first.following = self.count - first.count
+            self._submit(first, now)
+            self._caller = first.caller
+            self._follow(now)
 
     def discard(self, reason: str) -> None:
         """Queue nothing more, and take what waits out of the queue."""
         with self._lock:
             entries, self._parts, self._left = list(self._parts), {}, iter(())
-        for entry in entries:
-            self._graph.batcher.discard(entry, reason)
+        self._graph.batcher.discard_all(entries, reason)
+
+    def _follow(self, now: float) -> None:
+        """Queue what has room, behind rows that were admitted."""
+        while (entry := self._next()) is not None:
+            entry.caller = self._caller
+            self._submit(entry, now)
+
+    def _submit(self, entry: ShapedEntry, now: float) -> None:
+        self._graph.batcher.submit(entry, now)
+        if self._call.entry is entry:
+            self._call.entry = self
 
     def _next(self) -> ShapedEntry | None:
         """Make the next entry, unless as much is on its way as keeps the graph busy."""
@@ -208,6 +231,8 @@ class _Request:
     def _entry(self, rows: Array, levels: Sequence[float]) -> ShapedEntry:
         entry = ShapedEntry(self._call, rows, levels, self._take, self)
         entry.intermediate = self._intermediate
+        entry.position = self._made
+        self._made += entry.count
         return entry
 
     def _take(self, entries: Sequence[Entry], outputs: Sequence[Array]) -> None:
@@ -219,11 +244,7 @@ class _Request:
             for entry in ended:
                 self._parts.pop(entry, None)
                 self._cells -= entry.cells
-        now = time.monotonic()
-        while (entry := self._next()) is not None:
-            entry.admitted = True
-            entry.caller = self._caller
-            self._graph.batcher.submit(entry, now)
+        self._follow(time.monotonic())
         with self._lock:
             results: Results = []
             if self._all_queued and not self._parts:

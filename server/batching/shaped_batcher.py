@@ -9,9 +9,11 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from server.batching.admission import Admission
 from server.batching.batcher import Batcher
 from server.batching.entry import Backlog, Done, Entry, Heap, Item, Slice
 from server.batching.executor import Executor
+from server.batching.output_check import NotFiniteError, non_finite_rows
 from server.batching.policy import BatchPolicy
 from server.batching.row_queue import DEFAULT_DEADLINE_SECONDS, RowQueue
 from server.batching.run import GraphRunner, RunHooks
@@ -35,6 +37,11 @@ class ShapedEntry(Entry):
 
     The rows may be a view of an image: they are copied when their run begins.
     """
+
+    position = 0
+    """Rows of its request that went before it; the first entry is admitted for all, and its wait is the request's."""
+    following = 0
+    """Rows of its request that will follow it, as the first entry knows."""
 
     def __init__(self, call: Call, rows: Array, levels: Sequence[float], done: Done, owner: Owner) -> None:
         super().__init__(call, rows.data, len(rows), done)
@@ -71,6 +78,8 @@ class ShapedQueue(RowQueue):
         super().__init__(backlog, full_rows)
         self.full_cells = full_cells
         self._run_rows = most_rows
+        # A run has one shape, and ends at a caller whose turn it is with another one: a turn fills a run by itself.
+        self._turn_rows = full_rows
 
     def rows_together(self, shape: Sequence[int]) -> int:
         """Most rows of a shape in one run."""
@@ -101,7 +110,7 @@ class ShapedQueue(RowQueue):
             elif slices and entry.count > self.rows_together(entry.shape) - (self._run_rows - room):
                 break
             else:
-                slices.append((entry, entry.rows, 0, entry.count))
+                slices.append((entry, entry.rows, entry.position, entry.position + entry.count))
                 room -= entry.count
                 entry.waiting = 0
                 self._count(entry, -entry.count)
@@ -109,6 +118,15 @@ class ShapedQueue(RowQueue):
         for item in passed:
             heappush(heap, item)
         return room
+
+
+class _RequestAdmission(Admission):
+    """Admits a request with its first entry, by the time that all its rows will take."""
+
+    def check(self, entry: Entry, now: float, running_rows: int, row_seconds: float) -> None:
+        shaped = cast("ShapedEntry", entry)
+        if not shaped.position:
+            super().check(entry, now, running_rows + shaped.following, row_seconds)
 
 
 class ShapedBatcher(Batcher):
@@ -126,12 +144,37 @@ class ShapedBatcher(Batcher):
         queue: ShapedQueue,
     ) -> None:
         super().__init__(session, policy, backlog, executor, hooks, queue)
+        self._admission = _RequestAdmission(backlog, queue, hooks.listener)
+
+    def discard_all(self, entries: Sequence[ShapedEntry], reason: str) -> None:
+        """Take the entries of one request out of the queue."""
+        with self._backlog.lock:
+            rows = sum([self.queue.drop(entry) for entry in entries])
+        if rows:
+            self._listener.dropped(reason, rows)
 
     def _compute(self, slices: list[Slice]) -> Sequence[Array]:
         parts = [np.asarray(data) for _, data, _, _ in slices]
         rows = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
         levels = [level for entry, *_ in slices for level in cast("ShapedEntry", entry).levels]
         return self._session.run(rows, *([np.array(levels, np.float32)] if levels else []))
+
+    def _deliver(self, slices: list[Slice], outputs: Sequence[Array], started: float, seconds: float) -> None:
+        bad = non_finite_rows(outputs)
+        rows = 0
+        waits: dict[Call, float] = {}
+        together: dict[Done, list[Entry]] = {}
+        for entry, _, position, _ in slices:
+            entry.first, rows = rows, rows + entry.count
+            if bad is not None and bad[entry.first : rows].any():
+                entry.call.fail(NotFiniteError())
+            elif entry.call.open:
+                waits.setdefault(entry.call, 0.0 if position else started - entry.queued)
+                together.setdefault(entry.done, []).append(entry)
+        for call, waited in waits.items():
+            call.note_run(waited, seconds, rows)
+        for done, entries in together.items():
+            self._finish(done, entries, outputs)
 
 
 def cells(shape: Sequence[int]) -> int:

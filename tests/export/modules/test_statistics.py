@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from bundle import latents
+from bundle.latents import LatentStatistics
+from export.graphs.methods import facts
 from export.modules.adapter import AdaptedModule, methods_of
 from export.modules.probe import probe
 from export.modules.statistics import LEAST_IMAGES, as_pixels, fit
@@ -40,3 +43,20 @@ def test_a_module_without_latents_has_none() -> None:
 def test_too_few_images_are_a_reason() -> None:
     with pytest.raises(UnavailableError, match=f"at least {LEAST_IMAGES} reference images, got 6"):
         fit(spatial(free=False), users.images(6))
+
+
+def test_a_plain_autoencoder_is_sampled_from_its_mixture_and_a_variational_one_is_not() -> None:
+    images = users.images(LEAST_IMAGES)
+    module = users.Dense().eval().requires_grad_(requires_grad=False)
+    plain = AdaptedModule(module, methods_of(module, None)).eval()
+    plain.image_shape = (users.SIDE, users.SIDE, 1)
+    probe(plain, as_pixels(images[:3]))
+    fitted, unfitted = fit(plain, images), fit(spatial(free=False), images)
+    assert fitted is not None
+    assert unfitted is not None
+    assert (latents.prior("module", fitted), latents.prior("module", unfitted)) == ("mixture", "normal")
+    assert facts(plain).has_density(has_statistics=True)
+    drawn = latents.draw("module", 5, fitted, 0, 0, 2_000, 1.0)
+    assert drawn is not None
+    assert np.allclose(drawn.mean(0), fitted.mean, atol=0.2 * np.sqrt(fitted.total_variance))
+    assert LatentStatistics.from_bytes(unfitted.to_bytes()).mixture_weights.size == 0

@@ -148,6 +148,21 @@ class Spatial(nn.Module):
         return self.decoder(latents).sigmoid()
 
 
+class Dense(nn.Module):
+    """A plain autoencoder of five numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 5))
+        self.decoder = nn.Sequential(nn.Linear(5, SIDE * SIDE), nn.Sigmoid(), nn.Unflatten(1, (1, SIDE, SIDE)))
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.encoder(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.decoder(latents)
+
+
 class Classifier(nn.Module):
     """Scores of three classes."""
 
