@@ -40,7 +40,7 @@ build/clients/node/ready: examples/node/package.json
 	@touch $@
 
 # Our client as users install it: alone, with only its dependencies.
-build/clients/alone/ready: client/pyproject.toml $(wildcard client/hourglass_client/*.py client/hourglass_client/*/*.py proto/autoencoder/*/*.py)
+build/clients/alone/ready: client/pyproject.toml $(wildcard client/hourglass_client/*.py client/hourglass_client/*/*.py proto/autoencoder/*/*.py bundle/images/*.py)
 	$(PYTHON) -m venv --clear build/clients/alone
 	build/clients/alone/bin/python -m pip install --quiet --disable-pip-version-check ./client
 	@touch $@

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from autoencoder.v1 import model_pb2
 from autoencoder.v1.model_pb2 import Model, Signature, TensorSpec
-from autoencoder.v1.shapes import DTYPES, ShapeError, Shapes, Size
+from autoencoder.v1.shapes import DTYPES, FREE, ShapeError, Shapes, Size
 from numpy.typing import NDArray
 
-from bundle import latents
+from bundle import latents, tiling
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase
-from bundle.graph import MAX_BATCH, largest_batch
+from bundle.graph_memory.trial import MAX_BATCH, largest_batch, trial_side
 from bundle.latents import LatentStatistics
 from bundle.noise import MAX_SEED
 
@@ -115,12 +115,12 @@ def _check_names(model: Model, signature: Signature) -> None:
 
 
 def _check_tiling(signature: Signature, shapes: Shapes) -> None:
-    tiling = signature.tiling
-    room = tiling.tile - 2 * tiling.halo
-    if not shapes.free or tiling.halo < 0 or tiling.multiple < 1 or room < tiling.multiple:
+    about = signature.tiling
+    sound = shapes.free and about.halo >= 0 and about.multiple >= 1
+    if not sound or about.tile // about.multiple * about.multiple <= 2 * tiling.aligned_halo(about):
         raise BundleError(
             f"signature {signature.name!r}: expected a tile with room for a multiple beside its halo, for free sizes, "
-            f"got {tiling}"
+            f"got {about}"
         )
 
 
@@ -175,10 +175,22 @@ def _check_case(where: str, model: Model, signature: Signature, case: Case) -> N
         size = _image_size(Shapes.of(model), case.inputs)
     except ShapeError as error:
         raise BundleError(f"{where}: {error}") from error
+    _check_cells(where, signature, Shapes.of(model), case)
     specs = [_sized(model, spec, size) for spec in (*signature.inputs, *signature.outputs)]
     inputs = len(signature.inputs)
     _check_arrays(f"{where}: inputs", specs[:inputs], case.inputs, rows)
     _check_arrays(f"{where}: outputs", specs[inputs:], case.outputs, rows)
+
+
+def _check_cells(where: str, signature: Signature, shapes: Shapes, case: Case) -> None:
+    """Refuse golden inputs of free size that need more memory than what the graph was admitted with."""
+    first = signature.inputs[0]
+    cells = (
+        math.prod(case.inputs[first.name].shape[:-1]) if FREE in first.shape[1:] and first.name in case.inputs else 0
+    )
+    most = max(signature.batch_buckets, default=1) * trial_side(signature, shapes) ** 2
+    if cells > most:
+        raise BundleError(f"{where}: expected at most {most} cells, a batch of tiles, got {cells}")
 
 
 def _image_size(shapes: Shapes, inputs: Mapping[str, NDArray[Any]]) -> Size:
@@ -191,6 +203,7 @@ def _image_size(shapes: Shapes, inputs: Mapping[str, NDArray[Any]]) -> Size:
         return height, width
     if images.ndim != _IMAGES_AXES or images.shape[1:3] != shapes.padded(*images.shape[1:3]):
         raise ShapeError(f"expected images with sides that are multiples of {shapes.multiple}, got {images.shape}")
+    shapes.check_size(*images.shape[1:3])
     return images.shape[1], images.shape[2]
 
 

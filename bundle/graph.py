@@ -3,14 +3,15 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from math import isqrt, prod
+from math import prod
 from typing import Any
 
 from autoencoder.v1.model_pb2 import DATA_TYPE_UNSPECIFIED, DataType, Signature, TensorSpec
 from autoencoder.v1.shapes import FREE, Shapes
 
 from bundle.errors import BundleError
-from bundle.graph_memory.estimate import Estimate, described, estimate
+from bundle.graph_memory.estimate import Estimate, described
+from bundle.graph_memory.trial import ANY_SHAPES, run_memory
 from bundle.graph_proto import parse
 from bundle.tensor_types import FROM_ONNX
 
@@ -33,18 +34,11 @@ ScatterND Selu Shape Shrink Sigmoid Sign Sin Size Slice Softmax Softplus Softsig
 Sum Tanh ThresholdedRelu Tile Transpose Trilu Unsqueeze Where Xor
 """
 OPERATORS = frozenset(_OPERATOR_NAMES.split())
-MAX_BATCH = 4096
-"""Far above any batch worth warming up, far below one whose warm-up would exhaust the memory."""
 MAX_RUN_BYTES = 8 * 1024**3
 """Default limit of the memory that the largest batch of a graph may take."""
 # Weights may be stored in fewer bits and computed from each other, and a few made from nothing.
 _CONSTANTS_BYTES = 256 * 1024**2
 _CONSTANTS_PER_BYTE = 16
-_DEFAULT_ROWS = 256
-_GOLDEN_ROWS = 16
-# Sides of what a graph of free sizes without tiles is tried with: of images, and of latents.
-_IMAGE_SIDE = 256
-_LATENTS_SIDE = 32
 # Of normalization by the batch at hand: an image's answer would depend on the others of its batch.
 _TRAINING_MODE = " in training mode"
 _INSTEAD = {
@@ -118,8 +112,15 @@ def _summary(model: Any) -> Graph:  # noqa: ANN401 (likewise)
     )
 
 
-def check_graph(data: bytes, signature: Signature, *, imported: bool, max_run_bytes: int = MAX_RUN_BYTES) -> Graph:
-    """Read the bytes of a signature's ONNX file, made by export or, `imported`, elsewhere.
+def check_graph(
+    data: bytes,
+    signature: Signature,
+    *,
+    imported: bool,
+    max_run_bytes: int = MAX_RUN_BYTES,
+    shapes: Shapes = ANY_SHAPES,
+) -> Graph:
+    """Read the bytes of a signature's ONNX file, made by export or, `imported`, elsewhere, for a model of `shapes`.
 
     Raises:
         BundleError: the graph does not fit the signature; lists everything that is wrong. Or it would take more memory.
@@ -129,59 +130,10 @@ def check_graph(data: bytes, signature: Signature, *, imported: bool, max_run_by
         model = parse(data)
         graph = _summary(model)
         _check_form(graph, signature, opsets)
-        _check_memory(run_memory(model, signature), len(data), max_run_bytes)
+        _check_memory(run_memory(model, signature, shapes=shapes), len(data), max_run_bytes)
     except BundleError as error:
         raise BundleError(f"{signature.file}: {error}") from error
     return graph
-
-
-def largest_batch(signature: Signature) -> int:
-    """Most rows that a load may run at once: of the warm-up, or of the golden vectors."""
-    return min(max((_GOLDEN_ROWS, *(signature.batch_buckets or (_DEFAULT_ROWS,)))), MAX_BATCH)
-
-
-def _trial_rows(signature: Signature) -> int:
-    """Most rows of a trial run: golden vectors of free sizes have sizes of their own, smaller ones."""
-    free = any(FREE in spec.shape[1:] for spec in signature.inputs)
-    return (
-        min(max(signature.batch_buckets), MAX_BATCH) if free and signature.batch_buckets else largest_batch(signature)
-    )
-
-
-def trial_side(signature: Signature) -> int:
-    """Length of the free axes of a graph's input in warm-up: that of a tile, where the graph has tiles."""
-    return signature.tiling.tile or (_LATENTS_SIDE if signature.inputs[0].name == "latents" else _IMAGE_SIDE)
-
-
-def run_memory(
-    model: Any,  # noqa: ANN401 (likewise)
-    signature: Signature,
-    rows: int = 0,
-    side: int = 0,
-) -> Estimate:
-    """Estimate the memory of a graph with allowed operators, by default with the largest batch of its warm-up.
-
-    Raises:
-        BundleError: the size of a tensor cannot be known before the graph runs.
-    """
-    rows, side = rows or _trial_rows(signature), side or trial_side(signature)
-    shapes = {
-        spec.name: (rows, *(side if size == FREE else size for size in spec.shape[1:])) for spec in signature.inputs
-    }
-    return estimate(model.graph, shapes)
-
-
-def untiled_pixels(data: bytes, signature: Signature, shapes: Shapes, most: int, max_run_bytes: int) -> int:
-    """Most pixels, up to `most`, of an image that a graph of free sizes can run whole in this memory."""
-    model = parse(data)
-    scale = shapes.downsampling if signature.inputs[0].name == "latents" else 1
-    while most >= shapes.multiple**2:
-        side = isqrt(most) // shapes.multiple * shapes.multiple // scale
-        needed = run_memory(model, signature, rows=1, side=side)
-        if needed.constants + needed.run <= max_run_bytes:
-            return most
-        most //= 2
-    return 0
 
 
 def _check_form(graph: Graph, signature: Signature, opsets: Collection[int]) -> None:

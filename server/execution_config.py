@@ -55,7 +55,10 @@ class LimitsConfig(Settings):
         least=1,
     )
     max_request_pixels: int = setting(
-        67_108_864, "maximum total pixels of the encoded images of a request, checked before decoding", least=1
+        67_108_864,
+        "maximum total pixels of the encoded images of a request, checked before decoding; of the images that the "
+        "latents of free sizes decode to, too",
+        least=1,
     )
 
 

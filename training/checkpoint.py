@@ -17,11 +17,11 @@ from bundle import npz
 from bundle.errors import BundleError
 from bundle.files import sync_folder, write_synced
 from bundle.latents import LatentStatistics
-from training.config import Architecture
+from training.config import Architecture, Loss
 from training.data.dataset import Dataset
 from training.data.split import Split
-from training.errors import CheckpointError, ConfigError, one_line, short_repr
-from training.models import autoencoders
+from training.errors import CheckpointError, ConfigError, NetworkError, one_line, short_repr
+from training.models import autoencoders, own
 
 _FORMAT_VERSION = 1
 # What damaged or hostile files make their readers raise.
@@ -55,11 +55,20 @@ def load(folder: Path) -> Checkpoint:
     meta = read_meta(folder)
     try:
         model = _rebuild(meta["model"], load_tensors((folder / WEIGHTS).read_bytes()))
+    except NetworkError as error:
+        raise CheckpointError(f"the checkpoint in {folder} cannot be used: {one_line(error)}") from error
+    except (*_DAMAGE, SafetensorError, ConfigError) as error:
+        raise _damaged(folder, error) from error
+    try:
         reference = _reference(npz.unpack((folder / REFERENCE).read_bytes(), REFERENCE))
         latents = LatentStatistics.from_bytes((folder / LATENTS).read_bytes()) if (folder / LATENTS).exists() else None
-    except (*_DAMAGE, SafetensorError, BundleError, ConfigError) as error:
-        raise CheckpointError(f"the checkpoint in {folder} is damaged: {one_line(error)}; train it again") from error
+    except (*_DAMAGE, BundleError) as error:
+        raise _damaged(folder, error) from error
     return Checkpoint(model, meta, reference, latents)
+
+
+def _damaged(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"the checkpoint in {folder} is damaged: {one_line(error)}; train it again")
 
 
 def find(folder: Path) -> Path:
@@ -84,13 +93,19 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def describe(
-    architecture: Architecture, image_shape: autoencoders.ImageShape, labels: tuple[str, ...]
+    architecture: Architecture, image_shape: autoencoders.ImageShape, labels: tuple[str, ...], loss: Loss | None = None
 ) -> dict[str, Any]:
-    """The model's own constructor arguments, for checkpoint.json."""
+    """The model's own constructor arguments, for checkpoint.json, and what else it must know of itself."""
     return {
         "architecture": architecture.model_dump(mode="json"),
         "image_shape": list(image_shape),
         "labels": list(labels),
+        **(
+            {"noise_level": [*loss.noise_range, 0.0]}
+            if loss and (architecture.noise_level_input or architecture.network)
+            else {}
+        ),
+        **({"source_sha256": own.source_sha256(architecture.network)} if architecture.network else {}),
     }
 
 
@@ -169,16 +184,36 @@ def _rebuild(description: Mapping[str, Any], weights: dict[str, Tensor]) -> auto
     """The network of a description, which gets memory only when its shapes are those of the weights."""
     architecture = Architecture.model_validate(description["architecture"])
     height, width, channels = description["image_shape"]
-    if min(height, width, channels) < 1:
+    if min(height, width) < 0 or channels < 1 or (height > 0) != (width > 0):
         raise ValueError(f"expected an image_shape of positive sizes, got {short_repr(description['image_shape'])}")
+    if architecture.network:
+        _check_source(architecture.network, description.get("source_sha256"))
     model = autoencoders.outline(architecture, (height, width, channels), tuple(description["labels"]))
     expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     got = {name: tuple(weight.shape) for name, weight in weights.items()}
     if other := sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name)):
         shapes = (f"{name}: expected shape {expected.get(name)}, got {got.get(name)}" for name in other)
         raise ValueError(f"{WEIGHTS} does not fit {META}: {'; '.join(shapes)}")
-    model.to_empty(device="cpu").load_state_dict(weights)
+    if not architecture.network:
+        model.to_empty(device="cpu")
+    model.load_state_dict(weights)
+    if model.takes_noise_levels:
+        low, high, default = map(float, description["noise_level"])
+        model.noise_level = low, high, default
     return model.float().eval()
+
+
+def _check_source(network: str, expected: object) -> None:
+    """Refuse another source than the weights were trained with, before it is run.
+
+    Raises:
+        NetworkError: it differs, or is not to be found.
+    """
+    if (got := own.source_sha256(network)) != expected:
+        raise NetworkError(
+            f"the source of {network} is not the one that was trained (expected SHA-256 {short_repr(expected)}, got "
+            f"{got}): restore that version of the file"
+        )
 
 
 def _reference(arrays: Mapping[str, np.ndarray]) -> Split:

@@ -27,7 +27,7 @@ class Architecture(Section):
     """The network's own constructor arguments: with the image shape and the labels they rebuild it."""
 
     family: str = ""
-    """Which network: `ae`, `vae`, `vae-gan`, `multitask` or `denoiser`; of a `network` of your own its methods say it."""
+    """Which network: `ae`, `vae`, `vae-gan`, `multitask` or `denoiser`; not for a `network` of your own."""
     body: Literal["dense", "conv", "residual"] = "dense"
     """Of dense layers, of convolutions, or of residual blocks of convolutions, for photographs."""
     hidden: Layers = ()
@@ -39,7 +39,7 @@ class Architecture(Section):
     latent_size: Count = 0
     """Values in the code; 0 leaves a convolutional code as wide as it comes."""
     latent_channels: Count = 0
-    """Values at each position of the spatial code (h, w, c) of a residual body; 0 for a code of `latent_size` values."""
+    """Values at each position of the spatial code of a residual body; 0 for a code of `latent_size` values."""
     activation: Literal["relu", "tanh", "gated"] = "relu"
     """Between hidden layers."""
     code_activation: Literal["none", "relu"] = "none"
@@ -76,7 +76,7 @@ class Loss(Section):
     importance_samples: Positive = 1
     """Samples an image; more than 1 make it the bound of the IWAE (Burda et al. 2016)."""
     noise: NotNegative = 0.0
-    """Standard deviation of the noise that a denoiser removes, in pixel values 0 to 1; the highest where it is drawn."""
+    """Standard deviation of the noise that a denoiser removes, in pixel values 0 to 1; or the highest of a range."""
     noise_low: NotNegative | None = None
     """The lowest standard deviation; each image then has one of its own, drawn evenly from here to `noise`."""
     encoder_noise: NotNegative = 0.0
@@ -90,6 +90,11 @@ class Loss(Section):
     """Weight, for the decoder of a VAE/GAN, of fooling the discriminator relative to reconstructing features."""
     gradient_penalty: NotNegative = 0.0
     """Weight of the R1 penalty on the discriminator's gradient at real images."""
+
+    @property
+    def noise_range(self) -> tuple[float, float]:
+        """The lowest and highest standard deviation of the noise."""
+        return self.noise if self.noise_low is None else self.noise_low, self.noise
 
     @property
     def judged(self) -> "Loss":

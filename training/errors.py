@@ -28,6 +28,10 @@ class ConfigError(InputError):
     """A recipe or a setting is wrong."""
 
 
+class NetworkError(ConfigError):
+    """A network of the user's own cannot be imported, or does something else than is expected of it."""
+
+
 class DataError(InputError):
     """Data are missing, damaged or unfit."""
 

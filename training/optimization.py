@@ -43,14 +43,17 @@ def optimizers(settings: Optimizer, groups: Mapping[str, list[nn.Parameter]]) ->
 
 
 def gradients(losses: Mapping[str, Tensor], groups: Mapping[str, list[nn.Parameter]]) -> list[Tensor]:
-    """Set `grad` of every parameter to that of its own group's loss; return them all, in order."""
+    """The gradient of every parameter by its own group's loss, in order."""
     found: list[Tensor] = []
     for position, (name, loss) in enumerate(losses.items(), start=1):
-        grads = torch.autograd.grad(loss, groups[name], retain_graph=position < len(losses))
-        for parameter, grad in zip(groups[name], grads, strict=True):
-            parameter.grad = grad
-        found += grads
+        found += torch.autograd.grad(loss, groups[name], retain_graph=position < len(losses))
     return found
+
+
+def hand_over(gradients: Sequence[Tensor], groups: Mapping[str, list[nn.Parameter]]) -> None:
+    """Set `grad` of every parameter, in the order of `gradients`."""
+    for parameter, gradient in zip((each for group in groups.values() for each in group), gradients, strict=True):
+        parameter.grad = gradient
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -14,6 +14,7 @@ class Purpose(enum.Enum):
     WEIGHTS = "weights"
     ORDER = "order"
     STEP = "step"
+    CROP = "crop"
     VALIDATION = "validation"
     TEST = "test"
 
@@ -44,6 +45,12 @@ class Draws:
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
         """float32 (rows, *shape) from U(0, 1)."""
         return torch.rand((self.size, *shape), generator=self.generator)[self.start : self.stop].to(self.device)
+
+    def part(self, rows: slice) -> "Draws":
+        """The same numbers for some of the rows alone, from a generator of its own; before any was drawn."""
+        source = torch.Generator()
+        source.set_state(self.generator.get_state())
+        return Draws(source, self.size, self.start + rows.start, self.start + rows.stop, self.device)
 
     @classmethod
     def whole_batch(cls, source: torch.Generator, size: int, device: torch.device) -> "Draws":

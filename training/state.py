@@ -19,6 +19,8 @@ from training.distributed import ProcessGroup
 from training.errors import CheckpointError, one_line
 from training.models import autoencoders
 from training.models.families import Network
+from training.run import step_memory
+from training.run.provenance import network_shape
 
 
 class EpochRecord(TypedDict):
@@ -97,13 +99,17 @@ class TrainingState:
         self.memory_format = torch.channels_last if config.model.channels else torch.contiguous_format
         self.steps_per_epoch = -(-len(dataset.train) // config.run.batch_size)
         self.steps = self.steps_per_epoch * config.run.epochs
-        self.model = autoencoders.build(config.model, dataset.image_shape, dataset.classes)
+        # A network of the user's own draws its first weights as it is built.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.run.seed)
+            self.model = autoencoders.build(config.model, network_shape(config, dataset), dataset.classes)
         cast("Any", self.model).to(device, memory_format=self.memory_format)
         decay = config.run.ema_decay
         self.average = AveragedModel(self.model, multi_avg_fn=optimization.moving_average(decay)) if decay else None
         self.parameter_groups = self.model.parameter_groups()
         self.optimizers = optimization.optimizers(config.optimizer, self.parameter_groups)
         self.progress = Progress()
+        self.rows_at_once = step_memory.rows_at_once(self.model, dataset, config, device)
 
     @property
     def served_model(self) -> Network:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from training import optimization
 from training.data.batches import InMemoryBatches
+from training.data.photos.crops import RandomCrops
 from training.errors import TrainingError
 from training.losses import objectives
 from training.random_streams import Draws, Purpose, generator
@@ -30,12 +31,23 @@ class Batch:
     stop: bool = False
     """Whether this process was asked to stop."""
 
+    def parts(self, at_once: int) -> list[tuple[Tensor, Tensor | None, Draws]]:
+        """Images, labels and random numbers in parts of at most `at_once` rows; the numbers are those of the whole."""
+        count = len(self.images)
+        if count <= at_once:
+            return [(self.images, self.labels, self.draws)]
+        parts = [slice(first, min(first + at_once, count)) for first in range(0, count, at_once)]
+        return [
+            (self.images[rows], None if self.labels is None else self.labels[rows], self.draws.part(rows))
+            for rows in parts
+        ]
 
-def load_batch(state: TrainingState, split: InMemoryBatches, rows: Tensor, *, stop: bool) -> Batch:
+
+def load_batch(state: TrainingState, split: InMemoryBatches | RandomCrops, rows: Tensor, *, stop: bool) -> Batch:
     """The share of this process of the rows (N,) of a split."""
     share = state.group.shard(len(rows))
     source = generator(state.config.run.seed, Purpose.STEP, state.progress.step)
-    images, labels = split.batch(rows[share])
+    images, labels = split.visit(rows, share, state.config.run.seed, state.progress.step)
     return Batch(rows, images, labels, Draws(source, len(rows), share.start, share.stop, state.device), stop)
 
 
@@ -46,14 +58,14 @@ def train_step(state: TrainingState, batch: Batch) -> Measures:
         TrainingError: a loss or the gradient is not finite; the weights are as they were.
     """
     config, step = state.config, state.progress.step
-    kl_weight = optimization.kl_weight(config.loss, step, state.steps_per_epoch)
-    with optimization.autocast(config.device.precision, state.device):
-        outcome = objectives.evaluate(state.model, batch.images, batch.labels, batch.draws, config.loss, kl_weight)
-    losses = {name: loss.sum() / len(batch.rows) for name, loss in outcome.losses.items()}
-    gradients = optimization.gradients(losses, state.parameter_groups)
+    if config.model.network:
+        # A network of the user's own may draw numbers, as dropout does: a run that is resumed draws the same.
+        torch.manual_seed(generator(config.run.seed, Purpose.STEP, step).initial_seed())
+    gradients, sums = _gradients(state, batch)
+    optimization.hand_over(gradients, state.parameter_groups)
     state.group.all_reduce(gradients)
     norm = torch.nn.utils.get_total_norm(gradients)
-    measures = _summed(state, batch, outcome.measures) | {"gradient_norm": float(norm)}
+    measures = _reduced(state, batch, sums) | {"gradient_norm": float(norm)}
     _refuse_non_finite(measures, step, batch.rows)
     optimization.clip(gradients, measures["gradient_norm"], config.optimizer.clip_norm)
     rate = optimization.learning_rate(config.optimizer, step, state.steps)
@@ -66,12 +78,35 @@ def train_step(state: TrainingState, batch: Batch) -> Measures:
     return {**measures, "images": len(batch.rows), "steps": 1}
 
 
-def _summed(state: TrainingState, batch: Batch, measures: Mapping[str, Tensor]) -> Measures:
+def _gradients(state: TrainingState, batch: Batch) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Gradients of the mean loss over the whole batch, and sums of the measures, both of this process's share.
+
+    A share whose features would take too much memory is computed in parts; gradients add up.
+    """
+    config = state.config
+    kl_weight = optimization.kl_weight(config.loss, state.progress.step, state.steps_per_epoch)
+    gradients: list[Tensor] = []
+    sums: dict[str, Tensor] = {}
+    for images, labels, draws in batch.parts(state.rows_at_once):
+        with optimization.autocast(config.device.precision, state.device):
+            outcome = objectives.evaluate(state.model, images, labels, draws, config.loss, kl_weight)
+        losses = {name: loss.sum() / len(batch.rows) for name, loss in outcome.losses.items()}
+        found = optimization.gradients(losses, state.parameter_groups)
+        if gradients:
+            torch._foreach_add_(gradients, found)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
+        else:
+            gradients = found
+        for name, values in outcome.measures.items():
+            sums[name] = values.detach().sum() + sums[name] if name in sums else values.detach().sum()
+    return gradients, sums
+
+
+def _reduced(state: TrainingState, batch: Batch, sums: Mapping[str, Tensor]) -> Measures:
     """Sums over the images of all processes, with one transfer from the device."""
     stop = torch.tensor(float(batch.stop), device=state.device)
-    sums = torch.stack([*(values.detach().sum() for values in measures.values()), stop])
-    state.group.all_reduce([sums])
-    return dict(zip([*measures, "stop"], sums.tolist(), strict=True))
+    total = torch.stack([*sums.values(), stop])
+    state.group.all_reduce([total])
+    return dict(zip([*sums, "stop"], total.tolist(), strict=True))
 
 
 def _refuse_non_finite(measures: Measures, step: int, rows: Tensor) -> None:

@@ -19,6 +19,7 @@ from training.data import dataset as data
 from training.data import inspect
 from training.data.batches import InMemoryBatches, shuffled_batches
 from training.data.dataset import Dataset
+from training.data.photos.crops import RandomCrops
 from training.distributed import ProcessGroup, pick_device, process_group
 from training.errors import StoppedError, TrainingError
 from training.evaluation.inference import rows_at_once
@@ -44,7 +45,11 @@ class Trainer:
         self._config, self._group, self._stop = config, group, stop
         self._log = MetricsLog(workdir, tensorboard=config.output.tensorboard)
         device, memory_format = self.state.device, self.state.memory_format
-        self._training = InMemoryBatches(dataset.train, device, memory_format)
+        self._training = (
+            RandomCrops(dataset.pictures, dataset.train.labels, device, memory_format)
+            if dataset.pictures
+            else InMemoryBatches(dataset.train, device, memory_format)
+        )
         self._validation = InMemoryBatches(dataset.validation, device, memory_format)
         self._saved_at = time.monotonic()
         self._stopping = False
@@ -60,8 +65,9 @@ class Trainer:
         if saved is None:
             if resume and self._group.is_main:
                 _logger.info("nothing saved in --out: the run begins")
-            source = generator(self._config.run.seed, Purpose.WEIGHTS)
-            autoencoders.initialise(self.state.model, source, self._config.run.code_spread)
+            if not self._config.model.network:
+                source = generator(self._config.run.seed, Purpose.WEIGHTS)
+                autoencoders.initialise(self.state.model, source, self._config.run.code_spread)
             # A full disk should be noticed now, not when there is something to lose.
             self._save_latest()
         else:
@@ -129,11 +135,14 @@ class Trainer:
         """The training objective, the KL at its full weight, on the validation split with the same noise each time."""
         source, loss = generator(0, Purpose.VALIDATION), self._config.loss
         sums: Counter[str] = Counter()
-        for rows in torch.arange(len(self._validation)).split(rows_at_once(self.state.model.image_shape)):
+        model = self.state.served_model.eval()
+        at_once = rows_at_once(self._validation.images.shape[1:], loss.importance_samples)
+        for rows in torch.arange(len(self._validation)).split(at_once):
             images, labels = self._validation.batch(rows)
             draws = Draws.whole_batch(source, len(rows), self.state.device)
-            outcome = objectives.evaluate(self.state.served_model, images, labels, draws, loss.judged, loss.beta)
+            outcome = objectives.evaluate(model, images, labels, draws, loss.judged, loss.beta)
             sums.update({name: float(values.double().sum()) for name, values in outcome.measures.items()})
+        model.train()
         means = torch.tensor([value / len(self._validation) for value in sums.values()], dtype=torch.float64)
         return dict(zip(sums, self._group.broadcast(means.to(self.state.device)).tolist(), strict=True))
 

@@ -7,9 +7,17 @@ from training.models import autoencoders
 
 # The bound of many samples has no KL divergence of its own that could be free, and sees images as they are.
 _ONE_SAMPLE = frozenset({"free_bits", "encoder_noise"})
-_BODY = {"dense": frozenset({"hidden", "activation", "code_activation"}), "conv": frozenset({"channels", "upsampling"})}
-_OF_IMAGE_FILES = frozenset({"size", "grey"})
+_BODIES = {
+    "dense": frozenset({"hidden", "activation", "code_activation"}),
+    "conv": frozenset({"channels", "upsampling"}),
+    "residual": frozenset({"channels", "upsampling", "blocks", "latent_channels", "noise_level_input"}),
+}
+_OF_A_BODY = frozenset[str]().union(*_BODIES.values())
+# Which of them a family must name to use them.
+_OF_A_FAMILY = frozenset({"code_activation", "latent_channels", "noise_level_input"})
+_OF_IMAGE_FILES, _IMAGE_FILES = frozenset({"size", "grey"}), frozenset({"folder", "photographs"})
 _ALWAYS = frozenset({"family", "body"})
+_OF_ONES_OWN = frozenset({"network", "arguments"})
 
 
 def find(config: Config) -> Iterator[str]:
@@ -18,6 +26,13 @@ def find(config: Config) -> Iterator[str]:
     Raises:
         ConfigError: there is no such family.
     """
+    if config.model.network:
+        yield from (
+            f"model.{name} has no effect on model.network, which has its own"
+            for name in _changed(config.model)
+            if name not in _OF_ONES_OWN
+        )
+        return
     network = autoencoders.find(config.model.family)
     yield from _unused_model_settings(config, network.model_settings)
     for name in _changed(config.loss):
@@ -31,20 +46,23 @@ def find(config: Config) -> Iterator[str]:
 
 def find_in_data(data: Data) -> Iterator[str]:
     """Each changed setting of image files that another kind of data would ignore; checkpoints may hold such."""
-    if data.kind != "folder":
-        for name in _changed(data):
-            if name in _OF_IMAGE_FILES:
-                yield f"data.{name} has no effect on --data {data.kind}"
+    for name in _changed(data):
+        if name in _OF_IMAGE_FILES and data.kind not in _IMAGE_FILES:
+            yield f"data.{name} has no effect on --data {data.kind}"
+        elif name == "flips" and not data.crop:
+            yield "data.flips has no effect without data.crop"
 
 
 def _unused_model_settings(config: Config, used: frozenset[str]) -> Iterator[str]:
     model = config.model
-    other_body = _BODY["conv" if model.body == "dense" else "dense"]
     for name in _changed(model):
-        of_a_body = name in _BODY["dense"] | _BODY["conv"]
-        if name in other_body:
+        if name in _OF_ONES_OWN:
+            yield f"model.{name} has no effect without model.network"
+        elif name in _OF_A_BODY - _BODIES[model.body]:
             yield f"model.{name} has no effect with model.body {model.body}"
-        elif name not in used | _ALWAYS and (not of_a_body or name == "code_activation"):
+        elif name == "latent_channels" and name not in used and "latent_size" in used:
+            yield f"the family {model.family} needs a vector code: model.latent_size, not model.latent_channels"
+        elif name not in used | _ALWAYS and (name not in _OF_A_BODY or name in _OF_A_FAMILY):
             yield f"model.{name} has no effect on the family {model.family}"
 
 

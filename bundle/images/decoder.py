@@ -111,9 +111,11 @@ class ImageReader:
         uint8; uint16 for files of 16 bits a channel if asked for.
 
         Raises:
-            ImageFileError: damaged, 32-bit pixels, or 16-bit colours in a compressed TIFF where they are to be kept.
+            ImageFileError: damaged, 32-bit pixels, a planar TIFF of 16-bit colours, or a compressed one where 16 bits
+                are to be kept.
         """
         try:
+            sixteen_bits.check_planes(self._image)
             deep = sixteen_bits.stored(self._image, self._source.getvalue()) if keep_sixteen_bits else None
             return self._decode(channels, target) if deep is None else self._keep(deep, channels, target)
         except (ImageFileError, MemoryError):

@@ -16,8 +16,27 @@ if TYPE_CHECKING:
 # ITU-R BT.601, as Pillow converts colours to grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _CHANNELS = {"RGB": 3, "RGBA": 4}
+# By Pillow's name of how TIFF files store pixels; where alpha has been multiplied in, RGBa, it is missing.
+_SAMPLES = {"RGB": 3, "RGBA": 4, "RGBX": 4}
 _WORD = 65_535
 _ALPHA = {2, 4}
+_BYTE_BITS = 8
+# TIFF 6.0, section 8; in a planar file each colour has a plane of its own.
+_BITS_PER_SAMPLE, _PLANAR_CONFIGURATION = 258, 284
+_PLANAR = 2
+
+
+def check_planes(image: "ImageFile") -> None:
+    """Refuse TIFF files of 16-bit colours in planes without compression, of which Pillow reads bytes as pixels.
+
+    Raises:
+        ImageFileError: it is one.
+    """
+    tags: Any = getattr(image, "tag_v2", {})
+    if not image.tile or image.tile[0].codec_name != "raw" or tags.get(_PLANAR_CONFIGURATION) != _PLANAR:
+        return
+    if image.mode in _CHANNELS and max(tags.get(_BITS_PER_SAMPLE, (1,))) > _BYTE_BITS:
+        raise ImageFileError("expected 16-bit colours of a pixel side by side, got a planar TIFF: save it as PNG")
 
 
 def stored(image: "ImageFile", data: bytes) -> NDArray[np.uint16] | None:
@@ -79,18 +98,27 @@ def _png(data: bytes, image: "ImageFile") -> NDArray[np.uint16]:
 
 def _tiff(data: bytes, image: "ImageFile") -> NDArray[np.uint16]:
     raw_mode, channels = _raw_mode(image), _CHANNELS.get(image.mode, 0)
-    if any(tile.codec_name != "raw" for tile in image.tile) or not channels or raw_mode[-1] not in "LBN":
+    samples = _SAMPLES.get(raw_mode.partition(";")[0], 0)
+    if any(tile.codec_name != "raw" for tile in image.tile) or not (channels and samples) or raw_mode[-1] not in "LBN":
         raise ImageFileError("expected a TIFF file of 16-bit colours without compression: save it so, or as PNG")
     dtype = np.dtype(">u2" if raw_mode.endswith("B") else "<u2")
+    pixel_bytes = samples * dtype.itemsize
     pixels = np.zeros((image.height, image.width, channels), np.uint16)
     for tile in image.tile:
         left, top, right, bottom = tile.extents or (0, 0, *image.size)
-        shape = (bottom - top, right - left, channels)
-        count = int(np.prod(shape))
-        if len(data) < tile.offset + dtype.itemsize * count:
+        shape = (bottom - top, right - left, samples)
+        # Tiles have one size: those at the right and at the bottom reach beyond the image.
+        line_bytes = _line_bytes(tile.args) or shape[1] * pixel_bytes
+        if len(data) < tile.offset + line_bytes * (shape[0] - 1) + shape[1] * pixel_bytes:
             raise ImageFileError("expected a readable TIFF file: it is truncated")
-        pixels[top:bottom, left:right] = np.frombuffer(data, dtype, count, tile.offset).reshape(shape)
+        stored = np.ndarray(shape, dtype, data, tile.offset, (line_bytes, pixel_bytes, dtype.itemsize))
+        pixels[top:bottom, left:right] = stored[:, :, :channels]
     return pixels
+
+
+def _line_bytes(arguments: Any) -> int:  # noqa: ANN401 (Pillow's, which differ by codec)
+    """Bytes from one line of a raw tile to the next; 0 where the lines follow each other."""
+    return 0 if isinstance(arguments, str) else int(arguments[1])
 
 
 def _rounded(pixels: NDArray[Any]) -> NDArray[np.uint16]:

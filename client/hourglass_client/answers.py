@@ -26,6 +26,10 @@ class ServingInfo:
     """Duration of the graph runs that the request was part of."""
     batch_size: int
     """Rows of the largest of these runs."""
+    tiles: int = 0
+    """Tiles that the images were cut into; 0 where none was cut."""
+    exact: bool = True
+    """Whether the outputs have the bits of whole images; always so where none was cut."""
 
     @classmethod
     def from_message(cls, message: pb.ServingInfo) -> ServingInfo:
@@ -36,6 +40,8 @@ class ServingInfo:
             message.queue_microseconds,
             message.run_microseconds,
             message.batch_size,
+            message.tiles,
+            message.exact or not message.tiles,
         )
 
 
@@ -44,9 +50,9 @@ class Encoded:
     """Answer of Encode."""
 
     latents: FloatArray
-    """(N, D)."""
+    """(N, D), or (N, h, w, c) from models with spatial latents; float16 if asked for."""
     log_variances: FloatArray | None
-    """(N, D), natural logarithm; None from models without a posterior."""
+    """As latents, natural logarithm; None from models without a posterior."""
     seed: int | None
     """The seed used, when sampled."""
     info: ServingInfo
@@ -107,7 +113,7 @@ class Sampled(Pictures):
     """Answer of Sample."""
 
     latents: FloatArray | None
-    """(N, D), when asked for."""
+    """(N, D) or (N, h, w, c), when asked for."""
     seed: int
     """The seed used: the same seed and scheme give the same latents anywhere."""
     noise_scheme: str
@@ -131,7 +137,7 @@ class Interpolated(Pictures):
     """Answer of Interpolate."""
 
     latents: FloatArray
-    """(steps, D), both ends included."""
+    """(steps, D) or (steps, h, w, c), both ends included."""
     info: ServingInfo
 
     @classmethod
@@ -145,7 +151,7 @@ class Edited(Pictures):
     """Answer of Edit."""
 
     latents: FloatArray
-    """(N, D), after the moves."""
+    """(N, D) or (N, h, w, c), after the moves."""
     info: ServingInfo
 
     @classmethod

@@ -3,89 +3,41 @@
 
 from __future__ import annotations
 
-import time
-from itertools import count
-from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING
 
-import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
-from autoencoder.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
 
 from hourglass_client import answers, requests, streams
-from hourglass_client.channels import CLOSED_CHANNEL_ERRORS, ChannelSettings, Tls, channel_settings
-from hourglass_client.errors import closed, from_call, inherited, unpicklable
+from hourglass_client.connection import Connection
+from hourglass_client.errors import closed
 from hourglass_client.pipelines import ordered_map
-from hourglass_client.retries import Retry, deadline_seconds
+from hourglass_client.retries import deadline_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from types import TracebackType
 
     from autoencoder.v1.model_pb2 import Model
-    from google.protobuf.message import Message
     from numpy.typing import ArrayLike
 
     from hourglass_client.errors import HourglassError
     from hourglass_client.images import ImageFormat, ImageInput
-    from hourglass_client.requests import Interpolation, Posterior
-
-Request = TypeVar("Request", bound="Message")
-Response = TypeVar("Response", bound="Message")
+    from hourglass_client.requests import Interpolation, LatentFormat, Posterior
 
 
-def _open_channel(settings: ChannelSettings) -> grpc.Channel:
-    """A channel; it connects with the first call."""
-    if settings.tls is None:
-        return grpc.insecure_channel(settings.target, settings.options)
-    return grpc.secure_channel(settings.target, settings.tls.credentials(), settings.options)
-
-
-class Client:
+class Client(Connection):
     """Calls a server: arrays, PIL images or files in, arrays out. Safe to share between threads.
 
     `model` may be empty when the server holds exactly one, `version` for the newest that works; `version` takes a
-    number or a label. Images are (N, H, W), (N, H, W, C), or one image (H, W) or (H, W, C): uint8 in 0…255 or floating
-    point in 0…1. Every method takes its own `timeout_seconds`, infinity for no deadline, and raises `HourglassError`s.
+    number or a label. Images are (N, H, W), (N, H, W, C), or one image (H, W) or (H, W, C): uint8 in 0…255, uint16 in
+    0…65,535 or floating point in 0…1. They come back as `image_format`, by default uint16 for uint16 and else uint8.
+    Every method takes its own `timeout_seconds`, infinity for no deadline, and raises `HourglassError`s. Where a model
+    takes images of any size, those too large for one request go in bands, each with its own deadline (encode, decode,
+    reconstruct, denoise); `progress` shows a bar for them (tqdm).
     """
 
     map = staticmethod(ordered_map)
 
-    def __init__(
-        self,
-        address: str | Sequence[str],
-        *,
-        timeout_seconds: float = 30.0,
-        tls: Tls | None = None,
-        token: str | None = None,
-        retry: Retry | None = None,
-    ) -> None:
-        """Prepares to call `address`: HOST:PORT, or several IP:PORT that share the load."""
-        settings = channel_settings(address, tls, token)
-        self._channel = _open_channel(settings)
-        self._stub = AutoencoderServiceStub(self._channel)
-        self._metadata = settings.metadata
-        self._proxy_advice = settings.proxy_advice
-        self._timeout_seconds = timeout_seconds
-        self._retry = retry or Retry()
-        self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __reduce__(self) -> NoReturn:
-        raise unpicklable()
-
-    def close(self) -> None:
-        """Close the connection; calls in flight and later ones fail as cancelled."""
-        self._closed = True
-        self._channel.close()
-
-    def encode(
+    def encode(  # noqa: PLR0913 (the request's own fields)
         self,
         images: ImageInput,
         *,
@@ -93,25 +45,41 @@ class Client:
         version: str | int = "",
         posterior: Posterior = "mean",
         seed: int | None = None,
+        latent_format: LatentFormat = "float32",
         resize: bool = False,
+        progress: bool = False,
         timeout_seconds: float | None = None,
     ) -> answers.Encoded:
-        """Images to latents (N, D): the posterior's mean, or with posterior="sample" a draw from it."""
-        request = requests.encode(images, model=model, version=version, posterior=posterior, seed=seed, resize=resize)
-        return answers.Encoded.from_message(self._call(self._stub.Encode, request, timeout_seconds))
+        """Images to latents (N, D) or (N, h, w, c): the posterior's mean, or with posterior="sample" a draw from it."""
+        request = requests.encode(
+            images,
+            model=model,
+            version=version,
+            posterior=posterior,
+            seed=seed,
+            latent_format=latent_format,
+            resize=resize,
+        )
+        return self._answer(self._stub.Encode, request, answers.Encoded, timeout_seconds, progress=progress)
 
-    def decode(
+    def decode(  # noqa: PLR0913 (the request's own fields)
         self,
         latents: ArrayLike,
         *,
         model: str = "",
         version: str | int = "",
-        image_format: ImageFormat = "uint8",
+        height: int | None = None,
+        width: int | None = None,
+        image_format: ImageFormat | None = None,
+        progress: bool = False,
         timeout_seconds: float | None = None,
     ) -> answers.Decoded:
-        """Latents (N, D) or (D,) to images (N, H, W, C)."""
-        request = requests.decode(latents, model=model, version=version, form=image_format)
-        return answers.Decoded.from_message(self._call(self._stub.Decode, request, timeout_seconds))
+        """Latents (N, D) or (N, h, w, c), or those of one image, to images (N, H, W, C).
+
+        `height` and `width` crop: the latents of an image are those of its padded size.
+        """
+        request = requests.decode(latents, model=model, version=version, height=height, width=width, form=image_format)
+        return self._answer(self._stub.Decode, request, answers.Decoded, timeout_seconds, progress=progress)
 
     def reconstruct(
         self,
@@ -119,27 +87,32 @@ class Client:
         *,
         model: str = "",
         version: str | int = "",
-        image_format: ImageFormat = "uint8",
+        image_format: ImageFormat | None = None,
         resize: bool = False,
+        progress: bool = False,
         timeout_seconds: float | None = None,
     ) -> answers.Reconstructed:
         """Images through the bottleneck and back, with the squared error of each."""
         request = requests.reconstruct(images, model=model, version=version, form=image_format, resize=resize)
-        return answers.Reconstructed.from_message(self._call(self._stub.Reconstruct, request, timeout_seconds))
+        return self._answer(self._stub.Reconstruct, request, answers.Reconstructed, timeout_seconds, progress=progress)
 
-    def denoise(
+    def denoise(  # noqa: PLR0913 (the request's own fields)
         self,
         images: ImageInput,
         *,
         model: str = "",
         version: str | int = "",
-        image_format: ImageFormat = "uint8",
+        noise_level: float | Sequence[float] | None = None,
+        image_format: ImageFormat | None = None,
         resize: bool = False,
+        progress: bool = False,
         timeout_seconds: float | None = None,
     ) -> answers.Denoised:
-        """Noisy images to clean ones."""
-        request = requests.denoise(images, model=model, version=version, form=image_format, resize=resize)
-        return answers.Denoised.from_message(self._call(self._stub.Denoise, request, timeout_seconds))
+        """Noisy images to clean ones; `noise_level`, of all or of each, is a standard deviation in pixels of 0…1."""
+        request = requests.denoise(
+            images, model=model, version=version, noise_level=noise_level, form=image_format, resize=resize
+        )
+        return self._answer(self._stub.Denoise, request, answers.Denoised, timeout_seconds, progress=progress)
 
     def sample(  # noqa: PLR0913 (the request's own fields)
         self,
@@ -151,12 +124,15 @@ class Client:
         temperature: float | None = None,
         include_latents: bool = False,
         first_index: int = 0,
-        image_format: ImageFormat = "uint8",
+        height: int = 0,
+        width: int = 0,
+        image_format: ImageFormat | None = None,
         timeout_seconds: float | None = None,
     ) -> answers.Sampled:
         """New images; image i of a seed is the same whatever `count` is.
 
         With a seed, `first_index` continues where another call ended: more images than a server returns at once.
+        `height` and `width` are for models of free sizes.
         """
         request = requests.sample(
             count,
@@ -166,9 +142,11 @@ class Client:
             temperature=temperature,
             include_latents=include_latents,
             first_index=first_index,
+            height=height,
+            width=width,
             form=image_format,
         )
-        return answers.Sampled.from_message(self._call(self._stub.Sample, request, timeout_seconds))
+        return self._answer(self._stub.Sample, request, answers.Sampled, timeout_seconds)
 
     def interpolate(  # noqa: PLR0913 (the request's own fields)
         self,
@@ -181,7 +159,7 @@ class Client:
         model: str = "",
         version: str | int = "",
         interpolation: Interpolation = "linear",
-        image_format: ImageFormat = "uint8",
+        image_format: ImageFormat | None = None,
         resize: bool = False,
         timeout_seconds: float | None = None,
     ) -> answers.Interpolated:
@@ -198,7 +176,7 @@ class Client:
             form=image_format,
             resize=resize,
         )
-        return answers.Interpolated.from_message(self._call(self._stub.Interpolate, request, timeout_seconds))
+        return self._answer(self._stub.Interpolate, request, answers.Interpolated, timeout_seconds)
 
     def edit(  # noqa: PLR0913 (the request's own fields)
         self,
@@ -208,7 +186,7 @@ class Client:
         latents: ArrayLike | None = None,
         model: str = "",
         version: str | int = "",
-        image_format: ImageFormat = "uint8",
+        image_format: ImageFormat | None = None,
         resize: bool = False,
         timeout_seconds: float | None = None,
     ) -> answers.Edited:
@@ -216,7 +194,7 @@ class Client:
         request = requests.edit(
             shifts, images=images, latents=latents, model=model, version=version, form=image_format, resize=resize
         )
-        return answers.Edited.from_message(self._call(self._stub.Edit, request, timeout_seconds))
+        return self._answer(self._stub.Edit, request, answers.Edited, timeout_seconds)
 
     def classify(
         self,
@@ -229,7 +207,7 @@ class Client:
     ) -> answers.Classified:
         """Class probabilities (N, K) of images."""
         request = requests.classify(images, model=model, version=version, resize=resize)
-        return answers.Classified.from_message(self._call(self._stub.Classify, request, timeout_seconds))
+        return self._answer(self._stub.Classify, request, answers.Classified, timeout_seconds)
 
     def list_models(self, *, timeout_seconds: float | None = None) -> tuple[Model, ...]:
         """Every loaded version of every model."""
@@ -258,27 +236,3 @@ class Client:
         with streams.failures(call, sent, self._proxy_advice):
             for message in call:
                 yield streams.from_message(message)
-
-    def _call(
-        self,
-        method: grpc.UnaryUnaryMultiCallable[Request, Response],
-        request: Request,
-        timeout_seconds: float | None,
-    ) -> Response:
-        """Call, and retry as the policy allows, within one deadline."""
-        if self._closed:
-            raise closed()
-        end = time.monotonic() + (self._timeout_seconds if timeout_seconds is None else timeout_seconds)
-        for attempt in count(1):
-            left = deadline_seconds(end - time.monotonic())
-            try:
-                return method(request, timeout=left, metadata=self._metadata)
-            except grpc.RpcError as error:
-                failure = from_call(error, self._proxy_advice)
-                delay = self._retry.delay_seconds(failure, attempt)
-                if delay is None or time.monotonic() + delay >= end:
-                    raise failure from error
-            except CLOSED_CHANNEL_ERRORS as error:
-                raise (closed() if self._closed else inherited()) from error
-            time.sleep(delay)
-        raise AssertionError("unreachable")

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, 
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1.model_pb2 import DATA_TYPE_UINT16
 from numpy.typing import ArrayLike, NDArray
 
+from hourglass_client.bands import png
 from hourglass_client.errors import HourglassError, invalid
-from hourglass_client.tensors import byte_tensor, float_tensor, to_array
+from hourglass_client.tensors import byte_tensor, float_tensor, to_array, word_tensor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,17 +33,22 @@ class Savable(Protocol):
 
 # An image as a file: its path, its contents (PNG, JPEG, WebP, BMP, GIF or TIFF), or a PIL image.
 ImageFile: TypeAlias = str | PathLike[str] | bytes | Savable
-# (N, H, W), (N, H, W, C) or one image, (H, W) or (H, W, C): uint8 in 0…255 or floating point in 0…1; or image files.
+# (N, H, W), (N, H, W, C) or one image, (H, W) or (H, W, C): uint8 in 0…255, uint16 in 0…65,535 or floating point in
+# 0…1; or image files.
 ImageInput: TypeAlias = ArrayLike | ImageFile | Sequence[ImageFile]
-ImageFormat = Literal["uint8", "float32", "png", "none"]
+ImageFormat = Literal["uint8", "uint16", "float32", "png", "png16", "none"]
 
 _FORMATS = {
     "uint8": pb.IMAGE_FORMAT_UINT8,
+    "uint16": pb.IMAGE_FORMAT_UINT16,
     "float32": pb.IMAGE_FORMAT_FLOAT32,
     "png": pb.IMAGE_FORMAT_PNG,
+    "png16": pb.IMAGE_FORMAT_PNG16,
     "none": pb.IMAGE_FORMAT_NONE,
 }
 _BATCH_AXES = (3, 4)
+# By bytes of a channel.
+_TENSORS = {1: byte_tensor, 2: word_tensor}
 # Modes of PIL images that PNG holds, and what others become: what the server makes of their files too.
 _PNG_MODES = {mode: mode for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")}
 _OTHER_MODES = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"} | dict.fromkeys(
@@ -59,30 +66,45 @@ _LARGEST_SIXTEEN = 65_535
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pictures:
-    """Images of an answer: `images` for "uint8" and "float32", `files` for "png", neither for "none"."""
+    """Images of an answer: `images` for "uint8", "uint16" and "float32", `files` for "png" and "png16"."""
 
     images: NDArray[Any]
-    """(N, H, W, C) uint8 in 0…255 or float32 in 0…1; (0, 0, 0, 0) when the answer carries none."""
+    """(N, H, W, C) uint8 in 0…255, uint16 in 0…65,535 or float32 in 0…1; (0, 0, 0, 0) when the answer carries none."""
     files: tuple[bytes, ...]
     """PNG files, N of them."""
 
     def to_pil(self) -> list[Image]:
-        """The images as PIL images; needs Pillow (`pip install 'hourglass-client[images]'`)."""
+        """The images as PIL images, grey ones of 16 bits in mode I;16; needs Pillow, the extra `images`.
+
+        Raises:
+            ValueError: colours of 16 bits, which Pillow cannot hold.
+        """
         try:
             from PIL import Image as pillow  # noqa: N813, PLC0415 (an optional extra)
         except ImportError as missing:
             raise ImportError("to_pil needs Pillow: pip install 'hourglass-client[images]'") from missing
+        if any((header := png.header(file)) and header.bits > 8 and not header.grey for file in self.files):  # noqa: PLR2004 (bits)
+            raise _no_mode("png")
         if self.files:
             return [pillow.open(BytesIO(file)) for file in self.files]
         pixels = self.images
-        if pixels.dtype != np.uint8:
+        if pixels.dtype == np.uint16 and pixels.shape[-1] != 1:
+            raise _no_mode("uint8")
+        if pixels.dtype.kind == "f":
             # Rounding may leave a sigmoid slightly outside 0…1, which a cast would wrap around.
             pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
         return [pillow.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in pixels]
 
 
-def image_format(name: ImageFormat) -> pb.ImageFormat:
-    """The protobuf enum value of an image format."""
+def _no_mode(instead: str) -> ValueError:
+    return ValueError(f"Pillow cannot hold colours of 16 bits: use the arrays or files, or ask for {instead!r}")
+
+
+def image_format(name: ImageFormat | None, *inputs: pb.Images | None) -> pb.ImageFormat:
+    """The protobuf enum value of an image format; without one that of the inputs: uint16 for uint16, else uint8."""
+    if name is None:
+        words = any(each is not None and each.tensor.data_type == DATA_TYPE_UINT16 for each in inputs)
+        return pb.IMAGE_FORMAT_UINT16 if words else pb.IMAGE_FORMAT_UINT8
     if name not in _FORMATS:
         raise invalid("image_format", f"expected one of {', '.join(_FORMATS)}, got {name!r}")
     return _FORMATS[name]
@@ -192,7 +214,13 @@ def _array(field: str, images: object) -> NDArray[Any]:
     try:
         return np.asarray(images)
     except (ValueError, TypeError, RuntimeError) as error:
-        # Arrays of several shapes, files among arrays, tensors on a GPU or with a gradient.
+        each = cast("Sequence[NDArray[Any]]", images)
+        shapes = sorted({image.shape for image in each}) if all(isinstance(image, np.ndarray) for image in each) else []  # pyright: ignore[reportUnnecessaryIsInstance] (from outside)
+        if len(shapes) > 1:
+            raise invalid(
+                field, f"expected images of one size in a request, got shapes {shapes[0]} to {shapes[-1]}: send several"
+            ) from error
+        # Files among arrays, tensors on a GPU or with a gradient.
         raise invalid(field, f"expected one array, or a list of image files only: {error}") from error
 
 
@@ -203,8 +231,10 @@ def _pixels(field: str, array: NDArray[Any]) -> pb.Tensor:
         raise invalid(
             field, f"expected (N, H, W), (N, H, W, C) or one image (H, W) or (H, W, C), got shape {array.shape}"
         )
-    if array.dtype == np.uint8:
-        return byte_tensor(array)
     if array.dtype.kind == "f":
         return float_tensor(array)
-    raise invalid(field, f"expected uint8 in 0 to 255 or floating point in 0 to 1, got {array.dtype}")
+    if array.dtype.kind == "u" and array.dtype.itemsize in _TENSORS:
+        return _TENSORS[array.dtype.itemsize](array)
+    raise invalid(
+        field, f"expected uint8 in 0 to 255, uint16 in 0 to 65,535 or floating point in 0 to 1, got {array.dtype}"
+    )

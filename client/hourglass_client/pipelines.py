@@ -16,6 +16,7 @@ from hourglass_client.errors import invalid
 Input = TypeVar("Input")
 Answer = TypeVar("Answer")
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Bar(Protocol):
@@ -215,3 +216,13 @@ def _bar(*, progress: bool, total: int | None) -> AbstractContextManager[Bar]:
     except ImportError as missing:
         raise ImportError("progress=True needs tqdm: pip install 'hourglass-client[progress]'") from missing
     return cast("AbstractContextManager[Bar]", tqdm(total=total, unit="call"))
+
+
+async def async_apart(work: Callable[[], Result]) -> Result:
+    """Work of seconds, such as decoding a large file: on another thread, so that the event loop goes on."""
+    return await asyncio.to_thread(work)
+
+
+def apart(work: Callable[[], Result]) -> Result:
+    """The same for blocking callers, who wait anyway."""
+    return work()

@@ -1,8 +1,9 @@
 """Arguments of the client's methods to request messages; shared by both clients and by streams."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from numpy.typing import ArrayLike
 
@@ -12,6 +13,7 @@ from hourglass_client.tensors import latents_tensor
 
 Posterior = Literal["mean", "sample"]
 Interpolation = Literal["linear", "spherical"]
+LatentFormat = Literal["float32", "float16"]
 
 # What a stream sends.
 Request = (
@@ -26,6 +28,7 @@ Request = (
 )
 
 _POSTERIORS = {"mean": pb.POSTERIOR_MEAN, "sample": pb.POSTERIOR_SAMPLE}
+_LATENT_FORMATS = {"float32": pb.LATENT_FORMAT_FLOAT32, "float16": pb.LATENT_FORMAT_FLOAT16}
 _PATHS = {"linear": pb.INTERPOLATION_LINEAR, "spherical": pb.INTERPOLATION_SPHERICAL}
 
 
@@ -36,9 +39,12 @@ def encode(
     version: str | int = "",
     posterior: Posterior = "mean",
     seed: int | None = None,
+    latent_format: LatentFormat = "float32",
     resize: bool = False,
 ) -> pb.EncodeRequest:
     """Request of Encode."""
+    if latent_format not in _LATENT_FORMATS:
+        raise invalid("latent_format", f"expected one of {', '.join(_LATENT_FORMATS)}, got {latent_format!r}")
     if posterior not in _POSTERIORS:
         raise invalid("posterior", f"expected one of {', '.join(_POSTERIORS)}, got {posterior!r}")
     return pb.EncodeRequest(
@@ -47,42 +53,62 @@ def encode(
         images=to_message("images", images, resize=resize),
         posterior=_POSTERIORS[posterior],
         seed=_uint64("seed", seed),
+        latent_format=_LATENT_FORMATS[latent_format],
     )
 
 
 def decode(
-    latents: ArrayLike, *, model: str = "", version: str | int = "", form: ImageFormat = "uint8"
+    latents: ArrayLike,
+    *,
+    model: str = "",
+    version: str | int = "",
+    height: int | None = None,
+    width: int | None = None,
+    form: ImageFormat | None = None,
 ) -> pb.DecodeRequest:
     """Request of Decode."""
     return pb.DecodeRequest(
         model_name=model,
         model_version=str(version),
         latents=latents_tensor("latents", latents),
+        height=None if height is None else _int32("height", height),
+        width=None if width is None else _int32("width", width),
         image_format=image_format(form),
     )
 
 
 def reconstruct(
-    images: ImageInput, *, model: str = "", version: str | int = "", form: ImageFormat = "uint8", resize: bool = False
+    images: ImageInput,
+    *,
+    model: str = "",
+    version: str | int = "",
+    form: ImageFormat | None = None,
+    resize: bool = False,
 ) -> pb.ReconstructRequest:
     """Request of Reconstruct."""
+    sent = to_message("images", images, resize=resize)
     return pb.ReconstructRequest(
-        model_name=model,
-        model_version=str(version),
-        images=to_message("images", images, resize=resize),
-        image_format=image_format(form),
+        model_name=model, model_version=str(version), images=sent, image_format=image_format(form, sent)
     )
 
 
 def denoise(
-    images: ImageInput, *, model: str = "", version: str | int = "", form: ImageFormat = "uint8", resize: bool = False
+    images: ImageInput,
+    *,
+    model: str = "",
+    version: str | int = "",
+    noise_level: float | Sequence[float] | None = None,
+    form: ImageFormat | None = None,
+    resize: bool = False,
 ) -> pb.DenoiseRequest:
     """Request of Denoise."""
+    sent = to_message("images", images, resize=resize)
     return pb.DenoiseRequest(
         model_name=model,
         model_version=str(version),
-        images=to_message("images", images, resize=resize),
-        image_format=image_format(form),
+        images=sent,
+        image_format=image_format(form, sent),
+        noise_levels=() if noise_level is None else _levels(noise_level, sent),
     )
 
 
@@ -95,7 +121,9 @@ def sample(  # noqa: PLR0913 (the request's own fields)
     temperature: float | None = None,
     include_latents: bool = False,
     first_index: int = 0,
-    form: ImageFormat = "uint8",
+    height: int = 0,
+    width: int = 0,
+    form: ImageFormat | None = None,
 ) -> pb.SampleRequest:
     """Request of Sample."""
     return pb.SampleRequest(
@@ -107,6 +135,8 @@ def sample(  # noqa: PLR0913 (the request's own fields)
         include_latents=include_latents,
         image_format=image_format(form),
         first_index=_uint64("first_index", first_index),
+        height=_int32("height", height),
+        width=_int32("width", width),
     )
 
 
@@ -120,7 +150,7 @@ def interpolate(  # noqa: PLR0913 (the request's own fields)
     model: str = "",
     version: str | int = "",
     interpolation: Interpolation = "linear",
-    form: ImageFormat = "uint8",
+    form: ImageFormat | None = None,
     resize: bool = False,
 ) -> pb.InterpolateRequest:
     """Request of Interpolate."""
@@ -128,16 +158,20 @@ def interpolate(  # noqa: PLR0913 (the request's own fields)
     _exactly_one(to_images=to_images, to_latents=to_latents)
     if interpolation not in _PATHS:
         raise invalid("interpolation", f"expected one of {', '.join(_PATHS)}, got {interpolation!r}")
+    ends = [
+        None if end is None else to_message(field, end, resize=resize)
+        for field, end in (("from_images", from_images), ("to_images", to_images))
+    ]
     return pb.InterpolateRequest(
         model_name=model,
         model_version=str(version),
-        from_images=None if from_images is None else to_message("from_images", from_images, resize=resize),
+        from_images=ends[0],
         from_latents=None if from_latents is None else latents_tensor("from_latents", from_latents),
-        to_images=None if to_images is None else to_message("to_images", to_images, resize=resize),
+        to_images=ends[1],
         to_latents=None if to_latents is None else latents_tensor("to_latents", to_latents),
         steps=_int32("steps", steps),
         interpolation=_PATHS[interpolation],
-        image_format=image_format(form),
+        image_format=image_format(form, *ends),
     )
 
 
@@ -148,18 +182,19 @@ def edit(
     latents: ArrayLike | None = None,
     model: str = "",
     version: str | int = "",
-    form: ImageFormat = "uint8",
+    form: ImageFormat | None = None,
     resize: bool = False,
 ) -> pb.EditRequest:
     """Request of Edit."""
     _exactly_one(images=images, latents=latents)
+    sent = None if images is None else to_message("images", images, resize=resize)
     return pb.EditRequest(
         model_name=model,
         model_version=str(version),
-        images=None if images is None else to_message("images", images, resize=resize),
+        images=sent,
         latents=None if latents is None else latents_tensor("latents", latents),
         shifts=[pb.AttributeShift(attribute=name, amount=amount) for name, amount in shifts.items()],
-        image_format=image_format(form),
+        image_format=image_format(form, sent),
     )
 
 
@@ -170,6 +205,20 @@ def classify(
     return pb.ClassifyRequest(
         model_name=model, model_version=str(version), images=to_message("images", images, resize=resize)
     )
+
+
+def _levels(noise_level: float | Sequence[float], images: pb.Images) -> list[float]:
+    """One for all images, or one for each."""
+    try:
+        levels = np.atleast_1d(np.asarray(noise_level, np.float32))
+    except (ValueError, TypeError) as error:
+        raise invalid("noise_level", f"expected a number, or one for each image, got {noise_level!r}") from error
+    shape = images.tensor.shape
+    count = len(images.encoded.files) if images.HasField("encoded") else shape[0]
+    # (N, H, W) and (H, W, C) look alike: the server tells them apart.
+    if levels.ndim > 1 or len(levels) not in {1, count}:
+        raise invalid("noise_level", f"expected one number, or one for each of {count} images, got {levels.size}")
+    return levels.tolist()
 
 
 def _exactly_one(**choices: object) -> None:

@@ -14,7 +14,7 @@ from server.calls.call import Call
 # A caller with more than this many times the average of the others' waiting rows …
 _GREEDY_RATIO = 2
 # … has turns of this fraction of a turn.
-_GREEDY_SHARE = 0.25
+GREEDY_SHARE = 0.25
 
 
 class CallerQueue:
@@ -40,9 +40,10 @@ class FairQueue:
     loses a little.
     """
 
-    def __init__(self, waiting: WaitingRows, quantum: float) -> None:
+    def __init__(self, waiting: WaitingRows, quantum: float, greedy_share: float = GREEDY_SHARE) -> None:
         self._waiting = waiting
         self._quantum = quantum
+        self._greedy_share = greedy_share
         self._queues: dict[str, CallerQueue] = {}
         self._ring: deque[CallerQueue] = deque()
 
@@ -112,7 +113,6 @@ class FairQueue:
         """Upper bound of `rows_before` for any call, without counting."""
         return self._waiting.rows
 
-    @staticmethod
-    def _share(rows: int, waiting: int, callers: int) -> float:
+    def _share(self, rows: int, waiting: int, callers: int) -> float:
         """Length of the turns of a caller that has `rows` of the `waiting` ones, as a fraction of a full turn."""
-        return _GREEDY_SHARE if rows * (callers - 1) > _GREEDY_RATIO * (waiting - rows) else 1
+        return self._greedy_share if rows * (callers - 1) > _GREEDY_RATIO * (waiting - rows) else 1

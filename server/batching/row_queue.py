@@ -11,7 +11,7 @@ from typing import Protocol
 
 from server.batching.deadline_queue import DeadlineQueue
 from server.batching.entry import Backlog, Entry, Heap, Item, Slice
-from server.batching.fair_queue import FairQueue
+from server.batching.fair_queue import GREEDY_SHARE, FairQueue
 from server.calls.call import FOREVER, Call
 from server.types import Array
 
@@ -69,6 +69,7 @@ class RowQueue:
         self._backlog = backlog
         self._max_rows = self._run_rows = max_rows
         self._turn_rows = max(max_rows / _TURNS_PER_RUN, 1)
+        self._greedy_share = GREEDY_SHARE
         self._fair_threshold_rows = _FAIR_THRESHOLD_RUNS * max_rows if backlog.shared else FOREVER
         self._by_deadline = DeadlineQueue(self)
         self._order: QueueOrder = self._by_deadline
@@ -151,7 +152,7 @@ class RowQueue:
 
     def _switch_to_fair(self) -> None:
         """Serve callers in turns from now on, in the order in which they would have been served."""
-        fair = FairQueue(self, self._turn_rows)
+        fair = FairQueue(self, self._turn_rows, self._greedy_share)
         for item in sorted(self._by_deadline.items()):
             if not item[2].dropped:
                 fair.push(item)

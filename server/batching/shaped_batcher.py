@@ -80,6 +80,8 @@ class ShapedQueue(RowQueue):
         self._run_rows = most_rows
         # A run has one shape, and ends at a caller whose turn it is with another one: a turn fills a run by itself.
         self._turn_rows = full_rows
+        # What a large image has waiting keeps the graph busy, and is no flood.
+        self._greedy_share = 1.0
 
     def rows_together(self, shape: Sequence[int]) -> int:
         """Most rows of a shape in one run."""

@@ -14,7 +14,8 @@ from bundle import layout
 from bundle.compatibility import check_golden, check_model, check_statistics
 from bundle.errors import BundleError
 from bundle.golden import Golden
-from bundle.graph import MAX_BATCH, check_graph, trial_side, untiled_pixels
+from bundle.graph import check_graph
+from bundle.graph_memory.trial import MAX_BATCH, trial_side, untiled_pixels
 from bundle.latents import LatentStatistics
 from server.batching.batcher import Batcher
 from server.batching.entry import Backlog
@@ -26,7 +27,7 @@ from server.batching.shaped_batcher import ShapedBatcher, ShapedQueue, cells
 from server.calls.call import Call
 from server.calls.tracing import Tracer, run_attributes
 from server.config import Config
-from server.metrics.drift import Drift, alarm_share
+from server.metrics.drift import Drift
 from server.metrics.registry import Metrics, RunSeries
 from server.models.self_test import LoadedBundle, check_invariance, prove_tiles, replay, replay_sample
 from server.models.signing import SigningVerifier
@@ -37,7 +38,8 @@ from server.runtime.providers import ExecutionProvider
 from server.runtime.session import DEFAULT_BUCKETS, DeviceError, Interrupt, Session, is_uniform
 
 _LOGGER = logging.getLogger(__name__)
-_QUANTILES = (0.5, 0.9, 0.99, 0.999)
+# Rows of images smaller than a tile that may share a run, whatever the buckets of tiles: export tries as many.
+_SMALL_ROWS = 16
 
 
 class _Progress:
@@ -144,13 +146,15 @@ class Loader:
             statistics = LatentStatistics.from_bytes(files[layout.LATENTS_FILE])
         check_statistics(model, statistics)
         most = self._config.max_run_bytes
+        shapes = Shapes.of(model)
         opsets = [
-            check_graph(files[s.file], s, imported=model.imported, max_run_bytes=most).opset for s in model.signatures
+            check_graph(files[s.file], s, imported=model.imported, max_run_bytes=most, shapes=shapes).opset
+            for s in model.signatures
         ]
         untiled = {
-            s.name: untiled_pixels(files[s.file], s, Shapes.of(model), self._config.max_untiled_pixels, most)
+            s.name: untiled_pixels(files[s.file], s, shapes, self._config.max_untiled_pixels, most)
             for s in model.signatures
-            if Shapes.of(model).free and not s.HasField("tiling")
+            if shapes.free and not s.HasField("tiling")
         }
         sessions = {
             signature.name: self._provider.open(signature, files[signature.file], self._config, progress.interrupt)
@@ -214,7 +218,7 @@ class Loader:
             if is_uniform(signature):
                 batchers[signature.name] = Batcher(session, policy, backlog, self._executor, hooks)
             else:
-                batcher = self._shaped_batcher(session, signature, policy, backlog, hooks)
+                batcher = self._shaped_batcher(session, signature, Shapes.of(model), policy, backlog, hooks)
                 shaped[signature.name] = ShapedGraph(
                     batcher,
                     signature,
@@ -241,7 +245,7 @@ class Loader:
 
     def _policy(self, session: Session, signature: Signature, shapes: Shapes) -> BatchPolicy:
         """Warm up a graph, and choose how it is run."""
-        provider, side = self._provider, trial_side(signature)
+        provider, side = self._provider, trial_side(signature, shapes)
         alone = provider.uses_cores and self._config.intra_op_threads == 1
         seconds = profile(session, _buckets(signature), alone=alone, side=side)
         policy = choose_policy(seconds, self._config, cores() if provider.uses_cores else 1)
@@ -249,10 +253,17 @@ class Loader:
         return replace(policy, inline=False) if shapes.free else policy
 
     def _shaped_batcher(
-        self, session: Session, signature: Signature, policy: BatchPolicy, backlog: Backlog, hooks: RunHooks
+        self,
+        session: Session,
+        signature: Signature,
+        shapes: Shapes,
+        policy: BatchPolicy,
+        backlog: Backlog,
+        hooks: RunHooks,
     ) -> ShapedBatcher:
-        most_rows = min(self._config.max_batch_rows or MAX_BATCH, max(_buckets(signature)))
-        window = session.zeros(1, trial_side(signature))[0].shape[1:]
+        small = _SMALL_ROWS if shapes.free and signature.batch_invariant else 1
+        most_rows = min(self._config.max_batch_rows or MAX_BATCH, max(small, *_buckets(signature)))
+        window = session.zeros(1, trial_side(signature, shapes))[0].shape[1:]
         queue = ShapedQueue(backlog, policy.max_rows, policy.max_rows * cells(window), most_rows)
         return ShapedBatcher(session, policy, backlog, self._executor, hooks, queue)
 
@@ -268,23 +279,6 @@ def _until_cancelled(cancelled: Callable[[], bool], model: Model) -> Iterator[Si
         if cancelled():
             raise CancelledError
         yield signature
-
-
-def announce(metrics: Metrics, served: ServedModel) -> None:
-    """Set the gauges of a version that begins to serve."""
-    name, version = served.name, served.version
-    labels = (name, version, served.model.family, served.provider, str(served.opset))
-    metrics.models.info.labels(*labels).set(1)
-    metrics.models.ready.labels(name, version).set(1)
-    for signature, error in served.self_test_errors.items():
-        metrics.models.self_test.labels(name, version, signature).set(error)
-    for signature, batcher in served.batchers.items():
-        metrics.watch((name, version, signature), lambda queue=batcher.queue: queue.rows)
-    metrics.models.alarm_share.labels(name, version).set(alarm_share(served.statistics))
-    if served.statistics is not None and len(served.statistics.quantile_levels):
-        for level in _QUANTILES:
-            value = served.statistics.reconstruction_error_quantile(level)
-            metrics.models.error_quantile.labels(name, version, f"{level:g}").set(value)
 
 
 def _buckets(signature: Signature) -> Sequence[int]:

@@ -11,18 +11,20 @@ from typing import Any
 from autoencoder.v1.model_pb2 import Model
 
 from bundle.errors import BundleError
+from server.metrics.drift import alarm_share
 from server.metrics.registry import Metrics
 from server.models.job_thread import ThreadStartError, run_in_thread
 from server.models.lifecycle import Comparison, Key, State, VersionRecord, brief, is_transient
-from server.models.loader import announce
 from server.models.records import Record, Records
 from server.models.repository import Repository
+from server.models.table import ServedModel
 from server.models.watchdog import CancelledError
 from server.runtime.session import DeviceError
 
 _LOGGER = logging.getLogger(__name__)
 # Most files are compared in less, so that a load on request knows at once whether they have changed.
 _COMPARE_PATIENCE_SECONDS = 0.5
+_QUANTILES = (0.5, 0.9, 0.99, 0.999)
 _CHANGED = "its files have changed since it was loaded; it goes on serving what it loaded"
 
 
@@ -56,7 +58,7 @@ class Transitions:
             self._refuse(record, error)
             return
         record.become_ready(served)
-        announce(self._metrics, served)
+        self._announce(served)
         _LOGGER.info("%s version %d serves on %s", *record.key, served.provider)
 
     def succeed(self, record: Record, successor: Record) -> None:
@@ -137,6 +139,22 @@ class Transitions:
         record.note = _CHANGED
         if comparison.load:
             record.successor = VersionRecord(record.key)
+
+    def _announce(self, served: ServedModel) -> None:
+        """Set the gauges of a version that begins to serve."""
+        metrics, name, version = self._metrics, served.name, served.version
+        labels = (name, version, served.model.family, served.provider, str(served.opset))
+        metrics.models.info.labels(*labels).set(1)
+        metrics.models.ready.labels(name, version).set(1)
+        for signature, error in served.self_test_errors.items():
+            metrics.models.self_test.labels(name, version, signature).set(error)
+        for signature, batcher in served.batchers.items():
+            metrics.watch((name, version, signature), lambda queue=batcher.queue: queue.rows)
+        metrics.models.alarm_share.labels(name, version).set(alarm_share(served.statistics))
+        if served.statistics is not None and len(served.statistics.quantile_levels):
+            for level in _QUANTILES:
+                value = served.statistics.reconstruction_error_quantile(level)
+                metrics.models.error_quantile.labels(name, version, f"{level:g}").set(value)
 
     def _refuse(self, record: Record, error: Exception) -> None:
         """Note and log why a version does not serve."""

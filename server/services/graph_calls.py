@@ -4,13 +4,14 @@ The RPCs themselves are in `autoencoder.service`, `autoencoder.generation` and `
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeAlias
 from weakref import ref
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1.shapes import ShapeError
 from numpy.typing import NDArray
 
 from server.batching.entry import Done, Each, Entry
@@ -136,6 +137,23 @@ class GraphCalls:
         else:
             rows = np.ascontiguousarray(points).data
             self.run(call, served, "decode", rows, len(points), Each(lambda _, outputs: done(outputs[0])))
+
+    def check_decoded(self, version: ModelVersion, field: str, count: int, latents: Sequence[int]) -> None:
+        """Refuse `count` latents of a shape, (D,) or (h, w, c), of free sizes that decode to too many pixels.
+
+        Raises:
+            InvalidArgumentError: too many in all, or not latents of this model.
+        """
+        if not version.shapes.free:
+            return
+        try:
+            height, width, _ = version.shapes.image_of(latents)
+        except ShapeError as error:
+            raise InvalidArgumentError(field, str(error)) from error
+        most = self.limits.max_request_pixels
+        if count * height * width > most:
+            expected = f"expected at most {most} pixels in the images of a request"
+            raise InvalidArgumentError(field, f"{expected}, got {count} of {height} x {width}: send several requests")
 
     def answer_images(
         self, call: Call, response: ImagesResponse, decoded: images.ManyImages, image_format: int

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from autoencoder.v1.model_pb2 import Model
+from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, Model, NoiseLevel, Signature, SizeRange, TensorSpec, Tiling
 from numpy.typing import NDArray
 
 from bundle import layout
@@ -55,6 +55,75 @@ def test_descriptions_that_no_server_should_believe(edit: str) -> None:
     change(model)
     with pytest.raises(BundleError, match=message):
         check_model(model)
+
+
+def free() -> Model:
+    """A denoiser of free sizes, with a noise level and tiles."""
+
+    def spec(name: str, *axes: int) -> TensorSpec:
+        return TensorSpec(name=name, data_type=DATA_TYPE_FLOAT32, shape=[-1, *axes])
+
+    images = spec("images", -1, -1, 1)
+    signature = Signature(
+        name="denoise",
+        file="denoise.onnx",
+        inputs=[images, spec("noise_levels")],
+        outputs=[spec("denoised", -1, -1, 1)],
+        batch_buckets=[1, 2],
+        tiling=Tiling(halo=8, multiple=4, tile=32),
+    )
+    sizes = SizeRange(multiple=4, minimum=4, maximum_pixels=2**20)
+    level = NoiseLevel(maximum=0.25)
+    return Model(
+        family="denoiser", methods=["Denoise"], channels=1, sizes=sizes, noise_level=level, signatures=[signature]
+    )
+
+
+def denoised(*size: int, rows: int = 4) -> Golden:
+    images = np.zeros((rows, *size, 1), np.float32)
+    inputs = {"images": images, "noise_levels": np.zeros(rows, np.float32)}
+    return Golden({"denoise": (Case(inputs, {"denoised": images}),)})
+
+
+def test_free_sizes_and_noise_levels_fit() -> None:
+    check_model(free())
+    check_golden(free(), denoised(16, 20))
+
+
+def set_tiling(**fields: int) -> Callable[[Model], None]:
+    return lambda model: model.signatures[0].tiling.CopyFrom(Tiling(**fields))
+
+
+FREE_EDITS: dict[str, tuple[Callable[[Model], object], str]] = {
+    "no sizes": (lambda model: model.ClearField("sizes"), "expected sizes for a model of free height"),
+    "a fixed height": (lambda model: setattr(model, "height", 8), "or of free sizes"),
+    "no size at all": (lambda model: setattr(model.sizes, "minimum", 0), "sizes that images can have"),
+    "no pixels": (lambda model: setattr(model.sizes, "maximum_pixels", 15), "sizes that images can have"),
+    "levels upside down": (lambda model: setattr(model.noise_level, "minimum", 0.5), "noise levels from 0"),
+    "levels without an input": (lambda model: model.signatures[0].inputs.pop(), "images, noise_levels to denoised"),
+    "a tile that is all halo": (set_tiling(halo=8, multiple=4, tile=16), "room for a multiple"),
+    # Rounded up to where tiles may begin, the halo is 8.
+    "a tile that is all rounded halo": (set_tiling(halo=5, multiple=4, tile=19), "room for a multiple"),
+    "tiles that begin nowhere": (set_tiling(halo=8, tile=32), "room for a multiple"),
+}
+
+
+@pytest.mark.parametrize("edit", FREE_EDITS)
+def test_free_sizes_that_no_server_should_believe(edit: str) -> None:
+    change, message = FREE_EDITS[edit]
+    model = free()
+    change(model)
+    with pytest.raises(BundleError, match=message):
+        check_model(model)
+
+
+@pytest.mark.parametrize(
+    ("golden", "message"),
+    [(denoised(16, 18), "multiples of 4"), (denoised(32, 32), "at most 2048 cells"), (denoised(0, 16), "at least")],
+)
+def test_golden_images_of_impossible_sizes(golden: Golden, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        check_golden(free(), golden)
 
 
 def with_case(change: Callable[[Case], Case]) -> Golden:

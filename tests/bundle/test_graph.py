@@ -9,7 +9,7 @@ from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
 from bundle import layout
 from bundle.errors import BundleError
-from bundle.graph import MAX_BATCH, MAX_RUN_BYTES, OPERATORS, OPSET, check_graph, largest_batch, read_graph
+from bundle.graph import MAX_RUN_BYTES, OPERATORS, OPSET, check_graph, read_graph
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SIGNATURE = Signature(
@@ -174,15 +174,6 @@ def test_the_list_of_operators_is_documented() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text()
     listed = page.partition("<!-- operators -->")[2].partition("\n\n")[0]
     assert set(listed.replace(",", " ").split()) == OPERATORS
-
-
-def test_the_largest_batch_of_a_load() -> None:
-    assert [largest_batch(Signature(batch_buckets=each)) for each in ([1, 64], [1], [], [2**30])] == [
-        64,
-        16,
-        256,
-        MAX_BATCH,
-    ]
 
 
 def test_the_limit_of_memory_counts_constants_and_the_largest_batch() -> None:

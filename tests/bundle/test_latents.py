@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bundle import npz
 from bundle.errors import BundleError
-from bundle.latents import LatentStatistics, prior, standard
+from bundle.latents import LatentStatistics, draw, prior, standard
 from bundle.noise import Purpose, normals
 
 
@@ -155,3 +155,32 @@ def test_contradictions_are_refused(name: str, value: NDArray[Any] | None) -> No
     data = npz.pack({key: array for key, array in arrays.items() if array is not None})
     with pytest.raises(BundleError, match=r"latents\.npz"):
         LatentStatistics.from_bytes(data)
+
+
+def test_spatial_latents_are_flattened_where_the_statistics_are_of_the_whole() -> None:
+    statistics, latents = fitted(12)
+    expected = statistics.distance(latents[:7])
+    np.testing.assert_array_equal(statistics.distance(latents[:7].reshape(7, 2, 2, 3)), expected)
+
+
+def test_the_distance_over_free_sizes_is_the_root_mean_square_over_positions() -> None:
+    statistics, latents = fitted(3)
+    spatial = latents[:24].reshape(2, 4, 3, 3)
+    each = statistics.distance(latents[:24]).reshape(2, 12)
+    np.testing.assert_allclose(statistics.distance(spatial), np.sqrt((each**2).mean(1)), rtol=1e-12)
+    assert statistics.distance(spatial[:0]).shape == (0,)
+
+
+def test_spatial_samples_of_a_vae_are_normal_at_every_position() -> None:
+    drawn = draw("vae", (2, 3, 4), None, 5, 1, 2, 0.5)
+    assert drawn is not None
+    np.testing.assert_array_equal(drawn, standard(5, 1, 2, 24, 0.5).reshape(2, 2, 3, 4))
+    np.testing.assert_array_equal(drawn.reshape(2, 24), draw("vae", 24, None, 5, 1, 2, 0.5))
+
+
+def test_a_plain_autoencoder_samples_a_code_of_fixed_size_and_none_of_a_free_one() -> None:
+    statistics, _ = fitted(12)
+    drawn = draw("ae", (2, 2, 3), statistics, 5, 0, 4, 1.0)
+    assert drawn is not None
+    np.testing.assert_array_equal(drawn.reshape(4, 12), statistics.sample(5, 0, 4, 1.0, "mixture"))
+    assert draw("ae", (8, 8, 12), statistics, 5, 0, 4, 1.0) is None

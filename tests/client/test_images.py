@@ -183,7 +183,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_unknown_format_is_rejected() -> None:
-    with pytest.raises(InvalidArgumentError, match="uint8, float32, png, none"):
+    with pytest.raises(InvalidArgumentError, match="uint8, uint16, float32, png, png16, none"):
         image_format("jpeg")
 
 

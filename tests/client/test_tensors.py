@@ -3,7 +3,7 @@ import pytest
 from autoencoder.v1.autoencoder_pb2 import Tensor
 from autoencoder.v1.model_pb2 import DataType
 from hourglass_client import InternalError, InvalidArgumentError
-from hourglass_client.tensors import byte_tensor, float_tensor, latents_tensor, to_array
+from hourglass_client.tensors import byte_tensor, float_tensor, latents_tensor, to_array, word_tensor
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
@@ -25,7 +25,19 @@ def test_one_latent_is_a_batch_of_one() -> None:
     assert (tuple(tensor.shape), tensor.data_type) == ((1, 2), DataType.DATA_TYPE_FLOAT32)
 
 
-@pytest.mark.parametrize("latents", [np.zeros((1, 2, 3)), np.zeros((2, 3), np.int64), 1.0])
+def test_spatial_latents_of_one_image() -> None:
+    tensor = latents_tensor("latents", np.zeros((4, 5, 2), np.float16))
+    assert (tuple(tensor.shape), tensor.data_type) == ((1, 4, 5, 2), DataType.DATA_TYPE_FLOAT16)
+
+
+def test_round_trip_of_words() -> None:
+    array = np.array([[0, 258], [65_535, 1]], ">u2")
+    back = to_array(word_tensor(array))
+    np.testing.assert_array_equal(back, array)
+    assert back.dtype == np.uint16
+
+
+@pytest.mark.parametrize("latents", [np.zeros((1, 2, 3, 4, 5)), np.zeros((2, 3), np.int64), 1.0, [[0.5], [0.5, 1]]])
 def test_invalid_latents_are_rejected(latents: np.ndarray) -> None:
     with pytest.raises(InvalidArgumentError, match=r"latents: expected floating-point latents \(N, D\)"):
         latents_tensor("latents", latents)

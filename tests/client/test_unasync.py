@@ -28,15 +28,16 @@ def test_committed_client_is_the_generated_one() -> None:
     [
         ("client.py", '"mean"', '"sample"', "client.py differs from what aio.py gives"),
         ("aio.py", '"mean"', '"sample"', "client.py differs from what aio.py gives"),
-        ("aio.py", "await asyncio.sleep(delay)", "await asyncio.wait(delay)", "matches .*asyncio.*sleep"),
-        ("aio.py", "import time\n", "import asyncio.events\n", "no substitution for 'import asyncio.events'"),
+        ("async_connection.py", "await asyncio.sleep(delay)", "await asyncio.wait(delay)", "matches .*asyncio.*sleep"),
+        ("async_connection.py", "import time\n", "import asyncio.a\n", "no substitution for 'import asyncio.a'"),
     ],
 )
 def test_check_sees_a_difference(tmp_path: Path, file: str, old: str, new: str, reason: str) -> None:
     package = tmp_path / "hourglass_client"
     package.mkdir()
-    for name in ("unasync.py", "hourglass_client/aio.py", "hourglass_client/client.py"):
-        shutil.copy(FOLDER / name, tmp_path / name)
+    shutil.copy(FOLDER / "unasync.py", tmp_path)
+    for name in ("aio.py", "async_connection.py", "client.py", "connection.py"):
+        shutil.copy(FOLDER / "hourglass_client" / name, package)
     changed = (package / file).read_text()
     assert old in changed
     (package / file).write_text(changed.replace(old, new))

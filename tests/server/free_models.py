@@ -153,6 +153,13 @@ def write_autoencoder(repository: Path, name: str = "free-ae") -> dict[str, byte
     return {name: data for name, (_, data) in parts.items()}
 
 
+def limit_pixels(version: Path, pixels: int) -> None:
+    """Have the model of a version take no larger images in a request."""
+    model = layout.read_model(version)
+    model.sizes.maximum_pixels = pixels
+    (version / layout.MODEL_FILE).write_bytes(layout.encode_model(model))
+
+
 def write_bundle(
     repository: Path,
     name: str,

@@ -153,9 +153,18 @@ def test_models_that_differ_in_what_they_take(served: Served) -> None:
         "levels": {"denoise"},
         "fixed": {"denoise"},
         "whole": {"denoise"},
-        "code": {"encode", "decode"},
+        "code": {"encode", "decode", "reconstruct"},
     }
     assert all(model.batchers.keys() == model.shaped.keys() for model in served.app.table.all())
+
+
+def test_runs_of_small_images_have_more_rows_than_those_of_tiles(served: Served) -> None:
+    queues = {
+        model.name: model.shaped["denoise"].batcher.queue for model in served.app.table.all() if model.name != "code"
+    }
+    assert queues["plain"].rows_together((2, 2)) == 16
+    assert queues["plain"].rows_together((32, 32)) <= 4
+    assert queues["fixed"].rows_together((28, 28)) <= 4
 
 
 @pytest.mark.parametrize("halo", [0, 2])

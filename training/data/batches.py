@@ -18,15 +18,24 @@ class InMemoryBatches:
     def __len__(self) -> int:
         return len(self.images)
 
+    def visit(self, rows: Tensor, share: slice, seed: int, step: int) -> tuple[Tensor, Tensor | None]:  # noqa: ARG002 (random crops depend on them)
+        """Images and labels of this process's share of a step's rows (N,)."""
+        return self.batch(rows[share])
+
     def batch(self, rows: Tensor | slice) -> tuple[Tensor, Tensor | None]:
         """Images and labels of some rows."""
         # index_select gathers whole images; indexing with brackets would take twice the time.
         images = (
             self.images[rows] if isinstance(rows, slice) else self.images.index_select(0, rows.to(self.images.device))
         )
-        images = images.float().div_(255)
+        images = scaled(images)
         labels = None if self.labels is None else self.labels[rows]
         return images.contiguous(memory_format=self.memory_format), labels
+
+
+def scaled(pixels: Tensor) -> Tensor:
+    """uint8 of any shape to float32 in 0 to 1."""
+    return pixels.float().div_(255)
 
 
 def shuffled_batches(seed: int, epoch: int, count: int, batch_size: int) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Data sets as uint8 arrays in memory: digits, IDX files, folders of images, arrays; split once and for all."""
+"""Data sets as uint8 arrays in memory: digits, photographs, IDX files, folders, arrays; split once and for all."""
 
 import dataclasses
 import hashlib
@@ -16,14 +16,18 @@ from training.data import download, idx
 from training.data.arrays import read_npz
 from training.data.folders import read_folder
 from training.data.idx_sets import read_idx
-from training.data.split import Source, Split
+from training.data.photos.bundled import read_bundled
+from training.data.photos.crops import Pictures, side_by_side
+from training.data.split import MIN_IMAGES, MIN_PICTURES, Source, Split
 from training.errors import DataError
 
 _DIGITS = tuple("0123456789")
 _GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _CLASSES = {"mnist": _DIGITS, "fashion-mnist": _GARMENTS}
 _READERS = {"folder": read_folder, "npz": read_npz, "idx": read_idx}
-KINDS = ("digits", *idx.CHECKSUMS, *_READERS)
+KINDS = ("digits", "photographs", *idx.CHECKSUMS, *_READERS)
+# Kinds that need no files.
+_BUNDLED = {"digits": "digits come with scikit-learn", "photographs": "photographs come with scikit-image"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Dataset:
     """Images in the source out of which the training images were taken."""
     notes: tuple[str, ...] = ()
     """What its reader left out, changed or took for what."""
+    pictures: Pictures | None = None
+    """What random crops are taken from, where images are cropped; the splits are then squares side by side."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -55,6 +61,9 @@ class Dataset:
                 if array is not None:
                     digest.update(f"{array.shape}{array.dtype}".encode())
                     digest.update(np.ascontiguousarray(array).data)
+        for image in self.pictures.images if self.pictures else ():
+            digest.update(f"{image.shape}{image.dtype}".encode())
+            digest.update(np.ascontiguousarray(image).data)
         return digest.hexdigest()
 
 
@@ -64,17 +73,51 @@ def load(data: Data) -> Dataset:
     Raises:
         DataError: the data are missing, damaged or unfit.
     """
+    found = _whole(data)
+    return _cropped(found, data) if data.crop else found
+
+
+def _whole(data: Data) -> Dataset:
+    """The data set as its reader gives it."""
     if data.download is not None:
         download.fetch(data.kind, _path(data) if data.kind in idx.CHECKSUMS else Path(), data.download)
+    if data.kind in _BUNDLED and data.folder:
+        raise DataError(f"{_BUNDLED[data.kind]} and need no files: give --data of {data.folder}")
     if data.kind == "digits":
-        if data.folder:
-            raise DataError(f"digits come with scikit-learn and need no files: give --data of {data.folder}")
         return digits()
+    if data.kind == "photographs":
+        if not (data.crop or data.size):
+            raise DataError("photographs differ in size: train on squares of them with --set data.crop=64")
+        return _split(data.kind, read_bundled(data))
     if data.kind in idx.CHECKSUMS:
         return _idx_files(data.kind, _path(data))
     if data.kind in _READERS:
-        return _split(data.kind, _READERS[data.kind](_path(data), data).check(data.folder))
+        return _split(
+            data.kind,
+            _READERS[data.kind](_path(data), data).check(data.folder, MIN_PICTURES if data.crop else MIN_IMAGES),
+        )
     raise DataError(f"no data set {data.kind!r}: give one of {', '.join(KINDS)}")
+
+
+def _cropped(found: Dataset, data: Data) -> Dataset:
+    """Squares of `data.crop` pixels in place of whole images.
+
+    Raises:
+        DataError: an image is smaller, or there are too few squares.
+    """
+    train, owners = side_by_side(found.train, data.crop)
+    validation, test = (side_by_side(split, data.crop)[0] for split in (found.validation, found.test))
+    if len(train) < MIN_IMAGES:
+        raise DataError(
+            f"{len(found.train)} training images hold {len(train)} squares of data.crop={data.crop}, at least "
+            f"{MIN_IMAGES} are expected: lower data.crop"
+        )
+    counts = ", ".join(f"{len(split)}" for split in (found.train, found.validation, found.test))
+    note = f"squares of {data.crop}x{data.crop} out of {counts} images; training takes them at random places"
+    pictures = Pictures(list(found.train.images), owners, data.crop, data.flips)
+    return dataclasses.replace(
+        found, train=train, validation=validation, test=test, notes=(*found.notes, note), pictures=pictures
+    )
 
 
 def digits() -> Dataset:

@@ -7,7 +7,8 @@ import numpy as np
 from bundle.images.decoder import SUFFIXES
 from training.config import Data
 from training.data import folder_layout, image_files, image_paths
-from training.data.split import MIN_IMAGES, Source, Split
+from training.data.photos.crops import ragged
+from training.data.split import MIN_IMAGES, MIN_PICTURES, Source, Split
 from training.errors import DataError
 
 
@@ -15,19 +16,25 @@ def read_folder(folder: Path, data: Data) -> Source:
     """All images under a folder; its subfolders, where images lie in them, are the splits or the classes.
 
     Raises:
-        DataError: not a directory, too few images, an unreadable one, or different sizes without `data.size`.
+        DataError: not a directory, too few images, an unreadable one, different sizes without `data.size` or
+            `data.crop`, or one that is smaller than that.
     """
     found = image_paths.find(folder, SUFFIXES)
     paths, left_out = found.paths, tuple(found.notes())
-    if len(paths) < MIN_IMAGES:
+    least = MIN_PICTURES if data.crop else MIN_IMAGES
+    if len(paths) < least:
         but = f"; {', '.join(left_out)}" if left_out else ""
         raise DataError(
-            f"{folder} holds {len(paths)} images ({', '.join(SUFFIXES)}), at least {MIN_IMAGES} are expected{but}"
+            f"{folder} holds {len(paths)} images ({', '.join(SUFFIXES)}), at least {least} are expected{but}"
         )
     layout = folder_layout.lay_out([path.relative_to(folder) for path in paths])
     images, conversions = image_files.read_all(paths, data)
-    _refuse_other_sizes(images, paths)
-    everything = Split(np.stack(images), layout.labels, conversions=conversions)
+    if data.crop:
+        _refuse_smaller(images, paths, data.crop)
+    else:
+        _refuse_other_sizes(images, paths)
+    held = ragged(images) if data.crop else np.stack(images)
+    everything = Split(held, layout.labels, conversions=conversions)
     train, validation, test = (
         everything.take(layout.rows[role]) if role in layout.rows else None for role in folder_layout.SPLITS
     )
@@ -41,5 +48,12 @@ def _refuse_other_sizes(images: list[np.ndarray], paths: list[Path]) -> None:
             sizes = ["x".join(map(str, shape)) for shape in (image.shape, first)]
             raise DataError(
                 f"{path} is {sizes[0]}, {paths[0].name} is {sizes[1]} (height, width, channels): scale them all with "
-                "--set data.size=N"
+                "--set data.size=N, or train on parts with data.crop=N"
             )
+
+
+def _refuse_smaller(images: list[np.ndarray], paths: list[Path], side: int) -> None:
+    for image, path in zip(images, paths, strict=True):
+        if min(image.shape[:2]) < side:
+            got = f"{path} is {image.shape[0]}x{image.shape[1]} (height, width)"
+            raise DataError(f"data.crop={side} is larger than an image ({got}): lower it, or leave the image out")

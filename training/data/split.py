@@ -7,11 +7,16 @@ import numpy as np
 from training.errors import DataError
 
 MIN_IMAGES = 10
+# Of which squares are cut: one for each split.
+MIN_PICTURES = 3
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, H, W, C) and, where known, labels int64 (N,) and the images' positions (N,) in their source."""
+    """Images uint8 (N, H, W, C) and, where known, labels int64 (N,) and the images' positions (N,) in their source.
+
+    Images of unlike sizes, until they are cropped, are an array (N,) of arrays (H, W, C).
+    """
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -38,14 +43,14 @@ class Source:
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def check(self, where: object) -> "Source":
+    def check(self, where: object, least: int = MIN_IMAGES) -> "Source":
         """Itself, without labels that separate nothing.
 
         Raises:
             DataError: too few training images.
         """
-        if len(self.train) < MIN_IMAGES:
-            raise DataError(f"{where} holds {len(self.train)} images, at least {MIN_IMAGES} are expected")
+        if len(self.train) < least:
+            raise DataError(f"{where} holds {len(self.train)} images, at least {least} are expected")
         labels = self.train.labels
         if labels is None or len(np.unique(labels)) > 1:
             return self

@@ -57,7 +57,7 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
         CheckpointError: the model has no latent space, or was trained on other data.
         DataError: the table is unusable.
     """
-    if not trained.model.latent_size:
+    if not trained.model.latent_shape:
         raise CheckpointError(f"{trained.meta['name']} has no latent space: attributes need an autoencoder with a code")
     if trained.latents is None:
         raise CheckpointError(
@@ -66,15 +66,16 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
     if not checkpoint.is_data_of(dataset, trained.meta["data"]["sha256"]):
         raise CheckpointError(f"{trained.meta['name']} was trained on other data: give the data that it was trained on")
     sample = dataset.train.take(slice(_FITTED_IMAGES))
-    codes = inference.all_codes(trained.model, sample).astype(np.float64)
+    codes = inference.all_codes(trained.model, sample)
+    vectors = _vectors(trained.model, codes)
     measured = {name: measure(shape_measures.grey(sample.images)) for name, measure in shape_measures.MEASURES.items()}
     # What is the same of all images has no direction.
     varying = {name: values for name, values in measured.items() if np.ptp(values)}
     columns = read_table(table, dataset) if table else {}
-    regressed = regress(codes, varying | columns, sample.labels) if varying or columns else []
+    regressed = regress(vectors, varying | columns, sample.labels) if varying or columns else []
     found = [
         *(_calibrated(trained.model, codes[:_CALIBRATED_IMAGES], each) for each in regressed),
-        *class_pairs(codes, sample.labels, dataset.classes),
+        *class_pairs(vectors, sample.labels, dataset.classes),
     ]
     if not found:
         raise DataError(f"{dataset.name}: no property of the images varies, and there are no two classes: give --csv")
@@ -101,9 +102,10 @@ def _calibrated(model: Network, codes: np.ndarray, direction: Direction) -> Dire
     """
     if direction.name not in shape_measures.MEASURES:
         return direction
-    codes = codes.astype(np.float32)
-    before = values(direction, decode(model, codes))
-    changes = [_change(direction, before, decode(model, _moved(codes, direction, amount))) for amount in _AMOUNTS]
+    before = values(direction, inference.decode(model, codes))
+    changes = [
+        _change(direction, before, inference.decode(model, _moved(codes, direction, amount))) for amount in _AMOUNTS
+    ]
     length = _gain(changes)
     return dataclasses.replace(direction, vector=direction.vector / length) if length > _LEAST_GAIN else direction
 
@@ -114,8 +116,16 @@ def _gain(changes: Sequence[np.ndarray]) -> float:
 
 
 def _moved(codes: np.ndarray, direction: Direction, amount: float) -> np.ndarray:
-    """Codes float32 (N, D) moved by an amount."""
-    return codes + np.float32(amount) * direction.vector.astype(np.float32)
+    """Codes float32 (N, D) or (N, h, w, c) moved by an amount; a direction of c channels everywhere."""
+    vector = direction.vector.astype(np.float32)
+    step = vector if vector.size == codes.shape[-1] else vector.reshape(codes.shape[1:])
+    return codes + np.float32(amount) * step
+
+
+def _vectors(model: Network, codes: np.ndarray) -> np.ndarray:
+    """Codes to float64 (N, D), what directions are found in: of free sizes their mean over positions."""
+    wide = codes.astype(np.float64)
+    return wide.mean((1, 2)) if model.is_free else wide.reshape(len(wide), -1)
 
 
 def class_pairs(codes: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...]) -> list[Direction]:
@@ -174,8 +184,8 @@ def _property_scores(
     model: Network, codes: np.ndarray, direction: Direction, measured: list[Direction], network: Classifier | None
 ) -> dict[str, float]:
     """Spearman between amounts asked and measured; gain; leakage into other properties and class kept at 1 sd."""
-    still = decode(model, codes)
-    pictures = {amount: decode(model, _moved(codes, direction, amount)) for amount in _AMOUNTS}
+    still = inference.decode(model, codes)
+    pictures = {amount: inference.decode(model, _moved(codes, direction, amount)) for amount in _AMOUNTS}
     before = {each.name: values(each, still) for each in measured}
     changes = {
         each.name: {amount: _change(each, before[each.name], picture) for amount, picture in pictures.items()}
@@ -214,19 +224,15 @@ def _reached(
     """The share of images of the first class that the judge takes for the second after the whole way."""
     start, end = ends(pair, dataset.classes)
     arrived = _moved(codes[labels == start], pair, ACROSS)
-    return float((classifier.classify(network, decode(model, arrived)) == end).mean()) if len(arrived) else 0.0
+    return (
+        float((classifier.classify(network, inference.decode(model, arrived)) == end).mean()) if len(arrived) else 0.0
+    )
 
 
 def ends(pair: Direction, classes: Sequence[str]) -> tuple[int, int]:
     """The classes that a direction between classes leads from and to; their names may hold `-to-` themselves."""
     places = itertools.permutations(range(len(classes)), 2)
     return next((one, other) for one, other in places if pair.name == f"{classes[one]}-to-{classes[other]}")
-
-
-@torch.no_grad()
-def decode(model: Network, codes: np.ndarray) -> torch.Tensor:
-    """(N, D) to images (N, C, H, W) in 0 to 1."""
-    return model.decode(torch.from_numpy(codes)).sigmoid()
 
 
 def read_table(path: Path, dataset: Dataset) -> dict[str, np.ndarray]:

@@ -77,10 +77,11 @@ def _errors(batch: _Batch) -> dict[str, Tensor]:
     from torchmetrics.functional.image import peak_signal_noise_ratio as psnr  # noqa: PLC0415 (takes a second to load)
 
     outputs, targets, pixels = batch.seen.outputs, batch.seen.targets, batch.seen.targets[0].numel()
-    bce = terms.bernoulli_nll(batch.seen.logits, targets) / pixels
-    return {
-        "bce_per_pixel": bce,
-        "excess_bce_per_pixel": bce - _entropy(targets) / pixels,
+    entropies: dict[str, Tensor] = {}
+    if batch.seen.logits is not None:
+        bce = terms.bernoulli_nll(batch.seen.logits, targets) / pixels
+        entropies = {"bce_per_pixel": bce, "excess_bce_per_pixel": bce - _entropy(targets) / pixels}
+    return entropies | {
         "mse": (outputs - targets).square().mean(PIXEL_AXES),
         "psnr": psnr(outputs, targets, data_range=1.0, dim=PIXEL_AXES, reduction="none"),
     }

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bundle.latents import LatentStatistics, standard
+from bundle.latents import LatentStatistics, draw
 from training.config import Loss
 from training.data.batches import InMemoryBatches
 from training.data.split import Split
@@ -19,55 +19,87 @@ from training.models.posterior import Posterior
 from training.random_streams import Draws
 
 _LARGEST_BATCH = 1_000
-# Of 64x64x3 pixels a whole batch; of larger images fewer, because a network's features take many times their memory.
-_NUMBERS_AT_ONCE = _LARGEST_BATCH * 64 * 64 * 3
+# Of 32x32x3 pixels a whole batch; of larger images fewer, because a network's features take many times their memory.
+_NUMBERS_AT_ONCE = _LARGEST_BATCH * 32 * 32 * 3
+# Fifty samples each of a whole batch of 28x28 images.
+_DECODED_AT_ONCE = _LARGEST_BATCH * 50 * 28 * 28
+# Codes of more than these are statistics of a part of the images.
+_CODE_BYTES = 512 * 2**20
 PIXEL_AXES = (1, 2, 3)
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A batch and its reconstruction: targets, inputs and outputs (N, C, H, W) in 0 to 1, logits of the outputs."""
+    """A batch and its reconstruction: targets, inputs and outputs (N, C, H, W) in 0 to 1; logits, if it has them."""
 
     targets: Tensor
     inputs: Tensor
-    logits: Tensor
-
-    @property
-    def outputs(self) -> Tensor:
-        """(N, C, H, W) in 0 to 1."""
-        return self.logits.sigmoid()
+    outputs: Tensor
+    logits: Tensor | None
 
 
 @torch.no_grad()
 def see(model: Network, images: Tensor, draws: Draws, loss: Loss) -> Seen:
     """Images (N, C, H, W) through the model, by the posterior mean where there is a posterior."""
     if hasattr(model, "denoise"):
-        inputs = objectives.noisy(images, draws, loss.noise)
-        return Seen(images, inputs, model.denoise(inputs))
-    return Seen(images, images, model.decode(codes(model, images)))
+        inputs = objectives.noisy(model, images, draws, loss)
+        outputs = model.denoise(*inputs)
+        shown = inputs[0]
+    else:
+        outputs, shown = model.decode(codes(model, images)), images
+    return Seen(images, shown, model.images(outputs), outputs if model.output == "logits" else None)
 
 
 @torch.no_grad()
 def codes(model: Network, images: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, D): the code, or the mean of its posterior."""
+    """(N, C, H, W) to (N, D) or (N, c, h, w): the code, or the mean of its posterior."""
     encoded: Tensor | Posterior = model.encode(images)
     return encoded.means if isinstance(encoded, Posterior) else encoded
 
 
 def all_codes(model: Network, split: Split) -> np.ndarray:
-    """Every code of a split, float32 (N, D)."""
-    found, first = np.empty((len(split), model.latent_size), np.float32), 0
+    """Every code of a split, float32 (N, D), or (N, h, w, c) as on the wire."""
+    found, first = np.empty((len(split), *code_shape(model, split)), np.float32), 0
     for images in batches(split):
-        found[first : first + len(images)] = codes(model, images).numpy()
+        found[first : first + len(images)] = on_the_wire(codes(model, images)).numpy()
         first += len(images)
     return found
+
+
+def code_shape(model: Network, split: Split) -> tuple[int, ...]:
+    """(D,) or (h, w, c) of the codes of a split's images."""
+    if not model.is_free:
+        return model.latent_shape
+    height, width, _ = split.images.shape[1:]
+    return height // model.downsampling, width // model.downsampling, model.latent_shape[2]
+
+
+def affordable(model: Network, split: Split) -> Split:
+    """A split whose codes can be held: all of it, or a part that is spread evenly over it."""
+    most = max(1, _CODE_BYTES // (4 * math.prod(code_shape(model, split))))
+    return split if len(split) <= most else split.take(np.linspace(0, len(split) - 1, most).astype(np.intp))
+
+
+def on_the_wire(codes: Tensor) -> Tensor:
+    """(N, D) as it is, (N, c, h, w) to (N, h, w, c)."""
+    return codes.permute(0, 2, 3, 1) if codes.ndim == 4 else codes  # noqa: PLR2004 (spatial)
+
+
+@torch.no_grad()
+def decode(model: Network, codes: np.ndarray) -> Tensor:
+    """Codes (N, D) or (N, h, w, c) to images (N, C, H, W) in 0 to 1, a batch at a time."""
+    latents = torch.from_numpy(np.ascontiguousarray(codes, np.float32))
+    latents = latents.permute(0, 3, 1, 2).contiguous() if latents.ndim == 4 else latents  # noqa: PLR2004 (spatial)
+    first = model.images(model.decode(latents[:1]))
+    at_once = rows_at_once(first.shape[1:])
+    return torch.cat([model.images(model.decode(part)) for part in latents.split(at_once)])
 
 
 @torch.no_grad()
 def squared_errors(model: Network, split: Split) -> np.ndarray:
     """Squared error per pixel of every reconstruction of a split, (N,)."""
-    outputs = ((model.decode(codes(model, images)).sigmoid(), images) for images in batches(split))
+    outputs = ((model.images(model.decode(codes(model, images))), images) for images in batches(split))
     return np.concatenate([(output - images).square().mean(PIXEL_AXES).numpy() for output, images in outputs])
 
 
@@ -78,9 +110,11 @@ def batches(split: Split) -> Iterator[Tensor]:
         yield everything.batch(rows)[0]
 
 
-def rows_at_once(image_shape: Sequence[int]) -> int:
-    """How many images (H, W, C) are evaluated in one batch."""
-    return max(1, min(_LARGEST_BATCH, _NUMBERS_AT_ONCE // math.prod(image_shape)))
+def rows_at_once(image_shape: Sequence[int], samples: int = 1) -> int:
+    """How many images (H, W, C), or (C, H, W), are evaluated in one batch, each with so many samples of its code."""
+    pixels = math.prod(image_shape)
+    decoded = _DECODED_AT_ONCE // (pixels * samples)
+    return max(1, min(_LARGEST_BATCH, _NUMBERS_AT_ONCE // pixels, decoded))
 
 
 def loaded(split: Split) -> InMemoryBatches:
@@ -88,17 +122,20 @@ def loaded(split: Split) -> InMemoryBatches:
     return InMemoryBatches(split, CPU, torch.contiguous_format)
 
 
-def sample(model: Network, latents: LatentStatistics | None, first: int, count: int) -> np.ndarray:
-    """Codes (count, D) from the density that the model is sampled from, the rows of seed 0 from `first` on.
+def sample(
+    model: Network, latents: LatentStatistics | None, shape: Sequence[int], first: int, count: int
+) -> np.ndarray:
+    """Codes (count, *shape) from the density that the model is sampled from, the rows of seed 0 from `first` on.
 
     Raises:
         UnavailableError: that is a mixture, and none was fitted.
     """
-    if model.prior == "normal":
-        return standard(0, first, count, model.latent_size)
-    if latents is None:
+    if model.prior == "mixture" and latents is None:
         raise UnavailableError("samples need the mixture of the latent statistics")
-    return latents.sample(0, first, count, 1.0, model.prior)
+    drawn = draw(model.family, shape, latents, 0, first, count, 1.0)
+    if drawn is None:
+        raise UnavailableError("a plain autoencoder of free sizes has no density to sample from")
+    return drawn
 
 
 def spread(split: Split, count: int) -> np.ndarray:

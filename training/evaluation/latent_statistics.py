@@ -18,15 +18,21 @@ _MIXTURE_COMPONENTS = 30
 MIN_CODES_PER_COMPONENT = 50
 MAX_ITERATIONS = 200
 _ROWS_AT_ONCE = 5_000
-# Of 16,384 numbers a covariance has 2 GiB, and its eigenvectors take 20 minutes of a core.
-_WIDEST = 16_384
-# Covariances in memory at once: itself, its eigenvectors, and LAPACK's copy and workspace.
-_COVARIANCES = 5
+# In a part that is centred at once; a covariance of wide codes would take gigabytes, and its eigenvectors minutes.
+_NUMBERS_AT_ONCE = 2**23
+# Subspace iteration (Halko et al. 2011): directions beyond those wanted, and passes over the codes.
+_OVERSAMPLED, _PASSES = 16, 4
+_MOST_VECTORS = 200_000
 
 
 @one_blas_thread
-def fit(codes: np.ndarray, held_out_codes: np.ndarray, held_out_errors: np.ndarray, seed: int) -> LatentStatistics:
+def fit(
+    codes: np.ndarray, held_out_codes: np.ndarray, held_out_errors: np.ndarray, seed: int, *, mixed: bool = True
+) -> LatentStatistics:
     """Statistics of training codes (N, D), with quantiles over held-out codes (M, D) and squared errors (M,).
+
+    Held-out codes may be spatial (M, h, w, c), where the statistics are of their channel vectors or, flattened, of the
+    whole. Without `mixed` no mixture is fitted.
 
     Raises:
         UnavailableError: a code is not finite, or as `check`.
@@ -35,18 +41,26 @@ def fit(codes: np.ndarray, held_out_codes: np.ndarray, held_out_errors: np.ndarr
     if not all(np.isfinite(each).all() for each in (codes, held_out_codes, held_out_errors)):
         raise UnavailableError("not all codes are finite numbers")
     mean = codes.mean(0, dtype=np.float64)
-    covariance = _scatter(codes, mean) / (len(codes) - 1)
-    components, variances = _principal_axes(covariance)
-    mixture: Any = _fit_mixture(np.concatenate([part @ components.T for part in _centred(codes, mean)]), seed)
+    covariance = _scatter(codes, mean) / (len(codes) - 1) if len(mean) <= MAX_COMPONENTS else None
+    if covariance is not None:
+        components, variances = _principal_axes(covariance)
+        total = float(np.trace(covariance))
+    else:
+        components, variances, total = _leading_axes(codes, mean)
+    size = len(components)
+    mixture = (np.zeros(0), np.zeros((0, size)), np.zeros((0, size, size)))
+    if mixed:
+        fitted: Any = _fit_mixture(np.concatenate([part @ components.T for part in _centred(codes, mean)]), seed)
+        mixture = fitted.weights_, fitted.means_, fitted.covariances_
     statistics = LatentStatistics(
         mean=mean,
         components=components,
         variances=variances,
-        total_variance=np.trace(covariance),
-        covariance=covariance if len(mean) <= MAX_COMPONENTS else None,
-        mixture_weights=mixture.weights_,
-        mixture_means=mixture.means_,
-        mixture_covariances=mixture.covariances_,
+        total_variance=np.asarray(total),
+        covariance=covariance,
+        mixture_weights=mixture[0],
+        mixture_means=mixture[1],
+        mixture_covariances=mixture[2],
         quantile_levels=_QUANTILE_LEVELS,
         reconstruction_error_quantiles=np.quantile(held_out_errors.astype(np.float64), _QUANTILE_LEVELS),
         latent_distance_quantiles=np.zeros(len(_QUANTILE_LEVELS)),
@@ -59,19 +73,26 @@ def fit(codes: np.ndarray, held_out_codes: np.ndarray, held_out_errors: np.ndarr
     return _with_distances(statistics, held_out_codes)
 
 
+def channel_vectors(codes: np.ndarray) -> np.ndarray:
+    """Spatial codes (N, h, w, c) to the vectors (M, c) at their positions, or at 200,000 spread evenly over them."""
+    vectors = codes.reshape(-1, codes.shape[-1])
+    return vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), _MOST_VECTORS)).astype(np.intp)]
+
+
 def check(count: int, size: int) -> None:
     """Refuse what cannot be fitted to `count` codes of `size` numbers, before anything is allocated.
 
     Raises:
-        UnavailableError: a single code, or codes whose covariance does not fit into memory.
+        UnavailableError: a single code, or codes that do not fit into memory.
     """
     if count < 2:  # noqa: PLR2004 (a spread)
         raise UnavailableError(f"a spread needs two training images, got {count}")
-    needed, left = _COVARIANCES * 8 * size**2, available_memory()
-    if size > _WIDEST or needed > left:
+    directions = MAX_COMPONENTS + _OVERSAMPLED
+    needed, left = 4 * count * size + 8 * (3 * directions * size + 2 * _NUMBERS_AT_ONCE), available_memory()
+    if needed > left:
         raise UnavailableError(
-            f"the covariance of codes of {size:,} numbers takes {needed / 2**30:.1f} GiB; expected at most {_WIDEST:,} "
-            f"numbers and {left / 2**30:.1f} GiB: set model.latent_size to make codes shorter"
+            f"statistics of {count:,} codes of {size:,} numbers take {needed / 2**30:.1f} GiB, {left / 2**30:.1f} GiB "
+            "are free: make codes shorter with model.latent_size or more model.channels"
         )
 
 
@@ -83,10 +104,33 @@ def _scatter(codes: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return total
 
 
+def _leading_axes(codes: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Wide codes (N, D) to their leading 64 axes (k, D), the variances (k,) along them, and the total variance.
+
+    By randomised subspace iteration, in which no matrix is larger than (D, 80) and a part of the codes.
+    """
+    basis = np.random.default_rng(0).standard_normal((len(mean), MAX_COMPONENTS + _OVERSAMPLED))[:, : len(mean)]
+    total = 0.0
+    for _ in range(_PASSES):
+        basis, _ = np.linalg.qr(basis)
+        product, total = np.zeros_like(basis), 0.0
+        for part in _centred(codes, mean):
+            product += part.T @ (part @ basis)
+            total += float(np.vdot(part, part))
+        basis = product
+    # The axes are the principal ones of the coordinates in the last basis (Rayleigh-Ritz).
+    last, _ = np.linalg.qr(basis)
+    coordinates = [part @ last for part in _centred(codes, mean)]
+    within = sum((each.T @ each for each in coordinates), start=np.zeros((last.shape[1],) * 2)) / (len(codes) - 1)
+    axes, variances = _principal_axes(within)
+    return _pointing(axes @ last.T), variances, total / (len(codes) - 1)
+
+
 def _centred(codes: np.ndarray, mean: np.ndarray) -> Iterator[np.ndarray]:
     """Codes (N, D) minus their mean (D,) in float64, in parts: all at once those of `conv-ae` take gigabytes."""
-    for first in range(0, len(codes), _ROWS_AT_ONCE):
-        yield codes[first : first + _ROWS_AT_ONCE] - mean
+    rows = max(1, min(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // len(mean)))
+    for first in range(0, len(codes), rows):
+        yield codes[first : first + rows] - mean
 
 
 def _with_distances(statistics: LatentStatistics, held_out_codes: np.ndarray) -> LatentStatistics:
@@ -102,8 +146,13 @@ def _principal_axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     variances, vectors = np.linalg.eigh(covariance)
     axes = vectors[:, ::-1][:, :MAX_COMPONENTS].T
+    return _pointing(axes), np.maximum(variances[::-1][:MAX_COMPONENTS], 0)
+
+
+def _pointing(axes: np.ndarray) -> np.ndarray:
+    """Axes (k, D), each with its largest entry positive."""
     largest = axes[np.arange(len(axes)), np.abs(axes).argmax(1)]
-    return axes * np.sign(largest)[:, np.newaxis], np.maximum(variances[::-1][:MAX_COMPONENTS], 0)
+    return axes * np.sign(largest)[:, np.newaxis]
 
 
 def _fit_mixture(coordinates: np.ndarray, seed: int) -> Any:  # noqa: ANN401 (a GaussianMixture, whose fitted arrays have no types)

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
 from training import cpu
 from training.errors import UnavailableError, one_line
+from training.evaluation.journal import Journal
 
 # What numerical libraries raise for data that they cannot take. TypeError, LookupError and AttributeError are mistakes
 # in this code: they pass, so that tests see them.
@@ -16,10 +18,11 @@ _log = logging.getLogger(__name__)
 
 
 class Notes:
-    """Sentences for the report, the checkpoint and the terminal."""
+    """Sentences for the report, the checkpoint and the terminal; what a journal says was fatal is left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal | None = None) -> None:
         self.sentences: list[str] = []
+        self._journal = journal
 
     def add(self, sentence: str) -> None:
         """Add a sentence and log it, once."""
@@ -34,7 +37,8 @@ class Notes:
         Functions know most of what they need and raise UnavailableError; an error of a library is the last resort.
         """
         try:
-            return compute()
+            with self._journal.computing(what) if self._journal else nullcontext():
+                return compute()
         except UnavailableError as error:
             reason = str(error)
         except _REFUSALS as error:

@@ -10,6 +10,7 @@ from scipy.stats import norm
 from bundle.latents import LatentStatistics
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
+from training.data.split import Split
 from training.errors import UnavailableError
 from training.evaluation import inference
 from training.figures.style import INK, PALE, PALETTE, legible, show, strip
@@ -32,17 +33,23 @@ def scatter(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
         UnavailableError: those components are not known.
     """
     images = dataset.test.take(slice(_SCATTERED))
-    plane = _on_plane(inference.all_codes(trained.model, images).astype(np.float64), trained.latents)
+    plane = _on_plane(_vectors(trained.model, images), trained.latents)
     figure = Figure(figsize=(7.5, 6.2), layout="constrained")
     axis = figure.subplots()
     if images.labels is None:
         axis.scatter(*plane.T, s=4, color=INK, alpha=0.5, linewidths=0)
     else:
         _by_class(axis, plane, images.labels, dataset.classes)
-    what = "latent" if trained.model.latent_size == 2 else "principal component"  # noqa: PLR2004 (a plane)
+    what = "latent" if plane.shape[1] == trained.model.latent_size else "principal component"
     axis.set(xlabel=f"{what} 1", ylabel=f"{what} 2", title=f"{name}: codes of {len(images):,} test images")
     axis.set_aspect("equal", "datalim")
     return figure
+
+
+def _vectors(model: Network, images: Split) -> np.ndarray:
+    """Codes float64 (N, D); of free sizes their mean over positions (N, c)."""
+    codes = inference.all_codes(model, images).astype(np.float64)
+    return codes.mean((1, 2)) if model.is_free else codes.reshape(len(codes), -1)
 
 
 def _on_plane(codes: np.ndarray, latents: LatentStatistics | None) -> np.ndarray:
@@ -93,7 +100,7 @@ def plane(name: str, dataset: Dataset, model: Network) -> Figure:
         codes = inference.all_codes(model, dataset.test)
         across, down = np.quantile(codes[:, 0], PROBABILITIES), np.quantile(codes[:, 1], PROBABILITIES)[::-1]
     grid = np.array([[x, y] for y in down for x in across], np.float32)
-    pictures = _decode(model, grid)
+    pictures = inference.decode(model, grid).numpy()
     figure = Figure(figsize=(7.5, 7.8), layout="constrained")
     show(figure.subplots(), np.concatenate([strip(row) for row in np.split(pictures, GRID)]))
     figure.suptitle(f"{name}: the decoded plane\n5 % to 95 % of each latent, in steps of equal probability")
@@ -103,25 +110,30 @@ def plane(name: str, dataset: Dataset, model: Network) -> Figure:
 def interpolations(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
     """Straight ways between the codes of test images; both ends are reconstructions."""
     codes = inference.all_codes(trained.model, dataset.test.take(inference.spread(dataset.test, 2 * WAYS)))
-    shares = np.linspace(0, 1, STEPS, dtype=np.float32)[:, np.newaxis]
+    shares = np.linspace(0, 1, STEPS, dtype=np.float32).reshape(STEPS, *[1] * (codes.ndim - 1))
     # A small test split has fewer pairs; a single image goes nowhere.
     half = len(codes) // 2
     ways = [codes[i] + shares * (codes[i + half] - codes[i]) for i in range(max(half, 1))]
     figure = Figure(figsize=(STEPS * 0.8, len(ways) * 0.8 + 0.5), layout="constrained")
-    show(figure.subplots(), np.concatenate([strip(_decode(trained.model, way)) for way in ways]))
+    show(figure.subplots(), np.concatenate([strip(inference.decode(trained.model, way).numpy()) for way in ways]))
     figure.suptitle(f"{name}: from one test image to another, in a straight line through latent space")
     return figure
 
 
 def divergences(name: str, dataset: Dataset, model: Network) -> Figure:
-    """The KL divergence of each latent, largest first: units that stay near 0 carry nothing."""
+    """The KL divergence of each latent, largest first: units that stay near 0 carry nothing.
+
+    Of a spatial code, that of each channel, over its positions together.
+    """
     with torch.no_grad():
         found = [model.encode(images).kl() for images in inference.batches(dataset.test)]
-    nats = np.sort(torch.cat(found).mean(0).numpy())[::-1]
+    divergence = torch.cat([each.flatten(2).sum(2) if each.ndim > 2 else each for each in found])  # noqa: PLR2004 ((N, D))
+    nats = np.sort(divergence.mean(0).numpy())[::-1]
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axis = figure.subplots()
     axis.bar(np.arange(1, len(nats) + 1), nats, color=INK)
-    axis.set(xlabel="latent, by rank", ylabel="KL from N(0, 1), nats", title=f"{name}: {nats.sum():.1f} nats in all")
+    what = "channel" if found[0].ndim > 2 else "latent"  # noqa: PLR2004 ((N, D))
+    axis.set(xlabel=f"{what}, by rank", ylabel="KL from N(0, 1), nats", title=f"{name}: {nats.sum():.1f} nats in all")
     axis.grid(axis="y", alpha=0.25)
     return figure
 
@@ -129,8 +141,7 @@ def divergences(name: str, dataset: Dataset, model: Network) -> Figure:
 def sweep(name: str, dataset: Dataset, model: Network, vector: np.ndarray) -> Figure:
     """Test images moved along one direction by -2 to 2 standard deviations; the middle column is the reconstruction."""
     codes = inference.all_codes(model, dataset.test.take(inference.spread(dataset.test, EDITED)))
-    moved = codes[:, np.newaxis] + AMOUNTS.astype(np.float32)[:, np.newaxis] * np.float32(vector)
-    rows = [strip(_decode(model, each)) for each in moved]
+    rows = [strip(inference.decode(model, _swept(each, vector.astype(np.float32))).numpy()) for each in codes]
     figure = Figure(figsize=(len(AMOUNTS) * 0.9, EDITED * 0.9 + 0.8), layout="constrained")
     axis = figure.subplots()
     show(axis, np.concatenate(rows))
@@ -143,6 +154,7 @@ def sweep(name: str, dataset: Dataset, model: Network, vector: np.ndarray) -> Fi
     return figure
 
 
-@torch.no_grad()
-def _decode(model: Network, codes: np.ndarray) -> np.ndarray:
-    return model.decode(torch.from_numpy(np.ascontiguousarray(codes, np.float32))).sigmoid().numpy()
+def _swept(code: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """A code (D,) or (h, w, c) and a direction to the codes (A, …) of all amounts."""
+    amounts = AMOUNTS.astype(np.float32).reshape(-1, *[1] * code.ndim)
+    return code + amounts * (vector if vector.size == code.shape[-1] else vector.reshape(code.shape))

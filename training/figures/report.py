@@ -1,20 +1,20 @@
 """report.md: what a run was, what it reached, how to do it again."""
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 from training.checkpoint import Checkpoint
 from training.config import Config, Expected
+from training.models.families import Network
 
-_EXPECTED_ON = "mnist"
 PICTURES = ("reconstructions", "samples", "latents", "plane", "interpolations", "kl", "losses")
 
 
 def write(workdir: Path, config: Config, trained: Checkpoint, notes: Sequence[str]) -> None:
     """Write report.md next to the images that it shows."""
     data, model = trained.meta["data"], trained.model
-    height, width, channels = model.image_shape
-    code = f", a code of {model.latent_size:,} numbers" if model.latent_size else ""
+    height, width, channels = trained.reference.images.shape[1:]
     counts = f"{data['train']} train, {data['validation']} validation, {data['test']} test images"
     lines = [
         f"# {config.name}",
@@ -22,7 +22,7 @@ def write(workdir: Path, config: Config, trained: Checkpoint, notes: Sequence[st
         f"{config.summary}.",
         "",
         f"Data: {data['name']}, SHA-256 {data['sha256'][:16]};",
-        f"{counts} of {height}x{width}x{channels}{code}.",
+        f"{counts} of {height}x{width}x{channels}{_code(model, height, width)}.",
         f"Seed {config.run.seed}, epoch {trained.meta['epoch']} of {config.run.epochs}.",
         "",
         *_table(config, trained),
@@ -34,10 +34,19 @@ def write(workdir: Path, config: Config, trained: Checkpoint, notes: Sequence[st
     (workdir / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def _code(model: Network, height: int, width: int) -> str:
+    """The size of the code of such an image, as part of a sentence."""
+    shape = model.latent_shape
+    if model.is_free and shape:
+        shape = height // model.downsampling, width // model.downsampling, shape[2]
+    spatial = f" ({'x'.join(map(str, shape))})" if len(shape) > 1 else ""
+    return f", a code of {prod(shape):,} numbers{spatial}" if shape else ""
+
+
 def _table(config: Config, trained: Checkpoint) -> list[str]:
-    """Lines of the table of measures; on MNIST next to what the recipe promises there."""
+    """Lines of the table of measures; on the recipe's own data set next to what it promises there."""
     metrics = sorted(trained.meta["metrics"].items())
-    if trained.meta["data"]["name"] != _EXPECTED_ON:
+    if trained.meta["data"]["name"] != config.expected.on:
         return ["| measure | value |", "| --- | --- |", *(f"| {name} | {value:.5g} |" for name, value in metrics)]
     rows = (f"| {name} | {value:.5g} | {goal(config.expected, name)} |" for name, value in metrics)
     reference = ["", f"Reference: {config.expected.reference}."] if config.expected.reference else []

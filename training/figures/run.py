@@ -1,13 +1,14 @@
 """Figures of a run, as PNG: reconstructions, samples, latent space, loss curves."""
 
 import json
+import logging
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from training.checkpoint import Checkpoint
@@ -20,6 +21,7 @@ from training.figures import latents
 from training.figures.style import INK, STYLE, WARM, save, show, strip
 from training.random_streams import Draws, Purpose, generator
 
+_log = logging.getLogger(__name__)
 _COLUMNS = 12
 _SAMPLE_ROWS = 6
 _PLANE = 2
@@ -27,6 +29,7 @@ _PLANE = 2
 
 def draw(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint, notes: Notes) -> None:
     """Every picture of the model's family that can be had, into the run's folder; `notes` name the others."""
+    _log.info("  pictures")
     with mpl.rc_context(STYLE):
         for name, make in _figures(workdir, config, dataset, trained).items():
             path = workdir / f"{name}.png"
@@ -45,10 +48,11 @@ def _figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoin
         "losses": lambda: _loss_curves(workdir, name),
         "reconstructions": lambda: _reconstructions(config, dataset, trained),
     }
-    if model.latent_size:
-        figures["samples"] = lambda: _samples(config, trained)
+    if model.latent_shape and (model.prior == "normal" or not model.is_free):
+        figures["samples"] = lambda: _samples(config, dataset, trained)
+    if model.latent_shape:
         figures["interpolations"] = lambda: latents.interpolations(name, dataset, trained)
-    if model.latent_size >= _PLANE:
+    if prod(model.latent_shape[-1:] if model.is_free else model.latent_shape) >= _PLANE:
         figures["latents"] = lambda: latents.scatter(name, dataset, trained)
     if model.latent_size == _PLANE:
         figures["plane"] = lambda: latents.plane(name, dataset, model)
@@ -75,7 +79,8 @@ def _reconstructions(config: Config, dataset: Dataset, trained: Checkpoint) -> F
     seen = inference.see(trained.model, images, draws, config.loss)
     rows = {"input": seen.targets, "reconstruction": seen.outputs}
     if hasattr(trained.model, "denoise"):
-        rows = {"clean": seen.targets, f"noise {config.loss.noise:g}": seen.inputs, "denoised": seen.outputs}
+        levels = " to ".join(f"{level:g}" for level in sorted(set(config.loss.noise_range)))
+        rows = {"clean": seen.targets, f"noise {levels}": seen.inputs.clamp(0, 1), "denoised": seen.outputs}
     figure = Figure(figsize=(_COLUMNS * 0.85 + 1.4, len(rows) * 0.95 + 0.5), layout="constrained")
     axes = figure.subplots(len(rows), 1)
     for axis, (label, pictures) in zip(axes, rows.items(), strict=True):
@@ -85,11 +90,11 @@ def _reconstructions(config: Config, dataset: Dataset, trained: Checkpoint) -> F
     return figure
 
 
-def _samples(config: Config, trained: Checkpoint) -> Figure:
+def _samples(config: Config, dataset: Dataset, trained: Checkpoint) -> Figure:
     """Images decoded from draws of the prior, or of the mixture fitted to the codes of a plain autoencoder."""
-    drawn = inference.sample(trained.model, trained.latents, 0, _COLUMNS * _SAMPLE_ROWS)
-    with torch.no_grad():
-        pictures = trained.model.decode(torch.from_numpy(drawn)).sigmoid().numpy()
+    shape = inference.code_shape(trained.model, dataset.test)
+    drawn = inference.sample(trained.model, trained.latents, shape, 0, _COLUMNS * _SAMPLE_ROWS)
+    pictures = inference.decode(trained.model, drawn).numpy()
     figure = Figure(figsize=(_COLUMNS * 0.85, _SAMPLE_ROWS * 0.85 + 0.5), layout="constrained")
     show(figure.subplots(), np.concatenate([strip(row) for row in np.split(pictures, _SAMPLE_ROWS)]))
     name = "N(0, I)" if trained.model.prior == "normal" else "the mixture fitted to the training codes"

@@ -127,7 +127,7 @@ def with_input_noise(images: Tensor, draws: Draws, sigma: float) -> Tensor:
 def noisy(model: Denoising, images: Tensor, draws: Draws, settings: Loss) -> tuple[Tensor, ...]:
     """What a denoiser is given: images (N, C, H, W) plus noise and, where it takes them, the noise levels (N,).
 
-    Noise is clipped to 0 to 1 for the networks that were made for that; clipping moves the mean of dark and light pixels.
+    Noise is clipped to 0 to 1 for networks that were made for that: it moves the mean of dark and light pixels.
     """
     low = settings.noise_low
     levels = None if low is None else low + (settings.noise - low) * draws.uniform(())

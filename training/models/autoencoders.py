@@ -1,6 +1,7 @@
 """Network architectures, a class for each family.
 
-Images are float32 (N, C, H, W) in 0 to 1, latents (N, D) or spatial (N, c, h, w); decoders return logits of pixels.
+Images are float32 (N, C, H, W) in 0 to 1, latents (N, D) or spatial (N, c, h, w). Decoders return logits of pixels, and
+those of residual bodies pixels.
 """
 
 import math
@@ -24,7 +25,6 @@ from training.models.layers import (
     Discriminator,
     dense_stack,
 )
-from training.models.photographs import ResidualDenoiser
 from training.models.posterior import Posterior
 
 # Beyond these bounds a posterior is a point or the prior many times over; the exponential must stay finite.
@@ -40,14 +40,14 @@ class Autoencoder(Network):
 
     family = "ae"
     prior = "mixture"
-    model_settings = frozenset({"latent_size", "code_activation"})
+    model_settings = frozenset({"latent_size", "latent_channels", "code_activation"})
     loss_settings = _PIXELS
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
         super().__init__(architecture, image_shape, labels)
         self.encoder, self.latent_size = _make_encoder(architecture, image_shape, heads=1)
         self.decoder = _make_decoder(architecture, image_shape)
-        _describe(self, architecture)
+        photographs.describe(self, architecture)
 
     def encode(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to latents (N, D) or (N, c, h, w)."""
@@ -59,7 +59,7 @@ class Autoencoder(Network):
 
     def objective(self, given: Inputs) -> Outcome:
         """Reconstruction loss."""
-        return objectives.reconstruction(self.decode(self.encode(given.images)), given)
+        return objectives.reconstruction(self.decode(self.encode(given.images)), given, self.output)
 
 
 class VariationalAutoencoder(Network):
@@ -67,7 +67,7 @@ class VariationalAutoencoder(Network):
 
     family = "vae"
     variational = True
-    model_settings = frozenset({"latent_size"})
+    model_settings = frozenset({"latent_size", "latent_channels"})
     loss_settings = _PIXELS | _BOUND | {"free_bits", "importance_samples", "encoder_noise"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
@@ -76,7 +76,7 @@ class VariationalAutoencoder(Network):
             raise ConfigError("a variational model needs model.latent_size of at least 1, got 0")
         self.encoder, self.latent_size = _make_encoder(architecture, image_shape, heads=2)
         self.decoder = _make_decoder(architecture, image_shape)
-        _describe(self, architecture)
+        photographs.describe(self, architecture)
 
     def encode(self, images: Tensor) -> Posterior:
         """(N, C, H, W) to the posterior: means and log-variances, (N, D) or (N, c, h, w) each."""
@@ -144,24 +144,21 @@ class Denoiser(Network):
     """Noisy images to clean ones (Vincent et al. 2008); it has no code of its own to serve."""
 
     family = "denoiser"
+    model_settings = frozenset({"noise_level_input"})
     loss_settings = _PIXELS | {"noise", "noise_low"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
         super().__init__(architecture, image_shape, labels)
         if architecture.body == "residual":
-            self.output, self.float_images, self.multiple = "pixels", True, photographs.DENOISER_MULTIPLE
+            self.network = photographs.denoiser(architecture, image_shape)
             self.takes_noise_levels = architecture.noise_level_input
-            photographs.check_size(image_shape, self.multiple)
-            photographs.downsampling(architecture.channels)
-            self.network = ResidualDenoiser(
-                image_shape[2], architecture.channels[0], architecture.blocks, noise_levels=self.takes_noise_levels
-            )
+            photographs.describe(self, architecture)
         else:
             self.clips_noise = True
             self.network = DenoisingNetwork(image_shape, architecture.channels, architecture.upsampling)
 
     def denoise(self, images: Tensor, noise_levels: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) and, where the network takes them, (N,) to logits or, of a residual body, pixels (N, C, H, W)."""
+        """(N, C, H, W), and (N,) where it takes noise levels, to logits or, of a residual body, pixels (N, C, H, W)."""
         return self.network(images) if noise_levels is None else self.network(images, noise_levels)
 
     def objective(self, given: Inputs) -> Outcome:
@@ -187,7 +184,29 @@ def build(architecture: Architecture, image_shape: ImageShape, labels: Sequence[
     Raises:
         ConfigError: there is no such family, or the architecture does not fit the images.
     """
+    if architecture.network:
+        from training.models import own  # noqa: PLC0415 (it builds on this module)
+
+        return own.build(architecture, image_shape)
     return find(architecture.family)(architecture, image_shape, labels)
+
+
+def image_shape(architecture: Architecture, shape: ImageShape, *, cropped: bool) -> ImageShape:
+    """The image shape of a network for images of this shape: free where they are crops and the network takes any size.
+
+    Raises:
+        ConfigError: as `build`.
+    """
+    if not cropped:
+        return shape
+    if architecture.network:
+        spatial = build(architecture, shape).takes_any_size
+    else:
+        spatial = architecture.body == "residual" and not architecture.latent_size
+        if spatial:
+            # Crops that the network cannot halve are refused here.
+            outline(architecture, shape)
+    return (0, 0, shape[2]) if spatial else shape
 
 
 def outline(architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> Network:
@@ -196,6 +215,9 @@ def outline(architecture: Architecture, image_shape: ImageShape, labels: Sequenc
     Raises:
         ConfigError: as `build`, or a tensor would have more numbers than a computer can count.
     """
+    if architecture.network:
+        # It may compute with tensors of its own as it is built and tried.
+        return build(architecture, image_shape, labels)
     try:
         with torch.device("meta"):
             return build(architecture, image_shape, labels)
@@ -209,11 +231,16 @@ def initialise(network: nn.Module, generator: torch.Generator, code_spread: floa
     PyTorch's own default loses units of `fc-ae`: 0.101 instead of 0.091 nats per pixel on MNIST.
     With a `code_spread` the first dense layer of the decoder is drawn by `_spread_units`.
     """
+    starting: list[photographs.Parallel] = []
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(module.weight, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, photographs.Parallel):
+            starting.append(module)
+    for module in starting:
+        module.start_linear()
     if code_spread:
         decoder = network.get_submodule("decoder")
         _spread_units(
@@ -255,16 +282,3 @@ def _make_decoder(architecture: Architecture, image_shape: ImageShape) -> nn.Mod
     if architecture.body == "conv":
         return ConvDecoder(image_shape, architecture.channels, architecture.latent_size, architecture.upsampling)
     return DenseDecoder(image_shape, architecture.hidden, architecture.latent_size, architecture.activation)
-
-
-def _describe(network: Network, architecture: Architecture) -> None:
-    """Set what a network says of its code and of the sizes that it takes."""
-    network.latent_shape = (network.latent_size,) if network.latent_size else ()
-    if architecture.body != "residual":
-        return
-    network.float_images = True
-    if architecture.latent_channels:
-        factor = photographs.downsampling(architecture.channels)
-        height, width, _ = network.image_shape
-        network.latent_shape = height // factor, width // factor, architecture.latent_channels
-        network.multiple = network.downsampling = factor

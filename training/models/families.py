@@ -78,6 +78,11 @@ class Network(nn.Module, ABC):
         return outputs.sigmoid() if self.output == "logits" else outputs.clamp(0, 1)
 
     @property
+    def takes_any_size(self) -> bool:
+        """Whether it is convolutional throughout: images of any size, and no code or one that grows with them."""
+        return len(self.latent_shape) != 1
+
+    @property
     def is_free(self) -> bool:
         """Whether height and width of the images are free."""
         return not self.image_shape[0]

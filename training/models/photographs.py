@@ -4,8 +4,9 @@ A norm over positions would make every pixel depend on the whole image, and an i
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
-from typing import TypeAlias
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,9 @@ from torch.nn import functional
 
 from training.config import Architecture
 from training.errors import ConfigError
+from training.models.families import ImageShape, Network
 
-ImageShape: TypeAlias = tuple[int, int, int]
+_GREY = 0.5
 
 # A denoiser works on 2x2 pixels at once (Zhang et al. 2018, FFDNet).
 DENOISER_MULTIPLE = 2
@@ -33,39 +35,47 @@ class ResidualBlock(nn.Module):
         return features + self.second(self.first(features.relu()).relu())
 
 
-class ResidualEncoder(nn.Module):
-    """(N, C, H, W) to features (N, channels[-1], h, w): each width with a strided convolution and blocks."""
+class Parallel(nn.Module):
+    """A linear map and a deep network beside it, added up.
 
-    def __init__(self, depth: int, channels: Sequence[int], blocks: int) -> None:
+    The linear one soon does what principal components do; the deep one starts from zero and does what they cannot.
+    """
+
+    def __init__(self, linear: nn.Module, deep: nn.Sequential) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in zip([depth, *channels], channels, strict=False):
-            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), *(ResidualBlock(after) for _ in range(blocks))]
-        self.layers = nn.Sequential(*layers, nn.ReLU())
+        self.linear, self.deep = linear, deep
+
+    def start_linear(self) -> None:
+        """Set the weights of the deep network's last layer to zero."""
+        nn.init.zeros_(cast("Tensor", self.deep[-1].weight))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The sum of both answers."""
+        return self.linear(values) + self.deep(values)
+
+
+class Encoder(nn.Module):
+    """(N, C, H, W) in 0 to 1 to codes: grey is zero, as the padding of convolutions is."""
+
+    def __init__(self, layers: Parallel) -> None:
+        super().__init__()
+        self.layers = layers
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W), multiples of `downsampling`, to (N, channels[-1], h, w)."""
-        return self.layers(images)
+        """(N, C, H, W) to (N, outputs, h, w) or (N, outputs)."""
+        return self.layers(images - _GREY)
 
 
-class ResidualDecoder(nn.Module):
-    """Features (N, channels[-1], h, w) to (N, C, H, W): the encoder mirrored."""
+class Decoder(nn.Module):
+    """Codes to pixels (N, C, H, W), not bounded."""
 
-    def __init__(self, depth: int, channels: Sequence[int], blocks: int, upsampling: str) -> None:
+    def __init__(self, layers: Parallel) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        mirrored = [*reversed(channels), depth]
-        for before, after in zip(mirrored, mirrored[1:], strict=False):
-            layers += [
-                *(ResidualBlock(before) for _ in range(blocks)),
-                nn.ReLU(),
-                *_doubling(before, after, upsampling),
-            ]
-        self.layers = nn.Sequential(*layers)
+        self.layers = layers
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, channels[-1], h, w) to logits (N, C, H, W)."""
-        return self.layers(features)
+    def forward(self, latents: Tensor) -> Tensor:
+        """(N, c, h, w) or (N, D) to (N, C, H, W)."""
+        return self.layers(latents) + _GREY
 
 
 class ResidualDenoiser(nn.Module):
@@ -90,7 +100,7 @@ class ResidualDenoiser(nn.Module):
         return pixels - functional.pixel_shuffle(self.layers(seen), DENOISER_MULTIPLE)
 
 
-def encoder(architecture: Architecture, image_shape: ImageShape, heads: int) -> nn.Module:
+def encoder(architecture: Architecture, image_shape: ImageShape, heads: int) -> Encoder:
     """An encoder with `heads` outputs per latent value: of a spatial code, or of one vector.
 
     Raises:
@@ -100,22 +110,82 @@ def encoder(architecture: Architecture, image_shape: ImageShape, heads: int) -> 
     if bool(spatial) == bool(vector):
         got = f"latent_channels {spatial} and latent_size {vector}"
         raise ConfigError(f"expected model.latent_channels (a spatial code) or model.latent_size (a vector), got {got}")
-    check_size(image_shape, downsampling(architecture.channels))
-    body = ResidualEncoder(image_shape[2], architecture.channels, architecture.blocks)
+    factor = downsampling(architecture.channels)
+    check_size(image_shape, factor)
+    body = _halvings(image_shape[2], architecture)
     if spatial:
-        return nn.Sequential(body, nn.Conv2d(architecture.channels[-1], spatial * heads, 1))
-    features = prod(_features(architecture, image_shape))
-    return nn.Sequential(body, nn.Flatten(), nn.Linear(features, vector * heads))
+        # Windows reach beyond the image by half a step; zeros there would be an edge in every bright sky.
+        windows = nn.Conv2d(image_shape[2], spatial * heads, 2 * factor, stride=factor)
+        overlapping = nn.Sequential(nn.ReplicationPad2d(factor // 2), windows)
+        return Encoder(Parallel(overlapping, body.append(nn.Conv2d(architecture.channels[-1], spatial * heads, 1))))
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(prod(image_shape), vector * heads))
+    head = nn.Linear(prod(_features(architecture, image_shape)), vector * heads)
+    return Encoder(Parallel(linear, body.append(nn.Flatten()).append(head)))
 
 
-def decoder(architecture: Architecture, image_shape: ImageShape) -> nn.Module:
+def decoder(architecture: Architecture, image_shape: ImageShape) -> Decoder:
     """The decoder that mirrors the encoder."""
-    channels = architecture.channels
-    body = ResidualDecoder(image_shape[2], channels, architecture.blocks, architecture.upsampling)
+    height, width, depth = image_shape
+    channels, vector = architecture.channels, architecture.latent_size
+    factor = downsampling(channels)
     if architecture.latent_channels:
-        return nn.Sequential(nn.Conv2d(architecture.latent_channels, channels[-1], 1), body)
+        spatial = architecture.latent_channels
+        # A position more on each side, so that border pixels too are a sum of overlapping windows.
+        windows = nn.ConvTranspose2d(spatial, depth, 2 * factor, stride=factor, padding=factor // 2 + factor)
+        overlapping = nn.Sequential(nn.ReplicationPad2d(1), windows)
+        first = [nn.Conv2d(spatial, channels[-1], 1)]
+        return Decoder(Parallel(overlapping, nn.Sequential(*first, *_doublings(depth, architecture))))
     features = _features(architecture, image_shape)
-    return nn.Sequential(nn.Linear(architecture.latent_size, prod(features)), nn.Unflatten(1, features), body)
+    linear = nn.Sequential(nn.Linear(vector, prod(image_shape)), nn.Unflatten(1, (depth, height, width)))
+    first = [nn.Linear(vector, prod(features)), nn.Unflatten(1, features)]
+    return Decoder(Parallel(linear, nn.Sequential(*first, *_doublings(depth, architecture))))
+
+
+def denoiser(architecture: Architecture, image_shape: ImageShape) -> ResidualDenoiser:
+    """A denoiser of as many layers as `blocks`, all of the first width.
+
+    Raises:
+        ConfigError: there is no width, or an image of odd height or width.
+    """
+    downsampling(architecture.channels)
+    check_size(image_shape, DENOISER_MULTIPLE)
+    width, blocks = architecture.channels[0], architecture.blocks
+    return ResidualDenoiser(image_shape[2], width, blocks, noise_levels=architecture.noise_level_input)
+
+
+def describe(network: Network, architecture: Architecture) -> None:
+    """Set what a network of such an architecture says of its code, its answers and the sizes that it takes."""
+    network.latent_shape = (network.latent_size,) if network.latent_size else ()
+    if architecture.body != "residual":
+        return
+    network.output, network.float_images = "pixels", True
+    if architecture.latent_channels:
+        factor = downsampling(architecture.channels)
+        height, width, _ = network.image_shape
+        network.latent_shape = height // factor, width // factor, architecture.latent_channels
+        network.multiple = network.downsampling = factor
+    elif not network.latent_size:
+        network.multiple = DENOISER_MULTIPLE
+
+
+def _halvings(depth: int, architecture: Architecture) -> nn.Sequential:
+    """(N, C, H, W) to features (N, channels[-1], h, w): each width with a strided convolution and blocks."""
+    channels = architecture.channels
+    layers: list[nn.Module] = []
+    for before, after in zip([depth, *channels], channels, strict=False):
+        layers += [nn.Conv2d(before, after, 4, stride=2, padding=1)]
+        layers += [ResidualBlock(after) for _ in range(architecture.blocks)]
+    return nn.Sequential(*layers, nn.ReLU())
+
+
+def _doublings(depth: int, architecture: Architecture) -> list[nn.Module]:
+    """Features (N, channels[-1], h, w) to (N, C, H, W): the halvings mirrored."""
+    mirrored = [*reversed(architecture.channels), depth]
+    layers: list[nn.Module] = []
+    for before, after in pairwise(mirrored):
+        layers += [ResidualBlock(before) for _ in range(architecture.blocks)]
+        layers += [nn.ReLU(), *_doubling(before, after, architecture.upsampling)]
+    return layers
 
 
 def _features(architecture: Architecture, image_shape: ImageShape) -> tuple[int, int, int]:

@@ -16,7 +16,8 @@ from training.figures import report
 from training.recipe import differences, parse_config
 from training.run import provenance
 
-_CONTENT = ("best", "latest", "best.previous", "latest.previous", ".best.new", ".latest.new", "metrics.jsonl")
+_CHECKPOINTS = ("best", "latest", "best.previous", "latest.previous", ".best.new", ".latest.new")
+_CONTENT = (*_CHECKPOINTS, "metrics.jsonl", ".evaluating")
 
 
 class RunDirectory:

@@ -5,6 +5,7 @@ What cannot be had is left out and noted: by now the training is done, and must 
 
 import logging
 import time
+from math import prod
 from pathlib import Path
 
 from bundle.latents import LatentStatistics
@@ -14,6 +15,7 @@ from training.config import Config
 from training.data.dataset import Dataset
 from training.errors import TrainingError
 from training.evaluation import evaluate, inference, latent_statistics
+from training.evaluation.journal import Journal
 from training.evaluation.notes import Notes
 from training.figures import report, run
 from training.models.families import Network
@@ -29,18 +31,20 @@ def finalize(config: Config, dataset: Dataset, workdir: Path) -> None:
         CheckpointError: the checkpoint `best` is missing or damaged.
         TrainingError: nothing can be written.
     """
-    started, notes = time.monotonic(), Notes()
+    started, journal = time.monotonic(), Journal(workdir)
+    notes = Notes(journal)
     best = checkpoint.load(workdir)
     provenance.origin(best.meta, checkpoint.find(workdir))
     _log.info("evaluating epoch %s on %s test images", best.meta["epoch"], f"{len(dataset.test):,}")
-    statistics = _fit_statistics(best.model, dataset, config.run.seed, notes)
-    figures = evaluate.measure(best.model, dataset, config, statistics, notes)
-    meta = {**best.meta, "metrics": {**best.meta["metrics"], **figures}, "notes": list(notes.sentences)}
-    finished = Checkpoint(best.model, meta, best.reference, statistics)
     try:
+        statistics = _fit_statistics(best.model, dataset, config.run.seed, notes)
+        figures = evaluate.measure(best.model, dataset, config, statistics, notes)
+        meta = {**best.meta, "metrics": {**best.meta["metrics"], **figures}, "notes": list(notes.sentences)}
+        finished = Checkpoint(best.model, meta, best.reference, statistics)
         checkpoint.rewrite(workdir / "best", finished)
         run.draw(workdir, config, dataset, finished, notes)
         report.write(workdir, config, finished, notes.sentences)
+        journal.close()
     except OSError as error:
         raise TrainingError(f"cannot write {workdir}: {error}; --resume tries again") from error
     _log.info("evaluation and pictures took %.1f s; read %s", time.monotonic() - started, workdir / "report.md")
@@ -48,13 +52,20 @@ def finalize(config: Config, dataset: Dataset, workdir: Path) -> None:
 
 def _fit_statistics(model: Network, dataset: Dataset, seed: int, notes: Notes) -> LatentStatistics | None:
     """Statistics of the training codes, quantiles over the test split; None without a code."""
-    if not model.latent_size:
+    if not model.latent_shape:
         return None
 
     def fit() -> LatentStatistics:
-        latent_statistics.check(len(dataset.train), model.latent_size)
-        train, test = (inference.all_codes(model, split) for split in (dataset.train, dataset.test))
-        return latent_statistics.fit(train, test, inference.squared_errors(model, dataset.test), seed)
+        known = inference.affordable(model, dataset.train)
+        latent_statistics.check(len(known), prod(inference.code_shape(model, known)))
+        train, test = inference.all_codes(model, known), inference.all_codes(model, dataset.test)
+        errors = inference.squared_errors(model, dataset.test)
+        if model.is_free:
+            vectors = latent_statistics.channel_vectors(train)
+            return latent_statistics.fit(vectors, test, errors, seed, mixed=False)
+        return latent_statistics.fit(train.reshape(len(train), -1), test, errors, seed)
 
-    needing = "drift metrics and attributes" if model.prior == "normal" else "Sample, drift metrics and attributes"
+    sampled = model.prior == "mixture" and not model.is_free
+    needing = "Sample, drift metrics and attributes" if sampled else "drift metrics and attributes"
+    _log.info("  latent statistics")
     return notes.attempt(f"latent statistics, which {needing} need", fit, None)

@@ -2,11 +2,13 @@
 
 import torch
 
-from training.config import Config
+from training.config import Config, Loss
 from training.cpu import available_memory
 from training.data.dataset import Dataset
 from training.errors import ConfigError
 from training.models import autoencoders
+from training.models.families import Network
+from training.run.provenance import network_shape
 
 # Bytes of a parameter: itself, its gradient and Adam's two means, in float32.
 _BYTES_EACH = 4 * 4
@@ -19,10 +21,12 @@ def check(config: Config, dataset: Dataset) -> None:
         ConfigError: one of these, or the network does not fit the images.
     """
     architecture, classes = config.model, len(dataset.classes)
-    if hasattr(autoencoders.find(architecture.family), "classify") and classes < 2:  # noqa: PLR2004 (a difference)
+    network_class = Network if architecture.network else autoencoders.find(architecture.family)
+    if hasattr(network_class, "classify") and classes < 2:  # noqa: PLR2004 (a difference)
         got = "one class" if classes else "images without labels"
         raise ConfigError(f"a {architecture.family} model needs labelled images of at least two classes, got {got}")
-    network = autoencoders.outline(architecture, dataset.image_shape, dataset.classes)
+    network = autoencoders.outline(architecture, network_shape(config, dataset), dataset.classes)
+    _check_loss(config, network)
     parameters = sum(each.numel() for each in network.parameters())
     needed, left = parameters * _BYTES_EACH, available_memory()
     if needed > left and not torch.cuda.is_available():
@@ -30,3 +34,27 @@ def check(config: Config, dataset: Dataset) -> None:
             f"a network of {parameters:,} parameters takes {needed / 2**30:.1f} GiB in training, "
             f"{left / 2**30:.1f} GiB are free: lower model.latent_size or model.hidden, or scale images with data.size"
         )
+
+
+def _check_loss(config: Config, network: Network) -> None:
+    """Refuse a likelihood or noise that the network cannot be trained with."""
+    loss = config.loss
+    if network.output == "pixels" and loss.likelihood == "bernoulli":
+        raise ConfigError(
+            "the network returns pixels, whose likelihood is gaussian: set loss.likelihood=gaussian "
+            '(or say output = "logits" in a class of your own that returns these)'
+        )
+    if network.takes_noise_levels and not loss.noise:
+        raise ConfigError("a network that is given noise levels needs some to learn from: set loss.noise, as in 0.2")
+    low, high = loss.noise_range
+    if low > high:
+        raise ConfigError(f"expected loss.noise_low of at most loss.noise, got {low:g} and {high:g}")
+    if config.model.network and (unused := sorted(_changed(loss) - network.loss_settings)):
+        names = ", ".join(f"loss.{name}" for name in unused)
+        raise ConfigError(
+            f"{names}: no effect on {config.model.network}, which is trained as the family {network.family}"
+        )
+
+
+def _changed(loss: Loss) -> set[str]:
+    return {name for name, field in Loss.model_fields.items() if getattr(loss, name) != field.default}

@@ -17,9 +17,11 @@ from training.config import Config, Expected
 from training.data.dataset import Dataset
 from training.data.split import Split
 from training.errors import CheckpointError, ConfigError
+from training.models import autoencoders
+from training.models.autoencoders import ImageShape
 from training.recipe import parse_config
 
-_REFERENCE_IMAGES = 1_024
+_REFERENCE_IMAGES, _REFERENCE_BYTES = 1_024, 64 * 2**20
 _TOOLS = ("torch", "numpy", "safetensors", "scikit-learn")
 
 
@@ -27,7 +29,7 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
     """checkpoint.json but for its format version."""
     return {
         "name": config.name,
-        "model": checkpoint.describe(config.model, dataset.image_shape, dataset.classes),
+        "model": checkpoint.describe(config.model, network_shape(config, dataset), dataset.classes, config.loss),
         "config": settings(config),
         "data": {
             "name": dataset.name,
@@ -43,6 +45,11 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
         "git_revision": git_revision(),
         "tools": {"python": platform.python_version(), **{tool: version(tool) for tool in _TOOLS}},
     }
+
+
+def network_shape(config: Config, dataset: Dataset) -> ImageShape:
+    """The image shape of the run's network."""
+    return autoencoders.image_shape(config.model, dataset.image_shape, cropped=dataset.pictures is not None)
 
 
 def _image_rules(dataset: Dataset) -> dict[str, int]:
@@ -103,7 +110,8 @@ def deciding(config: Config) -> Config:
 
 def reference(dataset: Dataset) -> Split:
     """The images that export tries a model on: the first of the test split."""
-    return dataset.test.take(slice(_REFERENCE_IMAGES))
+    fitting = _REFERENCE_BYTES // max(1, dataset.test.images[0].nbytes)
+    return dataset.test.take(slice(max(1, min(_REFERENCE_IMAGES, fitting))))
 
 
 @cache

@@ -4,33 +4,38 @@ import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hourglass_client import answers
 from hourglass_client.answers import ServingInfo
 from hourglass_client.cli.inputs import (
     BATCH_ITEMS,
     ImageBatch,
+    ModelOf,
     UsageError,
     batches,
     image_batches,
+    is_array,
     read_end,
     read_latents,
 )
+from hourglass_client.cli.pictures import keeps_sixteen_bits, note_resized, shown_shapes, shows_bar, written_as
 from hourglass_client.cli.results import Result, check_new, npy
 from hourglass_client.client import Client
 from hourglass_client.errors import InvalidArgumentError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from hourglass_client.images import ImageFormat
 
 Answer = TypeVar("Answer")
 # They are kept in memory until all are there.
 _MAX_SAMPLES = 100_000
+# Commands that write an image for each image, and those that send large images in bands.
+_DRAWING = {"reconstruct", "denoise", "edit"}
+_IN_BANDS = {"encode", "reconstruct", "denoise"}
 
 
 def models(client: Client, arguments: Namespace) -> Result:
@@ -47,8 +52,7 @@ def models(client: Client, arguments: Namespace) -> Result:
             "model": model.name,
             "version": model.version,
             "family": model.family,
-            "image": f"{model.height}x{model.width}x{model.channels}",
-            "latent": model.latent_size,
+            **shown_shapes(model),
             "methods": list(model.methods),
             "attributes": list(model.attributes),
         }
@@ -58,7 +62,7 @@ def models(client: Client, arguments: Namespace) -> Result:
 
 
 def encode(client: Client, arguments: Namespace) -> Result:
-    """Images to latent vectors."""
+    """Images to latents."""
     _check_array(arguments.out)
     rows: list[Mapping[str, object]] = []
     found: list[NDArray[Any]] = []
@@ -69,16 +73,21 @@ def encode(client: Client, arguments: Namespace) -> Result:
         if answer.seed is not None:
             facts["seed"] = answer.seed
         found.append(answer.latents)
+        if arguments.out and answer.latents.shape[1:] != found[0].shape[1:]:
+            shapes = f"{found[0].shape[1:]} and, of {batch.names[0]}, {answer.latents.shape[1:]}"
+            raise UsageError(f"--out: expected latents of one shape, got {shapes}: encode each size apart")
         rows += [
-            {"image": name, "latents": row.tolist()} for name, row in zip(batch.names, answer.latents, strict=True)
+            {"image": name, "latents": _shown(row, arguments)}
+            for name, row in zip(batch.names, answer.latents, strict=True)
         ]
     files = {arguments.out: npy(np.concatenate(found))} if arguments.out else {}
     return Result(facts, rows, files)
 
 
 def decode(client: Client, arguments: Namespace) -> Result:
-    """Latent vectors to images."""
-    return _drawn(client.decode, arguments)
+    """Latents to images."""
+    size = {"height": arguments.height, "width": arguments.width}
+    return _drawn(client.decode, arguments, **size, progress=shows_bar())
 
 
 def reconstruct(client: Client, arguments: Namespace) -> Result:
@@ -86,8 +95,7 @@ def reconstruct(client: Client, arguments: Namespace) -> Result:
     rows: list[Mapping[str, object]] = []
     files: dict[Path, bytes] = {}
     facts: dict[str, object] = {}
-    form = "png" if arguments.out else "none"
-    for batch, answer in _answers(client, client.reconstruct, arguments, image_format=form):
+    for batch, answer in _answers(client, client.reconstruct, arguments):
         facts = _facts(answer.info)
         errors = answer.squared_errors.tolist()
         rows += [{"image": name, "squared_error": error} for name, error in zip(batch.names, errors, strict=True)]
@@ -100,7 +108,7 @@ def denoise(client: Client, arguments: Namespace) -> Result:
     """Noisy images to clean ones."""
     files: dict[Path, bytes] = {}
     facts: dict[str, object] = {}
-    for batch, answer in _answers(client, client.denoise, arguments, image_format="png"):
+    for batch, answer in _answers(client, client.denoise, arguments, noise_level=arguments.noise_level):
         facts = _facts(answer.info)
         files |= _placed(arguments.out, batch.names, answer.files)
     return Result(facts, (), files)
@@ -122,7 +130,9 @@ def sample(client: Client, arguments: Namespace) -> Result:
             seed=cast("int | None", facts["seed"]),
             temperature=arguments.temperature,
             first_index=first,
-            image_format="png",
+            height=arguments.height or 0,
+            width=arguments.width or 0,
+            image_format=arguments.format or "png",
         )
         facts = {**_facts(answer.info), "seed": answer.seed, "noise_scheme": answer.noise_scheme}
         files += answer.files
@@ -130,28 +140,31 @@ def sample(client: Client, arguments: Namespace) -> Result:
 
 
 def interpolate(client: Client, arguments: Namespace) -> Result:
-    """Images along the path from one image or latent vector to another."""
-    ends = {"from": read_end(arguments.start), "to": read_end(arguments.stop)}
+    """Images along the path from one image, or the latents of one, to another."""
+    model_of = cache(partial(client.get_model, **_model(arguments)))
+    ends = {"from": read_end(arguments.start, model_of), "to": read_end(arguments.stop, model_of)}
     answer = client.interpolate(
         **{f"{word}_{kind}": end for word, (kind, end) in ends.items()},
         steps=arguments.steps,
         **_target(arguments),
         interpolation="spherical" if arguments.spherical else "linear",
-        image_format="png",
+        image_format=arguments.format or "png",
     )
+    if arguments.resize:
+        note_resized([path for path in (arguments.start, arguments.stop) if not is_array(path)], model_of())
     paths = _numbered(arguments.out, "step", len(answer.files))
     return Result(_facts(answer.info), (), dict(zip(paths, answer.files, strict=True)))
 
 
 def edit(client: Client, arguments: Namespace) -> Result:
-    """Images or latent vectors moved along attributes."""
+    """Images or latents moved along attributes."""
     files: dict[Path, bytes] = {}
     facts: dict[str, object] = {}
     if bool(arguments.images) == bool(arguments.latents):
         raise UsageError("expected either images or --latents")
     if arguments.latents:
         return _drawn(client.edit, arguments, shifts=dict(arguments.shift))
-    for batch, answer in _answers(client, client.edit, arguments, shifts=dict(arguments.shift), image_format="png"):
+    for batch, answer in _answers(client, client.edit, arguments, shifts=dict(arguments.shift)):
         facts = _facts(answer.info)
         files |= _placed(arguments.out, batch.names, answer.files)
     return Result(facts, (), files)
@@ -174,35 +187,49 @@ def classify(client: Client, arguments: Namespace) -> Result:
 
 
 def _drawn(call: Callable[..., answers.Decoded | answers.Edited], arguments: Namespace, **more: object) -> Result:
-    """Images of the latent vectors of the command line."""
+    """Images of the latents of the command line."""
     latents = read_latents(arguments.latents)
     paths = _numbered(arguments.out, "latent", len(latents))
     files: list[bytes] = []
     facts: dict[str, object] = {}
     for some in batches(latents):
-        answer = call(latents=some, **_model(arguments), **more, image_format="png")
+        answer = call(latents=some, **_model(arguments), **more, image_format=arguments.format or "png")
         facts = _facts(answer.info)
         files += answer.files
     return Result(facts, (), dict(zip(paths, files, strict=True)))
 
 
-def _batches(client: Client, arguments: Namespace) -> Iterator[ImageBatch]:
+def _batches(arguments: Namespace, model_of: ModelOf) -> Sequence[ImageBatch]:
     """Images of the command line; no output file may exist before the first request."""
-    every = list(image_batches(arguments.images, partial(_image_shape, client, arguments)))
-    if arguments.command in {"reconstruct", "denoise", "edit"} and arguments.out:
+    every = list(image_batches(arguments.images, model_of))
+    if arguments.command in _DRAWING and arguments.out:
         check_new([arguments.out / f"{name}.png" for batch in every for name in batch.names])
-    return iter(every)
+    return every
 
 
 def _answers(
     client: Client, call: Callable[..., Answer], arguments: Namespace, **more: object
 ) -> Iterator[tuple[ImageBatch, Answer]]:
     """Answers to the images of the command line."""
-    for batch in _batches(client, arguments):
+    model_of = cache(partial(client.get_model, **_model(arguments)))
+    every = _batches(arguments, model_of)
+    if arguments.command in _IN_BANDS:
+        more["progress"] = shows_bar()
+    for batch in every:
+        if arguments.command in _DRAWING:
+            more["image_format"] = _format(arguments, batch, model_of)
         try:
             yield batch, call(images=batch.images, **_target(arguments), **more)
         except InvalidArgumentError as error:
             raise _naming_file(error, batch) from error
+    if arguments.resize:
+        note_resized([path for batch in every if batch.array is None for path in batch.images], model_of())
+
+
+def _format(arguments: Namespace, batch: ImageBatch, model_of: ModelOf) -> ImageFormat:
+    if not arguments.out:
+        return "none"
+    return arguments.format or written_as(batch.images, keeps=keeps_sixteen_bits(model_of(), arguments.command))
 
 
 def _naming_file(error: InvalidArgumentError, batch: ImageBatch) -> Exception:
@@ -211,12 +238,12 @@ def _naming_file(error: InvalidArgumentError, batch: ImageBatch) -> Exception:
         number = re.search(r"files\[(\d+)\]", violation.field)
         if number and not isinstance(batch.images, np.ndarray):
             return UsageError(f"{batch.images[int(number[1])]}: {violation.description}")
-    return error
+    return UsageError(f"{batch.array or batch.images[0]}: {error.message}") if len(batch.images) == 1 else error
 
 
-def _image_shape(client: Client, arguments: Namespace) -> tuple[int, int, int]:
-    model = client.get_model(**_model(arguments))
-    return model.height, model.width, model.channels
+def _shown(latents: NDArray[Any], arguments: Namespace) -> object:
+    """Numbers; of spatial latents their shape, except in JSON."""
+    return latents.tolist() if arguments.json or latents.ndim == 1 else "x".join(map(str, latents.shape))
 
 
 def _model(arguments: Namespace) -> dict[str, Any]:

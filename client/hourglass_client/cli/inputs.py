@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
+from autoencoder.v1.model_pb2 import Model
 from numpy.typing import NDArray
 
 from hourglass_client.images import ImageInput
@@ -19,8 +20,9 @@ _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".t
 BATCH_ITEMS = 64
 _BATCH_BYTES = 16 * 2**20
 Items = TypeVar("Items", list[Path], NDArray[Any])
-# Height, width and channels of the model; a call to the server.
-ImageShape: TypeAlias = Callable[[], tuple[int, int, int]]
+# The model; a call to the server.
+ModelOf: TypeAlias = Callable[[], Model]
+_SPATIAL_AXES = 3
 
 
 class UsageError(Exception):
@@ -33,9 +35,11 @@ class ImageBatch:
 
     names: Sequence[str]
     images: Sequence[Path] | NDArray[Any]
+    array: Path | None = None
+    """The file of the array."""
 
 
-def image_batches(paths: Sequence[Path], image_shape: ImageShape) -> Iterator[ImageBatch]:
+def image_batches(paths: Sequence[Path], model_of: ModelOf) -> Iterator[ImageBatch]:
     """Images of files, of folders with their subfolders (sorted) and of .npy arrays, in batches and in this order.
 
     An image of a folder is named by its path in it, without the suffix.
@@ -44,26 +48,28 @@ def image_batches(paths: Sequence[Path], image_shape: ImageShape) -> Iterator[Im
         UsageError: no such file, not an image, or an array that holds no images.
     """
     taken: set[str] = set()
-    for arrays, group in groupby(paths, _is_array):
+    for arrays, group in groupby(paths, is_array):
         if arrays:
             for path in group:
-                yield from _array_batches(path, taken, image_shape)
+                yield from _array_batches(path, taken, model_of)
         else:
             files = [(file, root) for path in group for file, root in _image_files(path)]
             names = [_unique(str(file.relative_to(root).with_suffix("")), taken) for file, root in files]
             done = 0
-            for some in batches([file for file, _ in files]):
+            # Pictures of several sizes, any of which may be a large one.
+            most = 1 if model_of().sizes.multiple else BATCH_ITEMS
+            for some in batches([file for file, _ in files], most):
                 yield ImageBatch(names[done : done + len(some)], some)
                 done += len(some)
 
 
-def batches(items: Items) -> Iterator[Items]:
+def batches(items: Items, most: int = BATCH_ITEMS) -> Iterator[Items]:
     """Batches of a size that fits in one request."""
     first = 0
     while first < len(items):
         end = first + 1
         size = _bytes(items, first)
-        while end < min(len(items), first + BATCH_ITEMS) and (size := size + _bytes(items, end)) <= _BATCH_BYTES:
+        while end < min(len(items), first + most) and (size := size + _bytes(items, end)) <= _BATCH_BYTES:
             end += 1
         yield items[first:end]
         first = end
@@ -80,7 +86,7 @@ def _bytes(items: list[Path] | NDArray[Any], index: int) -> int:
 
 
 def read_latents(path: Path) -> NDArray[Any]:
-    """(N, D) floats of a .npy or .csv file.
+    """(N, D) or (N, h, w, c) floats of a .npy file, (N, D) of a .csv file.
 
     Raises:
         UsageError: another kind of file or content.
@@ -88,13 +94,14 @@ def read_latents(path: Path) -> NDArray[Any]:
     if path.suffix == ".csv":
         return _read_csv(path)
     latents = _load(path)
-    if latents.dtype.kind != "f" or latents.ndim not in {1, 2} or not latents.size:
-        raise UsageError(f"{path}: expected floats (N, D) or (D,), got {latents.dtype} {latents.shape}")
-    return np.atleast_2d(latents)
+    if latents.dtype.kind != "f" or not 1 <= latents.ndim <= 1 + _SPATIAL_AXES or not latents.size:
+        expected = "floats (N, D) or (D,), or spatial latents (N, h, w, c) or (h, w, c)"
+        raise UsageError(f"{path}: expected {expected}, got {latents.dtype} {latents.shape}")
+    return latents[np.newaxis] if latents.ndim in {1, _SPATIAL_AXES} else latents
 
 
-def read_end(path: Path) -> tuple[Literal["images", "latents"], ImageInput]:
-    """One end of an interpolation: an image file, an array of one image, or one latent vector of a .npy or .csv file.
+def read_end(path: Path, model_of: ModelOf) -> tuple[Literal["images", "latents"], ImageInput]:
+    """One end of an interpolation: an image file, an array of one image, or the latents of one, .npy or .csv.
 
     Raises:
         UsageError: no such file, or more than one latent vector.
@@ -103,12 +110,24 @@ def read_end(path: Path) -> tuple[Literal["images", "latents"], ImageInput]:
         return "images", [file for file, _ in _image_files(path)]
     if path.suffix == ".npy":
         array = _load(path)
-        if array.dtype.kind != "f" or array.ndim not in {1, 2}:
+        if array.dtype.kind != "f" or (array.ndim not in {1, 2} and not _is_code(array, model_of())):
             return "images", array
     latents = read_latents(path)
     if len(latents) != 1:
-        raise UsageError(f"{path}: expected one latent vector (D,) or (1, D), got {len(latents)} of them")
+        raise UsageError(f"{path}: expected the latents of one image, got {len(latents)} of them")
     return "latents", latents
+
+
+def noise_level(text: str) -> float:
+    """A number or a fraction, such as 0.1 or 25/255, of `--noise-level`.
+
+    Raises:
+        ArgumentTypeError: anything else.
+    """
+    above, slash, below = text.partition("/")
+    with suppress(ValueError, ZeroDivisionError):
+        return float(above) / (float(below) if slash else 1)
+    raise ArgumentTypeError(f"expected a standard deviation in pixel values of 0 to 1, as 0.1 or 25/255, got {text!r}")
 
 
 def shift(text: str) -> tuple[str, float]:
@@ -124,7 +143,8 @@ def shift(text: str) -> tuple[str, float]:
     raise ArgumentTypeError(f"expected NAME=AMOUNT, such as slant=1.5, got {text!r}")
 
 
-def _is_array(path: Path) -> bool:
+def is_array(path: Path) -> bool:
+    """Whether it is a file of an array."""
     return path.suffix == ".npy"
 
 
@@ -165,25 +185,34 @@ def _in_folder(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
             yield entry
 
 
-def _array_batches(path: Path, taken: set[str], image_shape: ImageShape) -> Iterator[ImageBatch]:
+def _array_batches(path: Path, taken: set[str], model_of: ModelOf) -> Iterator[ImageBatch]:
     array = _load(path)
     if array.ndim not in {2, 3, 4} or not array.size:
         raise UsageError(
             f"{path}: expected images (N, H, W), (N, H, W, C) or one image (H, W) or (H, W, C), got shape {array.shape}"
         )
-    rows = array[np.newaxis] if array.ndim == 2 or _is_one_image(array, image_shape) else array  # noqa: PLR2004 (H, W)
+    rows = array[np.newaxis] if array.ndim == 2 or _is_one_image(array, model_of) else array  # noqa: PLR2004 (H, W)
     numbers = count()
     for some in batches(rows):
-        yield ImageBatch([_unique(f"{path.stem}-{next(numbers):05}", taken) for _ in some], some)
+        yield ImageBatch([_unique(f"{path.stem}-{next(numbers):05}", taken) for _ in some], some, path)
 
 
-def _is_one_image(array: NDArray[Any], image_shape: ImageShape) -> bool:
+def _is_one_image(array: NDArray[Any], model_of: ModelOf) -> bool:
     """Whether three axes are (H, W, C), as the server decides it; it is asked only if they can be."""
     if array.ndim != 3 or array.shape[-1] not in {1, 3}:  # noqa: PLR2004 (H, W, C)
         return False
-    height, width, channels = image_shape()
+    model = model_of()
+    height, width, channels = model.height, model.width, model.channels
+    if model.sizes.multiple:
+        return array.shape[-1] == channels
     batch = channels == 1 and array.shape[1:] == (height, width)
     return not batch and array.shape == (height, width, channels)
+
+
+def _is_code(array: NDArray[Any], model: Model) -> bool:
+    """Whether floats are spatial latents rather than images, by their channels."""
+    channels = model.latent_shape[-1] if len(model.latent_shape) == _SPATIAL_AXES else model.channels
+    return array.ndim > 2 and array.shape[-1] == channels != model.channels  # noqa: PLR2004 (h, w, c)
 
 
 def _read_csv(path: Path) -> NDArray[Any]:

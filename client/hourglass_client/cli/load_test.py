@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from autoencoder.v1.shapes import Shapes
 
 from hourglass_client.cli.inputs import UsageError
 from hourglass_client.cli.results import Result
@@ -19,6 +20,8 @@ from hourglass_client.errors import HourglassError
 
 _PERCENTILES = (50, 90, 99, 99.9)
 _WARM_UP_CALLS = 3
+# Of images of models that take any size.
+_FREE_SIDE = 256
 
 
 @dataclass
@@ -86,12 +89,16 @@ def _call(client: Client, arguments: Namespace) -> Callable[[], object]:
     model = client.get_model(arguments.model, arguments.version)
     target: dict[str, Any] = {"model": arguments.model, "version": arguments.version}
     noise = np.random.default_rng(0)
-    images = noise.integers(0, 256, (arguments.rows, model.height, model.width, model.channels), np.uint8)
+    shapes = Shapes.of(model)
+    side = max(_FREE_SIDE, shapes.minimum)
+    shapes = shapes.sized(shapes.padded(side, side))
+    images = noise.integers(0, 256, (arguments.rows, *shapes.image), np.uint8)
     if arguments.method == "decode":
-        latents = noise.normal(size=(arguments.rows, model.latent_size)).astype(np.float32)
+        latents = noise.normal(size=(arguments.rows, *shapes.latent)).astype(np.float32)
         return partial(client.decode, latents, **target)
     if arguments.method == "sample":
-        return partial(client.sample, arguments.rows, **target, seed=0)
+        size = {"height": side, "width": side} if model.sizes.multiple else {}
+        return partial(client.sample, arguments.rows, **target, **size, seed=0)
     methods: dict[str, Callable[..., object]] = {
         "encode": client.encode,
         "reconstruct": client.reconstruct,

@@ -3,7 +3,6 @@
 import argparse
 import math
 import os
-import struct
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from hourglass_client.channels import Tls
 from hourglass_client.cli import commands
-from hourglass_client.cli.inputs import UsageError, shift
+from hourglass_client.cli.inputs import UsageError, noise_level, shift
 from hourglass_client.cli.load_test import bench
 from hourglass_client.cli.results import Result, write_files
 from hourglass_client.client import Client
@@ -30,8 +29,6 @@ _USAGE_ERRORS = (InvalidArgumentError, NotFoundError, FailedPreconditionError, U
 # As a shell reports SIGINT and SIGPIPE.
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
-# Of width and height in a PNG file.
-_PNG_SIZE_AT = 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,18 +64,7 @@ def _run(given: argparse.Namespace) -> Result:
     with Client(given.address, timeout_seconds=given.timeout, tls=_tls(given), token=_token(given)) as client:
         result = run(client, given)
     write_files(result.files)
-    if getattr(given, "resize", False) and result.files and given.command != "encode":
-        _note_size(next(iter(result.files.values())))
     return result
-
-
-def _note_size(png: bytes) -> None:
-    """Say on stderr that --resize does not scale back."""
-    width, height = struct.unpack_from(">II", png, _PNG_SIZE_AT)
-    sys.stderr.write(
-        f"hourglass: note: with --resize every image is scaled to the model's {height} x {width} pixels, "
-        "and written at that size\n"
-    )
 
 
 def _fail(error: object, code: int) -> int:
@@ -116,16 +102,20 @@ def _parser() -> argparse.ArgumentParser:
     encode = _add(every, "encode", commands.encode, "images to latent vectors", images="+")
     encode.add_argument("--sample", action="store_true", help="draw from the posterior instead of taking its mean")
     encode.add_argument("--seed", type=int, help="seed of the draw")
-    encode.add_argument("--out", type=Path, metavar="FILE.npy", help="write the latents (N, D) as float32")
+    encode.add_argument("--out", type=Path, metavar="FILE.npy", help="write the latents, (N, D) or (N, h, w, c)")
     decode = _add(every, "decode", commands.decode, "latent vectors to images")
-    decode.add_argument("latents", type=Path, help=".npy (N, D) or .csv")
+    decode.add_argument("latents", type=Path, help=".npy (N, D) or (N, h, w, c), or .csv (N, D)")
+    _add_size(decode, "crop the images to this {}: latents are those of the padded image")
     _add_folder(decode)
     rebuild = _add(every, "reconstruct", commands.reconstruct, "images through the bottleneck and back", images="+")
     _add_folder(rebuild, required=False)
-    _add_folder(_add(every, "denoise", commands.denoise, "noisy images to clean ones", images="+"))
+    clean = _add(every, "denoise", commands.denoise, "noisy images to clean ones", images="+")
+    text = "standard deviation of the noise in pixel values of 0 to 1, as 0.1 or 25/255; for models that take one"
+    clean.add_argument("--noise-level", type=noise_level, metavar="LEVEL", help=text)
+    _add_folder(clean)
     _add_drawing(every)
     edit = _add(every, "edit", commands.edit, "images or latent vectors moved along attributes", images="*")
-    edit.add_argument("--latents", type=Path, metavar="FILE", help="instead of images: .npy (N, D) or .csv")
+    edit.add_argument("--latents", type=Path, metavar="FILE", help="instead of images: .npy or .csv")
     edit.add_argument(
         "--shift", type=shift, action="append", required=True, metavar="NAME=SD", help="in standard deviations"
     )
@@ -140,9 +130,10 @@ def _add_drawing(every: _AddParser) -> None:
     sample.add_argument("--count", type=int, default=16, help="number of images (16)")
     sample.add_argument("--seed", type=int, help="the same seed gives the same images")
     sample.add_argument("--temperature", type=float, help="factor on the standard deviation (1)")
+    _add_size(sample, "{} of the images, for models of any size")
     _add_folder(sample)
     path = _add(every, "interpolate", commands.interpolate, "images along the path from one to another")
-    path.add_argument("start", type=Path, metavar="FROM", help="image file, or .npy or .csv of one latent vector")
+    path.add_argument("start", type=Path, metavar="FROM", help="image file, or .npy or .csv of its latents")
     path.add_argument("stop", type=Path, metavar="TO", help="like FROM")
     path.add_argument("--steps", type=int, default=10, help="number of images, both ends included (10)")
     _add_resize(path)
@@ -188,10 +179,20 @@ def _add(
 
 def _add_folder(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument("--out", type=Path, required=required, metavar="DIR", help="folder for the PNG files")
+    text = "PNG files of 8 or 16 bits; by default 16 for input of 16 bits, if the model keeps them, else 8"
+    parser.add_argument("--format", choices=("png", "png16"), help=text)
+
+
+def _add_size(parser: argparse.ArgumentParser, text: str) -> None:
+    for axis in ("height", "width"):
+        parser.add_argument(f"--{axis}", type=_positive, metavar="PIXELS", help=text.format(axis))
 
 
 def _add_resize(parser: argparse.ArgumentParser) -> None:
-    text = "scale images of another size to the model's, whatever their aspect ratio; images written have that size"
+    text = (
+        "scale images of another size to the model's, whatever their aspect ratio; images written have that size, and "
+        "the files read stay as they are"
+    )
     parser.add_argument("--resize", action="store_true", help=text)
 
 

@@ -44,7 +44,8 @@ class Generation:
         if not 0.0 <= temperature < math.inf:
             raise InvalidArgumentError("temperature", f"expected a finite number from 0, got {temperature:g}")
         seed = request.seed if request.HasField("seed") else draw_seed()
-        shape = _sampled_shape(request, served, self._graphs.limits.max_request_pixels)
+        shape = _sampled_shape(request, served)
+        self._graphs.check_decoded(served, "count", request.count, shape)
         draw = partial(self._draw, call, request, served, seed, temperature, shape)
         self._compute(call, request.count * math.prod(shape), draw)
 
@@ -104,6 +105,7 @@ class Generation:
         if start.shape != stop.shape:
             expected = f"expected ends of one shape, got latents of {start.shape} and {stop.shape}"
             raise InvalidArgumentError("to", f"{expected}: send images of one size")
+        self._graphs.check_decoded(served, "steps", request.steps, start.shape)
         spherical = request.interpolation == pb.INTERPOLATION_SPHERICAL
         between = interpolation.spherical if spherical else interpolation.linear
         path = between(start.ravel(), stop.ravel(), request.steps).reshape(request.steps, *start.shape)
@@ -135,6 +137,7 @@ class Generation:
         move: NDArray[np.float64],
         points: list[Latents],
     ) -> None:
+        self._graphs.check_decoded(served, "input", len(points[0]), points[0].shape[1:])
         with np.errstate(over="ignore"):
             moved = (points[0] + move).astype(np.float32)
         tensors.check_latents(moved, "shifts", "ask for smaller amounts")
@@ -164,7 +167,7 @@ class Generation:
         self._graphs.decode(call, served, points, done)
 
 
-def _sampled_shape(request: pb.SampleRequest, version: ModelVersion, limit_pixels: int) -> tuple[int, ...]:
+def _sampled_shape(request: pb.SampleRequest, version: ModelVersion) -> tuple[int, ...]:
     """Shape of the latents to draw: of images of the requested size, where sizes are free."""
     shapes = version.shapes
     asked = (request.height, request.width)
@@ -177,9 +180,6 @@ def _sampled_shape(request: pb.SampleRequest, version: ModelVersion, limit_pixel
         raise InvalidArgumentError(
             "height", f"expected a height and a width for the images, got {asked[0]} x {asked[1]}"
         )
-    if request.count * asked[0] * asked[1] > limit_pixels:
-        expected = f"expected at most {limit_pixels} pixels in the images of a request"
-        raise InvalidArgumentError("count", f"{expected}, got {request.count} of {asked[0]} x {asked[1]}")
     try:
         shapes.check_size(*asked)
     except ShapeError as error:

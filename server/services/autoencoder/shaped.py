@@ -52,6 +52,7 @@ class ShapedCalls:
         """Latents to images, cropped if a size is asked for."""
         limit = self._graphs.limits.max_request_rows
         latents = tensors.read_latents(request.latents, "latents", served.shapes, limit)
+        self._graphs.check_decoded(served, "latents", len(latents), latents.shape[1:])
         height, width, _ = served.shapes.image_of(latents.shape[1:])
         crop = images.crop_of(request, height, width)
 

@@ -70,6 +70,8 @@ class Inference:
         """Run a graph of free sizes, or with a noise level."""
         served, signature = graph.served, graph.signature.name
         items, given = read_items(graph, request, self._calls.limits.max_request_rows)
+        if signature == "decode":
+            self._calls.check_decoded(served, "inputs[0]", len(items), items[0].shape)
         levels = served.noise_levels(given, len(items)) if signature == "denoise" else ()
         form, raw = self._form(call, graph, request), bool(request.raw_input_contents)
         served.shaped[signature].submit(call, items, partial(self._answer_items, form, call, raw), levels)

@@ -27,31 +27,50 @@ def saved(image: Image.Image, kind: str, **settings: object) -> bytes:
     return stream.getvalue()
 
 
-def tiff(pixels: np.ndarray, order: str = "<", compression: int = 1) -> bytes:
-    """A TIFF of one strip, with 16 bits in each of three channels."""
+def tiff(
+    pixels: np.ndarray,
+    order: str = "<",
+    *,
+    side: int = 0,
+    planar: bool = False,
+    extra: int | None = None,
+    compression: int = 1,
+) -> bytes:
+    """A TIFF of one strip, of tiles or of planes; `extra` says what the fourth channel is."""
     height, width, channels = pixels.shape
-    data = pixels.astype(f"{order}u2").tobytes()
-    bits = 8 + len(data)
-    tags = [
-        (256, 3, 1, width),
-        (257, 3, 1, height),
-        (258, 3, 3, bits),
-        (259, 3, 1, compression),
-        (262, 3, 1, 2),
-        (273, 4, 1, 8),
-        (277, 3, 1, channels),
-        (278, 3, 1, height),
-        (279, 4, 1, len(data)),
-        (284, 3, 1, 1),
-    ]
-    entries = b"".join(
-        struct.pack(f"{order}HHI", tag, kind, count)
-        + (struct.pack(f"{order}HH", value, 0) if kind == 3 and count == 1 else struct.pack(f"{order}I", value))
-        for tag, kind, count, value in tags
-    )
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", bits + 6)
-    directory = struct.pack(f"{order}H", len(tags)) + entries + struct.pack(f"{order}I", 0)
-    return head + data + struct.pack(f"{order}HHH", 16, 16, 16) + directory
+    if side:
+        padded = np.pad(pixels, ((0, -height % side), (0, -width % side), (0, 0)))
+        corners = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
+        blocks = [padded[top : top + side, left : left + side] for top, left in corners]
+    else:
+        blocks = [*np.moveaxis(pixels, 2, 0)] if planar else [pixels]
+    data = [block.astype(f"{order}u2").tobytes() for block in blocks]
+    offsets = [8 + sum(map(len, data[:index])) for index in range(len(data))]
+    tags = {
+        256: (3, [width]),
+        257: (3, [height]),
+        258: (3, [16] * channels),
+        259: (3, [compression]),
+        262: (3, [2]),
+        277: (3, [channels]),
+        284: (3, [2 if planar else 1]),
+    }
+    lengths = [len(block) for block in data]
+    if side:
+        tags |= {322: (3, [side]), 323: (3, [side]), 324: (4, offsets), 325: (4, lengths)}
+    else:
+        tags |= {273: (4, offsets), 278: (3, [height]), 279: (4, lengths)}
+    if extra is not None:
+        tags[338] = (3, [extra])
+    entries, values = b"", b""
+    for tag, (kind, numbers) in sorted(tags.items()):
+        packed = struct.pack(f"{order}{len(numbers)}{'H' if kind == 3 else 'I'}", *numbers)
+        if len(packed) > 4:
+            values += packed
+            packed = struct.pack(f"{order}I", 8 + sum(lengths) + len(values) - len(packed))
+        entries += struct.pack(f"{order}HHI", tag, kind, len(numbers)) + packed.ljust(4, b"\0")
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + sum(lengths) + len(values))
+    return head + b"".join(data) + values + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
 
 
 def test_colours_of_a_png() -> None:
@@ -69,6 +88,27 @@ def test_grey_of_a_png_and_a_tiff() -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_colours_of_a_tiff(order: str) -> None:
     np.testing.assert_array_equal(decode(tiff(DEEP, order), 3), DEEP)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiles_that_reach_beyond_the_image(order: str) -> None:
+    large = np.random.default_rng(1).integers(0, 65_536, (20, 37, 3), dtype=np.uint16)
+
+    np.testing.assert_array_equal(decode(tiff(large, order, side=16), 3), large)
+
+
+def test_a_channel_that_is_not_alpha_is_left_out() -> None:
+    layered = np.dstack([DEEP, np.full((6, 5), 7, np.uint16)])
+
+    np.testing.assert_array_equal(decode(tiff(layered, extra=0), 3), DEEP)
+    with pytest.raises(ImageFileError, match="without compression"):
+        decode(tiff(layered, extra=1), 3)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_planes_of_colours_are_refused_rather_than_misread(*, keep: bool) -> None:
+    with pytest.raises(ImageFileError, match="got a planar TIFF: save it as PNG"):
+        ImageReader(tiff(DEEP, planar=True), LIMITS).decode(3, keep_sixteen_bits=keep)
 
 
 def test_colours_become_grey_as_pillow_weighs_them() -> None:

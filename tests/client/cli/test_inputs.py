@@ -90,9 +90,10 @@ def test_shift_is_a_name_and_an_amount(text: str) -> None:
     [
         ("\n", "got an empty file"),
         (np.zeros((0, 3), np.float32), "expected floats"),
-        (np.zeros((2, 3, 4), np.float32), "expected floats"),
+        (np.zeros((2, 3, 4), np.float32), "expected (N, 3)"),
+        (np.zeros((1, 1, 2, 3, 4), np.float32), "expected floats (N, D)"),
     ],
-    ids=["csv", "no rows", "axes"],
+    ids=["csv", "no rows", "rank", "axes"],
 )
 def test_unusable_latents(
     server: Served, content: str | np.ndarray, words: str, tmp_path: Path, capsys: pytest.CaptureFixture

@@ -65,7 +65,9 @@ def test_pipe_is_read_like_a_file(hourglass: Command, pictures: Path, tmp_path: 
 def test_refused_file_is_named(server: Served, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("L", (9, 8)).save(pictures / "bb.png")
     assert main(["encode", str(pictures), "--model", "vae", "--address", server.address]) == 2
-    assert f"{pictures / 'bb.png'}: expected 8 x 8 pixels, got 9 x 8" in capsys.readouterr().err
+    assert (
+        f"{pictures / 'bb.png'}: expected images of 8 x 8 pixels (height x width), got 8 x 9" in capsys.readouterr().err
+    )
 
 
 def test_sampled_encode_reports_its_seed(hourglass: Command, pictures: Path) -> None:

@@ -133,7 +133,8 @@ def test_resize_says_that_it_does_not_scale_back(
     Image.new("L", (20, 10)).save(pictures / "large.png")
     command = ["denoise", pictures / "large.png", "--model", "denoiser", "--resize", "--out", pictures / "out"]
     line = refused(capsys, *command, "--address", server.address, code=0)
-    assert "scaled to the model's 8 x 8 pixels" in line
+    words = "large.png: resized from 10 x 20 to 8 x 8 (height x width); the file itself is unchanged"
+    assert line == f"hourglass: note: {pictures}/{words}"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Images of any size on their way through a graph: parts, results, and what is queued at a time."""
 
+import threading
 from collections.abc import Iterator
 
 import grpc
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from bundle import tiling
+from server.errors import UnavailableError
 from tests.server.batching.batcher_harness import POISON
 from tests.server.batching.shaped_harness import ShapedHarness, image
 
@@ -217,3 +219,42 @@ def test_a_thousand_sizes_leave_nothing_behind() -> None:
     harness.finish()
     assert harness.idle
     assert len(harness.results) == 1000
+
+
+def test_an_abandoned_graph_ends_all_its_calls(harness: ShapedHarness) -> None:
+    harness.hold()
+    harness.send("large", image(40, 40))
+    harness.batcher.abandon(UnavailableError("gone"), "failed")
+    harness.send("late", image(8, 8))
+    harness.session.gate.set()
+    harness.finish()
+    assert harness.recorder.failures == dict.fromkeys(("held", "large", "late"), grpc.StatusCode.UNAVAILABLE)
+    assert harness.results == {}
+    assert harness.idle
+
+
+def test_callers_that_come_and_go_on_many_threads_get_what_they_sent() -> None:
+    harness = ShapedHarness(limit_rows=10_000, concurrent_runs=4, max_rows=2)
+    harness.session.gate.set()
+    sent = {f"{number}": image(1 + number % 37, 1 + number % 31, number, seed=number) for number in range(120)}
+    gone = {name for name in sent if int(name) % 5 == 0}
+
+    def call(names: list[str]) -> None:
+        for name in names:
+            made = harness.send(name, sent[name], sent[name][:3], caller=str(len(name)))
+            if name in gone:
+                made.cancel(grpc.StatusCode.CANCELLED)
+
+    threads = [threading.Thread(target=call, args=(list(sent)[first::6],)) for first in range(6)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    while not harness.results.keys() >= sent.keys() - gone:
+        harness.wait()
+    harness.finish()
+    assert harness.recorder.failures == {}
+    for name, results in harness.results.items():
+        for got, expected in zip(results, (sent[name], sent[name][:3]), strict=True):
+            np.testing.assert_array_equal(got[0], expected * 2)
+    assert harness.idle

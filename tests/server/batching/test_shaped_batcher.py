@@ -87,13 +87,14 @@ def test_windows_wait_as_if_their_request_had_arrived_when_they_do() -> None:
 
 def test_callers_are_served_in_turns_from_the_first_on() -> None:
     waiting = queue(shared=True)
-    flood = [entry(SHAPES[1], caller="flood") for _ in range(6)]
-    for each in flood:
-        waiting.push(each, NOW)
-    small = entry(SHAPES[0], caller="small")
-    waiting.push(small, NOW)
-    order = [taken(waiting) for _ in range(4)]
-    assert order.index([small]) <= 1
+    for _ in range(8):
+        waiting.push(entry(SHAPES[1], caller="large"), NOW)
+    for _ in range(3):
+        waiting.push(entry(SHAPES[2], caller="small"), NOW)
+    order = [[each.call.caller for each in taken(waiting)] for _ in range(7)]
+    # Two rows are a turn.
+    assert order[:5] == [["large"] * 2, ["small"], ["small"], ["large"] * 2, ["small"]]
+    assert waiting.rows == 0
 
 
 def test_noise_levels_run_beside_their_rows() -> None:

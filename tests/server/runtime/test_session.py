@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from bundle.errors import BundleError
 from server.execution_config import SessionConfig
 from server.runtime import session
 from server.runtime.providers import CPU, CUDA
-from server.runtime.session import BoundSession, DeviceError
+from server.runtime.session import BoundSession, DeviceError, Session
+from tests.server import free_models
 from tests.server.conftest import GOLDEN, graph_run, pixels
 
 CUDA_HERE = CUDA.name in onnxruntime.get_available_providers()
@@ -108,6 +110,48 @@ def test_bound_buffers_serve_one_thread_at_a_time() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(run, range(8)))
+
+
+def free_denoiser() -> tuple[Signature, bytes]:
+    """Of images of any size, with noise levels."""
+    images, levels, denoised = (
+        free_models.spec(name, *axes)
+        for name, axes in (("images", (-1, -1, 1)), ("noise_levels", ()), ("denoised", (-1, -1, 1)))
+    )
+    graph = free_models.graph(free_models.denoiser(levels=True), [images, levels], [denoised])
+    return Signature(file="denoise.onnx", inputs=[images, levels], outputs=[denoised]), graph
+
+
+def test_rows_of_any_size_and_a_second_input() -> None:
+    signature, graph = free_denoiser()
+    opened = CPU.open(signature, graph, SessionConfig())
+    assert opened.row_shape == (-1, -1, 1)
+    assert [each.shape for each in opened.zeros(3, 8)] == [(3, 8, 8, 1), (3,)]
+    for side in (8, 10, 8):
+        images = np.random.default_rng(side).random((3, side, side, 1), np.float32)
+        levels = np.array([0, 0.1, 0.2], np.float32)
+        expected = free_models.run(graph, {"images": images, "noise_levels": levels})
+        np.testing.assert_array_equal(opened.run(images, levels)[0], expected[0])
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate provider")
+def test_only_rows_of_one_shape_have_buffers_and_memory_patterns() -> None:
+    signature, graph = free_denoiser()
+    assert not session.is_uniform(signature)
+    # Whatever a provider has for one shape.
+    opened = replace(CPU, session=BoundSession).open(signature, graph, SessionConfig())
+    assert type(opened) is Session
+    assert not opened._session.get_session_options().enable_mem_pattern
+    signature, graph = vae("encode")
+    assert session.is_uniform(signature)
+    assert CPU.open(signature, graph, SessionConfig())._session.get_session_options().enable_mem_pattern
+
+
+def test_a_graph_without_its_second_input_is_refused() -> None:
+    signature, graph = free_denoiser()
+    del signature.inputs[1]
+    with pytest.raises(BundleError, match=r"expected inputs .* as model\.json says, got .*noise_levels"):
+        CPU.open(signature, graph, SessionConfig())
 
 
 def test_telemetry_is_off() -> None:

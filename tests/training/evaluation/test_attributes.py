@@ -8,7 +8,7 @@ from training import checkpoint
 from training.__main__ import main
 from training.data import dataset
 from training.errors import CheckpointError, DataError
-from training.evaluation import attributes
+from training.evaluation import attributes, inference
 from training.train import train
 
 
@@ -73,7 +73,7 @@ def test_attributes_are_fitted_scored_and_stored(
     # The user's own column was taken in the order of the source: along it images become brighter.
     assert stored.latents.attribute_means[2] == pytest.approx(dataset.digits().train.images.mean(), rel=1e-9)
     start, step = np.zeros((1, 20), np.float32), stored.latents.attribute_directions[2].astype(np.float32)
-    means = [attributes.decode(stored.model, start + amount * step).mean().item() for amount in (-1, 0, 1)]
+    means = [inference.decode(stored.model, start + amount * step).mean().item() for amount in (-1, 0, 1)]
     assert means == sorted(means)
 
 

@@ -6,10 +6,15 @@ from training.evaluation import inference
 
 
 @pytest.mark.parametrize(
-    ("shape", "rows"), [((28, 28, 1), 1_000), ((64, 64, 3), 1_000), ((128, 128, 3), 250), ((9_000, 9_000, 3), 1)]
+    ("shape", "rows"), [((28, 28, 1), 1_000), ((32, 32, 3), 1_000), ((128, 128, 3), 62), ((9_000, 9_000, 3), 1)]
 )
 def test_a_batch_of_large_images_has_fewer_rows(shape: tuple[int, int, int], rows: int) -> None:
     assert inference.rows_at_once(shape) == rows
+
+
+def test_fifty_samples_of_an_image_are_fifty_images() -> None:
+    assert inference.rows_at_once((28, 28, 1), samples=50) == 1_000
+    assert inference.rows_at_once((256, 256, 1), samples=50) == 11
 
 
 def split(count: int, labels: np.ndarray | None) -> Split:

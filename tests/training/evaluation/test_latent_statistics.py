@@ -36,6 +36,38 @@ def test_wide_codes_keep_the_leading_64_components_and_no_covariance() -> None:
     assert LatentStatistics.from_bytes(statistics.to_bytes()).mean.shape == (70,)
 
 
+def test_the_axes_of_wide_codes_are_those_of_the_whole_covariance() -> None:
+    draws = np.random.default_rng(0)
+    values = (
+        draws.standard_normal((700, 300)) * np.geomspace(10, 0.1, 300) @ np.linalg.qr(draws.normal(size=(300, 300)))[0]
+    )
+    found = fitted(values.astype(np.float32))
+    variances, axes = np.linalg.eigh(np.cov(values.T))
+    np.testing.assert_allclose(found.variances[:32], variances[::-1][:32], rtol=1e-3)
+    np.testing.assert_allclose(found.variances, variances[::-1][:64], rtol=0.05)
+    np.testing.assert_allclose(np.abs(np.vecdot(found.components[:8], axes.T[::-1][:8])), 1, atol=1e-3)
+    np.testing.assert_allclose(found.components @ found.components.T, np.eye(64), atol=1e-10)
+    assert found.total_variance == pytest.approx(variances.sum(), rel=1e-5)
+
+
+def test_wide_codes_of_few_images_need_no_square_matrix() -> None:
+    # A covariance of these would take 3.2 GB.
+    values = np.random.default_rng(0).standard_normal((20, 20_000)).astype(np.float32)
+    found = latent_statistics.fit(values, values, np.ones(20), 0)
+    np.testing.assert_allclose(found.components @ found.components.T, np.eye(64), atol=1e-8)
+    assert found.variances[20:].max() < 1e-3 * found.variances[0]
+
+
+def test_spatial_codes_of_free_sizes_have_statistics_of_their_channel_vectors_and_no_mixture() -> None:
+    spatial = codes(400).reshape(25, 4, 4, 3)
+    vectors = latent_statistics.channel_vectors(spatial)
+    assert vectors.shape == (400, 3)
+    found = latent_statistics.fit(vectors, spatial, np.linspace(0, 1, 25), 0, mixed=False)
+    back = LatentStatistics.from_bytes(found.to_bytes())
+    assert (back.latent_size, len(back.mixture_weights)) == (3, 0)
+    assert back.latent_distance_quantile(0.5) == pytest.approx(1, abs=0.1)
+
+
 def test_samples_of_the_mixture_are_distributed_as_the_codes() -> None:
     centres = np.array([[-10.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     draws = np.random.default_rng(1)

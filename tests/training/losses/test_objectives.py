@@ -6,7 +6,7 @@ from training.losses import objectives, terms
 from training.losses.importance_sampling import negative_log_likelihood
 from training.losses.objectives import Inputs
 from training.models import autoencoders
-from training.models.autoencoders import MultitaskVae, VariationalAutoencoder
+from training.models.autoencoders import Denoiser, MultitaskVae, VariationalAutoencoder
 from training.random_streams import Draws, Purpose, generator
 
 CPU = torch.device("cpu")
@@ -169,11 +169,32 @@ def test_the_encoder_of_a_vae_sees_noise_in_training_and_is_judged_without(monke
     assert torch.equal(judged.losses["model"], plain.losses["model"])
 
 
+def denoiser(**settings: object) -> Denoiser:
+    model = autoencoders.build(
+        Architecture.model_validate({"family": "denoiser", "channels": [4], **settings}), (8, 8, 1)
+    )
+    assert isinstance(model, Denoiser)
+    return model
+
+
 def test_noise_is_clipped_and_fresh_for_each_step() -> None:
-    grey = torch.full((2, 1, 8, 8), 0.5)
-    one, other = (objectives.noisy(grey, noise(2, seed), 0.5) for seed in (0, 1))
+    grey, model = torch.full((2, 1, 8, 8), 0.5), denoiser(body="conv")
+    (one,), (other,) = (objectives.noisy(model, grey, noise(2, seed), Loss(noise=0.5)) for seed in (0, 1))
     assert not torch.equal(one, other)
     assert (one.min(), one.max()) == (0, 1)
+
+
+def test_a_residual_denoiser_sees_noise_as_it_is_and_learns_from_a_range_of_levels() -> None:
+    grey, model = torch.full((512, 1, 8, 8), 0.5), denoiser(body="residual", noise_level_input=True)
+    seen, levels = objectives.noisy(model, grey, noise(512), Loss(noise=0.5, noise_low=0.1))
+    assert seen.min() < 0
+    assert seen.max() > 1
+    assert 0.1 <= levels.min() < 0.15
+    assert 0.45 < levels.max() <= 0.5
+    torch.testing.assert_close((seen - grey).flatten(1).std(1), levels, rtol=0.35, atol=0)
+    _, fixed = objectives.noisy(model, grey, noise(512), Loss(noise=0.5))
+    assert fixed.unique().tolist() == [0.5]
+    assert len(objectives.noisy(denoiser(body="residual"), grey, noise(512), Loss(noise=0.5))) == 1
 
 
 def test_binarised_pixels_have_the_grey_value_as_their_mean() -> None:

@@ -81,7 +81,7 @@ def test_codes_whose_statistics_do_not_fit_into_memory_cost_only_these(
     assert trained(tmp_path, "conv-ae", "--set", "model.channels=[8]", images=pixels(12, 16, 16)) == 0
     loaded, report = checkpoint.load(tmp_path / "run"), (tmp_path / "run" / "report.md").read_text()
     assert loaded.latents is None
-    assert "which Sample, drift metrics and attributes need: left out, because the covariance of codes of 512" in report
+    assert "which Sample, drift metrics and attributes need: left out, because statistics of 10 codes of 512" in report
     assert "model.latent_size" in report
     assert "samples.png: left out, because samples need the mixture" in report
     assert {path.stem for path in (tmp_path / "run").glob("*.png")} == {"losses", "reconstructions", "interpolations"}

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8
+from onnx import TensorProto, numpy_helper
 from small_graphs import IMAGES, node, served, weights
 
 from bundle.replay import tile_difference
@@ -53,3 +54,17 @@ def test_deep_stacks_stay_finite() -> None:
     halo = derive(graph, IMAGES, 1)
     assert halo.halo == 60
     assert problem(graph, IMAGES, halo) == ""
+
+
+def test_images_of_bytes_have_impulses_of_both_signs() -> None:
+    nodes = [node("Cast", "-", to=TensorProto.FLOAT), node("Div", "-", "most"), CONV, CONV]
+    constants = {"w": weights(2, 2, 3), "bias": BIAS, "most": np.float32(255)}
+    model = onnx.load_model_from_string(served(nodes, constants))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    about = type(IMAGES)()
+    about.CopyFrom(IMAGES)
+    about.inputs[0].data_type = DATA_TYPE_UINT8
+    graph = model.SerializeToString()
+    halo = derive(graph, about, 1)
+    assert problem(graph, about, halo) == ""
+    assert problem(graph, about, dataclasses.replace(halo, halo=3, reach=((3, 3), (3, 3))))

@@ -17,6 +17,7 @@ from tests.server import free_models
 from tests.server.conftest import TRANSPORTS, Served, serving
 
 RNG = np.random.default_rng(3)
+LIMITS = {"max_untiled_pixels": 4096, "max_request_pixels": 65_536}
 DTYPES = {1: np.uint8, 2: np.float16, 3: np.float32, 5: np.uint16}
 
 
@@ -34,7 +35,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, by
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def free(request: pytest.FixtureRequest, graphs: tuple[Path, dict[str, bytes]]) -> Iterator[Served]:
     """A server of models of free sizes."""
-    with serving(graphs[0], transport=request.param, poll_seconds=0, max_untiled_pixels=4096) as served:
+    with serving(graphs[0], transport=request.param, poll_seconds=0, **LIMITS) as served:
         yield served
 
 
@@ -49,6 +50,10 @@ def images(array: np.ndarray) -> pb.Images:
 
 def array(message: pb.Tensor) -> np.ndarray:
     return np.frombuffer(message.data, DTYPES[message.data_type]).reshape(tuple(message.shape))
+
+
+SMALL = tensor(np.zeros((1, 8, 8, 2), np.float16))
+LARGE = tensor(np.zeros((3, 80, 80, 2), np.float16))
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -225,6 +230,11 @@ def test_a_path_between_images_of_one_size(free: Served) -> None:
     [
         (pb.SampleRequest(model_name="free-ae", count=1), "expected a height and a width"),
         (pb.SampleRequest(model_name="free-ae", count=1024, height=9999, width=9999), "pixels in the images"),
+        (pb.DecodeRequest(model_name="free-ae", latents=LARGE), "got 3 of 160 x 160"),
+        (
+            pb.InterpolateRequest(model_name="free-ae", from_latents=SMALL, to_latents=SMALL, steps=1000),
+            "steps: expected at most 65536 pixels in the images of a request, got 1000 of 16 x 16",
+        ),
         (
             pb.DecodeRequest(model_name="free-ae", latents=tensor(np.zeros((1, 4, 4, 3), np.float32))),
             "expected latents (h, w, 2)",

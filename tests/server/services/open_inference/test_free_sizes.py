@@ -29,7 +29,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, by
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def free(request: pytest.FixtureRequest, graphs: tuple[Path, dict[str, bytes]]) -> Iterator[GRPCInferenceServiceStub]:
     """A server of models of free sizes."""
-    with serving(graphs[0], transport=request.param, poll_seconds=0) as served:
+    with serving(graphs[0], transport=request.param, poll_seconds=0, max_request_pixels=65_536) as served:
         yield GRPCInferenceServiceStub(served.channel)
 
 
@@ -89,12 +89,21 @@ def test_noise_levels_are_an_input(
 ONE = np.zeros((1, 4, 4, 1), np.float32)
 
 
+def of_shape(made: pb.ModelInferRequest, *shape: int) -> pb.ModelInferRequest:
+    made.inputs[0].shape[:] = shape
+    return made
+
+
 @pytest.mark.parametrize(
     ("made", "words"),
     [
         (request("free-ae.encode", np.zeros((1, 4, 4, 3), np.float32)), "expected (N, 4, 4, 1)"),
         (request("free-ae.encode", np.zeros((1, 4, 4), np.float32)), "expected (N, any, any, 1)"),
         (request("free-ae.encode", np.zeros((1, 0, 4, 1), np.float32)), "at least 1 pixels"),
+        (of_shape(request("free-ae.encode", ONE), 1, -4, -4, 1), "at least 1 pixels"),
+        (of_shape(typed("free-ae.encode", ONE), 1, -4, -4, 1), "at least 1 pixels"),
+        (of_shape(request("free-ae.decode", ONE, "latents"), 1, -4, -2, 2), "expected latents (h, w, 2)"),
+        (request("free-ae.decode", np.zeros((3, 80, 80, 2), np.float32), "latents"), "got 3 of 160 x 160"),
         (request("free-ae.encode", np.zeros((0, 4, 4, 1), np.float32)), "rows"),
         (request("free-ae.encode", np.full((1, 4, 4, 1), 1.5, np.float32)), "floats from 0 to 1"),
         (request("free-ae.encode", np.full((1, 4, 4, 1), np.nan, np.float32)), "finite"),
