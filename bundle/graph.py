@@ -23,13 +23,15 @@ FOREIGN_OPSETS = range(13, 24)
 
 # No state, randomness, control flow, or outputs whose size depends on the data.
 _OPERATOR_NAMES = """
-Abs Add And AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant Conv ConvTranspose DepthToSpace
-DequantizeLinear Div Elu Equal Erf Exp Expand Flatten Floor Gather Gelu Gemm GlobalAveragePool GlobalMaxPool Greater
-GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LayerNormalization LeakyRelu
-Less LessOrEqual Log LogSoftmax MatMul Max MaxPool Min Mish Mul Neg Not Or PRelu Pad Pow QuantizeLinear Reciprocal
-ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round Selu
-Shape Sigmoid Sign Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile Transpose
-Unsqueeze Where
+Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Ceil Celu Clip Concat Constant ConstantOfShape Conv
+ConvTranspose Cos CumSum DepthToSpace DequantizeLinear Div Einsum Elu Equal Erf Exp Expand Flatten Floor GRU Gather
+GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual
+GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization LRN LSTM LayerNormalization LeakyRelu
+Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul Max MaxPool MeanVarianceNormalization Min Mish Mod Mul
+Neg Not OneHot Or PRelu Pad Pow QuantizeLinear RNN Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
+ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize Round ScatterElements
+ScatterND Selu Shape Shrink Sigmoid Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub
+Sum Tanh ThresholdedRelu Tile Transpose Trilu Unsqueeze Where Xor
 """
 OPERATORS = frozenset(_OPERATOR_NAMES.split())
 MAX_RUN_BYTES = 8 * 1024**3
@@ -40,27 +42,19 @@ _CONSTANTS_PER_BYTE = 16
 # Of normalization by the batch at hand: an image's answer would depend on the others of its batch.
 _TRAINING_MODE = " in training mode"
 _INSTEAD = {
-    "ArgMax": "take it outside of the graph",
-    "ArgMin": "serve the latents before quantization, and look up codes outside of the graph",
-    "ConstantOfShape": "export with fixed sizes, so that the exporter folds it, or use Expand of a constant",
     "BatchNormalization in training mode": "call model.eval() before the export",
     "Dropout": "call model.eval() before the export",
     "DynamicQuantizeLinear": "quantize statically",
-    "Einsum": "write it as MatMul, Mul and ReduceSum",
-    "GRU": "use convolutions or attention: loops are not allowed",
-    "GatherND": "use Gather",
+    "GridSample": "warp images outside of the graph",
     "If": "export one branch: trace the module, or fold the condition",
-    "LSTM": "use convolutions or attention: loops are not allowed",
     "Loop": "unroll it",
     "Multinomial": "draw latents with Sample, not in the graph",
     "NonZero": "use Where: sizes must not depend on the data",
-    "RNN": "use convolutions or attention: loops are not allowed",
     "RandomNormal": "return the mean and the log-variance as outputs: the graph must not draw",
     "RandomNormalLike": "return the mean and the log-variance as outputs: the graph must not draw",
     "RandomUniform": "return the mean and the log-variance as outputs: the graph must not draw",
     "RandomUniformLike": "return the mean and the log-variance as outputs: the graph must not draw",
-    "Range": "export with fixed sizes, so that the exporter folds it",
-    "ScatterND": "use Concat or Where",
+    "Scan": "unroll it, or use LSTM, GRU or RNN",
     "TopK": "use ReduceMax, or take it outside of the graph",
     "Upsample": "export with opset 13 or later, which has Resize",
 }

@@ -19,6 +19,7 @@ from pathlib import Path
 from bundle.graph import MAX_RUN_BYTES
 from bundle.runtime_options import PROVIDER_NAMES
 from export.errors import ExportError, InputError
+from export.graphs import scaling
 from export.publication.publish import Place
 
 
@@ -125,14 +126,28 @@ def _import(given: list[str]) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help="encoder.onnx, decoder.onnx, …, or encode=FILE, …")
     parser.add_argument("--labels", default="", metavar="A,B,…", help="class names of a classifier")
     parser.add_argument("--image-shape", type=_image_shape, metavar="HxWxC", help="where the files do not say")
+    scaling.add_scaling(parser)
+    parser.add_argument("--clip", action="store_true", help="cut the images that graphs give to 0 … 1")
+    parser.add_argument("--reference", type=Path, nargs="+", default=[], metavar="IMAGES", help=_REFERENCE_HELP)
+    parser.add_argument("--multiple", type=scaling.positive, default=0, metavar="N", help=_MULTIPLE_HELP)
+    parser.add_argument("--minimum", type=scaling.positive, default=0, metavar="N", help=_MINIMUM_HELP)
     _add_memory(parser)
     _add_place(parser, recipe=False)
-    options = parser.parse_args(given)
+    options = parser.parse_args(scaling.joined(given))
     from export.importing import importer  # noqa: PLC0415
 
     place = Place(options.repository, options.name, options.version, options.sign_key)
-    labels = [label for label in options.labels.split(",") if label]
-    model = importer.import_files(options.files, place, labels, options.image_shape, options.max_run_bytes)
+    told = importer.Told(
+        labels=[label for label in options.labels.split(",") if label],
+        images=options.image_shape,
+        scaling=scaling.chosen_scaling(options),
+        clip=options.clip,
+        multiple=options.multiple,
+        minimum=options.minimum,
+        reference=options.reference,
+        max_run_bytes=options.max_run_bytes,
+    )
+    model = importer.import_files(options.files, place, told)
     print(f"{model.name} version {model.version} serves {', '.join(model.methods)}")
     return 0
 
@@ -144,7 +159,7 @@ def _module(given: list[str]) -> int:
     parser = _parser("module", "Export a PyTorch module of your own as a new version, through the gate.")
     command.add_arguments(parser)
     _add_place(parser, recipe=False)
-    options = parser.parse_args(command.joined(given))
+    options = parser.parse_args(scaling.joined(given))
     place = Place(options.repository, options.name, options.version, options.sign_key)
     done = command.run(options, place)
     print(report.table(done.model, done.result))
@@ -188,6 +203,9 @@ def _add_place(parser: argparse.ArgumentParser, *, recipe: bool = True) -> None:
 
 _EXTRA = frozenset({"torch", "onnx", "onnxscript", "safetensors", "sklearn", "PIL"})
 _PRECISION_HELP = "of the graphs; a variant in fewer bits is refused unless it keeps the quality and is faster"
+_REFERENCE_HELP = "images that a network made elsewhere is tried on: a folder, files, or a .npz or .npy file"
+_MULTIPLE_HELP = "of free height and width: pad them to a multiple; by default found by trying"
+_MINIMUM_HELP = "of free height and width: the smallest; by default found by trying"
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "verify": _verify,
     "inspect": _inspect,

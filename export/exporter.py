@@ -10,6 +10,8 @@ from typing import Any, cast
 
 from autoencoder.v1.model_pb2 import Model, Signature
 
+from bundle.compatibility import check_golden, check_model
+from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE, REPORT_FILE, describe_files
@@ -102,6 +104,7 @@ def build_and_check(
             draft = in_fewer_bits(baseline, precision, loaded.latents, sandbox)
             result = quantized.run_checks(draft.checked, baseline.checked, baseline.golden, sandbox, device)
         last = check_reproducible(draft, again())
+    checks.run((DESCRIPTION,), (draft.with_result(result), draft.golden))
     return draft, replace(result, passed=(*result.passed, *last))
 
 
@@ -202,5 +205,16 @@ def _differing(drafts: tuple[Draft, Draft]) -> Iterator[Finding]:
         yield Finding(name, "exported twice, got different bytes", passed=False)
 
 
+def _misfits(described: tuple[Model, Golden]) -> Iterator[Finding]:
+    model, golden = described
+    try:
+        check_model(model)
+        check_golden(model, golden)
+    except BundleError as error:
+        yield Finding(MODEL_FILE, str(error), passed=False)
+
+
+DESCRIPTION: Check[tuple[Model, Golden]] = Check("structure", _misfits)
+"""What the network says of its sizes and latents is what its graphs give: a server would refuse the version."""
 REPRODUCIBILITY: Check[tuple[Draft, Draft]] = Check("reproducibility", _differing)
 """Exported twice, all hashed files and model.json are the same bytes."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from bundle.graph_memory.images import IMAGE_RULES
 from bundle.graph_memory.node import MAX_VALUES, Node, Shape, Tensor, tensor_of
+from bundle.graph_memory.sequences import SEQUENCE_RULES
 from bundle.graph_memory.values import VALUES
 
 
@@ -22,7 +23,7 @@ def outputs(node: Node) -> list[Tensor]:
     """
     if node.operator == "Constant":
         return [_constant(node)]
-    if node.operator == "Shape":
+    if node.operator in {"Shape", "Size"}:
         return [_shape(node)]
     shapes = _shapes(node)
     if any(size < 0 for shape in shapes for size in shape):
@@ -60,7 +61,7 @@ def _shape(node: Node) -> Tensor:
     shape = node.shape()
     end = node.attribute("end")
     found = np.array(shape[node.integer("start", 0) : None if end is None else int(end.i)], np.int64)
-    return Tensor(found.shape, found)
+    return Tensor((), np.array(np.prod(found))) if node.operator == "Size" else Tensor(found.shape, found)
 
 
 def _layer_normalisation(node: Node) -> list[Shape]:
@@ -87,6 +88,12 @@ def _reduced(node: Node) -> Shape:
     gone = {axis % len(shape) for axis in axes}
     kept = node.integer("keepdims", 1)
     return tuple(1 if axis in gone else size for axis, size in enumerate(shape) if kept or axis not in gone)
+
+
+def _arg_reduced(node: Node) -> list[Shape]:
+    shape, axis = node.shape(), node.integer("axis", 0)
+    kept = node.integer("keepdims", 1)
+    return [(*shape[: axis % len(shape)], *([1] if kept else []), *shape[axis % len(shape) + 1 :])]
 
 
 def _matmul(node: Node) -> list[Shape]:
@@ -192,12 +199,15 @@ def _pad(node: Node) -> list[Shape]:
 
 
 _BROADCASTING = """
-Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mul Or Pow Sub Sum Where
+Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Mul Or Pow Sub Sum Where Xor
 """
 _RULES: dict[str, Callable[[Node], list[Shape]]] = (
     dict.fromkeys(_BROADCASTING.split(), _broadcast)
     | IMAGE_RULES
+    | SEQUENCE_RULES
     | {
+        "ArgMax": _arg_reduced,
+        "ArgMin": _arg_reduced,
         "BatchNormalization": _batch_normalisation,
         "Concat": _concat,
         "Expand": _expand,

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from bundle.graph_memory.node import DTYPES, Node, Shape, Value
+from bundle.graph_memory.node import DTYPES, Node, Shape, Value, tensor_of
 
 _Compute: TypeAlias = Callable[[Node, Shape, Sequence[Value]], Value]
 
@@ -83,6 +83,23 @@ def _tile(_: Node, __: Shape, values: Sequence[Value]) -> Value:
     return np.tile(values[0], [int(times) for times in values[1]])
 
 
+def _filled(node: Node, shape: Shape, _: Sequence[Value]) -> Value:
+    value = node.attribute("value")
+    known = tensor_of(value.t).value if value is not None else np.zeros(1, np.float32)
+    if known is None:
+        raise ValueError("expected a constant of one number")
+    return np.full(shape, known.ravel()[0], known.dtype)
+
+
+def _modulus(node: Node, _: Shape, values: Sequence[Value]) -> Value:
+    return (np.fmod if node.integer("fmod", 0) else np.mod)(*values)
+
+
+def _range(_: Node, shape: Shape, values: Sequence[Value]) -> Value:
+    start, _limit, step = (value.ravel()[0] for value in values)
+    return (start + step * np.arange(shape[0])).astype(values[0].dtype)
+
+
 VALUES: dict[str, _Compute] = {
     "Abs": _all(np.abs),
     "Add": _all(np.add),
@@ -90,6 +107,7 @@ VALUES: dict[str, _Compute] = {
     "Cast": _cast,
     "Ceil": _all(np.ceil),
     "Concat": _concat,
+    "ConstantOfShape": _filled,
     "Div": _divide,
     "Equal": _all(np.equal),
     "Expand": _broadcast,
@@ -103,11 +121,13 @@ VALUES: dict[str, _Compute] = {
     "LessOrEqual": _all(np.less_equal),
     "Max": _fold(np.maximum),
     "Min": _fold(np.minimum),
+    "Mod": _modulus,
     "Mul": _all(np.multiply),
     "Neg": _all(np.negative),
     "Not": _all(np.logical_not),
     "Or": _all(np.logical_or),
     "Pow": _all(np.power),
+    "Range": _range,
     "ReduceMax": _reduce(np.max),
     "ReduceMin": _reduce(np.min),
     "ReduceProd": _reduce(np.prod),

@@ -9,6 +9,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from hourglass_client import answers, requests, streams
 from hourglass_client.async_connection import AsyncConnection
 from hourglass_client.errors import closed
+from hourglass_client.images import held
 from hourglass_client.pipelines import async_ordered_map
 from hourglass_client.retries import deadline_seconds
 
@@ -50,8 +51,9 @@ class AsyncClient(AsyncConnection):
         timeout_seconds: float | None = None,
     ) -> answers.Encoded:
         """Images to latents (N, D) or (N, h, w, c): the posterior's mean, or with posterior="sample" a draw from it."""
+        sent = held("images", images)
         request = requests.encode(
-            images,
+            sent,
             model=model,
             version=version,
             posterior=posterior,
@@ -59,7 +61,8 @@ class AsyncClient(AsyncConnection):
             latent_format=latent_format,
             resize=resize,
         )
-        return await self._answer(self._stub.Encode, request, answers.Encoded, timeout_seconds, progress=progress)
+        method, kind = self._stub.Encode, answers.Encoded
+        return await self._answer(method, request, kind, timeout_seconds, progress=progress, images=sent)
 
     async def decode(  # noqa: PLR0913 (the request's own fields)
         self,
@@ -92,7 +95,8 @@ class AsyncClient(AsyncConnection):
         timeout_seconds: float | None = None,
     ) -> answers.Reconstructed:
         """Images through the bottleneck and back, with the squared error of each."""
-        request = requests.reconstruct(images, model=model, version=version, form=image_format, resize=resize)
+        sent = held("images", images)
+        request = requests.reconstruct(sent, model=model, version=version, form=image_format, resize=resize)
         return await self._answer(
             self._stub.Reconstruct, request, answers.Reconstructed, timeout_seconds, progress=progress
         )
@@ -110,10 +114,12 @@ class AsyncClient(AsyncConnection):
         timeout_seconds: float | None = None,
     ) -> answers.Denoised:
         """Noisy images to clean ones; `noise_level`, of all or of each, is a standard deviation in pixels of 0…1."""
+        sent = held("images", images)
         request = requests.denoise(
-            images, model=model, version=version, noise_level=noise_level, form=image_format, resize=resize
+            sent, model=model, version=version, noise_level=noise_level, form=image_format, resize=resize
         )
-        return await self._answer(self._stub.Denoise, request, answers.Denoised, timeout_seconds, progress=progress)
+        method, kind = self._stub.Denoise, answers.Denoised
+        return await self._answer(method, request, kind, timeout_seconds, progress=progress, images=sent)
 
     async def sample(  # noqa: PLR0913 (the request's own fields)
         self,

@@ -10,6 +10,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from hourglass_client import answers, requests, streams
 from hourglass_client.connection import Connection
 from hourglass_client.errors import closed
+from hourglass_client.images import held
 from hourglass_client.pipelines import ordered_map
 from hourglass_client.retries import deadline_seconds
 
@@ -51,8 +52,9 @@ class Client(Connection):
         timeout_seconds: float | None = None,
     ) -> answers.Encoded:
         """Images to latents (N, D) or (N, h, w, c): the posterior's mean, or with posterior="sample" a draw from it."""
+        sent = held("images", images)
         request = requests.encode(
-            images,
+            sent,
             model=model,
             version=version,
             posterior=posterior,
@@ -60,7 +62,8 @@ class Client(Connection):
             latent_format=latent_format,
             resize=resize,
         )
-        return self._answer(self._stub.Encode, request, answers.Encoded, timeout_seconds, progress=progress)
+        method, kind = self._stub.Encode, answers.Encoded
+        return self._answer(method, request, kind, timeout_seconds, progress=progress, images=sent)
 
     def decode(  # noqa: PLR0913 (the request's own fields)
         self,
@@ -93,7 +96,8 @@ class Client(Connection):
         timeout_seconds: float | None = None,
     ) -> answers.Reconstructed:
         """Images through the bottleneck and back, with the squared error of each."""
-        request = requests.reconstruct(images, model=model, version=version, form=image_format, resize=resize)
+        sent = held("images", images)
+        request = requests.reconstruct(sent, model=model, version=version, form=image_format, resize=resize)
         return self._answer(self._stub.Reconstruct, request, answers.Reconstructed, timeout_seconds, progress=progress)
 
     def denoise(  # noqa: PLR0913 (the request's own fields)
@@ -109,10 +113,12 @@ class Client(Connection):
         timeout_seconds: float | None = None,
     ) -> answers.Denoised:
         """Noisy images to clean ones; `noise_level`, of all or of each, is a standard deviation in pixels of 0…1."""
+        sent = held("images", images)
         request = requests.denoise(
-            images, model=model, version=version, noise_level=noise_level, form=image_format, resize=resize
+            sent, model=model, version=version, noise_level=noise_level, form=image_format, resize=resize
         )
-        return self._answer(self._stub.Denoise, request, answers.Denoised, timeout_seconds, progress=progress)
+        method, kind = self._stub.Denoise, answers.Denoised
+        return self._answer(method, request, kind, timeout_seconds, progress=progress, images=sent)
 
     def sample(  # noqa: PLR0913 (the request's own fields)
         self,

@@ -23,6 +23,7 @@ from hourglass_client.errors import (
     inherited,
     unpicklable,
 )
+from hourglass_client.images import HeldArray
 from hourglass_client.pipelines import apart, ordered_map
 from hourglass_client.retries import Retry, deadline_seconds
 
@@ -124,21 +125,32 @@ class Connection:
         timeout_seconds: float | None,
         *,
         progress: bool = False,
+        images: object = None,
     ) -> Any:  # noqa: ANN401 (an instance of it)
         """The answer to one request, or to several where images are too large for one."""
-        job = self._job(request, timeout_seconds) if may_exceed(request) else None
+        held = images if isinstance(images, HeldArray) else None
+        job = self._job(request, held, timeout_seconds) if may_exceed(request) else None
         while job is not None:
             try:
                 return self._in_parts(method, job, timeout_seconds, progress=progress)
             except NotFoundError:
                 # Parts are asked of one version. Where it is gone, the whole is asked of the one that has come.
                 gone = job.version
-                job = self._job(request, timeout_seconds, renew=True)
+                job = self._job(request, held, timeout_seconds, renew=True)
                 if job is not None and job.version == gone:
                     raise
+        if held is not None:
+            held.fill(request.images)
         return kind.from_message(self._call(method, request, timeout_seconds))
 
-    def _job(self, request: Any, timeout_seconds: float | None, *, renew: bool = False) -> Job | None:  # noqa: ANN401 (of any method)
+    def _job(
+        self,
+        request: Any,  # noqa: ANN401 (of any method)
+        held: HeldArray | None,
+        timeout_seconds: float | None,
+        *,
+        renew: bool = False,
+    ) -> Job | None:
         """The parts of a request that its model cannot take as a whole; None where it can."""
         key = request.model_name, request.model_version
         if renew or key not in self._models:
@@ -148,9 +160,9 @@ class Connection:
             except (UnimplementedError, PermissionDeniedError):
                 self._models[key] = None
         model = self._models[key]
-        job = None if model is None else apart(partial(job_of, request, model, self._message_bytes))
+        job = None if model is None else apart(partial(job_of, request, model, self._message_bytes, held))
         # Parts are asked of the version that is the newest now.
-        return job if job is None or renew else self._job(request, timeout_seconds, renew=True)
+        return job if job is None or renew else self._job(request, held, timeout_seconds, renew=True)
 
     def _in_parts(
         self,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hourglass_client.bands import png
 from hourglass_client.errors import HourglassError, invalid
-from hourglass_client.tensors import byte_tensor, float_tensor, to_array, word_tensor
+from hourglass_client.tensors import array_tensor, to_array, type_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,8 +47,9 @@ _FORMATS = {
     "none": pb.IMAGE_FORMAT_NONE,
 }
 _BATCH_AXES = (3, 4)
-# By bytes of a channel.
-_TENSORS = {1: byte_tensor, 2: word_tensor}
+_UNSIGNED_BYTES = {1, 2}
+# Of an array that may be too large for one request.
+_HELD_BYTES = 2**22
 # Modes of PIL images that PNG holds, and what others become: what the server makes of their files too.
 _PNG_MODES = {mode: mode for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")}
 _OTHER_MODES = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"} | dict.fromkeys(
@@ -62,6 +63,18 @@ _JPEG = {"JPEG", "MPO"}
 _REDUCIBLE_AS = {"1": "L", "L": "L", "LA": "LA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}
 _LARGEST_EIGHT = 255
 _LARGEST_SIXTEEN = 65_535
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldArray:
+    """A large array of images, which is not copied into a request as a whole."""
+
+    pixels: NDArray[Any]
+    """(N, H, W), (N, H, W, C) or (H, W, C)."""
+
+    def fill(self, message: pb.Images) -> None:
+        """Copy it into the request after all."""
+        message.tensor.CopyFrom(array_tensor(self.pixels))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,14 +123,23 @@ def image_format(name: ImageFormat | None, *inputs: pb.Images | None) -> pb.Imag
     return _FORMATS[name]
 
 
-def to_message(field: str, images: ImageInput, *, resize: bool = False) -> pb.Images:
+def held(field: str, images: ImageInput) -> ImageInput | HeldArray:
+    """The images themselves, or a large array of them, held back."""
+    if isinstance(images, np.ndarray) and images.nbytes >= _HELD_BYTES:
+        return HeldArray(_pixels(field, cast("NDArray[Any]", images)))
+    return cast("ImageInput", images)
+
+
+def to_message(field: str, images: ImageInput | HeldArray, *, resize: bool = False) -> pb.Images:
     """Images of any accepted form to the message; files and PIL images are sent as files, which the server decodes."""
+    if isinstance(images, HeldArray):
+        return pb.Images(tensor=pb.Tensor(data_type=type_of(images.pixels), shape=images.pixels.shape))
     if _is_file(images):
         return pb.Images(encoded=pb.EncodedImages(files=[_contents(field, images, resize=resize)], resize=resize))
     if _are_files(images):
         files = [_contents(f"{field}[{index}]", image, resize=resize) for index, image in enumerate(images)]
         return pb.Images(encoded=pb.EncodedImages(files=files, resize=resize))
-    return pb.Images(tensor=_pixels(field, _array(field, images)))
+    return pb.Images(tensor=array_tensor(_pixels(field, _array(field, images))))
 
 
 def from_message(message: pb.Images) -> tuple[NDArray[Any], tuple[bytes, ...]]:
@@ -224,17 +246,16 @@ def _array(field: str, images: object) -> NDArray[Any]:
         raise invalid(field, f"expected one array, or a list of image files only: {error}") from error
 
 
-def _pixels(field: str, array: NDArray[Any]) -> pb.Tensor:
+def _pixels(field: str, array: NDArray[Any]) -> NDArray[Any]:
+    """The array with an axis of images, if it is one that can be sent."""
     if array.ndim == 2:  # noqa: PLR2004 (H, W): one grey image; the server tells (N, H, W) and (H, W, C) apart
         array = array[np.newaxis]
     if array.ndim not in _BATCH_AXES:
         raise invalid(
             field, f"expected (N, H, W), (N, H, W, C) or one image (H, W) or (H, W, C), got shape {array.shape}"
         )
-    if array.dtype.kind == "f":
-        return float_tensor(array)
-    if array.dtype.kind == "u" and array.dtype.itemsize in _TENSORS:
-        return _TENSORS[array.dtype.itemsize](array)
+    if array.dtype.kind == "f" or (array.dtype.kind == "u" and array.dtype.itemsize in _UNSIGNED_BYTES):
+        return array
     raise invalid(
         field, f"expected uint8 in 0 to 255, uint16 in 0 to 65,535 or floating point in 0 to 1, got {array.dtype}"
     )

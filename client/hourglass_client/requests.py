@@ -8,7 +8,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from numpy.typing import ArrayLike
 
 from hourglass_client.errors import invalid
-from hourglass_client.images import ImageFormat, ImageInput, image_format, to_message
+from hourglass_client.images import HeldArray, ImageFormat, ImageInput, image_format, to_message
 from hourglass_client.tensors import latents_tensor
 
 Posterior = Literal["mean", "sample"]
@@ -33,7 +33,7 @@ _PATHS = {"linear": pb.INTERPOLATION_LINEAR, "spherical": pb.INTERPOLATION_SPHER
 
 
 def encode(
-    images: ImageInput,
+    images: ImageInput | HeldArray,
     *,
     model: str = "",
     version: str | int = "",
@@ -78,7 +78,7 @@ def decode(
 
 
 def reconstruct(
-    images: ImageInput,
+    images: ImageInput | HeldArray,
     *,
     model: str = "",
     version: str | int = "",
@@ -93,7 +93,7 @@ def reconstruct(
 
 
 def denoise(
-    images: ImageInput,
+    images: ImageInput | HeldArray,
     *,
     model: str = "",
     version: str | int = "",

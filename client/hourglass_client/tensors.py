@@ -28,29 +28,21 @@ def latents_tensor(field: str, latents: ArrayLike) -> Tensor:
         array = array[np.newaxis]
     if array.ndim not in _AXES or array.dtype.kind != "f":
         raise invalid(field, f"expected floating-point latents {_LATENTS}, got {array.dtype} {array.shape}")
-    return float_tensor(array)
+    return array_tensor(array)
 
 
-def float_tensor(array: NDArray[Any]) -> Tensor:
-    """A floating-point array to FLOAT32, or FLOAT16 where it is float16."""
-    if array.dtype.itemsize == np.dtype(np.float16).itemsize:
-        return _tensor(DataType.DATA_TYPE_FLOAT16, array)
-    return _tensor(DataType.DATA_TYPE_FLOAT32, array)
+def type_of(array: NDArray[Any]) -> DataType:
+    """As what an array of unsigned or floating-point numbers is sent; floats as FLOAT32, except float16."""
+    if array.dtype.kind == "u":
+        return DataType.DATA_TYPE_UINT8 if array.dtype.itemsize == 1 else DataType.DATA_TYPE_UINT16
+    half = array.dtype.itemsize == np.dtype(np.float16).itemsize
+    return DataType.DATA_TYPE_FLOAT16 if half else DataType.DATA_TYPE_FLOAT32
 
 
-def word_tensor(array: NDArray[np.uint16]) -> Tensor:
-    """A uint16 array to UINT16."""
-    return _tensor(DataType.DATA_TYPE_UINT16, array)
-
-
-def byte_tensor(array: NDArray[np.uint8]) -> Tensor:
-    """A uint8 array to UINT8."""
-    return _tensor(DataType.DATA_TYPE_UINT8, array)
-
-
-def _tensor(data_type: DataType, array: NDArray[Any]) -> Tensor:
-    data = array.astype(DTYPES[data_type], copy=False).tobytes()
-    return Tensor(data_type=data_type, shape=array.shape, data=data)
+def array_tensor(array: NDArray[Any]) -> Tensor:
+    """An array of unsigned or floating-point numbers to a message."""
+    kind = type_of(array)
+    return Tensor(data_type=kind, shape=array.shape, data=array.astype(DTYPES[kind], copy=False).tobytes())
 
 
 def to_array(tensor: Tensor) -> NDArray[Any]:

@@ -8,11 +8,12 @@ import copy
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Signature
+from autoencoder.v1.shapes import Size
 from torch import nn
 
 from bundle.errors import quotable
@@ -21,13 +22,15 @@ from bundle.replay import RowDifference
 from export.errors import Failure, GateError
 from export.gate import checks, deviation, parity
 from export.gate.checks import BATCH_INVARIANCE, GOLDEN_VECTORS, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
-from export.gate.inputs import answer, pixels, real, resized, test_inputs
+from export.gate.images import pixels, resized
+from export.gate.inputs import answer, real, test_inputs
 from export.gate.latency import latencies_ms
 from export.gate.parity import Measured
 from export.gate.sandbox import Sandbox
 from export.gate.structure import ONNX_CHECKER, bound_problems
 from export.gate.tiling import tiles
 from export.gate.tiling.tiles import Tiled
+from export.gate.traces import made_of_weights
 from export.gate.weights import weight_problems
 from export.graphs import methods, tensor_specs
 from export.graphs.methods import Method
@@ -38,6 +41,8 @@ LOG_VARIANCES = "log_variances"
 _QUALITY_TOLERANCE = 1e-5
 _QUALITY_PIXELS = 2**20
 _QUALITY_IMAGES = 16
+# Of what a network chooses: such rows are left out of the comparison.
+_MOST_TIED = 0.01
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,13 @@ class GateRun(CheckedBundle):
             with crash_refused("tiles", signature.name):
                 graph = self.graphs[signature.name]
                 tiled[signature.name] = tiles.tile(
-                    method, signature, graph, self.images, self.sandbox, self.device, is_variant=self.is_variant
+                    self.about,
+                    signature,
+                    graph,
+                    partial(self._picture, method, signature),
+                    self.sandbox,
+                    self.device,
+                    is_variant=self.is_variant,
                 )
         return tiled
 
@@ -174,6 +185,9 @@ class GateRun(CheckedBundle):
         """How far a row alone is from the same row in a batch, over all measured inputs."""
         measured = self.measured[signature.name]
         return RowDifference(measured.alone_difference, measured.alone_excess)
+
+    def _picture(self, method: Method, signature: Signature, size: Size) -> list[Array]:
+        return real(method, signature, resized(self.images[:1], size))
 
     def _measure(self, method: Method, signature: Signature) -> Measured:
         largest = TESTED_BATCHES[-1] if self.about.shapes.free else batch_buckets(self.about.image_shape)[-1]
@@ -222,18 +236,23 @@ def run_checks(checked: CheckedGraphs, golden: Golden, sandbox: Sandbox) -> Gate
 
 
 def _bounds(gate_run: GateRun) -> Iterator[Finding]:
+    # A module of the user's may have narrower bounds of its own.
+    narrower = gate_run.about.family == "module"
     for signature in gate_run.signatures:
         if any(output.name == LOG_VARIANCES for output in signature.outputs):
             with crash_refused("structure", signature.name):
                 graph = gate_run.graphs[signature.name]
-                found = gate_run.sandbox.run(bound_problems, graph, LOG_VARIANCES, LOG_VARIANCE_BOUNDS)
+                found = gate_run.sandbox.run(
+                    bound_problems, graph, LOG_VARIANCES, LOG_VARIANCE_BOUNDS, narrower=narrower
+                )
             yield Finding(signature.name, "; ".join(found), passed=not found)
 
 
 def _weights(gate_run: GateRun) -> Iterator[Finding]:
-    for name, graph in gate_run.graphs.items():
-        for problem in weight_problems(graph, gate_run.model):
-            yield Finding(name, problem, passed=False)
+    for method, signature in gate_run.exact:
+        computed = partial(made_of_weights, method, signature)
+        for problem in weight_problems(gate_run.graphs[signature.name], gate_run.model, computed):
+            yield Finding(signature.name, problem, passed=False)
 
 
 def _numbers(gate_run: GateRun) -> Iterator[Finding]:
@@ -242,6 +261,9 @@ def _numbers(gate_run: GateRun) -> Iterator[Finding]:
             where = f"{worst.kind}, batch of {worst.batch}, output {worst.output}"
             off = f"off by {worst.max_abs_error:.3g}, {worst.excess:.3g} times what 1e-5 + 1e-4 |reference| allows"
             yield Finding(name, off, passed=worst.excess <= 1, where=where)
+        if measured.tied > _MOST_TIED * measured.choices:
+            tied = f"{measured.tied} of {measured.choices} choices of an argmin or argmax are nearly tied"
+            yield Finding(name, f"{tied}: expected at most {_MOST_TIED:.0%}", passed=False)
         if name in gate_run.deviations:
             yield Finding(name, gate_run.deviations[name], passed=False)
 

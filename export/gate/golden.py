@@ -5,17 +5,16 @@ from math import prod
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Signature
-from autoencoder.v1.shapes import Shapes, Size
 
 from bundle import latents
 from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase
 from bundle.latents import LatentStatistics
 from bundle.noise import Purpose, normals, uniforms
-from export.gate.inputs import answer, beside, narrowed, real, repeated, resized
+from export.errors import Failure, GateError
+from export.gate.images import beside, golden_sizes, resized
+from export.gate.inputs import answer, narrowed, real, repeated, undecided
+from export.gate.traces import Choices
 from export.graphs.methods import Decode, Method, facts
-
-# Of free sizes, in pixels, before they are padded: one for held-out images, one for noise.
-_SIZES = ((32, 32), (24, 40))
 
 
 def golden_vectors(
@@ -29,24 +28,24 @@ def golden_vectors(
     return Golden(cases, next((_sample(m, s, statistics) for m, s in exact if isinstance(m, Decode)), None))
 
 
-def golden_sizes(shapes: Shapes, images: Array) -> tuple[Size, Size]:
-    """Sizes of the images of golden cases; of a fixed size it is that of the images."""
-    height, width = images.shape[1:3]
-    if not shapes.free:
-        return (height, width), (height, width)
-    first, second = (shapes.padded(max(tall, shapes.minimum), max(wide, shapes.minimum)) for tall, wide in _SIZES)
-    return first, second if second != first else (first[0], first[1] + shapes.multiple)
-
-
 def _case(method: Method, signature: Signature, rows: Array) -> Case:
-    others = beside(facts(method.model), signature, len(rows))
-    outputs = {name: narrowed(array) for name, array in answer(method, rows, signature, others).items()}
+    others, seen = beside(facts(method.model), signature, len(rows)), Choices()
+    answers = answer(method, rows, signature, others, seen)
+    if seen.tied:
+        # Another machine may choose otherwise, and be right.
+        left_out = undecided(method, rows, signature, answers, others)
+        decided = ~np.any([mask.reshape(len(rows), -1).any(1) for mask in left_out.values()], axis=0)
+        if not decided.any():
+            raise GateError("numbers", [Failure(signature.name, "", "every golden image has a nearly tied choice")])
+        rows, others = rows[decided], [each[decided] for each in others]
+        answers = {name: array[decided] for name, array in answers.items()}
+    outputs = {name: narrowed(array) for name, array in answers.items()}
     return Case(dict(zip([spec.name for spec in signature.inputs], (rows, *others), strict=True)), outputs)
 
 
 def _inputs(method: Method, signature: Signature, images: Array) -> list[Array]:
     about = facts(method.model)
-    first, second = golden_sizes(about.shapes, images)
+    first, second = golden_sizes(about.shapes)
     spec = signature.inputs[0]
     shape = (ROWS, *about.shapes.sized(second).spec(spec.name)[1:])
     size = prod(shape[1:])
@@ -61,7 +60,7 @@ def _sample(method: Method, signature: Signature, statistics: LatentStatistics |
     about = facts(method.model)
     if not about.has_density(statistics is not None):
         return None
-    first = golden_sizes(about.shapes, np.empty((1, *about.image_shape)))[0]
+    first = golden_sizes(about.shapes)[0]
     shape = about.shapes.sized(first).spec("latents")[1:]
     drawn = latents.draw(about.family, shape, statistics, SEED, 0, ROWS, TEMPERATURE)
     if drawn is None:

@@ -1,27 +1,26 @@
 """Test inputs of the gate: every kind of input to a graph, with the network's answers in float64."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import nullcontext
 
 import numpy as np
 import torch
-from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
-from autoencoder.v1.shapes import Shapes, Size
+from autoencoder.v1.model_pb2 import Signature
+from autoencoder.v1.shapes import Size
 from numpy.typing import NDArray
 from torch import nn
 
 from bundle.golden import Array
 from bundle.noise import Purpose, normals, uniforms
+from export.gate.images import beside, fed, pixels, resized, tested_sizes
 from export.gate.parity import TestInput
+from export.gate.traces import Choices
 from export.graphs.methods import Encode, Method, facts
-from export.graphs.tensor_specs import TESTED_BATCHES, Facts
+from export.graphs.tensor_specs import TESTED_BATCHES
 
 _NOISE_SIGMA = 0.5
 _UNCLIPPED_SIGMA = 0.2
 _CHUNK_ROWS = 64
-_MOST_VALUES = {"uint8": 255, "uint16": 65535}
-# Beside the smallest size, in pixels, before they are padded to the network's multiple: odd, long and thin, large.
-_OTHER_SIZES = ((37, 53), (24, 200), (256, 320))
 _FEW_ROWS = 3
 
 
@@ -43,32 +42,12 @@ def test_inputs(method: Method, signature: Signature, images: Array, largest: in
     return found
 
 
-def tested_sizes(shapes: Shapes) -> list[Size]:
-    """Sizes of images that graphs of free sizes are tried on: the smallest, its neighbours, and unlike ones; padded."""
-    least, step = shapes.padded(shapes.minimum, shapes.minimum)[0], shapes.multiple
-    others = [(max(tall, least), max(wide, least)) for tall, wide in _OTHER_SIZES]
-    sizes = [(least, least), (least + step, least), (least + step, least + 2 * step), *others]
-    return list(dict.fromkeys(shapes.padded(*size) for size in sizes))
-
-
-def resized(images: Array, size: Size) -> Array:
-    """(N, H, W, C) cut, or mirrored at the bottom and on the right, to a size."""
-    height, width = images.shape[1:3]
-    return images[:, _mirrored(height, size[0])][:, :, _mirrored(width, size[1])]
-
-
-def beside(about: Facts, signature: Signature, rows: int) -> list[Array]:
-    """Further inputs of a graph: noise levels from the highest to the lowest that the network takes."""
-    if about.noise_level is None or len(signature.inputs) == 1:
-        return []
-    lowest, highest, _ = about.noise_level
-    return [np.linspace(highest, lowest, rows).astype(np.float32)]
-
-
-def answer(method: Method, rows: Array, signature: Signature, others: Sequence[Array] = ()) -> dict[str, Array]:
+def answer(
+    method: Method, rows: Array, signature: Signature, others: Sequence[Array] = (), choices: Choices | None = None
+) -> dict[str, Array]:
     """Outputs of a method by name, computed in the precision of its network; `others`: rows of further inputs."""
     chunks: list[tuple[Array, ...]] = []
-    with torch.no_grad():
+    with torch.no_grad(), choices or nullcontext():
         for start in range(0, len(rows), _CHUNK_ROWS):
             inputs = [_tensor(each[start : start + _CHUNK_ROWS], method) for each in (rows, *others)]
             given: torch.Tensor | tuple[torch.Tensor, ...] = method(*inputs)
@@ -77,16 +56,12 @@ def answer(method: Method, rows: Array, signature: Signature, others: Sequence[A
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*chunks, strict=True), strict=True)}
 
 
-def pixels(images: Array, kind: type[np.floating[Any]] = np.float32) -> Array:
-    """Images of any element type to floats, integers divided by their largest value."""
-    return images.astype(kind) / kind(_MOST_VALUES.get(images.dtype.name, 1))
-
-
-def fed(images: Array, signature: Signature) -> Array:
-    """Images as a graph's input: float32, or uint8, to which finer ones are rounded."""
-    if signature.inputs[0].data_type != DATA_TYPE_UINT8:
-        return pixels(images)
-    return images if images.dtype == np.uint8 else np.rint(pixels(images) * 255).astype(np.uint8)
+def undecided(
+    method: Method, rows: Array, signature: Signature, expected: Mapping[str, Array], others: Sequence[Array] = ()
+) -> dict[str, NDArray[np.bool_]]:
+    """Which numbers of the answer are others where the second best is taken of what is nearly tied."""
+    other = answer(method, rows, signature, others, Choices(other=True))
+    return {name: other[name] != array for name, array in expected.items()}
 
 
 def real(method: Method, signature: Signature, images: Array) -> list[Array]:
@@ -138,12 +113,6 @@ def _array(tensor: torch.Tensor) -> Array:
     return np.asarray(tensor.numpy())
 
 
-def _mirrored(length: int, wanted: int) -> NDArray[np.intp]:
-    """Indices of an axis, back and forth where more are wanted than there are."""
-    forth = np.arange(length)
-    return np.resize(np.concatenate([forth, forth[::-1]]), wanted)
-
-
 def _of_kinds(
     method: Method, signature: Signature, kinds: Mapping[str, Array], size: Size | None = None
 ) -> list[TestInput]:
@@ -153,7 +122,10 @@ def _of_kinds(
         others = beside(about, signature, len(rows))
         inputs = dict(zip([spec.name for spec in signature.inputs], (rows, *others), strict=True))
         where = kind if size is None else f"{kind} of {size[0]} x {size[1]}"
-        found.append(TestInput(where, inputs, answer(method, rows, signature, others)))
+        seen = Choices()
+        expected = answer(method, rows, signature, others, seen)
+        left_out = undecided(method, rows, signature, expected, others) if seen.tied else {}
+        found.append(TestInput(where, inputs, expected, left_out, seen.rows, seen.tied))
     return found
 
 

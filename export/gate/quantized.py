@@ -17,7 +17,8 @@ from bundle.runtime_options import Device
 from export.gate import checks
 from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, Finding, crash_refused
 from export.gate.gate import BOUNDS, TILES, WEIGHTS, CheckedGraphs, GateResult, GateRun, Tradeoff
-from export.gate.inputs import pixels, real, resized
+from export.gate.images import pixels, resized
+from export.gate.inputs import real
 from export.gate.latency import speed_up
 from export.gate.parity import golden_error, outputs, rounded_up
 from export.gate.sandbox import Sandbox

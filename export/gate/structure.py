@@ -22,10 +22,11 @@ def checker_problems(graph: bytes) -> list[str]:
     return []
 
 
-def bound_problems(graph: bytes, output: str, bounds: tuple[float, float]) -> list[str]:
+def bound_problems(graph: bytes, output: str, bounds: tuple[float, float], *, narrower: bool = False) -> list[str]:
     """What is wrong where an output should be clipped to bounds last of all: no trained network drives it there.
 
-    Eight bits saturate instead, at the ends of their scale, which lie within the bounds.
+    Eight bits saturate instead, at the ends of their scale, which lie within the bounds; with `narrower`, so may those
+    of a clip: where a network clips too, the exporter makes one of both.
     """
     model = onnx.load_model_from_string(graph)
     constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
@@ -34,8 +35,8 @@ def bound_problems(graph: bytes, output: str, bounds: tuple[float, float]) -> li
     while maker is not None and maker.op_type in {"Cast", "Identity", "Transpose"}:
         maker = makers.get(maker.input[0])
     found = None if maker is None else _range(maker, constants)
-    saturated = maker is not None and maker.op_type == "DequantizeLinear"
-    if found == bounds or (saturated and found is not None and bounds[0] <= found[0] <= found[1] <= bounds[1]):
+    within = narrower or (maker is not None and maker.op_type == "DequantizeLinear")
+    if found == bounds or (within and found is not None and bounds[0] <= found[0] <= found[1] <= bounds[1]):
         return []
     got = "no bounds" if found is None else f"bounds {found[0]:g} and {found[1]:g}"
     return [f"output {output}: expected it clipped to {bounds[0]:g} … {bounds[1]:g} last of all, got {got}"]

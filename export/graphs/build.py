@@ -67,13 +67,11 @@ def program(method: Method, signature: Signature) -> Any:  # noqa: ANN401 (an ON
     Raises:
         torch.onnx.OnnxExporterError: the exporter refuses it.
     """
-    shapes = facts(method.model).shapes
-    precision = torch.promote_types(method.precision, torch.float32)
     export = cast("Any", torch.onnx).export
     with _quiet(), torch.no_grad():
         return export(
             method,
-            tuple(_example(spec, shapes, precision) for spec in signature.inputs),
+            examples(method, signature),
             dynamo=True,
             input_names=[spec.name for spec in signature.inputs],
             output_names=[spec.name for spec in signature.outputs],
@@ -83,6 +81,12 @@ def program(method: Method, signature: Signature) -> Any:  # noqa: ANN401 (an ON
             external_data=False,
             verbose=False,
         )
+
+
+def examples(method: Method, signature: Signature) -> tuple[torch.Tensor, ...]:
+    """Inputs of two rows for a method, all zero."""
+    shapes, precision = facts(method.model).shapes, torch.promote_types(method.precision, torch.float32)
+    return tuple(_example(spec, shapes, precision) for spec in signature.inputs)
 
 
 def _example(spec: TensorSpec, shapes: Shapes, precision: torch.dtype) -> torch.Tensor:

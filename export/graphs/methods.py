@@ -137,7 +137,8 @@ def facts(model: Any) -> Facts:  # noqa: ANN401 (any network that describes itse
     """Read them from a network's attributes, see `training.models.families.Network`; absent ones are as in `Facts`.
 
     Raises:
-        ExportError: it samples from another prior than the server would for a family of this name.
+        ExportError: it samples from another prior than the server would for a family of this name, or says of its
+            free sizes what cannot be.
     """
     served = prior(model.family)
     if getattr(model, "prior", served) != served:
@@ -145,7 +146,7 @@ def facts(model: Any) -> Facts:  # noqa: ANN401 (any network that describes itse
         raise ExportError(f"{expected}, got a network with the {model.prior} prior")
     latent_shape = tuple(getattr(model, "latent_shape", ()))
     spatial = latent_shape if len(latent_shape) > 1 else ()
-    return Facts(
+    found = Facts(
         model.family,
         model.variational,
         tuple(model.image_shape),
@@ -157,6 +158,11 @@ def facts(model: Any) -> Facts:  # noqa: ANN401 (any network that describes itse
         getattr(model, "float_images", False),
         getattr(model, "noise_level", None),
     )
+    shapes = found.shapes
+    if shapes.free and shapes.spatial and (shapes.downsampling < 1 or shapes.multiple % shapes.downsampling):
+        got = f"multiple {shapes.multiple} and downsampling {shapes.downsampling}"
+        raise ExportError(f"expected a network of free sizes whose downsampling divides its multiple, got {got}")
+    return found
 
 
 def methods(model: Any) -> list[Method]:  # noqa: ANN401 (likewise)

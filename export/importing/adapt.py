@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import onnx
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature, TensorSpec
+from autoencoder.v1.shapes import FREE
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.compose import add_prefix
 
@@ -14,11 +15,14 @@ from bundle.graph import BATCH, IR_VERSION
 from bundle.tensor_types import ONNX_TYPES
 from export.errors import InputError
 from export.graphs.metadata import stripped
+from export.graphs.scaling import PLAIN, Scaling
 
 ImageShape = tuple[int, int, int]
 
+IMAGES = frozenset({"images", "reconstructions", "denoised"})
+"""Outputs that are images."""
 _PREFIX = "imported/"
-_FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16}
+FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16}
 _STANDARD = {"", "ai.onnx"}
 _COLOURS = {1, 3}
 _NEW_REDUCTIONS = 18  # the opset from which axes are an input
@@ -26,11 +30,22 @@ _NEW_REDUCTIONS = 18  # the opset from which axes are an input
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a graph made elsewhere; `shape` leaves out the batch."""
+    """An input or output of a graph made elsewhere; `shape` leaves out the batch, free height and width are 0."""
 
     name: str
     element: int
     shape: tuple[int, ...]
+
+    @property
+    def free(self) -> bool:
+        """Whether it takes or gives any height and width."""
+        return 0 in self.shape
+
+    def is_channels_last(self, images: ImageShape) -> bool:
+        """How its axes lie: of an image, or of spatial latents of any size."""
+        if self.free:
+            return self.shape[2] != 0
+        return self.shape == images and self.shape[2] in _COLOURS
 
 
 def ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
@@ -66,8 +81,10 @@ def image_shape(shape: Sequence[int], expected: ImageShape | None) -> ImageShape
     )
 
 
-def adapt(model: ModelProto, signature: Signature, images: ImageShape) -> bytes:
-    """Give a graph the tensors of a signature.
+def adapt(
+    model: ModelProto, signature: Signature, images: ImageShape, scaling: Scaling = PLAIN, *, clip: bool = False
+) -> bytes:
+    """Give a graph the tensors of a signature; its images are scaled, and scaled back, and with `clip` cut to 0 … 1.
 
     Raises:
         InputError: its tensors cannot be those of the signature.
@@ -80,10 +97,10 @@ def adapt(model: ModelProto, signature: Signature, images: ImageShape) -> bytes:
         )
     inner = add_prefix(stripped(model), _PREFIX)
     opset = next((each.version for each in inner.opset_import if each.domain in _STANDARD), 0)
-    rewriter = _GraphRewriter(opset, images)
+    rewriter = _GraphRewriter(opset, images, scaling, clip=clip)
     before = rewriter.enter(signature.inputs[0], inputs[0])
     after = [node for spec, port in zip(expected, outputs, strict=False) for node in rewriter.leave(spec, port)]
-    if signature.name == "reconstruct":
+    if any(spec.name == "squared_errors" for spec in signature.outputs):
         after += rewriter.errors(signature.inputs[0].name, expected[0].name)
     return _assembled(inner, signature, [*before, *inner.graph.node, *after], rewriter.constants)
 
@@ -97,38 +114,45 @@ def joined(encode: bytes, decode: bytes, signature: Signature, images: ImageShap
     return adapt(both, signature, images)
 
 
-def fed(port: Port, spec: TensorSpec, images: ImageShape) -> str:
+def fed(port: Port, spec: TensorSpec, images: ImageShape, scaling: Scaling = PLAIN) -> str:
     """What a graph gets at its input, in words."""
     shape = ", ".join(map(str, ("N", *port.shape)))
+    if port.free:
+        shape = shape.replace("0", "any")
     if spec.name == "latents":
-        return f"latents of {prod(port.shape)} numbers as ({shape})"
-    scaled = spec.data_type != DATA_TYPE_UINT8 or port.element in _FLOATS
+        return f"latents of {prod(port.shape) or max(port.shape)} numbers as ({shape})"
+    scaled = spec.data_type != DATA_TYPE_UINT8 or port.element in FLOATS
     pixels = "pixels as floats in 0 … 1 (bytes / 255)" if scaled else "pixels as bytes"
-    return f"{pixels}, ({shape}), channels {'last' if _is_channels_last(port, images) else 'first'}"
-
-
-def _is_channels_last(port: Port, images: ImageShape) -> bool:
-    return port.shape == images and port.shape[2] in _COLOURS
+    if scaling.changes:
+        mean, std = (", ".join(f"{each:g}" for each in values) for values in (scaling.mean, scaling.std))
+        pixels += f", less {mean}, over {std}"
+    return f"{pixels}, ({shape}), channels {'last' if port.is_channels_last(images) else 'first'}"
 
 
 class _GraphRewriter:
     """Makes nodes before and after a graph, and the constants that they read."""
 
-    def __init__(self, opset: int, images: ImageShape) -> None:
+    def __init__(self, opset: int, images: ImageShape, scaling: Scaling, *, clip: bool) -> None:
         self.constants: list[TensorProto] = []
         self._opset = opset
         self._images = images
+        self._scaling = scaling
+        self._clip = clip
 
     def enter(self, spec: TensorSpec, port: Port) -> list[NodeProto]:
         """Nodes from our input to the graph's."""
         if spec.name != "latents":
             _check_images(spec, port, self._images)
         steps = [_cast(port.element)] if ONNX_TYPES[spec.data_type] != port.element else []
-        if spec.data_type == DATA_TYPE_UINT8 and port.element in _FLOATS:
+        if spec.data_type == DATA_TYPE_UINT8 and port.element in FLOATS:
             steps.append(("Div", [self._constant(port.element, [], [255])], {}))
-        if spec.name != "latents" and not _is_channels_last(port, self._images):
+        if spec.name != "latents" and self._scaling.changes:
+            mean, std = self._scaling.mean, self._scaling.std
+            steps.append(("Sub", [self._constant(port.element, [len(mean)], mean)], {}))
+            steps.append(("Div", [self._constant(port.element, [len(std)], std)], {}))
+        if (spec.name != "latents" or port.free) and not port.is_channels_last(self._images):
             steps.append(("Transpose", [], {"perm": [0, 3, 1, 2]}))
-        if spec.name == "latents" or len(port.shape) != 3:  # noqa: PLR2004 (rank of an image)
+        if not port.free and (spec.name == "latents" or len(port.shape) != 3):  # noqa: PLR2004 (rank of an image)
             steps += self._reshape(tuple(spec.shape[1:]), port.shape)
         return _chain(spec.name, _PREFIX + port.name, steps)
 
@@ -139,12 +163,25 @@ class _GraphRewriter:
         if len(spec.shape) != 4:  # noqa: PLR2004 (rank of a batch of images)
             steps += self._reshape(port.shape, tuple(spec.shape[1:]))
         else:
-            _check_images(spec, port, self._images)
+            if not port.free:
+                _check_images(spec, port, self._images)
             if len(port.shape) != 3:  # noqa: PLR2004 (rank of an image)
                 steps += self._reshape(port.shape, (channels, height, width))
-            if not _is_channels_last(port, self._images):
+            if not port.is_channels_last(self._images):
                 steps.append(("Transpose", [], {"perm": [0, 2, 3, 1]}))
+            if spec.name in IMAGES:
+                steps += self._unscaled()
         return _chain(_PREFIX + port.name, spec.name, steps)
+
+    def _unscaled(self) -> list[Any]:
+        steps: list[Any] = []
+        if self._scaling.changes:
+            mean, std = self._scaling.mean, self._scaling.std
+            steps.append(("Mul", [self._constant(TensorProto.FLOAT, [len(std)], std)], {}))
+            steps.append(("Add", [self._constant(TensorProto.FLOAT, [len(mean)], mean)], {}))
+        if self._clip:
+            steps.append(("Clip", [self._constant(TensorProto.FLOAT, [], [end]) for end in (0, 1)], {}))
+        return steps
 
     def errors(self, images: str, reconstructions: str) -> list[NodeProto]:
         """Mean squared error per pixel."""
@@ -168,7 +205,7 @@ class _GraphRewriter:
             raise InputError(f"expected {prod(after)} numbers a row as in the rest of the model, got {prod(before)}")
         return [("Reshape", [self._constant(TensorProto.INT64, [len(after) + 1], [-1, *after])], {})]
 
-    def _constant(self, element: int, shape: Sequence[int], values: Sequence[int]) -> str:
+    def _constant(self, element: int, shape: Sequence[int], values: Sequence[float]) -> str:
         name = f"constant/{len(self.constants)}"
         self.constants.append(helper.make_tensor(name, element, shape, values))
         return name
@@ -191,7 +228,7 @@ def _chain(first: str, last: str, steps: Sequence[Any]) -> list[NodeProto]:
 def _check_images(spec: TensorSpec, port: Port, images: ImageShape) -> None:
     if prod(port.shape) != prod(images):
         raise InputError(f"{spec.name}: expected images of {images}, got {port.shape} a row")
-    if port.element not in _FLOATS and port.element != ONNX_TYPES[spec.data_type]:
+    if port.element not in FLOATS and port.element != ONNX_TYPES[spec.data_type]:
         raise InputError(f"{spec.name}: expected floating-point numbers, got element type {port.element}")
 
 
@@ -213,7 +250,10 @@ def _assembled(
 
 
 def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(spec.name, ONNX_TYPES[spec.data_type], [BATCH, *spec.shape[1:]])
+    prefix = "latent_" if spec.name == "latents" else ""
+    names = f"{prefix}height", f"{prefix}width"
+    sizes = [names[axis] if size == FREE else size for axis, size in enumerate(spec.shape[1:])]
+    return helper.make_tensor_value_info(spec.name, ONNX_TYPES[spec.data_type], [BATCH, *sizes])
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:
@@ -226,9 +266,10 @@ def _port(value: onnx.ValueInfoProto) -> Port:
         raise InputError(
             f"{value.name}: expected a free batch, got one of {batch.dim_value}: export with a dynamic first axis"
         )
-    if not all(size.dim_value > 0 for size in sizes):
+    known = tuple(max(size.dim_value, 0) for size in sizes)
+    if 0 in known and not (len(known) == 3 and known[1] == 0 and known.count(0) == 2):  # noqa: PLR2004 (height and width of an image)
         raise InputError(
             f"{value.name}: expected known sizes after the batch, got {[s.dim_value or s.dim_param for s in sizes]}: "
-            "give --image-shape HxWxC, or export with fixed sizes"
+            "give --image-shape HxWxC, or export with fixed sizes, or with both height and width free"
         )
-    return Port(value.name, tensor.elem_type, tuple(size.dim_value for size in sizes))
+    return Port(value.name, tensor.elem_type, known)

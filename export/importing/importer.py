@@ -1,45 +1,66 @@
 """Imports ONNX files made elsewhere: adapts and checks them, records golden vectors from ONNX Runtime itself."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
+from math import lcm
+from pathlib import Path
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Model, Signature
-from autoencoder.v1.shapes import DTYPES
-from onnx import ModelProto
+from autoencoder.v1.shapes import FREE
 
-from bundle import latents
-from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase, agrees
+from bundle.golden import Array, Case, Golden, agrees
 from bundle.graph import MAX_RUN_BYTES, read_graph
-from bundle.layout import GOLDEN_FILE
-from bundle.noise import Purpose, normals, uniforms
+from bundle.layout import GOLDEN_FILE, LATENTS_FILE
 from export.errors import InputError
 from export.gate import checks
 from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
-from export.gate.parity import outputs
 from export.gate.sandbox import Sandbox
 from export.gate.session import runtime_version
 from export.gate.structure import ONNX_CHECKER
-from export.graphs.tensor_specs import Facts, batch_buckets, signature
-from export.importing.adapt import ImageShape, Port, adapt, fed, image_shape, joined, ports
+from export.gate.tiling import tiles
+from export.gate.tiling.tiles import Tiled
+from export.graphs.scaling import PLAIN, Scaling
+from export.graphs.tensor_specs import Facts, Sizes, batch_buckets, signature
+from export.importing import reference, sizes
+from export.importing.adapt import IMAGES, ImageShape, adapt, fed, joined, ports
+from export.importing.facts import facts
+from export.importing.recording import Recorder
 from export.importing.source import SourceFile
 from export.publication.model_json import describe
 from export.publication.publish import Place, publish
 
 _SLACK = 1e-5
-# A row of 4 GiB, which no load would admit.
-_MAX_NUMBERS = 2**30
 _NO_GOLDEN = Golden({})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What the files do not say."""
+
+    labels: Sequence[str] = ()
+    """Names of the classes of a classifier."""
+    images: ImageShape | None = None
+    """(H, W, C), where sizes are open and not to be free."""
+    scaling: Scaling = PLAIN
+    """The pixels that the network was trained on; by default 0 … 1."""
+    clip: bool = False
+    """Cut images that the graphs give to 0 … 1."""
+    multiple: int = 0
+    """Of free sizes: pixels that height and width are padded to a multiple of; 0: try."""
+    minimum: int = 0
+    """Of free sizes: the smallest height and width; 0: try."""
+    reference: Sequence[Path] = ()
+    """Images, or folders or arrays of them."""
+    max_run_bytes: int = MAX_RUN_BYTES
+
+
+NOTHING = Told()
+
+
 def import_files(
-    arguments: Sequence[str],
-    place: Place,
-    labels: Sequence[str] = (),
-    images: ImageShape | None = None,
-    max_run_bytes: int = MAX_RUN_BYTES,
-    say: Callable[[str], None] = print,
+    arguments: Sequence[str], place: Place, told: Told = NOTHING, say: Callable[[str], None] = print
 ) -> Model:
     """Wrap ONNX files into a version, marked as imported.
 
@@ -48,135 +69,159 @@ def import_files(
         GateError: a check refused; nothing was written.
     """
     place.check()
-    sources = {source.signature: source for source in (SourceFile.read(each, images) for each in arguments)}
+    sources = {source.signature: source for source in (SourceFile.read(each, told.images) for each in arguments)}
     if len(sources) != len(arguments):
         raise InputError(f"expected one file a signature, got {len(arguments)} for {', '.join(sorted(sources))}")
-    facts = _facts({name: source.model for name, source in sources.items()}, labels, images)
-    graphs = {name: adapt(source.model, signature(name, facts), facts.image_shape) for name, source in sources.items()}
-    for line in _summary(sources, facts):
+    about = facts({name: source.model for name, source in sources.items()}, told.labels, told.images)
+    told.scaling.check(about.image_shape[2])
+    graphs = {
+        name: adapt(source.model, signature(name, about), about.image_shape, told.scaling, clip=told.clip)
+        for name, source in sources.items()
+    }
+    for line in _summary(sources, about, told):
         say(line)
     with Sandbox() as sandbox:
-        bundled = partial(_bundle, facts=facts, sandbox=sandbox, max_run_bytes=max_run_bytes)
-        checks.run(FORM_CHECKS, bundled(graphs))
+        draft = _Draft(about, graphs, sandbox, told)
+        draft.check_form()
+        draft.learn_sizes()
         if "reconstruct" not in graphs and _can_be_joined(graphs):
-            made = signature("reconstruct", facts)
-            graphs["reconstruct"] = joined(graphs["encode"], graphs["decode"], made, facts.image_shape)
-            checks.run(FORM_CHECKS, bundled(graphs))
-        bundle = bundled(graphs, golden=_recorded(graphs, facts, sandbox))
-        checks.run(RUN_CHECKS, bundle)
-        signatures = [_with_claim(each, bundle) for each in bundle.signatures]
-    contents = {f"{name}.onnx": graph for name, graph in graphs.items()} | {GOLDEN_FILE: bundle.golden.to_bytes()}
-    model = describe(facts, signatures, contents, _provenance(sources.values()), imported=True)
+            made = signature("reconstruct", draft.about)
+            graphs["reconstruct"] = joined(graphs["encode"], graphs["decode"], made, about.image_shape)
+            draft.check_form()
+        model, contents = draft.finished(_provenance(sources.values()), say)
     folder = publish(place, contents, partial(place.name_model, model))
     return place.name_model(model, folder.name)
 
 
-def _summary(sources: Mapping[str, SourceFile], facts: Facts) -> Iterator[str]:
+class _Draft:
+    """Adapted graphs on their way to a version."""
+
+    def __init__(self, about: Facts, graphs: dict[str, bytes], sandbox: Sandbox, told: Told) -> None:
+        self.about = about
+        self._graphs = graphs
+        self._sandbox = sandbox
+        self._told = told
+
+    def check_form(self) -> None:
+        """Refuse what a server would refuse before it runs anything."""
+        checks.run(FORM_CHECKS, self._bundle(_NO_GOLDEN, {}))
+
+    def learn_sizes(self) -> None:
+        """Find by trying which sizes the graphs take, where these are free."""
+        if not self.about.shapes.free:
+            if self._told.multiple or self._told.minimum:
+                raise InputError("expected --multiple and --minimum for free height and width alone, got one size")
+            return
+        steps, least, ratios = [1], [1], dict[str, float]()
+        for name, graph in sorted(self._graphs.items(), key=lambda each: each[0] == "decode"):
+            scale = int(1 / ratios["encode"]) if name == "decode" and ratios.get("encode") else 1
+            given = -(-self._told.multiple // scale), -(-self._told.minimum // scale)
+            with crash_refused("sizes", name):
+                found = self._sandbox.run(sizes.find, graph, signature(name, self.about), *given)
+            ratios[name] = found.ratio
+            pixels = round(found.ratio) if name == "decode" else 1
+            steps.append(found.multiple * pixels)
+            # Padding makes what is shorter as long.
+            least.append((found.minimum - found.multiple) * pixels + 1)
+        multiple = lcm(*steps, *(round(1 / each) for each in ratios.values() if 0 < each < 1))
+        self.about = replace(
+            self.about,
+            downsampling=_downsampling(ratios) if self.about.latent_shape else 0,
+            sizes=Sizes(multiple=multiple, minimum=max(self._told.minimum, *least)),
+        )
+
+    def finished(self, provenance: Mapping[str, str], say: Callable[[str], None]) -> tuple[Model, dict[str, bytes]]:
+        """Record, check, describe.
+
+        Raises:
+            GateError: a check refused.
+        """
+        about, told = self.about, self._told
+        images = reference.read(told.reference, about.image_shape, about.sizes.multiple) if told.reference else None
+        recorder = Recorder(self._graphs, about, self._sandbox, images)
+        tiled = self._tiled(recorder)
+        statistics = recorder.statistics(say)
+        bundle = self._bundle(recorder.golden(statistics), tiled)
+        checks.run((RANGES, TILES, BATCH_INVARIANCE), bundle)
+        signatures = [_with_claim(each, bundle) for each in bundle.signatures]
+        contents = {f"{name}.onnx": graph for name, graph in self._graphs.items()}
+        contents[GOLDEN_FILE] = bundle.golden.to_bytes()
+        if statistics is not None:
+            contents[LATENTS_FILE] = statistics.to_bytes()
+        known = dict(provenance) | _scaling_facts(told)
+        known |= {f"untileable_{name}": each.untileable for name, each in tiled.items() if each.untileable}
+        return describe(about, signatures, contents, known, statistics, imported=True), contents
+
+    def _tiled(self, recorder: Recorder) -> dict[str, Tiled]:
+        tiled: dict[str, Tiled] = {}
+        for name, graph in self._graphs.items() if self.about.shapes.free else ():
+            spec, picture = signature(name, self.about), partial(recorder.picture, name)
+            with crash_refused("tiles", name):
+                tiled[name] = tiles.tile(self.about, spec, graph, picture, self._sandbox)
+        return tiled
+
+    def _bundle(self, golden: Golden, tiled: Mapping[str, Tiled]) -> "_Imported":
+        signatures = [signature(name, self.about) for name in sorted(self._graphs)]
+        for each in signatures:
+            found = tiled.get(each.name)
+            each.batch_buckets.extend(batch_buckets(self.about.image_shape) if found is None else found.buckets)
+            if found is not None and found.tiling is not None:
+                each.tiling.CopyFrom(found.tiling)
+        return _Imported(
+            signatures=signatures,
+            graphs=self._graphs,
+            golden=golden,
+            sandbox=self._sandbox,
+            imported=True,
+            max_run_bytes=self._told.max_run_bytes,
+            tiled=tiled,
+        )
+
+
+@dataclass(kw_only=True)
+class _Imported(CheckedBundle):
+    """With how its graphs may be cut."""
+
+    tiled: Mapping[str, Tiled]
+
+
+def _downsampling(ratios: Mapping[str, float]) -> int:
+    """Pixels for each cell of latents.
+
+    Raises:
+        InputError: encoder and decoder disagree, or it is no whole number.
+    """
+    found = {round(1 / ratios["encode"], 6)} if "encode" in ratios else set[float]()
+    if "decode" in ratios:
+        found.add(ratios["decode"])
+    if len(found) != 1 or not min(found).is_integer():
+        got = " and ".join(f"{each:g}" for each in sorted(found))
+        raise InputError(f"expected latents of one whole number of pixels for each cell, got {got}")
+    return int(found.pop())
+
+
+def _scaling_facts(told: Told) -> dict[str, str]:
+    if not told.scaling.changes:
+        return {}
+    return {name: ",".join(f"{each:g}" for each in getattr(told.scaling, name)) for name in ("mean", "std")}
+
+
+def _summary(sources: Mapping[str, SourceFile], about: Facts, told: Told) -> Iterator[str]:
     """What each graph is fed, and what no file can say."""
     for name, source in sorted(sources.items()):
-        given, port = signature(name, facts).inputs[0], ports(source.model)[0][0]
-        yield f"{name}: {source.name} gets {fed(port, given, facts.image_shape)}"
-    if set(sources) != {"decode"}:
-        yield "a network trained on other pixels, such as -1 … 1, must scale them itself: nothing in a file shows it"
-    if "encode" in sources:
-        sampled = "" if facts.variational else "; an autoencoder has no Sample without them"
-        yield f"no statistics of latents, which come from training: drift is not measured{sampled}"
+        given, port = signature(name, about).inputs[0], ports(source.model)[0][0]
+        yield f"{name}: {source.name} gets {fed(port, given, about.image_shape, told.scaling)}"
+    if set(sources) != {"decode"} and not told.scaling.changes:
+        yield "a network trained on other pixels needs --range or --mean and --std: nothing in a file shows it"
+    if "encode" in sources and not told.reference:
+        sampled = "" if about.variational else "; an autoencoder has no Sample without them"
+        yield f"no statistics of latents without --reference: drift is not measured{sampled}"
 
 
 def _can_be_joined(graphs: Mapping[str, bytes]) -> bool:
     """Whether there are an encoder and a decoder whose operators mean the same."""
     opsets = {read_graph(graphs[name]).opset for name in ("encode", "decode") if name in graphs}
     return "encode" in graphs and "decode" in graphs and len(opsets) == 1
-
-
-def _facts(models: Mapping[str, ModelProto], labels: Sequence[str], images: ImageShape | None) -> Facts:
-    """Image shape, latent size and family from the graphs' own tensors."""
-    seen = {name: ports(model) for name, model in models.items()}
-    classes = prod(seen["classify"][1][0].shape) if "classify" in seen else 0
-    if classes != len(labels):
-        raise InputError(f"expected {classes} names for {classes} classes, got {len(labels)}: give --labels a,b,…")
-    variational = "encode" in seen and len(seen["encode"][1]) > 1
-    shape, latent_size = _image_shape(seen, images), _latent_size(seen)
-    if max(prod(shape), latent_size) > _MAX_NUMBERS:
-        got = f"images of {shape} and latents of {latent_size}"
-        raise InputError(f"expected images and latents of at most {_MAX_NUMBERS} numbers, got {got}")
-    return Facts(_family(seen, labels), variational, shape, latent_size, tuple(labels))
-
-
-def _family(seen: Mapping[str, tuple[list[Port], list[Port]]], labels: Sequence[str]) -> str:
-    """From the outputs: a second one of the encoder holds the log-variances."""
-    if set(seen) == {"denoise"}:
-        return "denoiser"
-    if "encode" not in seen or len(seen["encode"][1]) == 1:
-        return "ae"
-    return "multitask" if labels else "vae"
-
-
-def _image_shape(seen: Mapping[str, tuple[list[Port], list[Port]]], images: ImageShape | None) -> ImageShape:
-    pictures = [outputs if name == "decode" else inputs for name, (inputs, outputs) in seen.items()]
-    shapes = {image_shape(each[0].shape, images) for each in pictures if each}
-    if len(shapes) != 1:
-        raise InputError(f"expected images of one shape in all files, got {sorted(shapes)}")
-    return shapes.pop()
-
-
-def _latent_size(seen: Mapping[str, tuple[list[Port], list[Port]]]) -> int:
-    codes = [seen[name][side] for name, side in (("encode", 1), ("decode", 0)) if name in seen]
-    sizes = {prod(each[0].shape) for each in codes if each}
-    if len(sizes) > 1:
-        raise InputError(f"expected latents of one size in encoder and decoder, got {sorted(sizes)}")
-    return sizes.pop() if sizes else 0
-
-
-def _bundle(
-    graphs: Mapping[str, bytes], facts: Facts, sandbox: Sandbox, max_run_bytes: int, golden: Golden = _NO_GOLDEN
-) -> CheckedBundle:
-    signatures = [signature(name, facts) for name in sorted(graphs)]
-    for each in signatures:
-        each.batch_buckets.extend(batch_buckets(facts.image_shape))
-    return CheckedBundle(
-        signatures=signatures,
-        graphs=graphs,
-        golden=golden,
-        sandbox=sandbox,
-        imported=True,
-        max_run_bytes=max_run_bytes,
-    )
-
-
-def _recorded(graphs: Mapping[str, bytes], facts: Facts, sandbox: Sandbox) -> Golden:
-    """Golden vectors from the runtime's own outputs: there is no network to compute them."""
-    cases: dict[str, tuple[Case, ...]] = {}
-    for name in sorted(graphs):
-        inputs = _inputs(signature(name, facts))
-        with crash_refused("numbers", name):
-            answers = sandbox.run(outputs, graphs[name], inputs)
-        cases[name] = tuple(Case(given, answer) for given, answer in zip(inputs, answers, strict=True))
-    return Golden(cases, _sample(graphs, facts, sandbox))
-
-
-def _inputs(signature: Signature) -> list[dict[str, Array]]:
-    """Zeros, and noise from the project's own generator: there is no data set to take images from."""
-    spec = signature.inputs[0]
-    shape = (ROWS, *spec.shape[1:])
-    size = prod(shape[1:])
-    if spec.name == "latents":
-        return [{spec.name: np.zeros(shape, np.float32)}, {spec.name: normals(SEED, Purpose.ENCODE, 0, ROWS, size)}]
-    noise = uniforms(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)
-    dtype = DTYPES[spec.data_type]
-    scaled = np.floor(noise * 256) if dtype == np.uint8 else noise
-    return [{spec.name: np.zeros(shape, dtype)}, {spec.name: scaled.astype(dtype)}]
-
-
-def _sample(graphs: Mapping[str, bytes], facts: Facts, sandbox: Sandbox) -> SampleCase | None:
-    if "decode" not in graphs:
-        return None
-    drawn = latents.draw(facts.family, facts.latent_size, None, SEED, 0, ROWS, TEMPERATURE)
-    if drawn is None:
-        return None
-    with crash_refused("numbers", "decode"):
-        images = sandbox.run(outputs, graphs["decode"], [{"latents": drawn}])[0]["images"]
-    return SampleCase(SEED, ROWS, TEMPERATURE, drawn, images)
 
 
 def _ranges(bundle: CheckedBundle) -> Iterator[Finding]:
@@ -192,7 +237,10 @@ def _shape_problem(signature: Signature, case: Case, output: str, array: Array) 
     (rows,) = case.inputs.values()
     spec = next(each for each in signature.outputs if each.name == output)
     expected = (len(rows), *spec.shape[1:])
-    return "" if array.shape == expected else f"expected the shape {expected}, got {array.shape}"
+    fits = array.ndim == len(expected) and all(
+        one in (FREE, got) for one, got in zip(expected, array.shape, strict=True)
+    )
+    return "" if fits else f"expected the shape {expected}, got {array.shape}"
 
 
 def _range_problem(output: str, array: Array) -> str:
@@ -200,8 +248,8 @@ def _range_problem(output: str, array: Array) -> str:
     low, high = float(array.min()), float(array.max())
     if not np.isfinite(array).all():
         return "expected finite numbers, got NaN or infinity"
-    if output in {"images", "reconstructions", "denoised"} and (low < -_SLACK or high > 1 + _SLACK):
-        return f"expected pixels in 0 … 1, got {low:.3g} … {high:.3g}: end in a sigmoid"
+    if output in IMAGES and (low < -_SLACK or high > 1 + _SLACK):
+        return f"expected pixels in 0 … 1, got {low:.3g} … {high:.3g}: give --range or --clip, or end in a sigmoid"
     if output == "probabilities" and not agrees(array.sum(axis=1), np.ones(len(array)), _SLACK):
         return "expected rows that sum to 1: end in a softmax"
     return ""
@@ -213,6 +261,11 @@ def _with_claim(signature: Signature, bundle: CheckedBundle) -> Signature:
     return known
 
 
+def _tile_findings(bundle: _Imported) -> Iterator[Finding]:
+    for name, tiled in bundle.tiled.items():
+        yield Finding(name, tiled.problem or tiled.seen, passed=not tiled.problem)
+
+
 def _provenance(files: Iterable[SourceFile]) -> dict[str, str]:
     sources = [*files]
     digests = {f"{each.signature}_{of}_sha256": digest for each in sources for of, digest in each.sha256.items()}
@@ -222,5 +275,6 @@ def _provenance(files: Iterable[SourceFile]) -> dict[str, str]:
 
 RANGES = Check("numbers", _ranges)
 """Outputs are finite, pixels in 0 … 1, probabilities sum to 1: there is no network to compare with."""
+TILES: Check[_Imported] = Check("tiles", _tile_findings)
+"""Tiles give what the whole image gives, and with a halo that is too small they do not."""
 FORM_CHECKS = (STRUCTURE, ONNX_CHECKER)
-RUN_CHECKS = (RANGES, BATCH_INVARIANCE)

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import onnx
+import onnx.version_converter
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from bundle.errors import BundleError
-from bundle.graph import read_graph
+from bundle.graph import FOREIGN_OPSETS, read_graph
 from bundle.graph_memory.estimate import estimate
 from bundle.graph_memory.node import Shape
 from bundle.graph_proto import parse
 from bundle.layout import read_file
 from export.errors import InputError
+from export.gate.sandbox import CrashError, Sandbox
 from export.importing.adapt import ImageShape
 
 _STEMS = {
@@ -32,6 +34,8 @@ _STEMS = {
 }
 # Protobuf's own limit.
 _MAX_BYTES = 2**31 - 1
+# Heights and widths that show which axes of an output follow them; multiples of what any network divides them by.
+_TRIALS = ((192, 320), (256, 448))
 # Tells the batch apart from an axis of one.
 _ROWS = 2
 
@@ -61,6 +65,7 @@ class SourceFile:
             outside = _take_in_weights(model, file.parent)
             if foreign := read_graph(model.SerializeToString() if outside else data).foreign:
                 raise InputError(f"{file}: {'; '.join(foreign)}")
+            model = _converted(model, file)
         except BundleError as error:
             raise InputError(str(error) if str(error).startswith(str(file)) else f"{file}: {error}") from error
         except (DecodeError, EncodeError, ValueError) as error:
@@ -81,6 +86,38 @@ def _named(argument: str) -> tuple[str, Path]:
             f"{argument}: expected a file named after what it does, or encode=FILE; known are {', '.join(_STEMS)}"
         )
     return _STEMS[file.stem.lower()], file
+
+
+def _converted(model: ModelProto, file: Path) -> ModelProto:
+    """The model in the oldest opset that is served, where it has an older one.
+
+    Raises:
+        InputError: onnx's converter refuses it.
+    """
+    opset = next((each.version for each in model.opset_import if each.domain in {"", "ai.onnx"}), 0)
+    if not 0 < opset < FOREIGN_OPSETS[0]:
+        return model
+    advice = f"export with opset {FOREIGN_OPSETS[0]} to {FOREIGN_OPSETS[-1]}"
+    try:
+        with Sandbox() as sandbox:
+            return onnx.load_model_from_string(sandbox.run(in_opset, model.SerializeToString(), FOREIGN_OPSETS[0]))
+    except CrashError as error:
+        raise InputError(f"{file}: onnx's converter crashed on opset {opset}: {advice}") from error
+    except BundleError as error:
+        raise InputError(f"{file}: onnx's converter refuses opset {opset}: {error}; {advice}") from error
+
+
+def in_opset(graph: bytes, opset: int) -> bytes:
+    """Convert a graph to another opset; runs in the sandbox.
+
+    Raises:
+        BundleError: onnx's converter refuses it.
+    """
+    try:
+        converted = onnx.version_converter.convert_version(onnx.load_model_from_string(graph), opset)
+    except Exception as error:
+        raise BundleError(" ".join(str(error).split())[:200]) from error
+    return converted.SerializeToString(deterministic=True)
 
 
 def _take_in_weights(model: ModelProto, folder: Path) -> dict[str, str]:
@@ -144,17 +181,37 @@ def _fix_sizes(model: ModelProto, signature: str, images: ImageShape | None) -> 
     sizes = {each.name: _sizes(each) for each in inputs}
     if all(None not in each for each in sizes.values()):
         known = {name: (_ROWS, *(size for size in each if size)) for name, each in sizes.items()}
-        _infer(model, known)
+        _fix_outputs(model, _inferred(model, known))
+    elif images is None:
+        first, second = (_inferred(model, _sized(sizes, *trial)) for trial in _TRIALS)
+        same = {
+            name: tuple(a if a == b else 0 for a, b in zip(first[name], second.get(name, ()), strict=False))
+            for name in first
+        }
+        _fix_outputs(model, same)
     if images is not None and signature in {"decode", "reconstruct", "denoise"} and model.graph.output:
         _fill(model.graph.output[0], images)
 
 
-def _infer(model: ModelProto, inputs: Mapping[str, Shape]) -> None:
+def _sized(sizes: Mapping[str, Sequence[int | None]], height: int, width: int) -> dict[str, Shape]:
+    """Shapes of inputs with their two free axes of these sizes."""
+    found: dict[str, Shape] = {}
+    for name, each in sizes.items():
+        free = iter((height, width))
+        found[name] = (_ROWS, *(size or next(free, 1) for size in each))
+    return found
+
+
+def _inferred(model: ModelProto, inputs: Mapping[str, Shape]) -> Mapping[str, Shape]:
     try:
-        outputs = estimate(parse(model.SerializeToString()).graph, inputs).outputs
+        return estimate(parse(model.SerializeToString()).graph, inputs).outputs
     except BundleError:
         # The checks that follow say what is wrong with the graph.
-        return
+        return {}
+
+
+def _fix_outputs(model: ModelProto, outputs: Mapping[str, Shape]) -> None:
+    """Fill in sizes of outputs that the file leaves open; 0 is one that is not known."""
     for value in model.graph.output:
         found, tensor = outputs.get(value.name, ()), value.type.tensor_type
         if not tensor.shape.dim and found[:1] == (_ROWS,):

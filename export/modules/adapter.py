@@ -4,7 +4,6 @@ It scales pixels of 0 … 1 to the range that the module was trained on, and its
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from bundle.latents import OWN_MODULE
 from export.errors import InputError
+from export.graphs.scaling import PLAIN, Scaling
 from training.models.autoencoders import LOG_VARIANCE_BOUNDS
 
 MethodName: TypeAlias = Literal["encode", "decode", "reconstruct", "denoise", "classify"]
@@ -21,41 +21,12 @@ ImageShape: TypeAlias = tuple[int, int, int]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """What a module sees of pixels in 0 … 1: (pixels - mean) / std, for each channel or for all alike."""
-
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-
-    @classmethod
-    def of_range(cls, low: float, high: float) -> "Scaling":
-        """Pixels of 0 … 1 to low … high."""
-        return cls((-low / (high - low),), (1 / (high - low),))
-
-    @property
-    def changes(self) -> bool:
-        """Whether it does anything."""
-        return set(self.mean) != {0.0} or set(self.std) != {1.0}
-
-    def check(self, channels: int) -> None:
-        """Refuse what fits no image of so many channels.
-
-        Raises:
-            InputError: a wrong number of values, or a spread that is not positive.
-        """
-        if not {len(self.mean), len(self.std)} <= {1, channels}:
-            got = f"{len(self.mean)} and {len(self.std)}"
-            raise InputError(f"expected one mean and one std, or one for each of {channels} channels, got {got}")
-        if min(self.std) <= 0:
-            raise InputError(f"expected standard deviations above 0, got {', '.join(map(str, self.std))}")
-
-
 class AdaptedModule(nn.Module):
     """A module with the facts that a bundle states of it. Images are (N, C, H, W), latents (N, D) or (N, c, h, w)."""
 
     _mean: Tensor
     _std: Tensor
+    _minus_mean: Tensor
     family = OWN_MODULE
     output = "pixels"
     float_images = True
@@ -66,7 +37,7 @@ class AdaptedModule(nn.Module):
         methods: Sequence[MethodName],
         *,
         forward_is: MethodName | None = None,
-        scaling: Scaling = Scaling(),
+        scaling: Scaling = PLAIN,
         reference_precision: Precision = "float64",
     ) -> None:
         super().__init__()
@@ -77,6 +48,7 @@ class AdaptedModule(nn.Module):
         self._scales = scaling.changes
         self.register_buffer("_mean", torch.tensor(scaling.mean, dtype=torch.float64).float().view(1, -1, 1, 1))
         self.register_buffer("_std", torch.tensor(scaling.std, dtype=torch.float64).float().view(1, -1, 1, 1))
+        self.register_buffer("_minus_mean", -self._mean)
         self.variational = False
         self.image_shape: ImageShape = (0, 0, 0)
         self.latent_shape: tuple[int, ...] = ()
@@ -124,7 +96,9 @@ class AdaptedModule(nn.Module):
         return (pixels - self._mean) / self._std if self._scales else pixels
 
     def _unscaled(self, images: Tensor) -> Tensor:
-        return images * self._std + self._mean if self._scales else images
+        # Not by an addition: the control of the proof of tiles makes what is added zero, and the exporter gives equal
+        # constants, such as 0.5 and 0.5, one name.
+        return images * self._std - self._minus_mean if self._scales else images
 
     def _scaled_levels(self, levels: Tensor) -> Tensor:
         return levels / self._std.flatten()[0] if self._scales else levels

@@ -123,7 +123,9 @@ def _decoded(path: Path) -> Reference:
     if not path.is_file():
         raise InputError(f"{path}: expected an image file, a folder of them, or a .npz or .npy file, got none")
     try:
-        return Reference(ImageReader(path.read_bytes(), Limits()).decode(_COLOURS).pixels, path.name)
+        return Reference(
+            np.asarray(ImageReader(path.read_bytes(), Limits()).decode(_COLOURS).pixels, np.uint8), path.name
+        )
     except (OSError, ImageFileError) as error:
         raise InputError(f"{path}: expected a readable image: {error}") from error
 

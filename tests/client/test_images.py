@@ -9,7 +9,8 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.model_pb2 import DataType
 from hourglass_client import Client, InvalidArgumentError
 from hourglass_client.answers import Decoded, ServingInfo
-from hourglass_client.images import Pictures, from_message, image_format, to_message
+from hourglass_client.bands import png
+from hourglass_client.images import HeldArray, Pictures, from_message, held, image_format, to_message
 from PIL import Image
 
 from tests.server.conftest import GOLDEN, serving
@@ -25,6 +26,8 @@ PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
         (PIXELS[..., np.newaxis], DataType.DATA_TYPE_UINT8, (2, 3, 4, 1)),
         (PIXELS / 255, DataType.DATA_TYPE_FLOAT32, (2, 3, 4)),
         ((PIXELS / 255).astype(">f4"), DataType.DATA_TYPE_FLOAT32, (2, 3, 4)),
+        (PIXELS.astype(np.uint16), DataType.DATA_TYPE_UINT16, (2, 3, 4)),
+        (PIXELS.astype(">u2"), DataType.DATA_TYPE_UINT16, (2, 3, 4)),
         ((PIXELS / 255).astype(np.float16), DataType.DATA_TYPE_FLOAT16, (2, 3, 4)),
         (PIXELS.transpose(0, 2, 1), DataType.DATA_TYPE_UINT8, (2, 4, 3)),
         (PIXELS.tolist(), None, None),
@@ -40,7 +43,8 @@ def test_arrays(array: np.ndarray, data_type: DataType | None, shape: tuple[int,
         return
     tensor = to_message("images", array).tensor
     assert (tensor.data_type, tuple(tensor.shape)) == (data_type, shape)
-    wire = {DataType.DATA_TYPE_UINT8: "u1", DataType.DATA_TYPE_FLOAT16: "<f2"}.get(data_type, "<f4")
+    names = {DataType.DATA_TYPE_UINT8: "u1", DataType.DATA_TYPE_UINT16: "<u2", DataType.DATA_TYPE_FLOAT16: "<f2"}
+    wire = names.get(data_type, "<f4")
     np.testing.assert_array_equal(np.frombuffer(tensor.data, wire), array.astype(wire[-2:]).ravel())
 
 
@@ -180,6 +184,32 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         to_message("images", [tmp_path])
     with pytest.raises(InvalidArgumentError, match="null byte"):
         to_message("images", "a\0.png")
+
+
+def test_sixteen_bits_to_pil() -> None:
+    words = np.arange(12, dtype=np.uint16).reshape(1, 3, 4, 1) * 5000
+    (grey,) = Pictures(words, ()).to_pil()
+    assert grey.mode == "I;16"
+    np.testing.assert_array_equal(np.asarray(grey), words[0, ..., 0])
+    (read,) = Pictures(np.empty((0, 0, 0, 0), np.uint8), (png.encode(words[0]),)).to_pil()
+    np.testing.assert_array_equal(np.asarray(read), words[0, ..., 0])
+    colours = words.repeat(3, 3)
+    for pictures in (Pictures(colours, ()), Pictures(words, (png.encode(colours[0]),))):
+        with pytest.raises(ValueError, match="Pillow cannot hold colours of 16 bits"):
+            pictures.to_pil()
+
+
+def test_a_large_array_is_held_back_until_it_is_sent() -> None:
+    large = np.full((2, 1500, 1500), 0.5)
+    kept = held("images", large)
+    assert isinstance(kept, HeldArray)
+    message = to_message("images", kept)
+    assert (message.tensor.data_type, message.tensor.data) == (DataType.DATA_TYPE_FLOAT32, b"")
+    kept.fill(message)
+    assert message == to_message("images", large)
+    assert held("images", PIXELS) is PIXELS
+    with pytest.raises(InvalidArgumentError, match="images: expected uint8"):
+        held("images", np.zeros((2000, 2000), np.int64))
 
 
 def test_unknown_format_is_rejected() -> None:

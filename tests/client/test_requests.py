@@ -35,9 +35,45 @@ def test_shifts() -> None:
     assert request.WhichOneof("input") == "latents"
 
 
+def test_sixteen_bits_come_back_as_sixteen_by_default() -> None:
+    words = PIXELS.astype(np.uint16)
+    expected = {"uint8": PIXELS, "uint16": words, "float": PIXELS / 255, "file": b"a file"}
+    made = {name: requests.denoise(images).image_format for name, images in expected.items()}
+    eight, sixteen = pb.IMAGE_FORMAT_UINT8, pb.IMAGE_FORMAT_UINT16
+    assert made == {"uint8": eight, "uint16": sixteen, "float": eight, "file": eight}
+    assert requests.denoise(words, form="float32").image_format == pb.IMAGE_FORMAT_FLOAT32
+    assert requests.edit({}, images=words).image_format == sixteen
+    assert requests.interpolate(from_latents=[1.0], to_images=words).image_format == sixteen
+    assert requests.decode([1.0]).image_format == eight
+
+
+@pytest.mark.parametrize(("level", "sent"), [(0.5, [0.5]), ([0.25, 0.5], [0.25, 0.5]), (np.float64(0.5), [0.5])])
+def test_noise_levels(level: float | list[float], sent: list[float]) -> None:
+    assert list(requests.denoise(PIXELS.repeat(2, 0), noise_level=level).noise_levels) == sent
+
+
+def test_sizes_of_what_is_drawn() -> None:
+    assert not requests.decode([1.0]).HasField("height")
+    cropped = requests.decode(np.zeros((2, 3, 4), np.float16), height=5, width=7)
+    assert (cropped.height, cropped.width, list(cropped.latents.shape)) == (5, 7, [1, 2, 3, 4])
+    assert requests.sample(1, height=5, width=7) == pb.SampleRequest(
+        count=1, height=5, width=7, image_format=pb.IMAGE_FORMAT_UINT8
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "field"),
     [
+        (lambda: requests.denoise(PIXELS, noise_level=[0.1, 0.2]), "noise_level"),
+        (lambda: requests.denoise([b"a", b"b"], noise_level=[0.1, 0.2, 0.3]), "noise_level"),
+        (lambda: requests.denoise(PIXELS, noise_level="much"), "noise_level"),
+        (lambda: requests.denoise(PIXELS, noise_level=[]), "noise_level"),
+        (lambda: requests.denoise([PIXELS[0], np.zeros((3, 3), np.uint8)]), "images"),
+        (lambda: requests.denoise(PIXELS.astype(np.uint32)), "images"),
+        (lambda: requests.encode(PIXELS, latent_format="float64"), "latent_format"),
+        (lambda: requests.decode([1.0], height=2**31), "height"),
+        (lambda: requests.decode(np.zeros((1, 1, 1, 1, 1))), "latents"),
+        (lambda: requests.edit({}, latents=np.zeros((1, 2), np.uint8)), "latents"),
         (lambda: requests.sample(1, seed=-1), "seed"),
         (lambda: requests.sample(1, seed=2**64), "seed"),
         (lambda: requests.sample(2**31), "count"),

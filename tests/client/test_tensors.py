@@ -3,21 +3,21 @@ import pytest
 from autoencoder.v1.autoencoder_pb2 import Tensor
 from autoencoder.v1.model_pb2 import DataType
 from hourglass_client import InternalError, InvalidArgumentError
-from hourglass_client.tensors import byte_tensor, float_tensor, latents_tensor, to_array, word_tensor
+from hourglass_client.tensors import array_tensor, latents_tensor, to_array
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 @pytest.mark.parametrize("shape", [(2, 3), (0, 3), (2, 3, 4)])
 def test_round_trip(kind: type[np.floating], shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).normal(size=shape).astype(kind)
-    back = to_array(float_tensor(array))
+    back = to_array(array_tensor(array))
     np.testing.assert_array_equal(back, array, strict=True)
     assert back.flags.writeable
 
 
 def test_round_trip_of_bytes() -> None:
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    np.testing.assert_array_equal(to_array(byte_tensor(array)), array, strict=True)
+    np.testing.assert_array_equal(to_array(array_tensor(array)), array, strict=True)
 
 
 def test_one_latent_is_a_batch_of_one() -> None:
@@ -32,7 +32,7 @@ def test_spatial_latents_of_one_image() -> None:
 
 def test_round_trip_of_words() -> None:
     array = np.array([[0, 258], [65_535, 1]], ">u2")
-    back = to_array(word_tensor(array))
+    back = to_array(array_tensor(array))
     np.testing.assert_array_equal(back, array)
     assert back.dtype == np.uint16
 

@@ -10,6 +10,7 @@ from bundle.layout import describe_files
 from export import exporter
 from export.errors import GateError
 from export.exporter import (
+    DESCRIPTION,
     Draft,
     assemble,
     build_and_check,
@@ -18,6 +19,7 @@ from export.exporter import (
     rebuilding,
     write,
 )
+from export.gate import checks
 from export.gate.sandbox import Sandbox
 from export.inspection.verify import verify
 from export.publication.publish import Place
@@ -97,6 +99,16 @@ def test_a_variant_describes_itself(precision: exporter.Precision, sandbox: Sand
     assert list(variant.model.signatures) == list(draft.model.signatures)
     with rebuilding(loaded, "ab" * 32, precision) as again:
         check_reproducible(variant, again())
+
+
+def test_a_description_that_the_graphs_do_not_keep_is_refused(draft: Draft) -> None:
+    checks.run((DESCRIPTION,), (draft.model, draft.golden))
+    other = exporter.Model()
+    other.CopyFrom(draft.model)
+    other.latent_size = 5
+    with pytest.raises(GateError, match="latents") as refusal:
+        checks.run((DESCRIPTION,), (other, draft.golden))
+    assert refusal.value.check == "structure"
 
 
 TILES = {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from hourglass_client.bands import files
 from hourglass_client.errors import invalid
-
-if TYPE_CHECKING:
-    from autoencoder.v1.model_pb2 import DataType
+from hourglass_client.images import HeldArray
+from hourglass_client.tensors import array_tensor, type_of
 
 # As large as the models of one size that most callers have: they are asked nothing more.
 _ALWAYS_FITS_PIXELS = 64 * 64
@@ -38,7 +37,9 @@ class Source:
     @property
     def nbytes(self) -> int:
         """Size in a request."""
-        return len(self.file) if self.pixels is None else self.pixels.nbytes
+        if self.pixels is None:
+            return len(self.file)
+        return self.pixels.size * DTYPES[type_of(self.pixels)].itemsize
 
     def decode(self, channels: int, *, keep_sixteen_bits: bool) -> None:
         """Decode the file."""
@@ -67,7 +68,7 @@ def of_latents(latents: pb.Tensor) -> list[Source]:
     return [Source(each.shape[:2], each) for each in array(latents)]
 
 
-def of_images(images: pb.Images, shapes: Shapes) -> list[Source] | None:
+def of_images(images: pb.Images, shapes: Shapes, held: HeldArray | None) -> list[Source] | None:
     """Images one by one; None where the server must say what is wrong with them, or Pillow is missing.
 
     Raises:
@@ -75,7 +76,7 @@ def of_images(images: pb.Images, shapes: Shapes) -> list[Source] | None:
     """
     if images.HasField("encoded"):
         return _of_files(images.encoded.files)
-    pixels, channels = array(images.tensor), shapes.image[2]
+    pixels, channels = array(images.tensor) if held is None else held.pixels, shapes.image[2]
     if pixels.ndim == 3:  # noqa: PLR2004 (one image, or grey ones: as the server decides it)
         pixels = pixels[None] if pixels.shape[2] == channels else pixels[..., None]
     if pixels.shape[3] != channels:
@@ -91,10 +92,8 @@ def array(message: pb.Tensor) -> NDArray[Any]:
 
 
 def tensor(item: NDArray[Any]) -> pb.Tensor:
-    """(1, H, W, C) of one image (H, W, C) of a type of the wire."""
-    message = pb.Tensor(shape=(1, *item.shape), data=item.tobytes())
-    message.data_type = cast("DataType", next(kind for kind, dtype in DTYPES.items() if dtype == item.dtype))
-    return message
+    """(1, H, W, C) of one image (H, W, C)."""
+    return array_tensor(item[np.newaxis])
 
 
 def _of_files(given: Sequence[bytes]) -> list[Source] | None:

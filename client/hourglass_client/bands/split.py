@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
     from hourglass_client.bands.plan import Window
     from hourglass_client.bands.sources import Source
+    from hourglass_client.images import HeldArray
 
 IN_FLIGHT = 3
 """Bands that a call has on their way at a time: one runs, and the others travel."""
-# Of a band: large enough for the tiles of several runs, small enough that those in flight cost a server little memory.
-BAND_PIXELS = 2**21
+# Pixels times channels of a band: enough for the tiles of several runs, few enough that those in flight cost a server
+# little memory.
+_BAND_VALUES = 2**21
 # Of a message, beside its images.
 _ENVELOPE_BYTES = 64 * 1024
 _JOBS: dict[type, type[Job]] = {
@@ -51,7 +53,7 @@ def may_exceed(request: Any) -> bool:  # noqa: ANN401 (of any method)
     return sources.may_exceed(request.latents if isinstance(request, pb.DecodeRequest) else request.images)
 
 
-def job_of(request: Any, model: Model, message_bytes: int) -> Job | None:  # noqa: ANN401 (of any method)
+def job_of(request: Any, model: Model, message_bytes: int, held: HeldArray | None = None) -> Job | None:  # noqa: ANN401 (of any method)
     """The parts of a request that this model cannot take as a whole; None where it can, or must say why not.
 
     Raises:
@@ -62,7 +64,7 @@ def job_of(request: Any, model: Model, message_bytes: int) -> Job | None:  # noq
     shapes = Shapes.of(model)
     if not shapes.free or not graph.name:
         return None
-    items = _sources(request, shapes)
+    items = _sources(request, shapes, held)
     if not items:
         return None
     cutter = _Cutter(request, shapes, graph, message_bytes - _ENVELOPE_BYTES)
@@ -76,9 +78,9 @@ def job_of(request: Any, model: Model, message_bytes: int) -> Job | None:  # noq
     return kind(request, model, items, cutter.windows)
 
 
-def _sources(request: Any, shapes: Shapes) -> list[Source] | None:  # noqa: ANN401 (of any method)
+def _sources(request: Any, shapes: Shapes, held: HeldArray | None) -> list[Source] | None:  # noqa: ANN401 (of any method)
     if not isinstance(request, pb.DecodeRequest):
-        return sources.of_images(request.images, shapes)
+        return sources.of_images(request.images, shapes, held)
     latents = tuple(request.latents.shape)
     if not shapes.spatial or latents[-1] != shapes.latent[-1]:
         return None
@@ -121,7 +123,7 @@ class _Cutter:
     def windows(self, item: Source) -> Iterator[Window]:
         """The bands of an image."""
         shapes, scale = self._shapes, self._scale
-        most = min(BAND_PIXELS, shapes.maximum_pixels, int(self._message_bytes / self._band_bytes))
+        most = min(_BAND_VALUES // shapes.image[2], shapes.maximum_pixels, int(self._message_bytes / self._band_bytes))
         shortest = -(-max(shapes.minimum, shapes.multiple) // scale)
         try:
             yield from windows(item.size, self._graph.tiling, most // scale**2, shortest)

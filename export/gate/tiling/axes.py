@@ -15,9 +15,9 @@ from bundle.graph_memory.estimate import described, infer
 from bundle.graph_memory.node import Shape, Tensor
 
 HEIGHT, WIDTH = 0, 1
-# Sizes in multiples of the network's: unlike each other, and unlike all that is fixed.
-_HEIGHTS = (53, 59, 67)
-_WIDTHS = (71, 79, 97)
+# Sizes in multiples of the network's: unlike each other, with other remainders, and unlike all that is fixed.
+_HEIGHTS = (53, 60, 67)
+_WIDTHS = (71, 80, 97)
 _ROWS = 3
 
 

@@ -94,9 +94,9 @@ def _matmul(step: Step) -> Interval:
 
 
 _ELEMENTWISE = """
-Abs Add And Cast Ceil Celu Clip DequantizeLinear Div Elu Equal Erf Exp Expand Floor Gelu Greater GreaterOrEqual
-HardSigmoid HardSwish Identity LeakyRelu Less LessOrEqual Log Max Min Mish Mul Neg Not Or PRelu Pow QuantizeLinear
-Reciprocal Relu Round Selu Sigmoid Sign Softplus Softsign Sqrt Sub Sum Tanh Where
+Abs Add And Cast Ceil Celu Clip Cos DequantizeLinear Div Elu Equal Erf Exp Expand Floor Gelu Greater GreaterOrEqual
+HardSigmoid HardSwish Identity LeakyRelu Less LessOrEqual Log Max Min Mish Mod Mul Neg Not Or PRelu Pow QuantizeLinear
+Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Softplus Softsign Sqrt Sub Sum Swish Tanh ThresholdedRelu Where Xor
 """
 _REDUCTIONS = """
 ArgMax ArgMin ReduceL1 ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare

@@ -1,22 +1,23 @@
 """How the graphs of a network of free sizes may be cut: the halo, the tile, and what the proof found."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from autoencoder.v1.model_pb2 import Signature, Tiling
+from autoencoder.v1.shapes import Shapes, Size
 
 from bundle import replay
 from bundle.errors import quotable
 from bundle.golden import Array, Arrays
 from bundle.runtime_options import Device
-from export.gate import inputs
+from export.gate.images import beside
 from export.gate.sandbox import Sandbox
 from export.gate.tiling import control, halo, proof
 from export.gate.tiling.axes import UntileableError
 from export.gate.tiling.halo import Halo
 from export.gate.tiling.proof import Proved, Trial
-from export.graphs.methods import Method, facts
-from export.graphs.tensor_specs import TILE, batch_buckets
+from export.graphs.tensor_specs import TILE, Facts, batch_buckets
 
 # Memory grows with it: a float32 image of 64 channels takes 256 MiB.
 _LARGEST_TILE = 4 * TILE
@@ -57,17 +58,21 @@ class Tiled:
         return f"halo {self.tiling.halo}, tiles of {self.tiling.tile} in multiples of {self.tiling.multiple}: {bits}"
 
 
+Picture: TypeAlias = Callable[[Size], Sequence[Array]]
+"""Inputs of a graph, a row of each, for an image of this size in pixels."""
+
+
 def tile(
-    method: Method,
+    about: Facts,
     signature: Signature,
     graph: bytes,
-    images: Array,
+    picture: Picture,
     sandbox: Sandbox,
     device: Device = "cpu",
     *,
     is_variant: bool = False,
 ) -> Tiled:
-    """Derive the halo of a graph and prove it on held-out images (N, H, W, C) and on noise; `method` is in float64.
+    """Derive the halo of a graph and prove it on a picture and on noise.
 
     A variant in fewer bits has no negative control: it has the operators of its float32 graph, which had one.
 
@@ -75,26 +80,25 @@ def tile(
         BundleError: the size of a tensor cannot be known, or the runtime fails in the graph.
         CrashError: the runtime crashes in the graph.
     """
-    shapes = facts(method.model).shapes
+    shapes = about.shapes
     pixels = shapes.downsampling if signature.inputs[0].name == "latents" else 1
     try:
         found = halo.derive(graph, signature, shapes.multiple // pixels)
         side = tile_side(found, TILE // pixels, _LARGEST_TILE // pixels)
     except UntileableError as error:
         least = shapes.padded(TILE, TILE)[0] // pixels
-        return Tiled(*_timing(method, signature, least, pixels), untileable=quotable(str(error)))
+        return Tiled(*_timing(about, signature, least, pixels), untileable=quotable(str(error)))
     tiling = Tiling(halo=found.halo, multiple=found.multiple, tile=side)
-    trials = list(_trials(method, signature, images, tiling, pixels))
+    trials = list(_trials(shapes, signature, picture, tiling, pixels))
     proved = sandbox.run(proof.prove, graph, signature, found, trials, device)
     tiling.exact = proved.difference.largest == 0 and device == "cpu"
     shown = sandbox.run(control.problem, graph, signature, found) if found.halo and not is_variant else ""
-    return Tiled(*_timing(method, signature, side, pixels), tiling, proved=proved, control=shown)
+    return Tiled(*_timing(about, signature, side, pixels), tiling, proved=proved, control=shown)
 
 
-def _timing(method: Method, signature: Signature, side: int, pixels: int) -> tuple[Arrays, list[int]]:
+def _timing(about: Facts, signature: Signature, side: int, pixels: int) -> tuple[Arrays, list[int]]:
     """Inputs of one row of this side, and the batch sizes of such rows."""
-    about = facts(method.model)
-    arrays = [replay.noise(signature, (side, side)), *inputs.beside(about, signature, 1)]
+    arrays = [replay.noise(signature, (side, side)), *beside(about, signature, 1)]
     named = dict(zip([spec.name for spec in signature.inputs], arrays, strict=True))
     return named, batch_buckets(about.image_shape, side * pixels)
 
@@ -118,14 +122,12 @@ def tile_side(found: Halo, usual: int, largest: int) -> int:
     return whole
 
 
-def _trials(method: Method, signature: Signature, images: Array, tiling: Tiling, pixels: int) -> Iterator[Trial]:
-    """Every size with a held-out image and with noise; the largest with the image alone."""
-    shapes = facts(method.model).shapes
+def _trials(shapes: Shapes, signature: Signature, picture: Picture, tiling: Tiling, pixels: int) -> Iterator[Trial]:
+    """Every size with a picture and with noise; the largest with the picture alone."""
     least = shapes.padded(shapes.minimum, 1)[0] // pixels
     sized = list(proof.cuts(tiling, max(least, tiling.multiple)))
     for number, (size, cut) in enumerate(sized):
-        picture = inputs.resized(images[:1], (size[0] * pixels, size[1] * pixels))
-        given, *others = inputs.real(method, signature, picture)
+        given, *others = picture((size[0] * pixels, size[1] * pixels))
         yield Trial([given, *others], cut)
         if number < len(sized) - 1:
             yield Trial([replay.noise(signature, size), *others], cut)

@@ -79,6 +79,7 @@ def test_height_for_width_is_refused(free: CheckedGraphs, sandbox: Sandbox) -> N
     assert refusal.value.check in {"structure", "numbers"}
 
 
+@pytest.mark.slow
 def test_a_multiple_that_is_too_small_is_refused() -> None:
     class Odd(free_networks.FreeUNet):
         multiple = 1

@@ -1,3 +1,4 @@
+import free_networks
 import networks
 import numpy as np
 import onnx
@@ -7,6 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from bundle.graph import read_graph
+from export.errors import ExportError
 from export.gate import gate
 from export.gate.parity import outputs
 from export.gate.sandbox import Sandbox
@@ -88,3 +90,11 @@ def test_any_size_and_colour(image_shape: tuple[int, int, int], sandbox: Sandbox
     got = sandbox.run(outputs, built(network, "denoise"), [{"images": images}])[0]["denoised"]
     exact, signature = gate.exact_methods(network)[0]
     np.testing.assert_allclose(got, gate.answer(exact, images, signature)["denoised"], atol=1e-5)
+
+
+def test_a_downsampling_that_no_size_fits_is_refused() -> None:
+    class Uneven(free_networks.FreeAutoencoder):
+        downsampling = 3
+
+    with pytest.raises(ExportError, match="divides its multiple, got multiple 4 and downsampling 3"):
+        methods.facts(Uneven())

@@ -221,15 +221,17 @@ UNBOUNDED = {
         {},
         "size of the image",
     ),
+    # Of sizes that are no multiple of 4 the pooling drops the rest.
+    "a rest that is dropped": ([node("MaxPool", "-", kernel_shape=[4, 4], strides=[4, 4])], {}, "grows unevenly"),
     "cut by the size": (
         [
             node("Shape", "images", start=2),
-            node("Div", "-", "four"),
+            node("Div", "-", "half"),
             node("Slice", "images", "-", "end", "axes"),
             node("Pad", "-", "margins"),
         ],
         {
-            "four": np.array(4, INTS),
+            "half": np.array(2, INTS),
             "end": np.array([2**31, 2**31], INTS),
             "axes": np.array([2, 3], INTS),
             "margins": np.array([0] * 8, INTS),

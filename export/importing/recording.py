@@ -1,0 +1,115 @@
+"""What is recorded of graphs made elsewhere by running them: golden vectors and statistics of latents."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import prod
+
+import numpy as np
+from autoencoder.v1.model_pb2 import Signature
+from autoencoder.v1.shapes import DTYPES, Size
+from numpy.typing import NDArray
+
+from bundle import latents, replay
+from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase
+from bundle.latents import LatentStatistics
+from bundle.noise import Purpose, normals, uniforms
+from export.gate.checks import crash_refused
+from export.gate.images import fed, golden_sizes, pixels, resized
+from export.gate.parity import outputs
+from export.gate.sandbox import Sandbox
+from export.graphs.tensor_specs import Facts, signature
+from export.importing import reference
+from training.errors import UnavailableError
+
+_ROWS_AT_ONCE = 32
+
+
+class Recorder:
+    """Adapted graphs of one model, the runtime that answers for them, and reference images (N, H, W, C) or none."""
+
+    def __init__(self, graphs: Mapping[str, bytes], about: Facts, sandbox: Sandbox, images: Array | None) -> None:
+        self._graphs = graphs
+        self._about = about
+        self._sandbox = sandbox
+        self._images = images
+
+    def golden(self, statistics: LatentStatistics | None) -> Golden:
+        """Golden vectors from the runtime's own outputs: there is no network to compute them."""
+        cases: dict[str, tuple[Case, ...]] = {}
+        for name in sorted(self._graphs):
+            inputs = list(self._inputs(signature(name, self._about)))
+            answers = self._run(name, inputs)
+            cases[name] = tuple(Case(given, answer) for given, answer in zip(inputs, answers, strict=True))
+        return Golden(cases, self._sample(statistics))
+
+    def statistics(self, say: Callable[[str], None]) -> LatentStatistics | None:
+        """Of the latents of the reference images, where there are enough."""
+        if self._images is None or "encode" not in self._graphs:
+            return None
+        if len(self._images) < reference.LEAST_FITTED:
+            least = reference.LEAST_FITTED
+            say(
+                f"no statistics of latents, so drift is not measured: they take {least} images, got {len(self._images)}"
+            )
+            return None
+        given = fed(self._images, signature("encode", self._about))
+        codes = self._rows("encode", given, "latents")
+        errors = np.zeros(len(given))
+        if "reconstruct" in self._graphs:
+            errors = np.square(self._rows("reconstruct", given, "reconstructions") - pixels(self._images))
+            errors = errors.mean((1, 2, 3), np.float64)
+        try:
+            return reference.fit(codes, errors, self._about.shapes.numbers)
+        except UnavailableError as error:
+            say(f"no statistics of latents, so drift is not measured: {error}")
+            return None
+
+    def picture(self, name: str, size: Size) -> Sequence[Array]:
+        """The input of a graph for an image of a size in pixels: a reference image, its latents, or noise."""
+        spec = signature(name, self._about)
+        if spec.inputs[0].name == "latents":
+            cells = size[0] // self._about.downsampling, size[1] // self._about.downsampling
+            return [replay.noise(spec, cells)]
+        return [replay.noise(spec, size) if self._images is None else fed(resized(self._images[:1], size), spec)]
+
+    def _inputs(self, spec: Signature) -> Iterator[dict[str, Array]]:
+        """Zeros, noise from the project's own generator, and reference images; of free sizes of two sizes."""
+        name, shapes = spec.inputs[0].name, self._about.shapes
+        first, second = golden_sizes(shapes)
+        zeros = np.zeros((ROWS, *shapes.sized(first).spec(name)[1:]), DTYPES[spec.inputs[0].data_type])
+        yield {name: zeros}
+        yield {name: self._noise(spec, (ROWS, *shapes.sized(second).spec(name)[1:]))}
+        if self._images is not None and (name != "latents" or "encode" in self._graphs):
+            yield {name: self._real(spec, first)}
+
+    def _real(self, spec: Signature, size: Size) -> Array:
+        images = np.resize(resized(self._images, size), (ROWS, *size, self._about.image_shape[2]))  # pyright: ignore[reportArgumentType] (checked by the caller)
+        if spec.inputs[0].name != "latents":
+            return fed(images, spec)
+        (answer,) = self._run("encode", [{"images": fed(images, signature("encode", self._about))}])
+        return answer["latents"]
+
+    def _noise(self, spec: Signature, shape: tuple[int, ...]) -> Array:
+        size = prod(shape[1:])
+        if spec.inputs[0].name == "latents":
+            return normals(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)
+        noise = uniforms(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)
+        dtype = DTYPES[spec.inputs[0].data_type]
+        return (np.floor(noise * 256) if dtype == np.uint8 else noise).astype(dtype)
+
+    def _sample(self, statistics: LatentStatistics | None) -> SampleCase | None:
+        about = self._about
+        if "decode" not in self._graphs or (about.shapes.free and not about.has_density(statistics is not None)):
+            return None
+        shape = about.shapes.sized(golden_sizes(about.shapes)[0]).spec("latents")[1:]
+        drawn = latents.draw(about.family, shape, statistics, SEED, 0, ROWS, TEMPERATURE)
+        if drawn is None:
+            return None
+        return SampleCase(SEED, ROWS, TEMPERATURE, drawn, self._run("decode", [{"latents": drawn}])[0]["images"])
+
+    def _rows(self, name: str, given: Array, output: str) -> NDArray[np.float32]:
+        parts = [{"images": given[start : start + _ROWS_AT_ONCE]} for start in range(0, len(given), _ROWS_AT_ONCE)]
+        return np.concatenate([each[output] for each in self._run(name, parts)])
+
+    def _run(self, name: str, inputs: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        with crash_refused("numbers", name):
+            return self._sandbox.run(outputs, self._graphs[name], [*inputs])
