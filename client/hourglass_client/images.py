@@ -202,7 +202,7 @@ def _jpeg_file(image: Image) -> bytes | None:
 
 def _png(field: str, image: Image, most_pixels: int | None = None) -> bytes:
     """A PNG file of the image, reduced to `most_pixels` as the server reduces a JPEG: by 2, 4 or 8 on both sides."""
-    from PIL import ImageOps  # noqa: PLC0415 (whoever has a PIL image has Pillow)
+    from PIL import ImageOps  # noqa: PLC0415 (with a PIL image comes Pillow)
 
     # PNG files that Pillow writes hold no orientation, so that the image must be upright.
     ready = _of_png_mode(field, ImageOps.exif_transpose(image))

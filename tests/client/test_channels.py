@@ -76,7 +76,7 @@ def test_token_is_sent_without_tls_on_this_machine_only(address: str) -> None:
     ],
 )
 def test_an_address_without_a_port_is_refused_except_with_tls(address: str | list[str], advice: str) -> None:
-    """gRPC takes 443 for it, where nobody serves without TLS."""
+    """gRPC takes 443 for it, where no server speaks without TLS."""
     with pytest.raises(InvalidArgumentError, match=f"address: expected HOST:PORT, got .* without a port: {advice}$"):
         Client(address)
     if isinstance(address, str):

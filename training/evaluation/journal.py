@@ -1,6 +1,6 @@
 """Journal of the end of a run: what it is computing, so that a resumed run leaves out what exhausted the memory.
 
-Whoever kills a process for lack of memory leaves it no last word; the kernel counts such kills.
+A process that is killed for lack of memory cannot write anything; the kernel counts such kills.
 """
 
 import json

@@ -8,7 +8,7 @@ from training.errors import StoppedError
 
 
 class StopRequest(Event):
-    """Set to stop a run between two steps. While no steps run nobody looks at it: interrupt instead."""
+    """Set to stop a run between two steps. It is only read while steps run: at other times, interrupt."""
 
     def __init__(self) -> None:
         super().__init__()
