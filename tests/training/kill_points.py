@@ -38,7 +38,7 @@ PATIENCE_SECONDS = 120.0
 TIMES = ("seconds", "images_per_second")
 
 
-class AskedToStop(StopRequest):
+class StepReporter(StopRequest):
     """Never set; the loop asks once a step, and that is passed on."""
 
     def __init__(self, listener: Connection) -> None:
@@ -55,7 +55,7 @@ def run(folder: str, epochs: int, listener: Connection) -> None:
     # What a dying process says is of no interest.
     sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  lives as long as the process
     settings = load_recipe("vae", "digits", [*SETTINGS, f"run.epochs={epochs}"])
-    train(settings, Path(folder), resume=True, stop=AskedToStop(listener))
+    train(settings, Path(folder), resume=True, stop=StepReporter(listener))
 
 
 class Lives:
