@@ -101,6 +101,8 @@ class VaeGan(VariationalAutoencoder):
     loss_settings = _BOUND | {"binarise", "adversarial", "gradient_penalty"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
+        if architecture.body == "residual":
+            raise ConfigError("a VAE/GAN expects model.body dense or conv, got residual, whose outputs are no logits")
         super().__init__(architecture, image_shape, labels)
         self.discriminator = Discriminator(image_shape, architecture.discriminator_channels)
 

@@ -76,6 +76,7 @@ def test_a_denoiser_keeps_any_even_size_and_takes_noise_away(takes_levels: bool)
         ("ae", FIXED, {**SPATIAL, "latent_size": 3}, "got latent_channels 5 and latent_size 3"),
         ("ae", FIXED, {**SPATIAL, "channels": []}, "model.channels"),
         ("denoiser", (7, 8, 1), {}, "multiple of 2"),
+        ("vae-gan", FIXED, {"latent_size": 3}, "VAE/GAN expects model.body dense or conv"),
         ("denoiser", (8, 8, 1), {"channels": []}, "model.channels"),
     ],
 )
