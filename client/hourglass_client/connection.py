@@ -166,9 +166,9 @@ class Connection:
             except (UnimplementedError, PermissionDeniedError):
                 self._models[key] = None
         model = self._models[key]
-        job = (
-            None if model is None or model.height else apart(partial(job_of, request, model, self._message_bytes, held))
-        )
+        if model is None or model.height:
+            return None
+        job = apart(partial(job_of, request, model, self._message_bytes, held))
         # Parts are asked of the version that is the newest now.
         return job if job is None or renew else self._job(request, held, timeout_seconds, renew=True)
 

@@ -221,7 +221,7 @@ def test_a_model_that_is_replaced_by_one_of_other_sizes(tmp_path: Path) -> None:
 
 
 def test_a_version_that_goes_while_bands_are_on_their_way(tmp_path: Path) -> None:
-    large = np.tile(PICTURE, (3, 3, 1))
+    large = np.tile(PICTURE, (2, 2, 1))
     for version in ("1", "2"):
         free_models.write_denoiser(tmp_path / version)
         free_models.limit_pixels(tmp_path / version / "free" / "1", MOST_PIXELS)
