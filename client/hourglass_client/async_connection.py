@@ -15,6 +15,7 @@ from autoencoder.v1.autoencoder_pb2_grpc import AutoencoderServiceStub
 from hourglass_client.bands.split import IN_FLIGHT, job_of, may_exceed
 from hourglass_client.channels import CLOSED_CHANNEL_ERRORS, ChannelSettings, Tls, channel_settings
 from hourglass_client.errors import (
+    InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
     UnimplementedError,
@@ -141,7 +142,12 @@ class AsyncConnection:
                     raise
         if held is not None:
             held.fill(request.images)
-        return kind.from_message(await self._call(method, request, timeout_seconds))
+        try:
+            return kind.from_message(await self._call(method, request, timeout_seconds))
+        except InvalidArgumentError:
+            # Perhaps the model has been replaced by one of other sizes: the next call asks.
+            self._models.pop((request.model_name, request.model_version), None)
+            raise
 
     async def _job(
         self,
@@ -160,7 +166,9 @@ class AsyncConnection:
             except (UnimplementedError, PermissionDeniedError):
                 self._models[key] = None
         model = self._models[key]
-        job = None if model is None else await async_apart(partial(job_of, request, model, self._message_bytes, held))
+        if model is None or model.height:
+            return None
+        job = await async_apart(partial(job_of, request, model, self._message_bytes, held))
         # Parts are asked of the version that is the newest now.
         return job if job is None or renew else await self._job(request, held, timeout_seconds, renew=True)
 

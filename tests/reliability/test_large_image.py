@@ -1,6 +1,7 @@
 """A picture of many megapixels through the client and a server: its memory, its time, and the bits of the whole."""
 
 import logging
+import math
 import os
 import threading
 import time
@@ -129,7 +130,7 @@ def test_a_picture_of_many_megapixels(server: LocalServer, graph: tuple[Path, by
     idle = Holding.of(server.process.pid).rss_bytes
     with Client(server.address) as client, watched(server.process.pid) as most:
         started = time.monotonic()
-        answer = client.denoise(picture)
+        answer = client.denoise(picture, timeout_seconds=math.inf)
         seconds = time.monotonic() - started
         above = (most() - idle) / MIB
 
@@ -151,7 +152,7 @@ def test_a_picture_of_many_megapixels(server: LocalServer, graph: tuple[Path, by
 def test_the_bits_of_an_untiled_run(server: LocalServer, graph: tuple[Path, bytes], picture: np.ndarray) -> None:
     part = picture[: 2048 if LONG else 301, :2048]
     with Client(server.address) as client:
-        answer = client.denoise(part)
+        answer = client.denoise(part, timeout_seconds=math.inf)
 
     padded = np.pad(part, [(0, side % 2) for side in part.shape[:2]] + [(0, 0)], mode="reflect")
     (whole,) = free_models.run(graph[1], {"images": padded[None].astype(np.float32) / WORD})

@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from hourglass_client.bands.sources import Source
     from hourglass_client.images import HeldArray
 
-IN_FLIGHT = 3
-"""Bands that a call has on their way at a time: one runs, and the others travel."""
-# Pixels times channels of a band: enough for the tiles of several runs, few enough that those in flight cost a server
-# little memory.
-_BAND_VALUES = 2**21
+IN_FLIGHT = 4
+"""Bands that a call has on their way at a time: some run, and the others travel."""
+# Of a band: those in flight keep a server busy, cost it little memory, and end long before the deadline of a call.
+_BAND_PIXELS = 2**19
 # Of a message, beside its images.
 _ENVELOPE_BYTES = 64 * 1024
 _JOBS: dict[type, type[Job]] = {
@@ -123,7 +122,7 @@ class _Cutter:
     def windows(self, item: Source) -> Iterator[Window]:
         """The bands of an image."""
         shapes, scale = self._shapes, self._scale
-        most = min(_BAND_VALUES // shapes.image[2], shapes.maximum_pixels, int(self._message_bytes / self._band_bytes))
+        most = min(_BAND_PIXELS, shapes.maximum_pixels, int(self._message_bytes / self._band_bytes))
         shortest = -(-max(shapes.minimum, shapes.multiple) // scale)
         try:
             yield from windows(item.size, self._graph.tiling, most // scale**2, shortest)

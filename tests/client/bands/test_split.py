@@ -203,8 +203,25 @@ def test_what_cannot_be_split_is_refused(client: Client, call: Any, words: str) 
     assert words in refused.value.message
 
 
+def test_a_model_that_is_replaced_by_one_of_other_sizes(tmp_path: Path) -> None:
+    free_models.write_denoiser(tmp_path / "models", size=70)
+    free_models.write_denoiser(tmp_path / "next")
+    version = tmp_path / "next" / "free" / "1"
+    model = layout.read_model(version)
+    model.version, model.sizes.maximum_pixels = "2", MOST_PIXELS
+    (version / layout.MODEL_FILE).write_bytes(layout.encode_model(model))
+    with serving(tmp_path / "models", poll_seconds=0) as served, Client(served.address) as client:
+        assert client.denoise(PICTURE[:70, :70], model="free").info.model_version == "1"
+        version.rename(tmp_path / "models" / "free" / "2")
+        served.app.manager.rescan()
+        eventually(lambda: client.get_model("free").version == "2")
+        with pytest.raises(InvalidArgumentError, match="at most 20000 pixels"):
+            client.denoise(PICTURE, model="free")
+        assert client.denoise(PICTURE, model="free").images.shape == (1, *PICTURE.shape)
+
+
 def test_a_version_that_goes_while_bands_are_on_their_way(tmp_path: Path) -> None:
-    large = np.tile(PICTURE, (3, 3, 1))
+    large = np.tile(PICTURE, (2, 2, 1))
     for version in ("1", "2"):
         free_models.write_denoiser(tmp_path / version)
         free_models.limit_pixels(tmp_path / version / "free" / "1", MOST_PIXELS)

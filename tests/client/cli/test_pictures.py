@@ -148,6 +148,13 @@ def test_resize_says_what_it_did(server: Served, photos: Path, capsys: pytest.Ca
     assert {path: path.read_bytes() for path in photos.iterdir()} == before
 
 
+@pytest.mark.parametrize("method", ["denoise", "decode", "sample"])
+def test_bench_of_any_size(hourglass: Command, method: str) -> None:
+    model = "levels" if method == "denoise" else "free-ae"
+    answer = hourglass("bench", "--method", method, "--model", model, "--callers", 1, "--seconds", 0.1)
+    assert answer["failures"] == {}
+
+
 @pytest.mark.parametrize(("text", "level"), [("0.1", 0.1), ("25/255", 25 / 255), ("0", 0.0)])
 def test_noise_levels(text: str, level: float) -> None:
     assert noise_level(text) == level
