@@ -13,19 +13,22 @@ from tests.export.zoo.specimens import SPECIMENS, Specimen
 PAGE = Path(__file__).parents[3] / "docs" / "zoo.md"
 _HEAD = """# Zoo
 
-Twenty architectures after published recipes, as their users write them, through `export_module` with random weights: every check of the gate,
-then a server whose answers are compared with the module in float64 on photographs of {asked}. The verdict expected of each was
-written down before the first run, in `tests/export/zoo/specimens.py`. `make zoo` writes this page; `make test` runs three of them.
+Twenty architectures after published recipes, as their users write them, with random weights: through `export_module`
+and every check of the gate, then served, and the answers compared with the module in float64 on photographs of {asked}.
+The verdict expected of each was written down before the first run, in `tests/export/zoo/specimens.py`. `make zoo` runs
+all and writes this page; `make test` runs three.
 
-{right} of {all} as expected, on {date}, {machine}; seconds are those of the whole gate on that machine, which had other work beside it.
+{right} of {all} as expected, on {date}, {machine}. Seconds are those of the whole gate, with other work on that
+machine.
 
 | name | recipe | expected | got | halo | tile | gate, s | largest error |
 | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 _TAIL = """
-Halo and tile are pixels. The largest error is that of any output of any graph on any input of the gate, from the module in float64; allowed is
-1e-5 + 1e-4 of the reference. "Served whole" are graphs that look at the whole image, or compute with its size: they are limited by
-`--max-untiled-pixels` of the server. "Served at one size" are those with linear layers over the image.
+Halo and tile are pixels; two halos are those of the encoder or decoder, and of the reconstruction through both. The
+largest error is that of any output of any graph on any input of the gate, from the module in float64; allowed is 1e-5 +
+1e-4 of the reference. "Served whole" are graphs that look at the whole image, or compute with its size: a server
+refuses images of them beyond `--max-untiled-pixels`. "Served at one size" are those with linear layers over the image.
 """
 
 
@@ -39,19 +42,16 @@ def page(outcomes: Mapping[str, Outcome]) -> str:
         date=datetime.now(UTC).date(),
         machine=_machine(),
     )
-    tied = [f"{name}: {each.tied} choices" for name, each in outcomes.items() if each.tied]
-    note = "".join(
-        f"\nNearly tied choices of an argmin are left out of the comparison: {each}.\n"
-        for each in ["; ".join(tied)]
-        if each
-    )
+    tied = [f"{name} {each.tied}" for name, each in outcomes.items() if each.tied]
+    note = f"\nNearly tied choices of an argmin, left out of the comparison: {'; '.join(tied)}.\n" if tied else ""
     return head + "".join(f"{_row(each, outcomes[each.name])}\n" for each in run) + _TAIL + note
 
 
 def _row(specimen: Specimen, outcome: Outcome) -> str:
     recipe = " ".join((specimen.build.__doc__ or "").split()).rstrip(".")
-    got = "as expected" if outcome.is_as_expected(specimen) else f"**{_line(outcome.verdict)}**"
-    expected = f'refused: "{_line(outcome.verdict)}"' if specimen.refused else specimen.expected
+    said = f": {_line(outcome.verdict)}" if specimen.refused else ""
+    got = f"as expected{said}" if outcome.is_as_expected(specimen) else f"**{_line(outcome.verdict)}**"
+    expected = f"refused for its {specimen.expected}" if specimen.refused else specimen.expected
     seconds = f"{outcome.seconds:.0f}" if outcome.seconds else ""
     error = f"{outcome.max_abs_error:.1e}" if outcome.max_abs_error else ""
     cells = (specimen.name, recipe, expected, got, outcome.halo, outcome.tile, seconds, error)
@@ -77,7 +77,7 @@ def main() -> int:
     for specimen in SPECIMENS:
         with tempfile.TemporaryDirectory() as folder:
             outcomes[specimen.name] = judge(specimen, Path(folder) / "models")
-        print(_row(specimen, outcomes[specimen.name]), flush=True)
+        print(_row(specimen, outcomes[specimen.name]), flush=True)  # noqa: T201 (a command)
     PAGE.write_text(page(outcomes))
     return 0 if all(outcomes[each.name].is_as_expected(each) for each in SPECIMENS) else 1
 
