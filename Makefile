@@ -7,7 +7,7 @@ PYTHON ?= python3
 DATA ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients reproduce demo serve test test-slow check wire proto unasync docs rules clean
+.PHONY: help setup clients reproduce demo serve test test-slow zoo check wire proto unasync docs rules clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ test: $(VENV)/dev  ## run the tests; TESTS=tests/server for some of them
 
 test-slow: $(VENV)/dev  ## run the long forms that `make test` leaves out
 	$(PYTEST) -m slow $(TESTS)
+
+zoo: $(VENV)/dev  ## export and serve twenty architectures after published recipes, write docs/zoo.md
+	$(BIN)/python -m tests.export.zoo.page
 
 check: $(VENV)/dev wire  ## lint, types, import contracts, generated files, wire compatibility
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ LONGEST = (
     "training/test_distributed.py",
     "training/test_train.py",
     "export/test_exporter.py",
+    "export/zoo/test_zoo.py",
     "server/test_untrusted_clients.py",
     "deploy/test_rolling_restart.py",
     "server/test_main.py",

@@ -16,6 +16,8 @@ onnxruntime: Any = _untyped  # it ships no types
 
 _CPU, _CUDA = PROVIDER_NAMES["cpu"], PROVIDER_NAMES["cuda"]
 _PROVIDERS: dict[Device, list[Any]] = {"cpu": [_CPU], "cuda": [(_CUDA, cuda_options()), _CPU]}
+# Of onnxruntime's levels of logging.
+_FATAL = 4
 
 
 class Session:
@@ -46,14 +48,18 @@ class Session:
         return self.run(dict(zip(self._inputs, rows, strict=True)))
 
 
-def open_session(graph: bytes, device: Device = "cpu", threads: int = 1) -> Session:
+def open_session(graph: bytes, device: Device = "cpu", threads: int = 1, *, quiet: bool = False) -> Session:
     """Make a session from the bytes of an ONNX file; it runs on one thread unless more are given.
+
+    With `quiet` the runtime prints no errors of its own, where failing is an answer.
 
     Raises:
         BundleError: the runtime refuses the graph, or the device.
     """
     options = onnxruntime.SessionOptions()
     set_session_options(options, intra_op_threads=threads)
+    if quiet:
+        options.log_severity_level = _FATAL
     if device == "cuda":
         _require_cuda()
     try:

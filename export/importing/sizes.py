@@ -32,7 +32,7 @@ def find(graph: bytes, signature: Signature, multiple: int, minimum: int) -> Fou
     Raises:
         BundleError: none does.
     """
-    session = open_session(graph)
+    session = open_session(graph, quiet=True)
     for step in (multiple,) if multiple else _MULTIPLES:
         ratio = _ratio(session, signature, step)
         if ratio is not None:

@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import onnx
-import onnx.version_converter
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from bundle.errors import BundleError
-from bundle.graph import FOREIGN_OPSETS, read_graph
+from bundle.graph import read_graph
 from bundle.graph_memory.estimate import estimate
 from bundle.graph_memory.node import Shape
 from bundle.graph_proto import parse
 from bundle.layout import read_file
 from export.errors import InputError
-from export.gate.sandbox import CrashError, Sandbox
 from export.importing.adapt import ImageShape
+from export.importing.opset import converted
 
 _STEMS = {
     "encode": "encode",
@@ -65,7 +64,7 @@ class SourceFile:
             outside = _take_in_weights(model, file.parent)
             if foreign := read_graph(model.SerializeToString() if outside else data).foreign:
                 raise InputError(f"{file}: {'; '.join(foreign)}")
-            model = _converted(model, file)
+            model = converted(model, file)
         except BundleError as error:
             raise InputError(str(error) if str(error).startswith(str(file)) else f"{file}: {error}") from error
         except (DecodeError, EncodeError, ValueError) as error:
@@ -86,38 +85,6 @@ def _named(argument: str) -> tuple[str, Path]:
             f"{argument}: expected a file named after what it does, or encode=FILE; known are {', '.join(_STEMS)}"
         )
     return _STEMS[file.stem.lower()], file
-
-
-def _converted(model: ModelProto, file: Path) -> ModelProto:
-    """The model in the oldest opset that is served, where it has an older one.
-
-    Raises:
-        InputError: onnx's converter refuses it.
-    """
-    opset = next((each.version for each in model.opset_import if each.domain in {"", "ai.onnx"}), 0)
-    if not 0 < opset < FOREIGN_OPSETS[0]:
-        return model
-    advice = f"export with opset {FOREIGN_OPSETS[0]} to {FOREIGN_OPSETS[-1]}"
-    try:
-        with Sandbox() as sandbox:
-            return onnx.load_model_from_string(sandbox.run(in_opset, model.SerializeToString(), FOREIGN_OPSETS[0]))
-    except CrashError as error:
-        raise InputError(f"{file}: onnx's converter crashed on opset {opset}: {advice}") from error
-    except BundleError as error:
-        raise InputError(f"{file}: onnx's converter refuses opset {opset}: {error}; {advice}") from error
-
-
-def in_opset(graph: bytes, opset: int) -> bytes:
-    """Convert a graph to another opset; runs in the sandbox.
-
-    Raises:
-        BundleError: onnx's converter refuses it.
-    """
-    try:
-        converted = onnx.version_converter.convert_version(onnx.load_model_from_string(graph), opset)
-    except Exception as error:
-        raise BundleError(" ".join(str(error).split())[:200]) from error
-    return converted.SerializeToString(deterministic=True)
 
 
 def _take_in_weights(model: ModelProto, folder: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature, Tiling
+from autoencoder.v1.shapes import Size
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from bundle import replay
@@ -36,8 +37,8 @@ _CHOOSES = {"ArgMax", "ArgMin"}
 _NOISES = 8
 
 
-def problem(graph: bytes, signature: Signature, halo: Halo) -> str:
-    """Why the control shows nothing; empty where a smaller halo fails, as it must.
+def problem(graph: bytes, signature: Signature, halo: Halo, least: int = 1) -> str:
+    """Why the control shows nothing; empty where a smaller halo fails, as it must. Sides have at least `least` cells.
 
     Raises:
         BundleError: the runtime refuses the graph with other weights.
@@ -53,7 +54,7 @@ def problem(graph: bytes, signature: Signature, halo: Halo) -> str:
     run = open_session(plain(graph)).run_rows
     seen = "values that are not finite"
     for amplitude in _AMPLITUDES:
-        images = list(_impulses(signature, halo, side, amplitude))
+        images = list(_impulses(signature, halo, (side, max(least, _NARROW * halo.multiple)), amplitude))
         if not all(_is_finite(run, [image, *others]) for image in images):
             continue
         if any(_shows(run, [image, *others], small, right) for image in images):
@@ -117,12 +118,12 @@ def _pass_through(node: NodeProto) -> None:
     node.op_type = "Identity"
 
 
-def _impulses(signature: Signature, halo: Halo, side: int, amplitude: float) -> Iterator[Array]:
+def _impulses(signature: Signature, halo: Halo, size: Size, amplitude: float) -> Iterator[Array]:
     """Images of one impulse, of either sign: just before and just after what a block at a seam sees."""
     spec = signature.inputs[0]
     # Where the second of the smaller tiles begins to be kept.
     seam = halo.halo + halo.multiple
-    narrow = _NARROW * halo.multiple
+    side, narrow = size
     for way, (before, after) in enumerate(halo.reach):
         for place in (seam - before, seam - 1 + after):
             where = (0, place, narrow // 2) if way == HEIGHT else (0, narrow // 2, place)

@@ -92,7 +92,9 @@ def tile(
     trials = list(_trials(shapes, signature, picture, tiling, pixels))
     proved = sandbox.run(proof.prove, graph, signature, found, trials, device)
     tiling.exact = proved.difference.largest == 0 and device == "cpu"
-    shown = sandbox.run(control.problem, graph, signature, found) if found.halo and not is_variant else ""
+    least = shapes.padded(shapes.minimum, 1)[0] // pixels
+    controlled = found.halo and not is_variant
+    shown = sandbox.run(control.problem, graph, signature, found, least) if controlled else ""
     return Tiled(*_timing(about, signature, side, pixels), tiling, proved=proved, control=shown)
 
 
