@@ -22,6 +22,7 @@ from export import exporter
 from export.errors import Failure, GateError, InputError
 from export.exporter import Exported
 from export.gate.sandbox import Sandbox
+from export.graphs import build
 from export.modules import references, statistics, weights
 from export.modules.adapter import AdaptedModule, MethodName, Precision, Scaling, methods_of
 from export.modules.probe import check_mode, named, probe
@@ -203,7 +204,8 @@ def _check_picklable(model: AdaptedModule) -> None:
         InputError: its class is not one that can be imported, or it holds what cannot be copied.
     """
     try:
-        pickle.dumps(model)
+        # As it is sent: torch cannot pickle parametrisations, such as weight norm.
+        pickle.dumps(build.folded(model))
     except Exception as error:
         raise InputError(
             f"expected a module that another process can be sent, got {in_a_line(error)}: define its class at the top "
