@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from autoencoder.v1.model_pb2 import Tiling
 from autoencoder.v1.shapes import pad
 from hourglass_client import AsyncClient, Client, InvalidArgumentError
 from PIL import Image
@@ -201,6 +202,16 @@ def test_what_cannot_be_split_is_refused(client: Client, call: Any, words: str) 
     with pytest.raises(InvalidArgumentError) as refused:
         call(client)
     assert words in refused.value.message
+
+
+def test_a_graph_that_sees_far(tmp_path: Path) -> None:
+    far = Tiling(halo=370, multiple=2, tile=1000, exact=True)
+    graph = free_models.write_denoiser(tmp_path, tiling=far)
+    free_models.limit_pixels(tmp_path / "free" / "1", 700_000)
+    image = np.tile(PICTURE, (3, 2, 1))
+    with serving(tmp_path, poll_seconds=0) as served, Client(served.address) as client:
+        answer = client.denoise(image, model="free")
+    np.testing.assert_array_equal(answer.images, words(whole(graph, floats(image))))
 
 
 def test_a_model_that_is_replaced_by_one_of_other_sizes(tmp_path: Path) -> None:
