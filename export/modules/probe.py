@@ -154,7 +154,9 @@ def _check_answer(model: AdaptedModule, name: MethodName, images: Tensor, answer
 
 @torch.no_grad()
 def _check_range(model: AdaptedModule, images: Tensor) -> None:
-    for name in (each for each in model.methods if each in _IMAGE_METHODS):
+    for name in model.methods:
+        if name not in _IMAGE_METHODS:
+            continue
         answer = _answer(model, name, images)
         if _outside(answer) > _MOST_OUTSIDE:
             ends = f"{float(answer.min()):.3g} … {float(answer.max()):.3g}"
