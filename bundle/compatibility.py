@@ -10,7 +10,7 @@ from autoencoder.v1.model_pb2 import Model, Signature, TensorSpec
 from autoencoder.v1.shapes import DTYPES, ShapeError, Shapes, Size
 from numpy.typing import NDArray
 
-from bundle import latents
+from bundle import latents, tiling
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase
 from bundle.graph import MAX_BATCH, largest_batch
@@ -115,12 +115,11 @@ def _check_names(model: Model, signature: Signature) -> None:
 
 
 def _check_tiling(signature: Signature, shapes: Shapes) -> None:
-    tiling = signature.tiling
-    room = tiling.tile - 2 * tiling.halo
-    if not shapes.free or tiling.halo < 0 or tiling.multiple < 1 or room < tiling.multiple:
+    about = signature.tiling
+    if not shapes.free or about.halo < 0 or about.multiple < 1 or tiling.kept_cells(about) < 1:
         raise BundleError(
             f"signature {signature.name!r}: expected a tile with room for a multiple beside its halo, for free sizes, "
-            f"got {tiling}"
+            f"got {about}"
         )
 
 
@@ -140,15 +139,19 @@ def check_statistics(model: Model, statistics: LatentStatistics | None) -> None:
     Raises:
         BundleError: says what differs.
     """
-    numbers = Shapes.of(model).numbers
+    shapes = Shapes.of(model)
+    numbers = shapes.numbers
     if statistics is not None and statistics.latent_size != numbers:
         raise BundleError(f"latents.npz: expected latents of {numbers}, got {statistics.latent_size}")
     names = [] if statistics is None else [str(name) for name in statistics.attribute_names]
     if list(model.attributes) != names:
         raise BundleError(f"latents.npz: expected the attributes {list(model.attributes)}, got {names}")
-    fitted = statistics is not None and len(statistics.mixture_weights) > 0
+    # With free sizes a mixture is of channel vectors: it knows nothing of how positions belong together.
+    fitted = statistics is not None and len(statistics.mixture_weights) > 0 and not (shapes.free and shapes.spatial)
     if "Sample" in model.methods and latents.prior(model.family) == "mixture" and not fitted:
-        raise BundleError("latents.npz: expected a fitted mixture, which Sample needs for this family, got none")
+        raise BundleError(
+            "latents.npz: expected a mixture fitted to whole codes, which Sample needs for this family, got none"
+        )
 
 
 def check_golden(model: Model, golden: Golden) -> None:

@@ -55,7 +55,10 @@ class LimitsConfig(Settings):
         least=1,
     )
     max_request_pixels: int = setting(
-        67_108_864, "maximum total pixels of the encoded images of a request, checked before decoding", least=1
+        67_108_864,
+        "maximum total pixels of the images of a request: of encoded ones, checked before decoding, and where sizes "
+        "are free also of those of a tensor, padded, and of those that are made",
+        least=1,
     )
 
 

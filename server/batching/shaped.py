@@ -41,7 +41,14 @@ class ShapedGraph:
     """
 
     def __init__(
-        self, batcher: ShapedBatcher, signature: Signature, shapes: Shapes, *, exact: bool, untiled_pixels: int
+        self,
+        batcher: ShapedBatcher,
+        signature: Signature,
+        shapes: Shapes,
+        *,
+        exact: bool,
+        untiled_pixels: int,
+        request_pixels: int,
     ) -> None:
         """Make it of its batcher.
 
@@ -51,6 +58,7 @@ class ShapedGraph:
             shapes: of the model.
             exact: whether tiles have the bits of the whole here.
             untiled_pixels: most pixels of an image of free size, where the graph has no tiles.
+            request_pixels: most pixels of all images of a request, of free sizes.
         """
         self.batcher = batcher
         self.exact = exact
@@ -60,6 +68,7 @@ class ShapedGraph:
         self._outputs = signature.outputs
         self._shapes = shapes
         self._untiled_pixels = untiled_pixels
+        self._request_pixels = request_pixels
         self._input = signature.inputs[0].name
         # A code is that of the padded image, and what it decodes to has no size but its own.
         self.crops = signature.name not in {"encode", "decode"}
@@ -122,11 +131,17 @@ class ShapedGraph:
 
     def _check(self, items: Sequence[Array]) -> None:
         """Refuse what can be run neither whole nor in tiles."""
-        if self.tiling is not None or not self._shapes.free:
+        if not self._shapes.free:
             return
         scale = 1 if self._input == "images" else self._shapes.downsampling
-        for item in items:
-            height, width = (side * scale for side in self._size(item))
+        sizes = [(height * scale, width * scale) for height, width in map(self._size, items)]
+        if (pixels := sum(height * width for height, width in sizes)) > self._request_pixels:
+            raise InvalidArgumentError(
+                self._input,
+                f"expected at most {self._request_pixels} pixels in the images of a request, padded to multiples of "
+                f"{self._shapes.multiple}, got {pixels}: send several requests",
+            )
+        for height, width in sizes if self.tiling is None else ():
             if height * width > self._untiled_pixels:
                 raise InvalidArgumentError(
                     self._input,

@@ -4,6 +4,7 @@
 """
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -196,6 +197,20 @@ def crop_of(request: DecodeRequest, height: int, width: int) -> tuple[slice, sli
             raise InvalidArgumentError(axis, f"expected 1 to {most}, which the latents decode to, got {size}")
         sizes.append(slice(size))
     return sizes[0], sizes[1]
+
+
+def check_pixels(field: str, count: int, size: tuple[int, int], limit: int) -> None:
+    """Refuse more pixels, in `count` images of a padded height and width that a request asks for.
+
+    Raises:
+        InvalidArgumentError: more than the limit.
+    """
+    if count * math.prod(size) > limit:
+        raise InvalidArgumentError(
+            field,
+            f"expected at most {limit} pixels in the images of a request, padded as the graph needs, "
+            f"got {count} of {size[0]} x {size[1]}: send several requests",
+        )
 
 
 FILE_FORMATS = frozenset({autoencoder_pb2.IMAGE_FORMAT_PNG, autoencoder_pb2.IMAGE_FORMAT_PNG16})

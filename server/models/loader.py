@@ -221,6 +221,7 @@ class Loader:
                     Shapes.of(model),
                     exact=exact.get(signature.name, True),
                     untiled_pixels=parts.untiled_pixels.get(signature.name, 0),
+                    request_pixels=self._config.max_request_pixels,
                 )
                 batchers[signature.name] = batcher
             _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, policy)

@@ -92,10 +92,17 @@ class Generation:
             call,
             served,
             ends,
-            lambda points: self._compute(
-                call, request.steps * points[0].size, partial(self._interpolate, call, request, served, points)
-            ),
+            partial(self._interpolate_between, call, request, served),
         )
+
+    def _interpolate_between(
+        self, call: Call, request: pb.InterpolateRequest, served: ServedModel, ends: list[Latents]
+    ) -> None:
+        if served.shapes.free:
+            height, width, _ = served.shapes.image_of(ends[0].shape[1:])
+            images.check_pixels("steps", request.steps, (height, width), self._graphs.limits.max_request_pixels)
+        job = partial(self._interpolate, call, request, served, ends)
+        self._compute(call, request.steps * ends[0].size, job)
 
     def _interpolate(
         self, call: Call, request: pb.InterpolateRequest, served: ServedModel, ends: list[Latents]
@@ -177,9 +184,7 @@ def _sampled_shape(request: pb.SampleRequest, version: ModelVersion, limit_pixel
         raise InvalidArgumentError(
             "height", f"expected a height and a width for the images, got {asked[0]} x {asked[1]}"
         )
-    if request.count * asked[0] * asked[1] > limit_pixels:
-        expected = f"expected at most {limit_pixels} pixels in the images of a request"
-        raise InvalidArgumentError("count", f"{expected}, got {request.count} of {asked[0]} x {asked[1]}")
+    images.check_pixels("count", request.count, shapes.padded(*asked), limit_pixels)
     try:
         shapes.check_size(*asked)
     except ShapeError as error:

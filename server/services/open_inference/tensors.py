@@ -63,10 +63,11 @@ def read_items(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> 
             shape = [size if each == FREE else each for each, size in zip(shape, sizes, strict=True)]
         port = _Port(index, name, datatype(spec.data_type), DTYPES[spec.data_type], tuple(shape))
         rows = _check_given(port, given, limit_rows)
+        if name == graph.input:
+            _check_sizes(graph, port.row_shape, f"{port.field}.shape")
         raw = request.raw_input_contents
         data = _raw(port, given, raw, rows, len(request.inputs)) if len(raw) else _typed(port, given, rows)
         arrays[name] = np.frombuffer(data, port.dtype).reshape(rows, *port.row_shape)
-    _check_sizes(graph, arrays[graph.input], f"inputs[{places[graph.input]}].shape")
     if graph.dtype != np.uint8:
         _check_values(graph, arrays[graph.input])
     return [*arrays[graph.input]], [float(level) for level in arrays.get("noise_levels", ())]
@@ -139,13 +140,13 @@ def _check_given(port: _Port, given: InputTensor, limit_rows: int) -> int:
     return shape[0]
 
 
-def _check_sizes(graph: Graph, array: Array, field: str) -> None:
+def _check_sizes(graph: Graph, row_shape: tuple[int, ...], field: str) -> None:
     shapes = graph.served.shapes
     try:
         if graph.input == "images":
-            shapes.check_size(array.shape[1], array.shape[2])
+            shapes.check_size(row_shape[0], row_shape[1])
         else:
-            shapes.image_of(array.shape[1:])
+            shapes.image_of(row_shape)
     except ShapeError as error:
         raise InvalidArgumentError(field, str(error)) from error
 

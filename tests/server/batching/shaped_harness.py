@@ -56,7 +56,7 @@ class ShapedHarness(BatcherHarness):
             signature.tiling.CopyFrom(Tiling(halo=2, multiple=MULTIPLE, tile=TILE, exact=True))
         shapes = Shapes((0, 0, 1), (0,), multiple=MULTIPLE)
         self.batcher = batcher
-        self.graph = ShapedGraph(batcher, signature, shapes, exact=True, untiled_pixels=TILE**2)
+        self.graph = ShapedGraph(batcher, signature, shapes, exact=True, untiled_pixels=TILE**2, request_pixels=2**26)
         self.results: dict[str, list[list[np.ndarray]]] = {}
         self.answered = threading.Semaphore(0)
 

@@ -34,7 +34,8 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, by
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def free(request: pytest.FixtureRequest, graphs: tuple[Path, dict[str, bytes]]) -> Iterator[Served]:
     """A server of models of free sizes."""
-    with serving(graphs[0], transport=request.param, poll_seconds=0, max_untiled_pixels=4096) as served:
+    limits = {"max_untiled_pixels": 4096, "max_request_pixels": 2**20}
+    with serving(graphs[0], transport=request.param, poll_seconds=0, **limits) as served:
         yield served
 
 
@@ -228,6 +229,23 @@ def test_a_path_between_images_of_one_size(free: Served) -> None:
         (
             pb.DecodeRequest(model_name="free-ae", latents=tensor(np.zeros((1, 4, 4, 3), np.float32))),
             "expected latents (h, w, 2)",
+        ),
+        (
+            pb.DecodeRequest(model_name="free-ae", latents=tensor(np.zeros((17, 128, 128, 2), np.float16))),
+            "expected at most 1048576 pixels in the images of a request, padded to multiples of 2, got 1114112",
+        ),
+        (
+            pb.InterpolateRequest(
+                model_name="free-ae",
+                from_images=images(np.zeros((1, 63, 64, 1), np.uint8)),
+                to_images=images(np.zeros((1, 63, 64, 1), np.uint8)),
+                steps=1024,
+            ),
+            "steps: expected at most 1048576 pixels",
+        ),
+        (
+            pb.DenoiseRequest(model_name="free", images=images(np.zeros((1, 2**19 + 1, 1, 1), np.uint8))),
+            "got 1048580",
         ),
         (
             pb.DecodeRequest(model_name="free-ae", latents=tensor(np.zeros((1, 8), np.float32))),

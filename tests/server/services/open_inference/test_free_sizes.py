@@ -95,6 +95,14 @@ ONE = np.zeros((1, 4, 4, 1), np.float32)
         (request("free-ae.encode", np.zeros((1, 4, 4, 3), np.float32)), "expected (N, 4, 4, 1)"),
         (request("free-ae.encode", np.zeros((1, 4, 4), np.float32)), "expected (N, any, any, 1)"),
         (request("free-ae.encode", np.zeros((1, 0, 4, 1), np.float32)), "at least 1 pixels"),
+        (
+            pb.ModelInferRequest(
+                model_name="free-ae.encode",
+                inputs=[{"name": "images", "datatype": "FP32", "shape": [1, -2, -2, 1]}],
+                raw_input_contents=[bytes(16)],
+            ),
+            "at least 1 pixels",
+        ),
         (request("free-ae.encode", np.zeros((0, 4, 4, 1), np.float32)), "rows"),
         (request("free-ae.encode", np.full((1, 4, 4, 1), 1.5, np.float32)), "floats from 0 to 1"),
         (request("free-ae.encode", np.full((1, 4, 4, 1), np.nan, np.float32)), "finite"),
