@@ -219,3 +219,17 @@ def test_a_graph_without_tiles_gets_no_image_that_needs_more_memory_than_allowed
         assert answers.status is not None
         assert "expected images of at most 524288 pixels" in call.problem
         assert outputs(served, "", picture(300, 300))
+
+
+def test_pixels_of_all_requests_are_bounded_by_a_setting(repository: Path) -> None:
+    free_models.write_denoiser(repository)
+    with serving(repository, poll_seconds=0, max_queue_pixels=5000) as served:
+        room = served.app.table.get("free", "").shaped["denoise"].room
+        room.take("other", 4000, "images")
+        call, answers = submit(served, "free", [picture(32, 32)])
+        assert answers.status is not None
+        assert answers.status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "the limit of 5000 leaves no room for 1024 more" in call.problem
+        room.give("other", 4000)
+        assert outputs(served, "free", picture(32, 32))
+        assert not room.taken

@@ -232,7 +232,7 @@ def test_a_path_between_images_of_one_size(free: Served) -> None:
         ),
         (
             pb.DecodeRequest(model_name="free-ae", latents=tensor(np.zeros((17, 128, 128, 2), np.float16))),
-            "expected at most 1048576 pixels in the images of a request, padded to multiples of 2, got 1114112",
+            "expected at most 1048576 pixels in the images of a request, padded as the graph needs, got 1114112",
         ),
         (
             pb.InterpolateRequest(
