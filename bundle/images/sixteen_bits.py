@@ -86,10 +86,13 @@ def _tiff(data: bytes, image: "ImageFile") -> NDArray[np.uint16]:
     for tile in image.tile:
         left, top, right, bottom = tile.extents or (0, 0, *image.size)
         shape = (bottom - top, right - left, channels)
-        count = int(np.prod(shape))
-        if len(data) < tile.offset + dtype.itemsize * count:
+        pixel_bytes = channels * dtype.itemsize
+        # Of a tile at the edge, the file has what lies beyond the edge too.
+        stride = int(cast("Any", tile.args)[1]) or shape[1] * pixel_bytes
+        if len(data) < tile.offset + stride * (shape[0] - 1) + shape[1] * pixel_bytes:
             raise ImageFileError("expected a readable TIFF file: it is truncated")
-        pixels[top:bottom, left:right] = np.frombuffer(data, dtype, count, tile.offset).reshape(shape)
+        strides = (stride, pixel_bytes, dtype.itemsize)
+        pixels[top:bottom, left:right] = np.ndarray(shape, dtype, data, tile.offset, strides)
     return pixels
 
 
