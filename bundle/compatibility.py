@@ -142,15 +142,19 @@ def check_statistics(model: Model, statistics: LatentStatistics | None) -> None:
     Raises:
         BundleError: says what differs.
     """
-    numbers = Shapes.of(model).numbers
+    shapes = Shapes.of(model)
+    numbers = shapes.numbers
     if statistics is not None and statistics.latent_size != numbers:
         raise BundleError(f"latents.npz: expected latents of {numbers}, got {statistics.latent_size}")
     names = [] if statistics is None else [str(name) for name in statistics.attribute_names]
     if list(model.attributes) != names:
         raise BundleError(f"latents.npz: expected the attributes {list(model.attributes)}, got {names}")
-    fitted = statistics is not None and len(statistics.mixture_weights) > 0
+    # With free sizes a mixture is of channel vectors: it knows nothing of how positions belong together.
+    fitted = statistics is not None and len(statistics.mixture_weights) > 0 and not (shapes.free and shapes.spatial)
     if "Sample" in model.methods and latents.prior(model.family) == "mixture" and not fitted:
-        raise BundleError("latents.npz: expected a fitted mixture, which Sample needs for this family, got none")
+        raise BundleError(
+            "latents.npz: expected a mixture fitted to whole codes, which Sample needs for this family, got none"
+        )
 
 
 def check_golden(model: Model, golden: Golden) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from autoencoder.v1.model_pb2 import DATA_TYPE_UNSPECIFIED, DataType, Signature, TensorSpec
 from autoencoder.v1.shapes import FREE, Shapes
 
+from bundle import tiling
 from bundle.errors import BundleError
 from bundle.graph_memory.estimate import Estimate, described
 from bundle.graph_memory.trial import ANY_SHAPES, run_memory
@@ -131,6 +132,10 @@ def check_graph(
         graph = _summary(model)
         _check_form(graph, signature, opsets)
         _check_memory(run_memory(model, signature, shapes=shapes), len(data), max_run_bytes)
+        if signature.HasField("tiling"):
+            side = max(max(size) for _, size in tiling.trials(signature.tiling))
+            needed = run_memory(model, signature, rows=1, side=side, shapes=shapes)
+            _check_memory(needed, len(data), max_run_bytes)
     except BundleError as error:
         raise BundleError(f"{signature.file}: {error}") from error
     return graph

@@ -91,16 +91,12 @@ def batch_invariance(
 
 
 def tiles_agree(run: Run, signature: Signature, beside: Sequence[NDArray[Any]] = ()) -> RowDifference:
-    """Compare tiles with the whole on noise, in two small images: of tiles of the smallest size, and of real ones.
+    """Compare tiles with the whole on noise, in the two small images of `tiling.trials`.
 
     `signature` has a tiling; `beside` holds one row, (1,), of every further input.
     """
-    about = signature.tiling
-    step, halo = about.multiple, tiling.aligned_halo(about)
-    small = Tiling(halo=about.halo, multiple=step, tile=2 * halo + 2 * step)
-    across = small.tile + 3 * step
     largest = excess = 0.0
-    for cut, size in ((small, (across, across)), (about, (about.tile + step, small.tile))):
+    for cut, size in tiling.trials(signature.tiling):
         inputs = [noise(signature, size), *beside]
         for rows in (1, 3):
             found = tile_difference(run, inputs, cut, rows, signature.golden_tolerance)

@@ -89,6 +89,15 @@ def _window(tiling: Tiling) -> int:
     return tiling.tile // tiling.multiple * tiling.multiple
 
 
+def trials(tiling: Tiling) -> Iterator[tuple[Tiling, Size]]:
+    """Images on which tiles are compared with the whole: tilings of the smallest tiles and of real ones, and sizes."""
+    step = tiling.multiple
+    small = Tiling(halo=tiling.halo, multiple=step, tile=2 * aligned_halo(tiling) + 2 * step)
+    across = small.tile + 3 * step
+    yield small, (across, across)
+    yield tiling, (tiling.tile + step, small.tile)
+
+
 def _scaled(start: int, stop: int, ratio: Fraction) -> slice:
     # In integers, as products of fractions take longer than the copy of a small part.
     up, down = ratio.as_integer_ratio()

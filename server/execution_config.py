@@ -15,6 +15,9 @@ class BatchingConfig(Settings):
     max_batch_rows: int = setting(0, "maximum rows of a graph run; 0: measured at warm-up", least=0)
     max_queue_delay_ms: float = setting(0, "maximum time that a batch waits to fill, in ms", least=0)
     max_queue_rows: int = setting(8192, "maximum rows queued per model", least=1)
+    max_queue_pixels: int = setting(
+        134_217_728, "maximum pixels of images of free sizes, or with noise levels, that wait or run per model", least=1
+    )
     fair_queue: bool = setting(
         True,
         "serve callers round-robin once more than two runs' worth of rows is queued; when the queue is over half full, "
@@ -56,8 +59,8 @@ class LimitsConfig(Settings):
     )
     max_request_pixels: int = setting(
         67_108_864,
-        "maximum total pixels of the encoded images of a request, checked before decoding; of the images that the "
-        "latents of free sizes decode to, too",
+        "maximum total pixels of the images of a request: of encoded ones, checked before decoding, and where sizes "
+        "are free also of those of a tensor, padded, and of those that are made",
         least=1,
     )
 

@@ -13,6 +13,7 @@ from autoencoder.v1.shapes import DTYPES, Shapes, Size, pad
 
 from bundle.tiling import Window, is_cut, spans, windows
 from server.batching.entry import Entry
+from server.batching.room import Room
 from server.batching.shaped_batcher import ShapedBatcher, ShapedEntry
 from server.calls.call import Call
 from server.errors import InvalidArgumentError
@@ -41,7 +42,14 @@ class ShapedGraph:
     """
 
     def __init__(
-        self, batcher: ShapedBatcher, signature: Signature, shapes: Shapes, *, exact: bool, untiled_pixels: int
+        self,
+        batcher: ShapedBatcher,
+        signature: Signature,
+        shapes: Shapes,
+        *,
+        exact: bool,
+        untiled_pixels: int,
+        room: Room,
     ) -> None:
         """Make it of its batcher.
 
@@ -51,8 +59,10 @@ class ShapedGraph:
             shapes: of the model.
             exact: whether tiles have the bits of the whole here.
             untiled_pixels: most pixels of an image of free size, where the graph has no tiles.
+            room: of the model, for what its requests hold.
         """
         self.batcher = batcher
+        self.room = room
         self.exact = exact
         self.tiling = signature.tiling if signature.HasField("tiling") else None
         self.cells_ahead = _RUNS_AHEAD * batcher.policy.concurrent_runs * batcher.queue.full_cells
@@ -60,7 +70,7 @@ class ShapedGraph:
         self._outputs = signature.outputs
         self._shapes = shapes
         self._untiled_pixels = untiled_pixels
-        self._input = signature.inputs[0].name
+        self.input = signature.inputs[0].name
         # A code is that of the padded image, and what it decodes to has no size but its own.
         self.crops = signature.name not in {"encode", "decode"}
 
@@ -82,9 +92,9 @@ class ShapedGraph:
             now: when they arrived, a time of time.monotonic().
         """
         try:
-            self._check(items)
+            pixels = self._check(items)
             request = _Request(self, call, items, done, levels)
-            request.start(time.monotonic() if now is None else now)
+            request.start(time.monotonic() if now is None else now, pixels)
         except Exception as error:  # noqa: BLE001 (it becomes the call's status)
             call.fail(error)
 
@@ -109,33 +119,35 @@ class ShapedGraph:
 
     def outputs(self, item: Array) -> list[Array]:
         """Make what the outputs of the windows of a padded item are pasted into."""
-        image = item.shape if self._input == "images" else self._shapes.image_of(item.shape)
+        image = item.shape if self.input == "images" else self._shapes.image_of(item.shape)
         sized = self._shapes.sized((image[0], image[1]))
         return [np.empty(sized.spec(spec.name)[1:], DTYPES[spec.data_type]) for spec in self._outputs]
 
     def _size(self, item: Array) -> Size:
         height, width = item.shape[:2]
-        return self._shapes.padded(height, width) if self._input == "images" else (height, width)
+        return self._shapes.padded(height, width) if self.input == "images" else (height, width)
 
-    def _check(self, items: Sequence[Array]) -> None:
-        """Refuse what can be run neither whole nor in tiles."""
-        if self.tiling is not None or not self._shapes.free:
-            return
-        scale = 1 if self._input == "images" else self._shapes.downsampling
-        for item in items:
-            height, width = (side * scale for side in self._size(item))
+    def _check(self, items: Sequence[Array]) -> int:
+        """Refuse what can be run neither whole nor in tiles; return the pixels of all items."""
+        scale = 1 if self.input == "images" else self._shapes.downsampling
+        sizes = [(height * scale, width * scale) for height, width in map(self._size, items)]
+        pixels = sum(height * width for height, width in sizes)
+        for height, width in sizes if self._shapes.free and self.tiling is None else ():
             if height * width > self._untiled_pixels:
                 raise InvalidArgumentError(
-                    self._input,
+                    self.input,
                     f"expected images of at most {self._untiled_pixels} pixels, because the graph looks at the whole "
                     f"image and so cannot run it in tiles, got {height} x {width}: send a smaller one",
                 )
+        return pixels
 
 
 class _Request:
     """The items of one call on their way through a graph: a bounded part of them is queued or runs at a time."""
 
     queued = 0.0
+    _pixels = 0
+    """For which it has taken room."""
 
     def __init__(
         self,
@@ -160,8 +172,10 @@ class _Request:
         self._all_queued = False
         self._caller = ""
 
-    def start(self, now: float) -> None:
-        """Queue the first entries; the others follow as these end."""
+    def start(self, now: float, pixels: int) -> None:
+        """Take room, and queue the first entries; the others follow as these end."""
+        self._graph.room.take(self._call.caller, pixels, self._graph.input)
+        self._pixels = pixels
         self.queued = now
         first = self._next()
         if first is not None:
@@ -169,12 +183,22 @@ class _Request:
             self._submit(first, now)
             self._caller = first.caller
             self._follow(now)
+        if not self._call.open:
+            # It may have ended before it had an entry to discard.
+            self._give_room()
 
     def discard(self, reason: str) -> None:
         """Queue nothing more, and take what waits out of the queue."""
         with self._lock:
             entries, self._parts, self._left = list(self._parts), {}, iter(())
+        self._give_room()
         self._graph.batcher.discard_all(entries, reason)
+
+    def _give_room(self) -> None:
+        with self._lock:
+            pixels, self._pixels = self._pixels, 0
+        if pixels:
+            self._graph.room.give(self._call.caller, pixels)
 
     def _follow(self, now: float) -> None:
         """Queue what has room, behind rows that were admitted."""
@@ -243,6 +267,8 @@ class _Request:
             if self._all_queued and not self._parts:
                 # Only the first thread to come here hands them over.
                 results, self._results = self._results, results
+        if results:
+            self._give_room()
         if results and self._call.open:
             self._done([self._cropped(each, size) for each, size in zip(results, self._sizes, strict=True)])
 

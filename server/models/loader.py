@@ -21,6 +21,7 @@ from server.batching.batcher import Batcher
 from server.batching.entry import Backlog
 from server.batching.executor import Executor
 from server.batching.policy import BatchPolicy, choose_policy, profile
+from server.batching.room import Room
 from server.batching.run import OnRunFailed, RunHooks
 from server.batching.shaped import ShapedGraph
 from server.batching.shaped_batcher import ShapedBatcher, ShapedQueue, cells
@@ -207,6 +208,7 @@ class Loader:
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
         shaped: dict[str, ShapedGraph] = {}
+        room = Room(self._config.max_queue_pixels, self._config.max_request_pixels, shared=self._config.fair_queue)
         for signature in _until_cancelled(progress.cancelled, model):
             session = parts.sessions[signature.name]
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
@@ -225,6 +227,7 @@ class Loader:
                     Shapes.of(model),
                     exact=exact.get(signature.name, True),
                     untiled_pixels=parts.untiled_pixels.get(signature.name, 0),
+                    room=room,
                 )
                 batchers[signature.name] = batcher
             _LOGGER.debug("%s version %s %s: %s", model.name, model.version, signature.name, policy)

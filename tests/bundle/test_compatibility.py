@@ -10,9 +10,10 @@ from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, Model, NoiseLevel, Signa
 from numpy.typing import NDArray
 
 from bundle import layout
-from bundle.compatibility import check_golden, check_model
+from bundle.compatibility import check_golden, check_model, check_statistics
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden
+from bundle.latents import LatentStatistics
 
 FOLDER = Path(__file__).parents[1] / "golden" / "vae" / "1"
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -136,6 +137,18 @@ def test_free_sizes_that_no_server_should_believe(edit: str) -> None:
 def test_golden_images_of_impossible_sizes(golden: Golden, message: str) -> None:
     with pytest.raises(BundleError, match=message):
         check_golden(free(), golden)
+
+
+def test_no_samples_of_free_sizes_from_a_mixture_of_channel_vectors() -> None:
+    folder = FOLDER.parents[1] / "fc-ae" / "1"
+    statistics = LatentStatistics.from_bytes((folder / layout.LATENTS_FILE).read_bytes())
+    fixed = layout.read_model(folder)
+    check_statistics(fixed, statistics)
+    free = Model(family="ae", latent_shape=[0, 0, statistics.latent_size], attributes=fixed.attributes)
+    check_statistics(free, statistics)
+    free.methods.append("Sample")
+    with pytest.raises(BundleError, match="expected a mixture fitted to whole codes"):
+        check_statistics(free, statistics)
 
 
 def with_case(change: Callable[[Case], Case]) -> Golden:

@@ -179,6 +179,34 @@ def test_a_halo_that_is_too_small_is_refused_at_load(repository: Path, halo: int
         assert f"denoise.onnx: tiles with the halo {halo} of model.json differ by" in text
 
 
+@pytest.mark.parametrize(
+    "tiling",
+    [
+        Tiling(halo=7, multiple=4, tile=18),
+        Tiling(halo=1, multiple=8, tile=10),
+        Tiling(halo=2**30, multiple=2**30, tile=2**31 - 1),
+        Tiling(halo=-1, multiple=1, tile=2),
+        Tiling(halo=0, multiple=2, tile=1),
+    ],
+    ids=str,
+)
+def test_tiles_that_keep_nothing_are_refused_at_load(repository: Path, tiling: Tiling) -> None:
+    free_models.write_denoiser(repository, tiling=tiling)
+    with serving(repository, poll_seconds=0) as served:
+        status, text = readyz(served)
+        assert status == 503
+        assert "expected a tile with room for a multiple beside its halo" in text
+
+
+def test_tiles_whose_proof_takes_too_much_memory_are_refused_at_load(repository: Path) -> None:
+    tiling = Tiling(halo=0, multiple=512, tile=512)
+    free_models.write_denoiser(repository, tiling=tiling, buckets=(1,))
+    with serving(repository, poll_seconds=0, max_run_bytes=128 * 1024**2) as served:
+        status, text = readyz(served)
+        assert status == 503
+        assert "bytes of memory for the largest batch" in text
+
+
 def test_a_bundle_that_promises_less_than_bits_says_so_in_its_answers(repository: Path) -> None:
     tiling = Tiling()
     tiling.CopyFrom(free_models.TILING)
@@ -200,3 +228,17 @@ def test_a_graph_without_tiles_gets_no_image_that_needs_more_memory_than_allowed
         assert answers.status is not None
         assert "expected images of at most 524288 pixels" in call.problem
         assert outputs(served, "", picture(300, 300))
+
+
+def test_pixels_of_all_requests_are_bounded_by_a_setting(repository: Path) -> None:
+    free_models.write_denoiser(repository)
+    with serving(repository, poll_seconds=0, max_queue_pixels=5000) as served:
+        room = served.app.table.get("free", "").shaped["denoise"].room
+        room.take("other", 4000, "images")
+        call, answers = submit(served, "free", [picture(32, 32)])
+        assert answers.status is not None
+        assert answers.status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "the limit of 5000 leaves no room for 1024 more" in call.problem
+        room.give("other", 4000)
+        assert outputs(served, "free", picture(32, 32))
+        assert not room.taken

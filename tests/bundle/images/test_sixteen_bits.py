@@ -183,3 +183,32 @@ def test_damaged_files(file: bytes, words: str) -> None:
 def test_a_compressed_tiff_of_colours_is_refused() -> None:
     with pytest.raises(ImageFileError, match="without compression"):
         decode(tiff(DEEP, compression=8), 3)
+
+
+def test_tiles_of_a_tiff_that_reach_beyond_the_edge() -> None:
+    side, tile, start = 20, 16, 8
+    words = np.random.default_rng(0).integers(0, 65_536, (2, 2, tile, tile, 3), dtype=np.uint16)
+    size = tile * tile * 3 * 2
+    end = start + 4 * size
+    bits, offsets, counts = end + 2 + 10 * 12 + 4, end + 200, end + 300
+    fields = [
+        (256, 3, 1, side),
+        (257, 3, 1, side),
+        (258, 3, 3, bits),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (277, 3, 1, 3),
+        (322, 3, 1, tile),
+        (323, 3, 1, tile),
+        (324, 4, 4, offsets),
+        (325, 4, 4, counts),
+    ]
+    data = b"II*\0" + struct.pack("<I", end) + words.tobytes() + struct.pack("<H", len(fields))
+    data += b"".join(struct.pack("<HHII", *each) for each in fields) + bytes(4) + struct.pack("<3H", 16, 16, 16)
+    data = data.ljust(offsets, b"\0") + struct.pack("<4I", *(start + index * size for index in range(4)))
+    data = data.ljust(counts, b"\0") + struct.pack("<4I", *[size] * 4)
+
+    read = decode(data, 3)
+
+    whole = words.transpose(0, 2, 1, 3, 4).reshape(2 * tile, 2 * tile, 3)
+    np.testing.assert_array_equal(read, whole[:side, :side])

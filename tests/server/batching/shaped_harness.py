@@ -8,6 +8,7 @@ import numpy as np
 from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, Signature, TensorSpec, Tiling
 from autoencoder.v1.shapes import Shapes
 
+from server.batching.room import Room
 from server.batching.shaped import ShapedGraph
 from server.batching.shaped_batcher import ShapedBatcher, ShapedQueue
 from server.calls.call import FOREVER, Call
@@ -56,7 +57,8 @@ class ShapedHarness(BatcherHarness):
             signature.tiling.CopyFrom(Tiling(halo=2, multiple=MULTIPLE, tile=TILE, exact=True))
         shapes = Shapes((0, 0, 1), (0,), multiple=MULTIPLE)
         self.batcher = batcher
-        self.graph = ShapedGraph(batcher, signature, shapes, exact=True, untiled_pixels=TILE**2)
+        self.room = Room(2**27, 2**26, shared=True)
+        self.graph = ShapedGraph(batcher, signature, shapes, exact=True, untiled_pixels=TILE**2, room=self.room)
         self.results: dict[str, list[list[np.ndarray]]] = {}
         self.answered = threading.Semaphore(0)
 
@@ -95,7 +97,8 @@ class ShapedHarness(BatcherHarness):
     @property
     def idle(self) -> bool:
         """Whether nothing is left of any call."""
-        return not (self.backlog.rows or self.backlog.held or self.batcher.queue.rows or len(self.batcher.queue))
+        queue, backlog = self.batcher.queue, self.backlog
+        return not (backlog.rows or backlog.held or queue.rows or len(queue) or self.room.taken)
 
 
 def image(height: int, width: int, first: float = 0, seed: int = 0) -> np.ndarray:
