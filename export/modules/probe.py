@@ -17,7 +17,7 @@ from export.modules.source import in_a_line
 from export.modules.trace import Operation, Trace, traced
 
 _SPATIAL_RANK = 4
-_IMAGE_METHODS = frozenset({"decode", "reconstruct", "denoise"})
+_IMAGE_METHODS: tuple[MethodName, ...] = ("decode", "reconstruct", "denoise")
 # Outside 0 … 1 by more than rounding and ringing at edges, of so many of the pixels that it cannot be meant.
 _SLACK = 0.1
 _MOST_OUTSIDE = 0.1
@@ -154,7 +154,9 @@ def _check_answer(model: AdaptedModule, name: MethodName, images: Tensor, answer
 
 @torch.no_grad()
 def _check_range(model: AdaptedModule, images: Tensor) -> None:
-    for name in (each for each in model.methods if each in _IMAGE_METHODS):
+    for name in _IMAGE_METHODS:
+        if name not in model.methods:
+            continue
         answer = _answer(model, name, images)
         if _outside(answer) > _MOST_OUTSIDE:
             ends = f"{float(answer.min()):.3g} … {float(answer.max()):.3g}"
