@@ -72,6 +72,8 @@ def _check_sizes(model: Model, shapes: Shapes) -> None:
         follows = latent[:2] == (0, 0) and shapes.downsampling > 0 and shapes.multiple % shapes.downsampling == 0
         if latent[2] < 1 or (not follows if shapes.free else min(latent) < 1):
             raise BundleError(f"expected spatial latents that follow the image's size, got {list(latent)}")
+    elif shapes.free and any(signature.name == "decode" for signature in model.signatures):
+        raise BundleError("expected spatial latents, from which the sizes of images follow, for decode of free sizes")
     elif len(latent) != 1 or model.latent_size != latent[0]:
         expected = "expected latents [D] of latent_size numbers or [h, w, c]"
         raise BundleError(f"{expected}, got {list(latent)} and {model.latent_size}")

@@ -17,7 +17,7 @@ from export.modules.source import in_a_line
 from export.modules.trace import Operation, Trace, traced
 
 _SPATIAL_RANK = 4
-_IMAGE_METHODS: tuple[MethodName, ...] = ("decode", "reconstruct", "denoise")
+_IMAGE_METHODS = frozenset({"decode", "reconstruct", "denoise"})
 # Outside 0 … 1 by more than rounding and ringing at edges, of so many of the pixels that it cannot be meant.
 _SLACK = 0.1
 _MOST_OUTSIDE = 0.1
@@ -154,8 +154,8 @@ def _check_answer(model: AdaptedModule, name: MethodName, images: Tensor, answer
 
 @torch.no_grad()
 def _check_range(model: AdaptedModule, images: Tensor) -> None:
-    for name in _IMAGE_METHODS:
-        if name not in model.methods:
+    for name in model.methods:
+        if name not in _IMAGE_METHODS:
             continue
         answer = _answer(model, name, images)
         if _outside(answer) > _MOST_OUTSIDE:

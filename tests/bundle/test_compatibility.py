@@ -44,6 +44,14 @@ EDITS: dict[str, tuple[Callable[[Model], object], str]] = {
     "no tolerance at all": (set_tolerance(float("nan")), "expected a finite golden tolerance"),
     "a negative tolerance": (set_tolerance(-1.0), "expected a finite golden tolerance"),
     "images of nothing": (lambda model: setattr(model, "height", 0), "at least one pixel"),
+    "vectors for images of any size": (
+        lambda model: (
+            setattr(model, "height", 0),
+            setattr(model, "width", 0),
+            model.sizes.CopyFrom(SizeRange(multiple=1, minimum=1, maximum_pixels=100)),
+        ),
+        "expected spatial latents, from which the sizes",
+    ),
     "a default among no levels": (
         lambda model: model.noise_level.CopyFrom(NoiseLevel(minimum=0.1, maximum=0.5, default=0.05)),
         "a default among them",

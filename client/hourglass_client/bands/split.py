@@ -122,7 +122,9 @@ class _Cutter:
     def windows(self, item: Source) -> Iterator[Window]:
         """The bands of an image."""
         shapes, scale = self._shapes, self._scale
-        most = min(_BAND_PIXELS, shapes.maximum_pixels, int(self._message_bytes / self._band_bytes))
+        # A tile is larger than its halo, however far the graph sees.
+        wanted = max(_BAND_PIXELS, (self._graph.tiling.tile * scale) ** 2)
+        most = min(wanted, shapes.maximum_pixels, int(self._message_bytes / self._band_bytes))
         shortest = -(-max(shapes.minimum, shapes.multiple) // scale)
         try:
             yield from windows(item.size, self._graph.tiling, most // scale**2, shortest)

@@ -44,7 +44,12 @@ class ShapedCalls:
         del items
         outputs = [np.stack(column) for column in zip(*results, strict=True)]
         served.drift.observe_codes(outputs[0])
-        answer_latents(self._graphs, call, outputs, latent_format, seed)
+        answer = partial(answer_latents, self._graphs, call, outputs, latent_format, seed)
+        if seed is None:
+            answer()
+        else:
+            # A draw takes longer than many runs.
+            self._graphs.offload(call, answer)
 
     def decode(self, call: Call, served: ServedModel, request: pb.DecodeRequest) -> None:
         """Latents to images, cropped if a size is asked for."""

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, Model, SizeRange, Tiling
 from autoencoder.v1.shapes import pad
-from hourglass_client import AsyncClient, Client, InvalidArgumentError
+from hourglass_client import AsyncClient, Client, InvalidArgumentError, requests
+from hourglass_client.bands.split import job_of
 from PIL import Image
 
 from bundle import layout
@@ -201,6 +203,20 @@ def test_what_cannot_be_split_is_refused(client: Client, call: Any, words: str) 
     with pytest.raises(InvalidArgumentError) as refused:
         call(client)
     assert words in refused.value.message
+
+
+def test_a_graph_that_sees_far() -> None:
+    """No server: it would take a minute to prove such tiles."""
+    model = Model(name="far", version="1", channels=1, sizes=SizeRange(multiple=2, minimum=1, maximum_pixels=700_000))
+    graph = model.signatures.add(name="denoise")
+    graph.inputs.add(name="images", data_type=DATA_TYPE_FLOAT32)
+    graph.tiling.CopyFrom(Tiling(halo=370, multiple=2, tile=1000, exact=True))
+
+    job = job_of(requests.denoise(np.tile(PICTURE, (3, 2, 1))), model, 2**26)
+
+    assert job is not None
+    assert job.prepare() == 2
+    assert [list(each.images.tensor.shape) for each in job.requests()] == [[1, 846, 826, 1], [1, 797, 826, 1]]
 
 
 def test_a_model_that_is_replaced_by_one_of_other_sizes(tmp_path: Path) -> None:
