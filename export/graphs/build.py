@@ -39,6 +39,8 @@ def _fold(module: nn.Module) -> None:
         name: getattr(module, name).detach() for name in cast("Any", module).parametrizations
     }
     del module.parametrizations
+    # Weight norm's, for weights of its old form: nothing is loaded into a copy, and a local function cannot be sent.
+    cast("Any", module)._load_state_dict_pre_hooks.clear()  # noqa: SLF001
     module.__class__ = type(module).__bases__[0]
     for name, value in values.items():
         module.register_parameter(name, nn.Parameter(value, requires_grad=False))

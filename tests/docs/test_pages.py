@@ -111,7 +111,7 @@ def test_every_alert_has_its_runbook() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [*LINKED, *(DOCS / f"{page}.md" for page in (*TOOLS, "faults", "your-own-network")), ROOT / "README.md"],
+    [*LINKED, *(DOCS / f"{page}.md" for page in (*TOOLS, "faults", "your-own-network", "zoo")), ROOT / "README.md"],
     ids=lambda page: page.name,
 )
 def test_links_lead_somewhere(page: Path) -> None:

@@ -1,5 +1,6 @@
 """The public function: what contradicts itself is refused before anything is built, and nothing is written."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from bundle.layout import read_model
 from export.errors import GateError, InputError
+from export.graphs import build
 from export.modules import Declaration, Scaling, export_module
 from export.modules.export_module import unhooked
 from export.publication.publish import Place
@@ -90,3 +92,10 @@ def test_the_weaker_claim_is_recorded(tmp_path: Path) -> None:
     declared = Declaration(reference_precision="float32")
     done = export_module(users.WithConstant().eval(), users.images(), Place(tmp_path, "mine"), declared)
     assert read_model(done.folder).provenance["reference_precision"] == "float32"
+
+
+def test_a_module_with_weight_norm_can_be_sent() -> None:
+    normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 1, 3)))
+    sent = pickle.loads(pickle.dumps(build.folded(normed.eval())))  # noqa: S301 (our own bytes)
+    images = torch.ones(1, 1, 8, 8)
+    assert torch.equal(sent(images), normed(images))
