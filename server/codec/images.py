@@ -4,7 +4,6 @@
 """
 
 import io
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
