@@ -15,8 +15,8 @@ _HEAD = """# Zoo
 
 Twenty architectures after published recipes, as their users write them, with random weights: through `export_module`
 and every check of the gate, then served, and the answers compared with the module in float64 on photographs of
-{asked}. The verdict expected of each was written down before the first run, in `tests/export/zoo/specimens.py`. `make zoo` runs
-all and writes this page; `make test` runs three.
+{asked}. The verdict expected of each was written down before the first
+run, in `tests/export/zoo/specimens.py`. `make zoo` runs all and writes this page; `make test` runs three.
 
 {right} of {all} as expected, on {date}, {machine}. Seconds are those of the whole gate, with other work on that
 machine.
