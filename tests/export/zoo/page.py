@@ -14,9 +14,9 @@ PAGE = Path(__file__).parents[3] / "docs" / "zoo.md"
 _HEAD = """# Zoo
 
 Twenty architectures after published recipes, as their users write them, with random weights: through `export_module`
-and every check of the gate, then served, and the answers compared with the module in float64 on photographs of {asked}.
-The verdict expected of each was written down before the first run, in `tests/export/zoo/specimens.py`. `make zoo` runs
-all and writes this page; `make test` runs three.
+and every check of the gate, then served, and the answers compared with the module in float64 on photographs of
+{asked}. The verdict expected of each was written down before the first
+run, in `tests/export/zoo/specimens.py`. `make zoo` runs all and writes this page; `make test` runs three.
 
 {right} of {all} as expected, on {date}, {machine}. Seconds are those of the whole gate, with other work on that
 machine.
@@ -36,7 +36,7 @@ def page(outcomes: Mapping[str, Outcome]) -> str:
     """The page, of the specimens that were run."""
     run = [each for each in SPECIMENS if each.name in outcomes]
     head = _HEAD.format(
-        asked="75 x 301 pixels where sizes are free",
+        asked="75 x 301 pixels (or of its one size)",
         right=sum(outcomes[each.name].is_as_expected(each) for each in run),
         all=len(run),
         date=datetime.now(UTC).date(),
