@@ -8,15 +8,14 @@ from tests.export.zoo.page import page
 from tests.export.zoo.served import Outcome, judge
 from tests.export.zoo.specimens import FIXED, SPECIMENS, TILED, WHOLE, Specimen
 
-# A denoiser in tiles, a VAE with a spatial code, and one that is refused.
-ALWAYS = {"dncnn", "resnet-vae", "float32-constant"}
+# A denoiser in tiles, a VAE with a spatial code, and one that is refused: all twenty take half an hour.
+CHOSEN = {"dncnn", "resnet-vae", "float32-constant"}
 DOCS = Path(__file__).parents[3] / "docs"
 
 
 @pytest.mark.usefixtures("known_operators")
 @pytest.mark.parametrize(
-    "specimen",
-    [pytest.param(each, id=each.name, marks=() if each.name in ALWAYS else pytest.mark.slow) for each in SPECIMENS],
+    "specimen", [each for each in SPECIMENS if each.name in CHOSEN], ids=lambda specimen: specimen.name
 )
 def test_the_verdict_is_the_expected_one(specimen: Specimen, tmp_path: Path) -> None:
     outcome = judge(specimen, tmp_path / "models")
