@@ -137,7 +137,7 @@ def _import(given: list[str]) -> int:
     from export.importing import importer  # noqa: PLC0415
 
     place = Place(options.repository, options.name, options.version, options.sign_key)
-    told = importer.Told(
+    about = importer.Options(
         labels=[label for label in options.labels.split(",") if label],
         images=options.image_shape,
         scaling=scaling.chosen_scaling(options),
@@ -147,7 +147,7 @@ def _import(given: list[str]) -> int:
         reference=options.reference,
         max_run_bytes=options.max_run_bytes,
     )
-    model = importer.import_files(options.files, place, told)
+    model = importer.import_files(options.files, place, about)
     print(f"{model.name} version {model.version} serves {', '.join(model.methods)}")
     return 0
 

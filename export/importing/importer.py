@@ -36,7 +36,7 @@ _NO_GOLDEN = Golden({})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class Options:
     """What the files do not say."""
 
     labels: Sequence[str] = ()
@@ -56,11 +56,11 @@ class Told:
     max_run_bytes: int = MAX_RUN_BYTES
 
 
-NOTHING = Told()
+DEFAULTS = Options()
 
 
 def import_files(
-    arguments: Sequence[str], place: Place, told: Told = NOTHING, say: Callable[[str], None] = print
+    arguments: Sequence[str], place: Place, options: Options = DEFAULTS, say: Callable[[str], None] = print
 ) -> Model:
     """Wrap ONNX files into a version, marked as imported.
 
@@ -69,19 +69,19 @@ def import_files(
         GateError: a check refused; nothing was written.
     """
     place.check()
-    sources = {source.signature: source for source in (SourceFile.read(each, told.images) for each in arguments)}
+    sources = {source.signature: source for source in (SourceFile.read(each, options.images) for each in arguments)}
     if len(sources) != len(arguments):
         raise InputError(f"expected one file a signature, got {len(arguments)} for {', '.join(sorted(sources))}")
-    about = facts({name: source.model for name, source in sources.items()}, told.labels, told.images)
-    told.scaling.check(about.image_shape[2])
+    about = facts({name: source.model for name, source in sources.items()}, options.labels, options.images)
+    options.scaling.check(about.image_shape[2])
     graphs = {
-        name: adapt(source.model, signature(name, about), about.image_shape, told.scaling, clip=told.clip)
+        name: adapt(source.model, signature(name, about), about.image_shape, options.scaling, clip=options.clip)
         for name, source in sources.items()
     }
-    for line in _summary(sources, about, told):
+    for line in _summary(sources, about, options):
         say(line)
     with Sandbox() as sandbox:
-        draft = _Draft(about, graphs, sandbox, told)
+        draft = _Draft(about, graphs, sandbox, options)
         draft.check_form()
         draft.learn_sizes()
         if "reconstruct" not in graphs and _can_be_joined(graphs):
@@ -96,11 +96,11 @@ def import_files(
 class _Draft:
     """Adapted graphs on their way to a version."""
 
-    def __init__(self, about: Facts, graphs: dict[str, bytes], sandbox: Sandbox, told: Told) -> None:
+    def __init__(self, about: Facts, graphs: dict[str, bytes], sandbox: Sandbox, options: Options) -> None:
         self.about = about
         self._graphs = graphs
         self._sandbox = sandbox
-        self._told = told
+        self._options = options
 
     def check_form(self) -> None:
         """Refuse what a server would refuse before it runs anything."""
@@ -109,13 +109,13 @@ class _Draft:
     def learn_sizes(self) -> None:
         """Find by trying which sizes the graphs take, where these are free."""
         if not self.about.shapes.free:
-            if self._told.multiple or self._told.minimum:
+            if self._options.multiple or self._options.minimum:
                 raise InputError("expected --multiple and --minimum for free height and width alone, got one size")
             return
         steps, least, ratios = [1], [1], dict[str, float]()
         for name, graph in sorted(self._graphs.items(), key=lambda each: each[0] == "decode"):
             scale = int(1 / ratios["encode"]) if name == "decode" and ratios.get("encode") else 1
-            given = -(-self._told.multiple // scale), -(-self._told.minimum // scale)
+            given = -(-self._options.multiple // scale), -(-self._options.minimum // scale)
             with crash_refused("sizes", name):
                 found = self._sandbox.run(sizes.find, graph, signature(name, self.about), *given)
             ratios[name] = found.ratio
@@ -127,7 +127,7 @@ class _Draft:
         self.about = replace(
             self.about,
             downsampling=_downsampling(ratios) if self.about.latent_shape else 0,
-            sizes=Sizes(multiple=multiple, minimum=max(self._told.minimum, *least)),
+            sizes=Sizes(multiple=multiple, minimum=max(self._options.minimum, *least)),
         )
 
     def finished(self, provenance: Mapping[str, str], say: Callable[[str], None]) -> tuple[Model, dict[str, bytes]]:
@@ -136,8 +136,10 @@ class _Draft:
         Raises:
             GateError: a check refused.
         """
-        about, told = self.about, self._told
-        images = reference.read(told.reference, about.image_shape, about.sizes.multiple) if told.reference else None
+        about, options = self.about, self._options
+        images = (
+            reference.read(options.reference, about.image_shape, about.sizes.multiple) if options.reference else None
+        )
         recorder = Recorder(self._graphs, about, self._sandbox, images)
         tiled = self._tiled(recorder)
         statistics = recorder.statistics(say)
@@ -148,7 +150,7 @@ class _Draft:
         contents[GOLDEN_FILE] = bundle.golden.to_bytes()
         if statistics is not None:
             contents[LATENTS_FILE] = statistics.to_bytes()
-        known = dict(provenance) | _scaling_facts(told)
+        known = dict(provenance) | _scaling_facts(options)
         known |= {f"untileable_{name}": each.untileable for name, each in tiled.items() if each.untileable}
         return describe(about, signatures, contents, known, statistics, imported=True), contents
 
@@ -173,7 +175,7 @@ class _Draft:
             golden=golden,
             sandbox=self._sandbox,
             imported=True,
-            max_run_bytes=self._told.max_run_bytes,
+            max_run_bytes=self._options.max_run_bytes,
             tiled=tiled,
         )
 
@@ -200,20 +202,20 @@ def _downsampling(ratios: Mapping[str, float]) -> int:
     return int(found.pop())
 
 
-def _scaling_facts(told: Told) -> dict[str, str]:
-    if not told.scaling.changes:
+def _scaling_facts(options: Options) -> dict[str, str]:
+    if not options.scaling.changes:
         return {}
-    return {name: ",".join(f"{each:g}" for each in getattr(told.scaling, name)) for name in ("mean", "std")}
+    return {name: ",".join(f"{each:g}" for each in getattr(options.scaling, name)) for name in ("mean", "std")}
 
 
-def _summary(sources: Mapping[str, SourceFile], about: Facts, told: Told) -> Iterator[str]:
+def _summary(sources: Mapping[str, SourceFile], about: Facts, options: Options) -> Iterator[str]:
     """What each graph is fed, and what no file can say."""
     for name, source in sorted(sources.items()):
         given, port = signature(name, about).inputs[0], ports(source.model)[0][0]
-        yield f"{name}: {source.name} gets {fed(port, given, about.image_shape, told.scaling)}"
-    if set(sources) != {"decode"} and not told.scaling.changes:
+        yield f"{name}: {source.name} gets {fed(port, given, about.image_shape, options.scaling)}"
+    if set(sources) != {"decode"} and not options.scaling.changes:
         yield "a network trained on other pixels needs --range or --mean and --std: nothing in a file shows it"
-    if "encode" in sources and not told.reference:
+    if "encode" in sources and not options.reference:
         sampled = "" if about.variational else "; an autoencoder has no Sample without them"
         yield f"no statistics of latents without --reference: drift is not measured{sampled}"
 
