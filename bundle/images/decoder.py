@@ -108,7 +108,7 @@ class ImageReader:
     def decode(self, channels: int, target: Size | None = None, *, keep_sixteen_bits: bool = False) -> Decoded:
         """(H, W, C), resized to the target (width, height); without one of the upright image's size.
 
-        uint8; uint16 for files of 16 bits a channel if asked for.
+        uint8; uint16 for files of 16 bits a channel if asked for. What is resized has 8, as it had in training.
 
         Raises:
             ImageFileError: damaged, 32-bit pixels, a planar TIFF of 16-bit colours, or a compressed one where 16 bits
@@ -116,8 +116,12 @@ class ImageReader:
         """
         try:
             sixteen_bits.check_planes(self._image)
-            deep = sixteen_bits.stored(self._image, self._source.getvalue()) if keep_sixteen_bits else None
-            return self._decode(channels, target) if deep is None else self._keep(deep, channels, target)
+            deep = (
+                sixteen_bits.stored(self._image, self._source.getvalue())
+                if keep_sixteen_bits and target is None
+                else None
+            )
+            return self._decode(channels, target) if deep is None else self._keep(deep, channels)
         except (ImageFileError, MemoryError):
             raise
         except Exception as error:
@@ -140,12 +144,10 @@ class ImageReader:
         pixels = np.asarray(converted, dtype=np.uint8).reshape(converted.height, converted.width, channels)
         return Decoded(pixels, rotated or orientation != 1, transparent, upright.mode.startswith("I"))
 
-    def _keep(self, stored: NDArray[np.uint16], channels: int, target: Size | None) -> Decoded:
+    def _keep(self, stored: NDArray[np.uint16], channels: int) -> Decoded:
         """As `_decode`, with 16 bits a channel."""
         orientation = self._orientation()
         pixels = sixteen_bits.convert(_turned(stored, orientation), channels)
-        if target is not None and pixels.shape[1::-1] != target:
-            pixels = sixteen_bits.resize(pixels, target)
         transparent = stored.shape[2] % 2 == 0 and int(stored[:, :, -1].min()) < _SIXTEEN_BITS
         return Decoded(pixels, orientation != 1, transparent, sixteen_bits=True)
 

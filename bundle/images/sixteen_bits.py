@@ -66,14 +66,6 @@ def convert(pixels: NDArray[np.uint16], channels: int) -> NDArray[np.uint16]:
     return np.repeat(colours, channels, axis=2)
 
 
-def resize(pixels: NDArray[np.uint16], size: tuple[int, int]) -> NDArray[np.uint16]:
-    """(H, W, C) to another width and height, by Lanczos."""
-    from PIL import Image  # noqa: PLC0415 (lazily: most callers have no files)
-
-    planes = [Image.fromarray(plane.astype(np.float32)) for plane in np.moveaxis(pixels, 2, 0)]
-    return _rounded(np.stack([np.asarray(plane.resize(size, Image.Resampling.LANCZOS)) for plane in planes], axis=2))
-
-
 def _raw_mode(image: "ImageFile") -> str:
     """Pillow's name of how pixels are stored, such as RGB;16B."""
     arguments: Any = image.tile[0].args

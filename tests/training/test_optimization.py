@@ -30,7 +30,8 @@ def test_the_kl_weight_grows_linearly_to_beta() -> None:
 def test_gradients_are_those_of_backward_and_each_player_gets_its_own() -> None:
     one, other = torch.nn.Parameter(torch.tensor(2.0)), torch.nn.Parameter(torch.tensor(3.0))
     losses = {"first": one * other, "second": one * other**2}
-    optimization.gradients(losses, {"first": [one], "second": [other]})
+    groups = {"first": [one], "second": [other]}
+    optimization.hand_over(optimization.gradients(losses, groups), groups)
     assert (one.grad, other.grad) == (torch.tensor(3.0), torch.tensor(12.0))
 
 

@@ -7,8 +7,7 @@ import numpy as np
 from bundle.images.decoder import SUFFIXES
 from training.config import Data
 from training.data import folder_layout, image_files, image_paths
-from training.data.photos.crops import ragged
-from training.data.split import MIN_IMAGES, MIN_PICTURES, Source, Split
+from training.data.split import MIN_IMAGES, MIN_PICTURES, Source, Split, ragged
 from training.errors import DataError
 
 

@@ -1,5 +1,6 @@
 """Images with their labels, and the splits that a source has."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,3 +64,10 @@ class Source:
             None if split is None else replace(split, labels=None) for split in (self.validation, self.test)
         )
         return Source(replace(self.train, labels=None), validation, test, (), (*self.notes, *notes))
+
+
+def ragged(images: Sequence[np.ndarray]) -> np.ndarray:
+    """An array (N,) of images of unlike sizes."""
+    held = np.empty(len(images), object)
+    held[:] = images
+    return held

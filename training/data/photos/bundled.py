@@ -5,8 +5,7 @@ from pathlib import Path
 
 from training.config import Data
 from training.data import image_files
-from training.data.photos.crops import ragged
-from training.data.split import Source, Split
+from training.data.split import Source, Split, ragged
 from training.errors import DataError
 
 # Whole photographs are held out; what is in their packages beside these is no photograph of a scene, or grey.

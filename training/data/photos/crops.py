@@ -61,13 +61,6 @@ class RandomCrops:
         return images, None if self.labels is None else self.labels[mine.to(self._device)]
 
 
-def ragged(images: Sequence[np.ndarray]) -> np.ndarray:
-    """An array (N,) of images of unlike sizes."""
-    held = np.empty(len(images), object)
-    held[:] = images
-    return held
-
-
 def side_by_side(split: Split, side: int) -> tuple[Split, np.ndarray]:
     """A split of images of any size to one of squares, as many as fit around the middle of each; the image of each.
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 from training.config import Data
 from training.data import dataset
-from training.data.photos.crops import Pictures, RandomCrops, ragged, side_by_side
-from training.data.split import Split
+from training.data.photos.crops import Pictures, RandomCrops, side_by_side
+from training.data.split import Split, ragged
 from training.errors import DataError
 
 CPU = torch.device("cpu")
