@@ -250,6 +250,8 @@ def _bounds(gate_run: GateRun) -> Iterator[Finding]:
 
 def _weights(gate_run: GateRun) -> Iterator[Finding]:
     for method, signature in gate_run.exact:
+        if signature.name not in gate_run.graphs:
+            continue
         computed = partial(made_of_weights, method, signature)
         for problem in weight_problems(gate_run.graphs[signature.name], gate_run.model, computed):
             yield Finding(signature.name, problem, passed=False)

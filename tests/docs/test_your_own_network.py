@@ -32,7 +32,8 @@ def test_the_page_leads_from_a_class_to_a_served_model(tmp_path: Path, monkeypat
         done = subprocess.run([sys.executable, *call[1:]], check=True, capture_output=True, text=True)
     error = re.fullmatch(r"latents \(4, 8\), squared error (0\.\d+) per pixel\n", done.stdout)
     assert error is not None
-    assert float(error[1]) < 0.03
+    # The mean image alone has 0.07.
+    assert float(error[1]) < 0.04
 
 
 def test_its_python_call_is_as_written() -> None:
