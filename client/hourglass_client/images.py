@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard, 
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1 import png
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT16
 from numpy.typing import ArrayLike, NDArray
 
-from hourglass_client.bands import png
 from hourglass_client.errors import HourglassError, invalid
 from hourglass_client.tensors import array_tensor, to_array, type_of
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
-from autoencoder.v1 import autoencoder_pb2
+from autoencoder.v1 import autoencoder_pb2, png
 from autoencoder.v1.autoencoder_pb2 import DecodeRequest, EncodedImages, Images, Tensor
 from autoencoder.v1.shapes import ShapeError, Shapes
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bundle.errors import ImageFileError
 from bundle.images.decoder import ImageReader, Size
 from bundle.images.structure import Limits
-from server.codec import pixels, png16, tensors
+from server.codec import pixels, tensors
 from server.codec.pixels import Range
 from server.codec.tensors import Convert
 from server.errors import InvalidArgumentError
@@ -172,7 +172,7 @@ def fill(message: Images, images: ManyImages, image_format: int) -> None:
         case autoencoder_pb2.IMAGE_FORMAT_PNG:
             message.encoded.files.extend(_png(pixels.to_bytes(image)) for image in images)
         case autoencoder_pb2.IMAGE_FORMAT_PNG16:
-            message.encoded.files.extend(png16.encode(pixels.to_words(image)) for image in images)
+            message.encoded.files.extend(png.encode(pixels.to_words(image)) for image in images)
         case autoencoder_pb2.IMAGE_FORMAT_FLOAT32:
             tensors.fill(message.tensor, np.asarray(images))
         case autoencoder_pb2.IMAGE_FORMAT_UINT16:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1 import png
 from autoencoder.v1.model_pb2 import DataType
 from hourglass_client import Client, InvalidArgumentError
 from hourglass_client.answers import Decoded, ServingInfo
-from hourglass_client.bands import png
 from hourglass_client.images import HeldArray, Pictures, from_message, held, image_format, to_message
 from PIL import Image
 

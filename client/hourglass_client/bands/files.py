@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, NamedTuple
 
+from autoencoder.v1 import png
 from autoencoder.v1.shapes import Size
 from numpy.typing import NDArray
 
-from hourglass_client.bands import png
 from hourglass_client.errors import invalid
 
 _EXTRA = "pip install 'hourglass-client[images]'"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1 import png
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
 from autoencoder.v1.shapes import Shapes
 
 from hourglass_client import answers
-from hourglass_client.bands import png
 from hourglass_client.bands.sources import Source, tensor
 from hourglass_client.errors import invalid
 from hourglass_client.tensors import to_array

@@ -6,12 +6,12 @@ import struct
 import numpy as np
 import pyspng
 import pytest
+from autoencoder.v1 import png
 from PIL import Image
 
 from bundle.errors import ImageFileError
 from bundle.images.decoder import ImageReader
 from bundle.images.structure import Limits
-from server.codec import png16
 
 LIMITS = Limits(100, 1000)
 DEEP = np.random.default_rng(0).integers(0, 65_536, (6, 5, 3), dtype=np.uint16)
@@ -74,7 +74,7 @@ def tiff(
 
 
 def test_colours_of_a_png() -> None:
-    np.testing.assert_array_equal(decode(png16.encode(DEEP), 3), DEEP)
+    np.testing.assert_array_equal(decode(png.encode(DEEP), 3), DEEP)
 
 
 def test_grey_of_a_png_and_a_tiff() -> None:
@@ -114,7 +114,7 @@ def test_planes_of_colours_are_refused_rather_than_misread(*, keep: bool) -> Non
 def test_colours_become_grey_as_pillow_weighs_them() -> None:
     expected = np.rint(DEEP @ np.array([0.299, 0.587, 0.114]))
 
-    np.testing.assert_array_equal(decode(png16.encode(DEEP), 1)[:, :, 0], expected)
+    np.testing.assert_array_equal(decode(png.encode(DEEP), 1)[:, :, 0], expected)
 
 
 def test_what_is_transparent_is_blended_onto_black() -> None:
@@ -154,7 +154,7 @@ def test_eight_bits_stay_eight() -> None:
 
 def test_what_is_resized_has_eight_bits_as_in_training() -> None:
     ramp = np.linspace(0, 65_535, 32 * 32).reshape(32, 32).astype(np.uint16)[:, :, None]
-    file = png16.encode(ramp)
+    file = png.encode(ramp)
 
     small = decode(file, 1, (8, 8))
 
@@ -163,7 +163,7 @@ def test_what_is_resized_has_eight_bits_as_in_training() -> None:
 
 
 def test_without_asking_colours_have_their_high_bytes() -> None:
-    pixels = ImageReader(png16.encode(DEEP), LIMITS).decode(3).pixels
+    pixels = ImageReader(png.encode(DEEP), LIMITS).decode(3).pixels
 
     np.testing.assert_array_equal(pixels, DEEP >> 8)
 
@@ -171,7 +171,7 @@ def test_without_asking_colours_have_their_high_bytes() -> None:
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        (png16.encode(DEEP)[:-40], "expected a readable PNG"),
+        (png.encode(DEEP)[:-40], "expected a readable PNG"),
         (tiff(DEEP)[:80] + tiff(DEEP)[-140:], "expected"),
     ],
 )

@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 import pyspng
 import pytest
-from hourglass_client.bands import png
+from autoencoder.v1 import png
 from PIL import Image
 
 

@@ -1,4 +1,4 @@
-"""PNG files of images that the client put together itself.
+"""PNG files of 8 and 16 bits a channel; Pillow writes 16 for grey images alone. Server and client use it.
 
 PNG (Portable Network Graphics) Specification, third edition: https://www.w3.org/TR/png-3/.
 """
