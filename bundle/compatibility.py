@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from autoencoder.v1 import model_pb2
+from autoencoder.v1 import model_pb2, tiling
 from autoencoder.v1.model_pb2 import Model, Signature, TensorSpec
 from autoencoder.v1.shapes import DTYPES, FREE, ShapeError, Shapes, Size
 from numpy.typing import NDArray
 
-from bundle import latents, tiling
+from bundle import latents
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase
 from bundle.graph_memory.trial import MAX_BATCH, largest_batch, trial_side

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from autoencoder.v1 import tiling
 from autoencoder.v1.model_pb2 import DATA_TYPE_UNSPECIFIED, DataType, Signature, TensorSpec
 from autoencoder.v1.shapes import FREE, Shapes
 
-from bundle import tiling
 from bundle.errors import BundleError
 from bundle.graph_memory.estimate import Estimate, described
 from bundle.graph_memory.trial import ANY_SHAPES, run_memory

@@ -10,11 +10,12 @@ from fractions import Fraction
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from autoencoder.v1 import tiling
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Model, Signature, Tiling
 from autoencoder.v1.shapes import DTYPES, Size
 from numpy.typing import NDArray
 
-from bundle import golden, latents, tiling
+from bundle import golden, latents
 from bundle.golden import Case, SampleCase
 from bundle.latents import LatentStatistics
 from bundle.noise import Purpose, uniforms

@@ -10,8 +10,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from autoencoder.v1.model_pb2 import Signature
 from autoencoder.v1.shapes import DTYPES, Shapes, Size, pad
+from autoencoder.v1.tiling import Window, is_cut, spans, windows
 
-from bundle.tiling import Window, is_cut, spans, windows
 from server.batching.entry import Entry
 from server.batching.room import Room
 from server.batching.shaped_batcher import ShapedBatcher, ShapedEntry

@@ -16,10 +16,10 @@ import onnxruntime
 import pytest
 from autoencoder.v1 import model_pb2
 from autoencoder.v1.model_pb2 import Signature, SizeRange, Tiling
+from autoencoder.v1.tiling import Window, windows
 from hourglass_client import Client
 
 from bundle.golden import Case
-from bundle.tiling import Window, windows
 from examples.local_server import LocalServer, running
 from tests.reliability.resources import MIB, Holding
 from tests.server import free_models

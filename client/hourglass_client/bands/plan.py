@@ -6,31 +6,19 @@ multiple of `Tiling.multiple` and overlaps its neighbours by the halo on each si
 
 from collections.abc import Iterator
 from math import isqrt
-from typing import Any, NamedTuple
+from typing import Any
 
+from autoencoder.v1 import tiling as tiles
 from autoencoder.v1.model_pb2 import Tiling
 from autoencoder.v1.shapes import Size
+from autoencoder.v1.tiling import Span, aligned_halo
 from numpy.typing import NDArray
 
 
-class Span(NamedTuple):
-    """One axis of a band: cells that are sent, and those of them whose outputs are kept."""
-
-    start: int
-    stop: int
-    kept_start: int
-    kept_stop: int
-
-
-class Window(NamedTuple):
+class Window(tiles.Window):
     """A band."""
 
-    rows: Span
-    columns: Span
-
-    def cut(self, image: NDArray[Any]) -> NDArray[Any]:
-        """(H, W, C) to what is sent, (h, w, C), a view."""
-        return image[self.rows.start : self.rows.stop, self.columns.start : self.columns.stop]
+    __slots__ = ()
 
     def kept(self, image: NDArray[Any]) -> NDArray[Any]:
         """(H, W, C) to what is kept, a view."""
@@ -67,7 +55,7 @@ def windows(size: Size, tiling: Tiling, cells: int, shortest: int = 1) -> Iterat
 
 def spans(length: int, window: int, tiling: Tiling, shortest: int = 1) -> Iterator[Span]:
     """Cut an axis into windows of `window` cells, a multiple of `tiling.multiple`; the last holds what is left."""
-    halo = _halo(tiling)
+    halo = aligned_halo(tiling)
     start = kept = 0
     while start + window < length:
         stop = start + window
@@ -79,7 +67,7 @@ def spans(length: int, window: int, tiling: Tiling, shortest: int = 1) -> Iterat
 
 def _side(most: int, tiling: Tiling) -> int:
     """The longest side, up to `most`, of a window that the server cuts into whole tiles."""
-    step, halo = tiling.multiple, _halo(tiling)
+    step, halo = tiling.multiple, aligned_halo(tiling)
     tile = tiling.tile // step * step
     side = most // step * step
     if side > tile > 2 * halo:
@@ -88,11 +76,6 @@ def _side(most: int, tiling: Tiling) -> int:
     if side <= 2 * halo:
         raise ValueError(f"expected bands of more than {2 * halo} cells a side, got {most}")
     return side
-
-
-def _halo(tiling: Tiling) -> int:
-    """The halo, rounded up to where bands may begin."""
-    return -(-tiling.halo // tiling.multiple) * tiling.multiple
 
 
 def _scaled(span: Span, origin: int, up: int, down: int) -> slice:

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
+from autoencoder.v1 import tiling as tiles
 from autoencoder.v1.model_pb2 import Tiling
 from hourglass_client.bands.plan import Window, spans, windows
-
-from bundle import tiling as tiles
 
 TILING = Tiling(halo=5, multiple=4, tile=64, exact=True)
 

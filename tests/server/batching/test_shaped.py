@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import grpc
 import numpy as np
 import pytest
+from autoencoder.v1 import tiling
 
-from bundle import tiling
 from server.errors import UnavailableError
 from tests.server.batching.batcher_harness import POISON
 from tests.server.batching.shaped_harness import ShapedHarness, image

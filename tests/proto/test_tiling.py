@@ -4,10 +4,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from autoencoder.v1 import tiling
 from autoencoder.v1.model_pb2 import Tiling
-
-from bundle import tiling
-from bundle.tiling import Span
+from autoencoder.v1.tiling import Span
 
 
 @pytest.mark.parametrize("halo", [0, 3, 8, 13])

@@ -1,16 +1,18 @@
 """Tiled inference (overlap-tile strategy): a large image through a graph in parts, with the outputs of the whole.
 
 Ronneberger et al., "U-Net" (2015), section 2. A window is what the graph gets: a tile and the halo around it, cut off
-at the image's edge, where the network's own padding acts as for the whole image. Gate and server share this plan.
+at the image's edge, where the network's own padding acts as for the whole image. Gate and server share this plan; the
+client cuts bands of its own size from the same parts.
 """
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from numpy.typing import NDArray
+
 from autoencoder.v1.model_pb2 import Tiling
 from autoencoder.v1.shapes import Size
-from numpy.typing import NDArray
 
 
 class Span(NamedTuple):
