@@ -317,6 +317,58 @@ class ClassifyResponse(_message.Message):
     info: ServingInfo
     def __init__(self, probabilities: _Optional[_Union[Tensor, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., info: _Optional[_Union[ServingInfo, _Mapping]] = ...) -> None: ...
 
+class DetectRequest(_message.Message):
+    __slots__ = ("model_name", "model_version", "images", "threshold", "map_threshold", "false_alarm_rate", "map_format")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MAP_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    FALSE_ALARM_RATE_FIELD_NUMBER: _ClassVar[int]
+    MAP_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    model_version: str
+    images: Images
+    threshold: float
+    map_threshold: float
+    false_alarm_rate: float
+    map_format: ImageFormat
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., threshold: _Optional[float] = ..., map_threshold: _Optional[float] = ..., false_alarm_rate: _Optional[float] = ..., map_format: _Optional[_Union[ImageFormat, str]] = ...) -> None: ...
+
+class Region(_message.Message):
+    __slots__ = ("image", "top", "left", "height", "width", "score")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    image: int
+    top: int
+    left: int
+    height: int
+    width: int
+    score: float
+    def __init__(self, image: _Optional[int] = ..., top: _Optional[int] = ..., left: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., score: _Optional[float] = ...) -> None: ...
+
+class DetectResponse(_message.Message):
+    __slots__ = ("scores", "anomalous", "threshold", "map_threshold", "maps", "regions", "info")
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    ANOMALOUS_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MAP_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    MAPS_FIELD_NUMBER: _ClassVar[int]
+    REGIONS_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    scores: Tensor
+    anomalous: _containers.RepeatedScalarFieldContainer[bool]
+    threshold: float
+    map_threshold: float
+    maps: Images
+    regions: _containers.RepeatedCompositeFieldContainer[Region]
+    info: ServingInfo
+    def __init__(self, scores: _Optional[_Union[Tensor, _Mapping]] = ..., anomalous: _Optional[_Iterable[bool]] = ..., threshold: _Optional[float] = ..., map_threshold: _Optional[float] = ..., maps: _Optional[_Union[Images, _Mapping]] = ..., regions: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., info: _Optional[_Union[ServingInfo, _Mapping]] = ...) -> None: ...
+
 class ListModelsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -342,7 +394,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ...) -> None: ...
 
 class StreamRequest(_message.Message):
-    __slots__ = ("id", "encode", "decode", "reconstruct", "denoise", "sample", "interpolate", "edit", "classify")
+    __slots__ = ("id", "encode", "decode", "reconstruct", "denoise", "sample", "interpolate", "edit", "classify", "detect")
     ID_FIELD_NUMBER: _ClassVar[int]
     ENCODE_FIELD_NUMBER: _ClassVar[int]
     DECODE_FIELD_NUMBER: _ClassVar[int]
@@ -352,6 +404,7 @@ class StreamRequest(_message.Message):
     INTERPOLATE_FIELD_NUMBER: _ClassVar[int]
     EDIT_FIELD_NUMBER: _ClassVar[int]
     CLASSIFY_FIELD_NUMBER: _ClassVar[int]
+    DETECT_FIELD_NUMBER: _ClassVar[int]
     id: str
     encode: EncodeRequest
     decode: DecodeRequest
@@ -361,10 +414,11 @@ class StreamRequest(_message.Message):
     interpolate: InterpolateRequest
     edit: EditRequest
     classify: ClassifyRequest
-    def __init__(self, id: _Optional[str] = ..., encode: _Optional[_Union[EncodeRequest, _Mapping]] = ..., decode: _Optional[_Union[DecodeRequest, _Mapping]] = ..., reconstruct: _Optional[_Union[ReconstructRequest, _Mapping]] = ..., denoise: _Optional[_Union[DenoiseRequest, _Mapping]] = ..., sample: _Optional[_Union[SampleRequest, _Mapping]] = ..., interpolate: _Optional[_Union[InterpolateRequest, _Mapping]] = ..., edit: _Optional[_Union[EditRequest, _Mapping]] = ..., classify: _Optional[_Union[ClassifyRequest, _Mapping]] = ...) -> None: ...
+    detect: DetectRequest
+    def __init__(self, id: _Optional[str] = ..., encode: _Optional[_Union[EncodeRequest, _Mapping]] = ..., decode: _Optional[_Union[DecodeRequest, _Mapping]] = ..., reconstruct: _Optional[_Union[ReconstructRequest, _Mapping]] = ..., denoise: _Optional[_Union[DenoiseRequest, _Mapping]] = ..., sample: _Optional[_Union[SampleRequest, _Mapping]] = ..., interpolate: _Optional[_Union[InterpolateRequest, _Mapping]] = ..., edit: _Optional[_Union[EditRequest, _Mapping]] = ..., classify: _Optional[_Union[ClassifyRequest, _Mapping]] = ..., detect: _Optional[_Union[DetectRequest, _Mapping]] = ...) -> None: ...
 
 class StreamResponse(_message.Message):
-    __slots__ = ("id", "encode", "decode", "reconstruct", "denoise", "sample", "interpolate", "edit", "classify", "error")
+    __slots__ = ("id", "encode", "decode", "reconstruct", "denoise", "sample", "interpolate", "edit", "classify", "error", "detect")
     ID_FIELD_NUMBER: _ClassVar[int]
     ENCODE_FIELD_NUMBER: _ClassVar[int]
     DECODE_FIELD_NUMBER: _ClassVar[int]
@@ -375,6 +429,7 @@ class StreamResponse(_message.Message):
     EDIT_FIELD_NUMBER: _ClassVar[int]
     CLASSIFY_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    DETECT_FIELD_NUMBER: _ClassVar[int]
     id: str
     encode: EncodeResponse
     decode: DecodeResponse
@@ -385,4 +440,5 @@ class StreamResponse(_message.Message):
     edit: EditResponse
     classify: ClassifyResponse
     error: _status_pb2.Status
-    def __init__(self, id: _Optional[str] = ..., encode: _Optional[_Union[EncodeResponse, _Mapping]] = ..., decode: _Optional[_Union[DecodeResponse, _Mapping]] = ..., reconstruct: _Optional[_Union[ReconstructResponse, _Mapping]] = ..., denoise: _Optional[_Union[DenoiseResponse, _Mapping]] = ..., sample: _Optional[_Union[SampleResponse, _Mapping]] = ..., interpolate: _Optional[_Union[InterpolateResponse, _Mapping]] = ..., edit: _Optional[_Union[EditResponse, _Mapping]] = ..., classify: _Optional[_Union[ClassifyResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    detect: DetectResponse
+    def __init__(self, id: _Optional[str] = ..., encode: _Optional[_Union[EncodeResponse, _Mapping]] = ..., decode: _Optional[_Union[DecodeResponse, _Mapping]] = ..., reconstruct: _Optional[_Union[ReconstructResponse, _Mapping]] = ..., denoise: _Optional[_Union[DenoiseResponse, _Mapping]] = ..., sample: _Optional[_Union[SampleResponse, _Mapping]] = ..., interpolate: _Optional[_Union[InterpolateResponse, _Mapping]] = ..., edit: _Optional[_Union[EditResponse, _Mapping]] = ..., classify: _Optional[_Union[ClassifyResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., detect: _Optional[_Union[DetectResponse, _Mapping]] = ...) -> None: ...

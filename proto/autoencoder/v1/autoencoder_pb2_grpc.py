@@ -76,6 +76,11 @@ class AutoencoderServiceStub:
                 request_serializer=autoencoder_dot_v1_dot_autoencoder__pb2.ClassifyRequest.SerializeToString,
                 response_deserializer=autoencoder_dot_v1_dot_autoencoder__pb2.ClassifyResponse.FromString,
                 _registered_method=True)
+        self.Detect = channel.unary_unary(
+                '/autoencoder.v1.AutoencoderService/Detect',
+                request_serializer=autoencoder_dot_v1_dot_autoencoder__pb2.DetectRequest.SerializeToString,
+                response_deserializer=autoencoder_dot_v1_dot_autoencoder__pb2.DetectResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/autoencoder.v1.AutoencoderService/ListModels',
                 request_serializer=autoencoder_dot_v1_dot_autoencoder__pb2.ListModelsRequest.SerializeToString,
@@ -154,6 +159,13 @@ class AutoencoderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Detect(self, request, context):
+        """Anomalies of images: a score, a map and the regions that stand out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Every loaded version of every model.
         """
@@ -217,6 +229,11 @@ def add_AutoencoderServiceServicer_to_server(servicer, server):
                     servicer.Classify,
                     request_deserializer=autoencoder_dot_v1_dot_autoencoder__pb2.ClassifyRequest.FromString,
                     response_serializer=autoencoder_dot_v1_dot_autoencoder__pb2.ClassifyResponse.SerializeToString,
+            ),
+            'Detect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Detect,
+                    request_deserializer=autoencoder_dot_v1_dot_autoencoder__pb2.DetectRequest.FromString,
+                    response_serializer=autoencoder_dot_v1_dot_autoencoder__pb2.DetectResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -452,6 +469,33 @@ class AutoencoderService:
             '/autoencoder.v1.AutoencoderService/Classify',
             autoencoder_dot_v1_dot_autoencoder__pb2.ClassifyRequest.SerializeToString,
             autoencoder_dot_v1_dot_autoencoder__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Detect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/autoencoder.v1.AutoencoderService/Detect',
+            autoencoder_dot_v1_dot_autoencoder__pb2.DetectRequest.SerializeToString,
+            autoencoder_dot_v1_dot_autoencoder__pb2.DetectResponse.FromString,
             options,
             channel_credentials,
             insecure,

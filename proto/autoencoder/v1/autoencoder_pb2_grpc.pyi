@@ -51,6 +51,8 @@ class AutoencoderServiceStub:
     """Images moved along attribute directions."""
     Classify: _grpc.UnaryUnaryMultiCallable[_autoencoder_pb2.ClassifyRequest, _autoencoder_pb2.ClassifyResponse]
     """Class probabilities of images."""
+    Detect: _grpc.UnaryUnaryMultiCallable[_autoencoder_pb2.DetectRequest, _autoencoder_pb2.DetectResponse]
+    """Anomalies of images: a score, a map and the regions that stand out."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_autoencoder_pb2.ListModelsRequest, _autoencoder_pb2.ListModelsResponse]
     """Every loaded version of every model."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_autoencoder_pb2.GetModelRequest, _autoencoder_pb2.GetModelResponse]
@@ -81,6 +83,8 @@ class AutoencoderServiceAsyncStub(AutoencoderServiceStub):
     """Images moved along attribute directions."""
     Classify: _aio.UnaryUnaryMultiCallable[_autoencoder_pb2.ClassifyRequest, _autoencoder_pb2.ClassifyResponse]  # type: ignore[assignment]
     """Class probabilities of images."""
+    Detect: _aio.UnaryUnaryMultiCallable[_autoencoder_pb2.DetectRequest, _autoencoder_pb2.DetectResponse]  # type: ignore[assignment]
+    """Anomalies of images: a score, a map and the regions that stand out."""
     ListModels: _aio.UnaryUnaryMultiCallable[_autoencoder_pb2.ListModelsRequest, _autoencoder_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Every loaded version of every model."""
     GetModel: _aio.UnaryUnaryMultiCallable[_autoencoder_pb2.GetModelRequest, _autoencoder_pb2.GetModelResponse]  # type: ignore[assignment]
@@ -156,6 +160,14 @@ class AutoencoderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_autoencoder_pb2.ClassifyResponse, _abc.Awaitable[_autoencoder_pb2.ClassifyResponse]]:
         """Class probabilities of images."""
+
+    @_abc_1.abstractmethod
+    def Detect(
+        self,
+        request: _autoencoder_pb2.DetectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_autoencoder_pb2.DetectResponse, _abc.Awaitable[_autoencoder_pb2.DetectResponse]]:
+        """Anomalies of images: a score, a map and the regions that stand out."""
 
     @_abc_1.abstractmethod
     def ListModels(

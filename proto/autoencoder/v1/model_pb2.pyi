@@ -86,6 +86,32 @@ class NoiseLevel(_message.Message):
     default: float
     def __init__(self, minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., default: _Optional[float] = ...) -> None: ...
 
+class Detection(_message.Message):
+    __slots__ = ("score", "rates", "thresholds", "map_thresholds", "default_rate", "map_low", "calibrated_on", "rate_lower", "rate_upper", "calibrated_height", "calibrated_width")
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    MAP_THRESHOLDS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_RATE_FIELD_NUMBER: _ClassVar[int]
+    MAP_LOW_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_ON_FIELD_NUMBER: _ClassVar[int]
+    RATE_LOWER_FIELD_NUMBER: _ClassVar[int]
+    RATE_UPPER_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    score: str
+    rates: _containers.RepeatedScalarFieldContainer[float]
+    thresholds: _containers.RepeatedScalarFieldContainer[float]
+    map_thresholds: _containers.RepeatedScalarFieldContainer[float]
+    default_rate: float
+    map_low: float
+    calibrated_on: int
+    rate_lower: _containers.RepeatedScalarFieldContainer[float]
+    rate_upper: _containers.RepeatedScalarFieldContainer[float]
+    calibrated_height: int
+    calibrated_width: int
+    def __init__(self, score: _Optional[str] = ..., rates: _Optional[_Iterable[float]] = ..., thresholds: _Optional[_Iterable[float]] = ..., map_thresholds: _Optional[_Iterable[float]] = ..., default_rate: _Optional[float] = ..., map_low: _Optional[float] = ..., calibrated_on: _Optional[int] = ..., rate_lower: _Optional[_Iterable[float]] = ..., rate_upper: _Optional[_Iterable[float]] = ..., calibrated_height: _Optional[int] = ..., calibrated_width: _Optional[int] = ...) -> None: ...
+
 class File(_message.Message):
     __slots__ = ("path", "size_bytes", "sha256")
     PATH_FIELD_NUMBER: _ClassVar[int]
@@ -97,7 +123,7 @@ class File(_message.Message):
     def __init__(self, path: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "methods", "height", "width", "channels", "latent_size", "signatures", "labels", "attributes", "metrics", "provenance", "files", "imported", "sizes", "latent_shape", "downsampling", "latent_scale", "latent_shift", "noise_level")
+    __slots__ = ("name", "version", "family", "methods", "height", "width", "channels", "latent_size", "signatures", "labels", "attributes", "metrics", "provenance", "files", "imported", "sizes", "latent_shape", "downsampling", "latent_scale", "latent_shift", "noise_level", "detection")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +159,7 @@ class Model(_message.Message):
     LATENT_SCALE_FIELD_NUMBER: _ClassVar[int]
     LATENT_SHIFT_FIELD_NUMBER: _ClassVar[int]
     NOISE_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    DETECTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     family: str
@@ -154,4 +181,5 @@ class Model(_message.Message):
     latent_scale: float
     latent_shift: float
     noise_level: NoiseLevel
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., methods: _Optional[_Iterable[str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., latent_size: _Optional[int] = ..., signatures: _Optional[_Iterable[_Union[Signature, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., provenance: _Optional[_Mapping[str, str]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., imported: _Optional[bool] = ..., sizes: _Optional[_Union[SizeRange, _Mapping]] = ..., latent_shape: _Optional[_Iterable[int]] = ..., downsampling: _Optional[int] = ..., latent_scale: _Optional[float] = ..., latent_shift: _Optional[float] = ..., noise_level: _Optional[_Union[NoiseLevel, _Mapping]] = ...) -> None: ...
+    detection: Detection
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., methods: _Optional[_Iterable[str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., latent_size: _Optional[int] = ..., signatures: _Optional[_Iterable[_Union[Signature, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., provenance: _Optional[_Mapping[str, str]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., imported: _Optional[bool] = ..., sizes: _Optional[_Union[SizeRange, _Mapping]] = ..., latent_shape: _Optional[_Iterable[int]] = ..., downsampling: _Optional[int] = ..., latent_scale: _Optional[float] = ..., latent_shift: _Optional[float] = ..., noise_level: _Optional[_Union[NoiseLevel, _Mapping]] = ..., detection: _Optional[_Union[Detection, _Mapping]] = ...) -> None: ...

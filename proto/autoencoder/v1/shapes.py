@@ -85,8 +85,8 @@ class Shapes:
             axes: Sequence[int] = self.latent
         elif tensor == "probabilities":
             axes = (self.labels,)
-        elif tensor in {"images", "reconstructions", "denoised"}:
-            axes = self.image
+        elif tensor in {"images", "reconstructions", "denoised", "maps"}:
+            axes = (*self.image[:2], 1) if tensor == "maps" else self.image
         else:
             axes = ()
         return [FREE, *(size or FREE for size in axes)] if self.free else [FREE, *axes]
