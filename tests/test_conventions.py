@@ -24,6 +24,7 @@ COVERED_BY = {
     "client/hourglass_client/answers.py": "client/test_streams.py",
     "client/hourglass_client/bands/jobs.py": "client/bands/test_split.py",
     "client/hourglass_client/bands/sources.py": "client/bands/test_split.py",
+    "client/hourglass_client/cli/calls.py": "client/cli/test_main.py",
     "client/hourglass_client/cli/commands.py": "client/cli/test_main.py",
     "client/hourglass_client/cli/load_test.py": "client/cli/test_main.py",
     "client/hourglass_client/cli/results.py": "client/cli/test_drawing.py",
