@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from autoencoder.v1 import regions
 from autoencoder.v1.shapes import pad
-from hourglass_client import AsyncClient, Client, Detected, InvalidArgumentError, Region
+from hourglass_client import AsyncClient, Client, Detected, InvalidArgumentError, NotFoundError, Region, requests
 from PIL import Image
 
 from tests.client import detectors
@@ -114,6 +114,18 @@ def test_both_clients_agree(server: Served, client: Client) -> None:
     assert asyncio.run(inside()).regions == given.regions
     assert given.anomalous.tolist() == [False]
     assert given.threshold == 0.5
+
+
+def test_on_a_stream(client: Client, graphs: tuple[Path, dict[str, bytes]]) -> None:
+    image = PICTURE[100:200, 50:150]
+    given = {"in": requests.detect(image, model="detector"), "out": requests.detect(image, model="absent")}
+    answers = dict(client.stream(given.items()))
+    assert isinstance(answers["out"], NotFoundError)
+    answer = answers["in"]
+    assert isinstance(answer, Detected)
+    maps = whole(graphs, image)
+    np.testing.assert_array_equal(answer.scores, [maps.max()])
+    assert answer.regions == found(maps, np.float32(0.08))
 
 
 def test_files_some_of_which_fit(client: Client, graphs: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
