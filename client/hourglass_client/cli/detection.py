@@ -8,7 +8,8 @@ from pathlib import PurePath
 
 import numpy as np
 from autoencoder.v1 import png
-from autoencoder.v1.model_pb2 import Detection
+from autoencoder.v1.model_pb2 import Model
+from autoencoder.v1.shapes import Shapes
 
 from hourglass_client.answers import Detected, Region
 from hourglass_client.cli.calls import answers_to, facts_of, model_named
@@ -38,7 +39,7 @@ def detect(client: Client, arguments: Namespace) -> Result:
             if arguments.out:
                 arguments.files.add(arguments.out / f"{name}.png", _drawn(batch, index, answer, regions[index]))
     if arguments.threshold is None:
-        facts |= _promise(client.get_model(**model_named(arguments)).detection, arguments)
+        facts |= _promise(client.get_model(**model_named(arguments)), arguments)
     facts |= {"images": len(found), "anomalous": sum(found.values()), **_folders(found, arguments)}
     return Result(facts, rows, exit_code=ANOMALOUS if any(found.values()) else 0)
 
@@ -65,23 +66,21 @@ def _drawn(batch: ImageBatch, index: int, answer: Detected, regions: Sequence[Re
     return png.encode(np.ascontiguousarray(overlay(picture(batch, index, heat.shape), heat, regions)))
 
 
-def _promise(detection: Detection, arguments: Namespace) -> dict[str, object]:
+def _promise(model: Model, arguments: Namespace) -> dict[str, object]:
     """The rate of false alarms that the threshold was calibrated for, and between what the true one lies."""
-    if not detection.rates:
-        return {}
+    detection = model.detection
     wanted = np.float32(arguments.false_alarm_rate or detection.default_rate)
     known = zip(detection.rates, detection.rate_lower, detection.rate_upper, strict=True)
-    rate, lower, upper = max(row for row in known if row[0] <= wanted)
-    height, width = detection.calibrated_height, detection.calibrated_width
+    rate, lower, upper = max((row for row in known if row[0] <= wanted), default=(0.0, 0.0, 0.0))
+    size = detection.calibrated_height, detection.calibrated_width
+    if not rate:
+        return {}
     if arguments.json:
-        return {
-            "false_alarm_rate": rate,
-            "false_alarm_interval": [lower, upper],
-            "calibrated_on": detection.calibrated_on,
-            "calibrated_size": [height, width],
-        }
-    on = f"calibrated on {detection.calibrated_on} images of {height} x {width}"
-    return {"false_alarm_rate": f"{rate:.2g} (99.9 % interval {lower:.2g} to {upper:.2g}, {on})"}
+        interval = {"false_alarm_rate": rate, "false_alarm_interval": [lower, upper]}
+        return {**interval, "calibrated_on": detection.calibrated_on, "calibrated_size": size}
+    on = f"{detection.calibrated_on} images of {size[0]} x {size[1]}"
+    others = "; of other sizes it is not known" if Shapes.of(model).free else ""
+    return {"false_alarm_rate": f"{rate:.2g} (99.9 % interval {lower:.2g} to {upper:.2g}, calibrated on {on}{others})"}
 
 
 def _folders(found: Mapping[str, bool], arguments: Namespace) -> dict[str, object]:
