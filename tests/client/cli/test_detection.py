@@ -196,6 +196,12 @@ def test_one_sentence_of_what_is_wrong(
     assert words in line
 
 
+def test_bench(server: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["bench", "--method", "detect", "--model", "fixed", "--callers", "1", "--seconds", "0.1", "--json"]
+    assert main([*given, "--address", server.address]) == 0
+    assert json.loads(capsys.readouterr().out)["failures"] == {}
+
+
 def test_a_model_without_calibration(server: Served, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = (parts, "--model", "plain", "--address", server.address, "--map-threshold", 0.1, "--threshold", 0.1)
     assert detected(capsys, *given)["anomalous"] == 2

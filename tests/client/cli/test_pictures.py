@@ -84,9 +84,9 @@ def test_the_format_can_be_chosen(hourglass: Command, photos: Path, tmp_path: Pa
 def test_an_upright_photograph_with_its_colours(
     hourglass: Command, repository: Path, photos: Path, tmp_path: Path
 ) -> None:
-    grey = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    colours = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     # Of a grey image, as its colour space says.
-    grey = grey[:16] + b"GRAY" + grey[20:]
+    grey = colours[:16] + b"GRAY" + colours[20:]
     image = Image.fromarray(BYTES)
     exif = image.getexif()
     exif[0x0112] = 6
@@ -95,6 +95,11 @@ def test_an_upright_photograph_with_its_colours(
     clean = opened(tmp_path / "out" / "turned.png")
     np.testing.assert_array_equal(np.asarray(clean), denoised(repository, np.rot90(BYTES, -1), 25 / 255))
     assert clean.info["icc_profile"] == grey
+    # A grey answer has not the colours of a coloured file.
+    image.convert("RGB").save(photos / "rgb.jpg", icc_profile=colours)
+    hourglass("denoise", photos / "rgb.jpg", "--model", "levels", "--compare", "--out", tmp_path / "out")
+    assert "icc_profile" not in opened(tmp_path / "out" / "rgb.png").info
+    assert "icc_profile" in opened(tmp_path / "out" / "rgb-compare.png").info
 
 
 def test_before_and_after_side_by_side(hourglass: Command, photos: Path, tmp_path: Path) -> None:
