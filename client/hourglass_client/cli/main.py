@@ -150,7 +150,7 @@ def _add_drawing(every: _AddParser) -> None:
 
 
 def _add_detect(every: _AddParser) -> None:
-    found = _add(every, "detect", detect, "anomalous images, and where they are so", images="+")
+    found = _add(every, "detect", detect, "anomalous images and their regions", images="+")
     found.epilog = f"Exit code: 0 all are normal, {ANOMALOUS} some are anomalous, 1 the server failed, 2 wrong usage."
     chosen = found.add_mutually_exclusive_group()
     text = "images whose score is above it are anomalous; by default the one calibrated for the model's default rate"
