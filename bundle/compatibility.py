@@ -24,6 +24,7 @@ _TENSORS = {
     "reconstruct": ("images", ("reconstructions", "squared_errors")),
     "denoise": ("images", ("denoised",)),
     "classify": ("images", ("probabilities",)),
+    "detect": ("images", ("scores", "maps")),
 }
 _CHANNELS = (1, 3)
 _IMAGES_AXES = 4
@@ -34,6 +35,7 @@ _GRAPHS = {
     "Reconstruct": ("reconstruct",),
     "Denoise": ("denoise",),
     "Classify": ("classify",),
+    "Detect": ("detect",),
     "Sample": ("decode",),
     "Interpolate": ("encode", "decode"),
     "Edit": ("encode", "decode"),
@@ -107,7 +109,7 @@ def _check_names(model: Model, signature: Signature) -> None:
     input_name, outputs = _TENSORS[signature.name]
     if Shapes.of(model).free:
         # Padding would count in sums over an image: the server sums up what is left after cropping.
-        outputs = tuple(name for name in outputs if name != "squared_errors")
+        outputs = tuple(name for name in outputs if name not in {"squared_errors", "scores"})
     inputs = [input_name, *(["noise_levels"] if _takes_noise_level(model, signature) else [])]
     got = [spec.name for spec in signature.outputs]
     least = [name for name in outputs if not name.startswith("[")]
