@@ -5,8 +5,10 @@ Beta(n + 1 - k, k), whatever the distribution of scores (Wilks 1941, "Determinat
 tolerance limits"; David and Nagaraja 2003, "Order Statistics", section 7.2). Its mean is the promised rate.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -41,18 +43,28 @@ class HeldOutScores:
     maxima: NDArray[np.float32]
     """(n,) largest values of their maps."""
     map_low: float
-    """A typical value of the maps: the median."""
+    """A typical value of the maps: the median of the medians of single maps."""
     size: tuple[int, int]
     """Height and width of the images."""
 
     @classmethod
-    def of_maps(cls, maps: NDArray[np.float32], score: Score) -> "HeldOutScores":
-        """Reduce maps (n, H, W) or (n, H, W, 1) of at least one held-out image as a server does."""
+    def of_maps(cls, maps: Iterable[NDArray[np.float32]], score: Score) -> "HeldOutScores":
+        """Reduce maps (n, H, W) or (n, H, W, 1) of at least one held-out image as a server does, one after the other.
+
+        Raises:
+            BundleError: there are none, or of several sizes.
+        """
+        rows = [(scores_of(each[np.newaxis], score), each.max(), np.median(each), each.shape[:2]) for each in maps]
+        sizes = sorted({size for *_, size in rows})
+        if len(sizes) != 1:
+            got = ", ".join(f"{height} x {width}" for height, width in sizes) or "none"
+            raise BundleError(f"expected held-out normal images of one size to calibrate detection on, got {got}")
+        height, width = sizes[0]
         return cls(
-            scores=scores_of(maps, score),
-            maxima=scores_of(maps, "max"),
-            map_low=float(np.median(maps)),
-            size=(maps.shape[1], maps.shape[2]),
+            scores=np.concatenate([scores for scores, *_ in rows]),
+            maxima=np.array([largest for _, largest, *_ in rows], np.float32),
+            map_low=float(np.median([low for *_, low, _ in rows])),
+            size=(height, width),
         )
 
 
@@ -108,6 +120,51 @@ def index_of(detection: Detection, rate: float) -> int | None:
     known = np.asarray(detection.rates, np.float32)
     found = int(np.searchsorted(known, np.float32(rate), side="right")) - 1
     return found if found >= 0 else None
+
+
+def check_detection(detection: Detection, height: int, width: int) -> None:
+    """Check a calibration against itself and the size of the model's images, 0 x 0 where that is free.
+
+    Raises:
+        BundleError: says what is not as `calibrate` writes it.
+    """
+    for expected, got, holds in _expectations(detection, (height, width)):
+        if not holds():
+            raise BundleError(f"detection: expected {expected}, got {got}")
+
+
+_Expectation: TypeAlias = tuple[str, object, Callable[[], bool]]
+
+
+def _expectations(detection: Detection, image: tuple[int, int]) -> Iterator[_Expectation]:
+    """What is expected, what is there, and whether that is so; each may rely on those before it."""
+    rates, lower, upper = [*detection.rates], [*detection.rate_lower], [*detection.rate_upper]
+    thresholds, map_thresholds = [*detection.thresholds], [*detection.map_thresholds]
+    counts = [len(each) for each in (rates, thresholds, map_thresholds, lower, upper)]
+    numbers = [*thresholds, *map_thresholds, detection.map_low]
+    size = detection.calibrated_height, detection.calibrated_width
+    yield "a score that is max or mean", repr(detection.score), lambda: detection.score in SCORES
+    yield "as many thresholds and interval ends as rates", counts, lambda: len({*counts}) == 1 and bool(rates)
+    yield "rates between 0 and 1, ascending", rates, lambda: _ascend([0.0, *rates, 1.0], strictly=True)
+    yield "finite thresholds and a finite map_low", numbers, lambda: all(map(math.isfinite, numbers))
+    yield "thresholds that fall as rates rise", thresholds, lambda: _ascend(thresholds[::-1])
+    yield "map_thresholds that fall as rates rise", map_thresholds, lambda: _ascend(map_thresholds[::-1])
+    low = f"{detection.map_low:g} and {map_thresholds}: its maps show nothing"
+    yield "a map_low below all map_thresholds", low, lambda: detection.map_low < min(map_thresholds)
+    yield "a default_rate among the rates", detection.default_rate, lambda: detection.default_rate in rates
+    ends = f"{lower} and {upper}"
+    yield (
+        "rates within their intervals",
+        ends,
+        lambda: all(_ascend([0.0, *each, 1.0]) for each in zip(lower, rates, upper, strict=True)),
+    )
+    yield "a count of images to be calibrated on", detection.calibrated_on, lambda: detection.calibrated_on >= 0
+    fits = min(size) >= 0 and (not image[0] or size in {(0, 0), image})
+    yield "to be calibrated on images of the model's size", "{} x {}".format(*size), lambda: fits
+
+
+def _ascend(values: Sequence[float], *, strictly: bool = False) -> bool:
+    return all(one < other or (one == other and not strictly) for one, other in pairwise(values))
 
 
 def pack_statistics(latents: LatentStatistics | None, held_out: HeldOutScores | None) -> bytes | None:
