@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from autoencoder.v1 import regions
+from autoencoder.v1.model_pb2 import Detection
 from autoencoder.v1.shapes import pad
 from hourglass_client import AsyncClient, Client, Detected, InvalidArgumentError, NotFoundError, Region, requests
 from PIL import Image
 
-from tests.client import detectors
-from tests.client.detectors import DETECTION
 from tests.server import free_models
 from tests.server.conftest import Served, serving
 
@@ -23,10 +22,10 @@ MOST_PIXELS = 20_000
 
 
 def picture() -> np.ndarray:
-    """Grey noise with defects, some of them across the edges of bands."""
-    image = RNG.normal(0.5, 0.03, (301, 413, 1)).astype(np.float32)
+    """Dark noise with defects, some of them across the edges of bands."""
+    image = RNG.normal(0.2, 0.03, (301, 413, 1)).astype(np.float32)
     for row, column, height, width in ((0, 0, 3, 5), (130, 90, 30, 20), (296, 400, 5, 13), (60, 0, 4, 413)):
-        image[row : row + height, column : column + width] += 0.4
+        image[row : row + height, column : column + width] += 0.7
     return image.clip(0, 1)
 
 
@@ -36,9 +35,12 @@ PICTURE = picture()
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
     repository = tmp_path_factory.mktemp("models")
+    detection = Detection()
+    detection.CopyFrom(free_models.DETECTION)
+    detection.calibrated_height = detection.calibrated_width = 80
     found = {
-        "detector": detectors.write_detector(repository),
-        "mean": detectors.write_detector(repository, "mean", score="mean"),
+        "detector": free_models.write_detector(repository, smooth=True, detection=detection),
+        "mean": free_models.write_detector(repository, "mean", smooth=True, score="mean"),
     }
     for path in repository.glob("*/1"):
         free_models.limit_pixels(path, MOST_PIXELS)
@@ -75,10 +77,10 @@ def test_score_map_and_regions_of_the_whole(client: Client, graphs: tuple[Path, 
     maps = whole(graphs, PICTURE)
     np.testing.assert_array_equal(answer.maps, maps)
     np.testing.assert_array_equal(answer.scores, [maps.max()])
-    assert answer.regions == found(maps, np.float32(0.08))
+    assert answer.regions == found(maps, np.float32(0.625))
     assert len(answer.regions) == 4
     assert answer.anomalous.tolist() == [True]
-    assert (answer.threshold, answer.map_threshold) == (np.float32(0.1), np.float32(0.08))
+    assert (answer.threshold, answer.map_threshold) == (0.5, 0.625)
     assert answer.info.exact
     assert answer.info.tiles > 0
 
@@ -92,7 +94,7 @@ def test_a_mean(client: Client, graphs: tuple[Path, dict[str, bytes]]) -> None:
 @pytest.mark.parametrize("form", ["uint8", "uint16", "png", "png16"])
 def test_maps_are_drawn_as_the_server_draws_them(client: Client, form: Any) -> None:
     small, large = (
-        client.detect(image, model="detector", map_threshold=0.05, map_format=form)
+        client.detect(image, model="detector", map_threshold=0.375, map_format=form)
         for image in (PICTURE[100:200, 50:150], PICTURE)
     )
     drawn, split = (
@@ -108,12 +110,12 @@ def test_maps_are_drawn_as_the_server_draws_them(client: Client, form: Any) -> N
 def test_both_clients_agree(server: Served, client: Client) -> None:
     async def inside() -> Detected:
         async with AsyncClient(server.address) as later:
-            return await later.detect(PICTURE, model="detector", threshold=0.5, map_threshold=0.1)
+            return await later.detect(PICTURE, model="detector", threshold=1.5, map_threshold=0.25)
 
-    given = client.detect(PICTURE, model="detector", threshold=0.5, map_threshold=0.1)
+    given = client.detect(PICTURE, model="detector", threshold=1.5, map_threshold=0.25)
     assert asyncio.run(inside()).regions == given.regions
     assert given.anomalous.tolist() == [False]
-    assert given.threshold == 0.5
+    assert given.threshold == 1.5
 
 
 def test_on_a_stream(client: Client, graphs: tuple[Path, dict[str, bytes]]) -> None:
@@ -125,7 +127,7 @@ def test_on_a_stream(client: Client, graphs: tuple[Path, dict[str, bytes]]) -> N
     assert isinstance(answer, Detected)
     maps = whole(graphs, image)
     np.testing.assert_array_equal(answer.scores, [maps.max()])
-    assert answer.regions == found(maps, np.float32(0.08))
+    assert answer.regions == found(maps, np.float32(0.625))
 
 
 def test_files_some_of_which_fit(client: Client, graphs: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
@@ -143,13 +145,13 @@ def test_files_some_of_which_fit(client: Client, graphs: tuple[Path, dict[str, b
 
 
 def test_many_images_of_the_calibrated_size_keep_its_promise(graphs: tuple[Path, dict[str, bytes]]) -> None:
-    images, limit = RNG.normal(0.5, 0.05, (5, 80, 80, 1)).astype(np.float32), 100_000
+    images, limit = RNG.normal(0.3, 0.03, (5, 80, 80, 1)).astype(np.float32), 100_000
     with (
         serving(graphs[0], poll_seconds=0, max_message_bytes=limit) as served,
         Client(served.address, message_bytes=limit) as client,
     ):
         answer = client.detect(images, model="detector", false_alarm_rate=0.1)
-    assert answer.threshold == np.float32(0.05)
+    assert answer.threshold == 0.25
     assert answer.scores.shape == (5,)
 
 
@@ -160,7 +162,7 @@ def test_many_images_of_the_calibrated_size_keep_its_promise(graphs: tuple[Path,
             {"false_alarm_rate": 0.1},
             "expected images of 80 x 80 that fit in one request, for which rates",
         ),
-        ({"map_threshold": DETECTION.map_low, "map_format": "png"}, "map_threshold: expected more than 0.01, which"),
+        ({"map_threshold": 0.125, "map_format": "png"}, "map_threshold: expected more than 0.125, which"),
         ({"threshold": 1.0, "false_alarm_rate": 0.1}, "expected either threshold or false_alarm_rate, got both"),
         ({"threshold": np.nan}, "threshold: expected a finite number, got nan"),
     ],

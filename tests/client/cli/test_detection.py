@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from autoencoder.v1 import regions
 from autoencoder.v1.model_pb2 import Detection
-from hourglass_client.cli import detection
+from hourglass_client.cli.detection import ANOMALOUS
 from hourglass_client.cli.main import main
 from PIL import Image
 
-from tests.client import detectors
 from tests.server import free_models
 from tests.server.conftest import Served, serving
 
@@ -24,9 +23,12 @@ SIZE = 80
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    detectors.write_detector(folder, "free")
-    detectors.write_detector(folder, "fixed", size=SIZE)
-    detectors.write_detector(folder, "plain", detection=Detection())
+    detection = Detection()
+    detection.CopyFrom(free_models.DETECTION)
+    detection.calibrated_height = detection.calibrated_width = SIZE
+    free_models.write_detector(folder, "free", detection=detection)
+    free_models.write_detector(folder, "fixed", size=SIZE)
+    free_models.write_detector(folder, "plain", detection=Detection())
     return folder
 
 
@@ -43,14 +45,14 @@ def parts(tmp_path: Path) -> Path:
     for kind, count in (("good", 3), ("scratched", 2)):
         (folder / kind).mkdir(parents=True)
         for index in range(count):
-            image = RNG.normal(128, 5, (SIZE, SIZE))
+            image = RNG.normal(40, 5, (SIZE, SIZE))
             if kind == "scratched":
                 image[20:30, 15:18] = image[60:65, 30:60] = 255
             Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / kind / f"{index}.png")
     return folder
 
 
-def detected(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = detection.ANOMALOUS) -> dict:
+def detected(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = ANOMALOUS) -> dict:
     assert main(["detect", *map(str, arguments), "--json"]) == code
     return json.loads(capsys.readouterr().out)
 
@@ -71,9 +73,9 @@ def test_json_for_scripts(
         pixels = np.asarray(Image.open(parts / f"{item['image']}.png"))[None, ..., None] / np.float32(255)
         maps = free_models.run(graph, {"images": pixels})[-1]
         assert item["score"] == maps.max()
-        expected = [(r.top, r.left, r.height, r.width, r.score) for r in regions.find(maps[..., 0], 0.08)]
+        expected = [(r.top, r.left, r.height, r.width, r.score) for r in regions.find(maps[..., 0], 0.625)]
         assert [tuple(region.values()) for region in item["regions"]] == expected
-    assert answer["threshold"] == np.float32(0.1)
+    assert answer["threshold"] == 0.5
     assert (answer["images"], answer["anomalous"]) == (5, 2)
     assert answer["folders"] == {"good": {"images": 3, "anomalous": 0}, "scratched": {"images": 2, "anomalous": 2}}
     assert answer["false_alarm_rate"] == np.float32(0.01)
@@ -82,18 +84,18 @@ def test_json_for_scripts(
 
 def test_a_table_for_people(server: Served, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--model", "free", "--address", server.address]
-    assert main(["detect", str(parts), *given]) == detection.ANOMALOUS
+    assert main(["detect", str(parts), *given]) == ANOMALOUS
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["image", "score", "verdict", "regions"]
     assert lines[1].split()[::2] == ["good/0", "normal"]
     assert lines[5].split()[2:] == ["anomalous", "2"]
-    on = "calibrated on 500 images of 80 x 80; of other sizes it is not known"
+    on = "calibrated on 1000 images of 80 x 80; of other sizes it is not known"
     assert lines[6:] == [
         "model: free",
         "version: 1",
-        "threshold: 0.1",
-        "map_threshold: 0.08",
-        f"false_alarm_rate: 0.01 (99.9 % interval 0.001 to 0.04, {on})",
+        "threshold: 0.5",
+        "map_threshold: 0.625",
+        f"false_alarm_rate: 0.01 (99.9 % interval 0.004 to 0.02, {on})",
         "images: 5",
         "anomalous: 2",
         "anomalous in good: 0 of 3",
@@ -103,13 +105,13 @@ def test_a_table_for_people(server: Served, parts: Path, capsys: pytest.CaptureF
 
 def test_the_operator_s_own_thresholds(server: Served, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = (parts / "scratched", "--model", "free", "--address", server.address)
-    above = detected(capsys, *given, "--threshold", 0.3, code=0)
+    above = detected(capsys, *given, "--threshold", 1, code=0)
     assert "false_alarm_rate" not in above
     assert [item["anomalous"] for item in above["items"]] == [False, False]
-    assert not any(item["regions"] for item in detected(capsys, *given, "--map-threshold", 0.5)["items"])
+    assert not any(item["regions"] for item in detected(capsys, *given, "--map-threshold", 1)["items"])
     often = detected(capsys, *given, "--false-alarm-rate", 0.5)
-    assert (often["threshold"], often["false_alarm_rate"]) == (np.float32(0.05), np.float32(0.1))
-    assert often["false_alarm_interval"] == pytest.approx([0.06, 0.15])
+    assert (often["threshold"], often["false_alarm_rate"]) == (0.25, np.float32(0.1))
+    assert often["false_alarm_interval"] == pytest.approx([0.08, 0.13])
 
 
 def test_exit_code_0_when_all_are_normal(server: Served, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +123,7 @@ def test_exit_code_0_when_all_are_normal(server: Served, parts: Path, capsys: py
 def test_pictures_of_heat_and_boxes(
     server: Served, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.save(parts / "one.npy", np.full((SIZE, SIZE), 0.5, np.float32))
+    np.save(parts / "one.npy", np.full((SIZE, SIZE), 0.2, np.float32))
     before = {path: path.read_bytes() for path in parts.rglob("*.*")}
     out = tmp_path / "out"
     given = [parts, parts / "one.npy", "--model", "free", "--address", server.address, "--out", out]
@@ -153,7 +155,7 @@ def test_resized_pictures_are_drawn_in_the_model_s_size(
     exif[0x0112] = 6
     photo.save(parts / "photo.jpg", exif=exif)
     given = (parts / "photo.jpg", "--resize", "--model", "fixed", "--address", server.address)
-    assert main(["detect", *map(str, given), "--out", str(tmp_path)]) in {0, detection.ANOMALOUS}
+    assert main(["detect", *map(str, given), "--out", str(tmp_path)]) in {0, ANOMALOUS}
     with Image.open(tmp_path / "photo.png") as drawn:
         assert drawn.size == (384 // SIZE * SIZE,) * 2
     assert "resized from 200 x 120 to 80 x 80" in capsys.readouterr().err
@@ -179,11 +181,11 @@ def test_options_that_cannot_be_meant(options: list[str], words: str, capsys: py
     ("options", "words"),
     [
         (
-            ["--model", "free", "--false-alarm-rate", "0.001"],
-            "expected a rate from 0.01, the lowest that a calibration",
+            ["--model", "free", "--false-alarm-rate", "0.0001"],
+            "expected a rate from 0.001, the lowest that a calibration",
         ),
         (["--model", "plain"], "expected a number, because this model is not calibrated, got none"),
-        (["--model", "free", "--map-threshold", "0", "--out", "{}/out"], "map_threshold: expected more than 0.01"),
+        (["--model", "free", "--map-threshold", "0", "--out", "{}/out"], "map_threshold: expected more than 0.125"),
     ],
 )
 def test_one_sentence_of_what_is_wrong(
