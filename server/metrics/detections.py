@@ -52,8 +52,7 @@ class Detections:
         metrics = self._metrics
         with metrics.lock:
             metrics.scores.series[self._labels].observe_all(scores.astype(np.float64))
-            if self._default is not None:
-                metrics.detections[(*self._labels, "anomalous")] += anomalous
-                metrics.detections[(*self._labels, "normal")] += len(scores) - anomalous
+            metrics.detections[(*self._labels, "anomalous")] += anomalous
+            metrics.detections[(*self._labels, "normal")] += len(scores) - anomalous
             if unpromised:
                 metrics.unpromised_alarms[self._labels] += unpromised

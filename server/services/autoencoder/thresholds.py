@@ -42,9 +42,9 @@ class Thresholds:
         asked = request.HasField("false_alarm_rate")
         if asked and request.HasField("threshold"):
             raise InvalidArgumentError("false_alarm_rate", "expected either threshold or false_alarm_rate, got both")
-        index = _index(detection, request.false_alarm_rate) if asked else index_of(detection, detection.default_rate)
-        score = _chosen(request, "threshold", detection, index)
-        level = _chosen(request, "map_threshold", detection, index)
+        index = _index(detection, request.false_alarm_rate if asked else detection.default_rate)
+        score = request.threshold if request.HasField("threshold") else detection.thresholds[index]
+        level = request.map_threshold if request.HasField("map_threshold") else detection.map_thresholds[index]
         if request.map_format not in _PLAIN_FORMATS and level <= detection.map_low:
             name = pb.ImageFormat.Name(request.map_format)
             expected = f"expected more than {detection.map_low:g}, which {name} draws black"
@@ -60,32 +60,22 @@ class Thresholds:
         """
         for height, width in sizes if self.promised_for else ():
             if (height, width) != self.promised_for:
-                known = "{} x {}".format(*self.promised_for or ())
+                known = "{} x {}".format(*self.promised_for) if all(self.promised_for) else "no size that is known"
                 raise InvalidArgumentError(
                     "false_alarm_rate",
-                    f"expected images of {known}, for which rates are calibrated, got {height} x {width}: send "
-                    "threshold instead, or images of that size",
+                    f"expected images of the size that rates are calibrated for, {known}, got {height} x {width}: "
+                    "send threshold instead",
                 )
 
 
 def _index(detection: Detection, rate: float) -> int:
-    """Index of a requested rate, or else of the next lower one."""
+    """Index of a rate, or else of the next lower one."""
     index = index_of(detection, rate) if 0 < rate <= 1 else None
     if index is None:
-        if not detection.rates:
-            raise InvalidArgumentError("false_alarm_rate", "expected threshold, because this model is not calibrated")
-        images = f"{detection.calibrated_on} images" if detection.calibrated_on else "so few images"
+        images = f" on {detection.calibrated_on} images" if detection.calibrated_on else ""
         raise InvalidArgumentError(
             "false_alarm_rate",
-            f"expected a rate from {detection.rates[0]:g}, the lowest that a calibration on {images} can tell, to 1, "
+            f"expected a rate from {detection.rates[0]:g}, the lowest that the calibration{images} can tell, to 1, "
             f"got {rate:g}",
         )
     return index
-
-
-def _chosen(request: pb.DetectRequest, field: str, detection: Detection, index: int | None) -> float:
-    if request.HasField(field):  # pyright: ignore[reportArgumentType] (one of two)
-        return getattr(request, field)
-    if index is None:
-        raise InvalidArgumentError(field, "expected a number, because this model is not calibrated, got none")
-    return (detection.thresholds if field == "threshold" else detection.map_thresholds)[index]

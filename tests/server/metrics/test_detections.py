@@ -19,7 +19,11 @@ SIZE = 16
 def served(repository: Path) -> Iterator[Served]:
     free_models.write_detector(repository, "fixed", size=SIZE)
     free_models.write_detector(repository, "free")
-    free_models.write_detector(repository, "bare", detection=model_pb2.Detection())
+    unknown = model_pb2.Detection()
+    unknown.CopyFrom(free_models.DETECTION)
+    for name in ("calibrated_on", "calibrated_height", "calibrated_width"):
+        unknown.ClearField(name)
+    free_models.write_detector(repository, "unknown", detection=unknown)
     with serving(repository, poll_seconds=0) as made:
         yield made
 
@@ -72,11 +76,10 @@ def test_alarms_of_another_size_are_counted_apart_too(served: Served) -> None:
     assert counted(served, "free") == (1, 1, 1)
 
 
-def test_without_a_calibration_scores_alone_are_counted(served: Served) -> None:
-    detect(served, "bare", 0.1, 0.7, threshold=0.5, map_threshold=0.5)
-    assert metric(served, "autoencoder_anomaly_score_count", model="bare") == 2
-    named = [line for line in page(served).splitlines() if 'model="bare"' in line]
-    assert not [line for line in named if line.startswith(("autoencoder_detections", "autoencoder_false_alarm"))]
+def test_nothing_is_promised_for_thresholds_of_unknown_origin(served: Served) -> None:
+    detect(served, "unknown", 0.1, 0.7)
+    assert counted(served, "unknown") == (1, 1, 1)
+    assert 'autoencoder_false_alarm_rate_upper{model="unknown"' not in page(served)
 
 
 def test_what_is_refused_is_not_counted(served: Served) -> None:

@@ -29,8 +29,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in MODELS:
         score = "mean" if name.endswith("mean") else "max"
         free_models.write_detector(folder, name, size=SIZE if name.startswith("fixed") else 0, score=score)
-    bare = model_pb2.Detection(score="max", map_low=0.125)
-    free_models.write_detector(folder, "bare", detection=bare)
+    unknown = model_pb2.Detection()
+    unknown.CopyFrom(free_models.DETECTION)
+    for name in ("calibrated_on", "calibrated_height", "calibrated_width"):
+        unknown.ClearField(name)
+    free_models.write_detector(folder, "unknown", detection=unknown)
     return folder
 
 
@@ -161,7 +164,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
     "too low a rate": (
         {"false_alarm_rate": 0.0005},
         "false_alarm_rate",
-        "expected a rate from 0.001, the lowest that a calibration on 1000 images can tell, to 1, got 0.0005",
+        "expected a rate from 0.001, the lowest that the calibration on 1000 images can tell, to 1, got 0.0005",
     ),
     "a rate of nothing": ({"false_alarm_rate": 0}, "false_alarm_rate", "to 1, got 0"),
     "a rate of more than all": ({"false_alarm_rate": 1.5}, "false_alarm_rate", "to 1, got 1.5"),
@@ -189,22 +192,18 @@ def test_a_rate_is_not_promised_for_another_size(served: Served) -> None:
     field, text = refusal(served, model_name="free", images=images(pictures(1, 20, 16)), false_alarm_rate=0.1)
     assert field == "false_alarm_rate"
     assert text == (
-        "expected images of 16 x 16, for which rates are calibrated, got 20 x 16: send threshold instead, or images "
-        "of that size"
+        "expected images of the size that rates are calibrated for, 16 x 16, got 20 x 16: send threshold instead"
     )
     assert detect(served, pictures(1, 20, 16), "free").threshold == 0.5
 
 
-def test_a_model_that_is_not_calibrated_needs_thresholds(served: Served) -> None:
-    sent = {"model_name": "bare", "images": images(pictures(1))}
-    assert refusal(served, **sent) == (
-        "threshold",
-        "expected a number, because this model is not calibrated, got none",
-    )
-    assert refusal(served, **sent, threshold=1)[0] == "map_threshold"
-    text = "expected threshold, because this model is not calibrated"
-    assert refusal(served, **sent, false_alarm_rate=0.1) == ("false_alarm_rate", text)
-    assert served.stub.Detect(pb.DetectRequest(**sent, threshold=0.5, map_threshold=0.5)).threshold == 0.5
+def test_rates_of_unknown_origin_are_promised_for_no_size(served: Served) -> None:
+    sent = {"model_name": "unknown", "images": images(pictures(1))}
+    field, text = refusal(served, **sent, false_alarm_rate=0.1)
+    assert (field, "calibrated for, no size that is known, got 16 x 16" in text) == ("false_alarm_rate", True)
+    field, text = refusal(served, **sent, false_alarm_rate=0.0001)
+    assert "the lowest that the calibration can tell" in text
+    assert served.stub.Detect(pb.DetectRequest(**sent)).threshold == 0.5
 
 
 def encoded(*batches: np.ndarray) -> pb.Images:
