@@ -71,10 +71,12 @@ def _promise(model: Model, arguments: Namespace) -> dict[str, object]:
     detection = model.detection
     wanted = np.float32(arguments.false_alarm_rate or detection.default_rate)
     known = zip(detection.rates, detection.rate_lower, detection.rate_upper, strict=True)
-    rate, lower, upper = max((row for row in known if row[0] <= wanted), default=(0.0, 0.0, 0.0))
-    size = detection.calibrated_height, detection.calibrated_width
-    if not rate:
+    rates = [row for row in known if row[0] <= wanted]
+    if not rates:
+        # Meanwhile another version has come, which cannot tell this rate.
         return {}
+    rate, lower, upper = rates[-1]
+    size = detection.calibrated_height, detection.calibrated_width
     if arguments.json:
         interval = {"false_alarm_rate": rate, "false_alarm_interval": [lower, upper]}
         return {**interval, "calibrated_on": detection.calibrated_on, "calibrated_size": size}

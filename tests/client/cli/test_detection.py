@@ -28,7 +28,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     detection.calibrated_height = detection.calibrated_width = SIZE
     free_models.write_detector(folder, "free", detection=detection)
     free_models.write_detector(folder, "fixed", size=SIZE)
-    free_models.write_detector(folder, "plain", detection=Detection())
     return folder
 
 
@@ -182,9 +181,8 @@ def test_options_that_cannot_be_meant(options: list[str], words: str, capsys: py
     [
         (
             ["--model", "free", "--false-alarm-rate", "0.0001"],
-            "expected a rate from 0.001, the lowest that a calibration",
+            "expected a rate from 0.001, the lowest that the calibration",
         ),
-        (["--model", "plain"], "expected a number, because this model is not calibrated, got none"),
         (["--model", "free", "--map-threshold", "0", "--out", "{}/out"], "map_threshold: expected more than 0.125"),
     ],
 )
@@ -202,11 +200,6 @@ def test_bench(server: Served, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["bench", "--method", "detect", "--model", "fixed", "--callers", "1", "--seconds", "0.1", "--json"]
     assert main([*given, "--address", server.address]) == 0
     assert json.loads(capsys.readouterr().out)["failures"] == {}
-
-
-def test_a_model_without_calibration(server: Served, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = (parts, "--model", "plain", "--address", server.address, "--map-threshold", 0.1, "--threshold", 0.1)
-    assert detected(capsys, *given)["anomalous"] == 2
 
 
 def test_pictures_need_pillow_and_a_file_to_read_twice(
