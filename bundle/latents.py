@@ -17,6 +17,9 @@ Prior: TypeAlias = Literal["normal", "mixture"]
 Floats: TypeAlias = NDArray[np.float64]
 
 MAX_COMPONENTS = 64
+MAX_REFERENCE_POINTS = 2_000
+REFERENCE_COMPONENTS = 16
+"""Coordinates of a reference point that are kept of a latent too wide to be kept whole."""
 OWN_MODULE = "module"
 """Family of networks that export was given as PyTorch modules."""
 _RIDGE = 1e-4
@@ -71,7 +74,7 @@ def draw(
 class LatentStatistics:
     """The content of latents.npz: D numbers a latent, k = min(D, 64) components, K Gaussians, Q levels, A attributes.
 
-    K and A are 0 where nothing was fitted.
+    K and A are 0 where nothing was fitted. R reference points show where held-out images lie.
     """
 
     mean: Floats
@@ -106,6 +109,12 @@ class LatentStatistics:
     """(A,) of the attribute on training images."""
     attribute_spreads: Floats
     """(A,) standard deviations of the attribute on training images."""
+    reference_points: NDArray[np.float16] | None = None
+    """(R, D) latents of held-out images or, where D > 64, (R, r) their coordinates along the leading components."""
+    reference_labels: NDArray[np.int16] | None = None
+    """(R,) classes of these images, as indices of their names."""
+    reference_label_names: NDArray[np.str_] | None = None
+    """(L,)"""
 
     def to_bytes(self) -> bytes:
         """Make latents.npz: equal content, equal bytes."""
@@ -114,12 +123,12 @@ class LatentStatistics:
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Its arrays by name."""
         arrays: dict[str, NDArray[Any]] = {
-            field.name: np.asarray(getattr(self, field.name), np.float64)
+            field.name: np.asarray(getattr(self, field.name), _TYPES.get(field.name, np.float64))
             for field in fields(self)
-            if field.name != "attribute_names" and getattr(self, field.name) is not None
+            if getattr(self, field.name) is not None
         }
         arrays["attribute_directions"] = arrays["attribute_directions"].reshape(-1, self.latent_size)
-        return arrays | {"attribute_names": np.asarray(self.attribute_names, np.str_)}
+        return arrays
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "LatentStatistics":
@@ -245,13 +254,26 @@ def _check_shapes(arrays: Mapping[str, NDArray[Any]]) -> None:
             sizes.setdefault(axis, size) != size for axis, size in zip(axes, shape, strict=True)
         ):
             raise BundleError(f"latents.npz: {name}: expected shape ({', '.join(axes)}) with {sizes}, got {shape}")
-        if name != "attribute_names" and not (arrays[name].dtype == np.float64 and np.isfinite(arrays[name]).all()):
-            raise BundleError(f"latents.npz: {name}: expected finite float64 numbers, got {arrays[name].dtype}")
+        kind = np.dtype(_TYPES.get(name, np.float64))
+        if kind.kind != "U" and not (arrays[name].dtype == kind and np.isfinite(arrays[name]).all()):
+            raise BundleError(f"latents.npz: {name}: expected finite {kind} numbers, got {arrays[name].dtype}")
     if sizes["k"] != min(sizes["D"], MAX_COMPONENTS):
         raise BundleError(f"latents.npz: expected {min(sizes['D'], MAX_COMPONENTS)} components, got {sizes['k']}")
+    width = sizes["D"] if sizes["D"] <= MAX_COMPONENTS else min(sizes.get("r", 1), sizes["k"])
+    if sizes.get("r", width) != width or sizes.get("R", 0) > MAX_REFERENCE_POINTS:
+        got = f"{sizes['R']} of {sizes['r']}"
+        raise BundleError(
+            f"latents.npz: expected at most {MAX_REFERENCE_POINTS} reference points of {width} numbers, got {got}"
+        )
 
 
-_OPTIONAL = {"covariance", "held_out_rows"}
+_OPTIONAL = {"covariance", "held_out_rows", "reference_points", "reference_labels", "reference_label_names"}
+_TYPES: Mapping[str, type[np.generic]] = {
+    "attribute_names": np.str_,
+    "reference_points": np.float16,
+    "reference_labels": np.int16,
+    "reference_label_names": np.str_,
+}
 _AXES = {
     "mean": "D",
     "components": "kD",
@@ -269,4 +291,7 @@ _AXES = {
     "attribute_directions": "AD",
     "attribute_means": "A",
     "attribute_spreads": "A",
+    "reference_points": "Rr",
+    "reference_labels": "R",
+    "reference_label_names": "L",
 }

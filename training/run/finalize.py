@@ -14,7 +14,7 @@ from training.checkpoint import Checkpoint
 from training.config import Config
 from training.data.dataset import Dataset
 from training.errors import TrainingError
-from training.evaluation import evaluate, inference, latent_statistics
+from training.evaluation import evaluate, inference, latent_statistics, reference_points
 from training.evaluation.journal import Journal
 from training.evaluation.notes import Notes
 from training.figures import report, run
@@ -63,7 +63,8 @@ def _fit_statistics(model: Network, dataset: Dataset, seed: int, notes: Notes) -
         if model.is_free:
             vectors = latent_statistics.channel_vectors(train)
             return latent_statistics.fit(vectors, test, errors, seed, mixed=False)
-        return latent_statistics.fit(train.reshape(len(train), -1), test, errors, seed)
+        fitted = latent_statistics.fit(train.reshape(len(train), -1), test, errors, seed)
+        return reference_points.add(fitted, test.reshape(len(test), -1), dataset.test, dataset.classes)
 
     sampled = model.prior == "mixture" and not model.is_free
     needing = "Sample, drift metrics and attributes" if sampled else "drift metrics and attributes"

@@ -1,0 +1,30 @@
+// What every view does with a request: at most one in flight, the newest wins, errors become a sentence.
+
+import { Latest } from "./latest.js";
+import { useMemo, useRef, useState } from "./preact.js";
+
+// `run` makes an answer of what `send` is given; returns the last answer, the problem, and `send`.
+export function useRequest(run) {
+  const [state, setState] = useState({ answer: null, problem: "", waiting: false });
+  const current = useRef(run);
+  current.current = run;
+  const latest = useMemo(
+    () =>
+      new Latest(async (wanted) => {
+        setState((old) => ({ ...old, waiting: true }));
+        try {
+          const answer = await current.current(wanted);
+          setState({ answer, problem: "", waiting: false });
+        } catch (error) {
+          setState((old) => ({ ...old, problem: error.message, waiting: false }));
+        }
+      }),
+    [],
+  );
+  return { ...state, send: (wanted) => latest.push(wanted) };
+}
+
+// The beginning of every request.
+export function to(model) {
+  return { model_name: model.name, model_version: model.version };
+}
