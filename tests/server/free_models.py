@@ -68,6 +68,11 @@ class Chain:
         self.nodes.append(helper.make_node("GlobalAveragePool", [self._value], ["mean"]))
         return self.then("Add", "mean")
 
+    def smoothed(self) -> "Chain":
+        """Mean of 3 x 3 pixels of grey images (N, H, W, 1)."""
+        self.then("Transpose", perm=[0, 3, 1, 2]).then("Conv", np.full((1, 1, 3, 3), 1 / 9, np.float32), pads=[1] * 4)
+        return self.then("Transpose", perm=[0, 2, 3, 1])
+
     def squared(self, output: str) -> "Chain":
         return self.then("Mul", self._value, output=output)
 
@@ -176,11 +181,17 @@ def write_autoencoder(repository: Path, name: str = "free-ae") -> dict[str, byte
 
 
 def write_detector(
-    repository: Path, name: str = "detector", *, size: int = 0, score: str = "max", detection: Detection = DETECTION
-) -> None:
-    """A detector whose maps are the images squared, of any size or `size` x `size`."""
+    repository: Path,
+    name: str = "detector",
+    *,
+    size: int = 0,
+    score: str = "max",
+    detection: Detection = DETECTION,
+    smooth: bool = False,
+) -> bytes:
+    """A detector whose maps are the images squared, of any size or `size` x `size`; returns its graph."""
     axes = (size or FREE, size or FREE, 1)
-    chain, outputs = Chain().squared("maps"), [spec("maps", *axes)]
+    chain, outputs = (Chain().smoothed() if smooth else Chain()).squared("maps"), [spec("maps", *axes)]
     if size:
         chain.reduced("ReduceMax" if score == "max" else "ReduceMean", "scores")
         outputs = [spec("scores"), *outputs]
@@ -197,6 +208,7 @@ def write_detector(
     if size:
         model.detection.calibrated_height = model.detection.calibrated_width = size
     write_bundle(repository, name, model, {signature.name: (signature, data)}, {signature.name: cases})
+    return data
 
 
 def limit_pixels(version: Path, pixels: int) -> None:
