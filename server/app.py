@@ -97,7 +97,7 @@ class App:
         self._admin_endpoint = self._make_endpoint(model_control=True)
         self._admin = admin_transport(config, self._admin_endpoint, self._admin_health, self._certificates)
         self.rest_port: int | None = None
-        self._rest = None if config.rest_port is None else _rest(config, self._endpoint, self._certificates)
+        self._rest = None if config.rest_port is None else self._make_rest()
         self._stopped = threading.Event()
 
     def start(self) -> str:
@@ -192,6 +192,15 @@ class App:
             model_control=model_control,
         )
 
+    def _make_rest(self) -> "RestServer":
+        try:
+            from server.rest.server import RestServer  # noqa: PLC0415 (optional dependency)
+            from server.rest.views import Views  # noqa: PLC0415 (as above)
+        except ImportError as error:
+            raise RestError(f"--rest-port needs the extra `rest`: pip install 'hourglass[rest]': {error}") from error
+        views = Views(self.table, self._readiness, self.metrics.registry)
+        return RestServer(self._config, self._endpoint, self._certificates, views)
+
     def _start_admin(self) -> None:
         if self._admin is None:
             return
@@ -225,14 +234,6 @@ class App:
 
 def _declared() -> list[str]:
     return [method.name for method in pb.DESCRIPTOR.services_by_name["AutoencoderService"].methods]
-
-
-def _rest(config: Config, endpoint: Endpoint, certificates: Certificates | None) -> "RestServer":
-    try:
-        from server.rest.server import RestServer  # noqa: PLC0415 (optional dependency)
-    except ImportError as error:
-        raise RestError(f"--rest-port needs the extra `rest`: pip install 'hourglass[rest]': {error}") from error
-    return RestServer(config, endpoint, certificates)
 
 
 def _certificates(config: Config) -> Certificates | None:

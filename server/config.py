@@ -131,6 +131,7 @@ class Config(
         "waited longest are closed",
         least=1,
     )
+    explorer: bool = setting(True, "serve the explorer, a page to see and walk latent spaces, on the REST port")
     metrics_host: str | None = setting(None, "address of the metrics port; default: that of --host")
     metrics_port: int = setting(8002, "port of /metrics, /livez and /readyz; 0: any free port", **_PORTS)
     transport: Literal["auto", "native", "grpcio"] = setting(

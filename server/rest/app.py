@@ -1,49 +1,32 @@
 """ASGI application: the routes of the Open Inference Protocol over HTTP, and of autoencoder.v1 in protobuf JSON."""
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from autoencoder.v1 import autoencoder_pb2
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import RetryInfo
-from google.rpc.status_pb2 import Status as RpcStatus
-from grpc import StatusCode
 from inference import open_inference_pb2 as pb
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from server.calls.call import Metadata
 from server.config import Config
-from server.errors import Status
+from server.explorer import page
 from server.rest import protobuf_json_reader, protobuf_json_writer
 from server.rest.bodies import JSON_BYTES, BodyReader, json_bytes, json_object
-from server.rest.bridge import Body, Bridge, IncomingRequest, StatusError
+from server.rest.bridge import Body, Bridge, IncomingRequest
 from server.rest.cross_origin import check_origin
+from server.rest.failures import HANDLERS
 from server.rest.infer_json import InferDocument, response_document
 from server.rest.json_messages import to_dict
+from server.rest.views import Views
 from server.services.autoencoder.service import SERVICE as AUTOENCODER_SERVICE
 from server.services.open_inference.service import SERVICE
 
-_HTTP = {
-    StatusCode.INVALID_ARGUMENT: 400,
-    StatusCode.FAILED_PRECONDITION: 400,
-    StatusCode.UNAUTHENTICATED: 401,
-    StatusCode.PERMISSION_DENIED: 403,
-    StatusCode.NOT_FOUND: 404,
-    # HTTP has no deadlines: only a body can be late.
-    StatusCode.DEADLINE_EXCEEDED: 408,
-    StatusCode.RESOURCE_EXHAUSTED: 429,
-    StatusCode.CANCELLED: 499,
-    StatusCode.UNIMPLEMENTED: 501,
-    StatusCode.UNAVAILABLE: 503,
-}
-_TOO_LARGE = 413
 _MAX_CONTROL_BYTES = 64 * 1024
 ControlRequest: TypeAlias = pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest
 _NOT_READY = 503
@@ -55,9 +38,9 @@ _MODEL = "/v2/models/{name}"
 _VERSION = "/v2/models/{name}/versions/{version}"
 
 
-def application(bridge: Bridge, config: Config) -> Starlette:
+def application(bridge: Bridge, config: Config, views: Views) -> Starlette:
     """The ASGI application."""
-    service = Rest(bridge, config)
+    service = Rest(bridge, config, views)
     routes = [
         Route("/v2", service.server_metadata),
         Route("/v2/health/live", service.live),
@@ -81,19 +64,18 @@ def application(bridge: Bridge, config: Config) -> Starlette:
         Route(f"/v1/{method}", partial(service.typed, method), methods=["POST"])
         for method in bridge.methods(AUTOENCODER_SERVICE)
     ]
-    handlers: dict[Any, Any] = {
-        StatusError: _failure,
-        HTTPException: _no_route,
-        ClientDisconnect: _disconnected,
-    }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    routes += [Route("/v1/models/{name}/reference", service.reference), Route("/v1/metrics", service.metrics)]
+    if config.explorer:
+        routes += page.routes()
+    return Starlette(routes=routes, exception_handlers=HANDLERS)
 
 
 class Rest:
     """HTTP requests to calls, and responses to documents."""
 
-    def __init__(self, bridge: Bridge, config: Config) -> None:
+    def __init__(self, bridge: Bridge, config: Config, views: Views) -> None:
         self._bridge = bridge
+        self._views = views
         self._host = config.host
         self._max_rows = config.max_request_rows
         self._bodies = BodyReader(config.max_heavy_bytes)
@@ -181,6 +163,17 @@ class Rest:
             document = await asyncio.to_thread(protobuf_json_writer.write, response)
         return Response(document, media_type="application/json")
 
+    async def reference(self, request: Request) -> Response:
+        """Where a model's latents lie."""
+        self._bridge.check(AUTOENCODER_SERVICE, "GetModel", _metadata(request))
+        name, version = request.path_params["name"], request.query_params.get("version", "")
+        return JSONResponse(await asyncio.to_thread(self._views.reference, name, version))
+
+    async def metrics(self, request: Request) -> Response:
+        """Readiness and some metrics."""
+        self._bridge.check(AUTOENCODER_SERVICE, "ListModels", _metadata(request))
+        return JSONResponse(await asyncio.to_thread(self._views.metrics))
+
     async def _call(self, method: str, request: Request, **fields: str) -> bytes:
         message: type[Message] = getattr(pb, f"{method}Request")
         return await self._bridge.call(
@@ -240,37 +233,3 @@ async def _until_disconnected(request: Request) -> None:
     """Return when the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def _failure(request: Request, error: StatusError) -> Response:
-    del request
-    status = error.status
-    http = _HTTP.get(status.code, 500)
-    headers: dict[str, str] = {}
-    if status.code is StatusCode.RESOURCE_EXHAUSTED:
-        # Overload has a hint when to retry; a request that is too large has none.
-        seconds = _retry_seconds(status)
-        http, headers = (_TOO_LARGE, {}) if seconds is None else (http, {"retry-after": str(seconds)})
-    elif status.code is StatusCode.DEADLINE_EXCEEDED:
-        # The rest of the body must not be parsed as another request.
-        headers = {"connection": "close"}
-    return JSONResponse({"error": status.message}, http, headers)
-
-
-def _retry_seconds(status: Status) -> int | None:
-    """When to retry, in whole seconds as in HTTP; None if a retry cannot succeed."""
-    hint = RetryInfo()
-    for detail in RpcStatus.FromString(status.details or b"").details:
-        if detail.Unpack(hint):
-            return max(1, math.ceil(hint.retry_delay.ToNanoseconds() / 1e9))
-    return None
-
-
-async def _no_route(request: Request, error: HTTPException) -> Response:
-    del request
-    return JSONResponse({"error": error.detail}, error.status_code)
-
-
-async def _disconnected(request: Request, error: ClientDisconnect) -> Response:
-    del request, error
-    return Response(status_code=_HTTP[StatusCode.CANCELLED])

@@ -67,6 +67,16 @@ class Bridge:
         """Names of the unary methods of a service."""
         return [method.name for path, method in self._endpoint.methods.items() if path.startswith(f"/{service}/")]
 
+    def check(self, service: str, method: str, metadata: Metadata) -> None:
+        """Refuse who may not call a method; for answers that come from elsewhere.
+
+        Raises:
+            ServingError: says why.
+        """
+        refusal = self._endpoint.refusal(f"/{service}/{method}", metadata)
+        if refusal is not None:
+            raise refusal
+
     async def call(self, service: str, method: str, request: IncomingRequest) -> bytes:
         """The serialised response of a method.
 

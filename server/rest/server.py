@@ -15,6 +15,7 @@ from server.endpoint import Endpoint
 from server.rest.app import application
 from server.rest.bridge import Bridge
 from server.rest.limits import UnreadAnswers, limited_protocol, refuse_ambiguous
+from server.rest.views import Views
 from server.transport import BindError
 from server.transport.tls import Certificates
 
@@ -58,8 +59,9 @@ class Loop(asyncio.SelectorEventLoop):
 class RestServer:
     """Serves HTTP, with the endpoint and certificates of the gRPC port."""
 
-    def __init__(self, config: Config, endpoint: Endpoint, certificates: Certificates | None) -> None:
+    def __init__(self, config: Config, endpoint: Endpoint, certificates: Certificates | None, views: Views) -> None:
         self._config = config
+        self._views = views
         self._certificates = certificates
         self._bridge = Bridge(endpoint, config.rest_body_seconds)
         self._server: uvicorn.Server
@@ -121,7 +123,7 @@ class RestServer:
         config = self._config
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         return uvicorn.Config(
-            refuse_ambiguous(application(self._bridge, config), config.max_header_bytes),
+            refuse_ambiguous(application(self._bridge, config, self._views), config.max_header_bytes),
             loop="asyncio",
             http=limited_protocol(
                 config.rest_head_seconds,

@@ -1,7 +1,7 @@
 """What a page shows of a server beside its calls, as JSON: reference points of a model, and metrics of the moment."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,14 +47,13 @@ class Views:
         self._readiness = readiness
         self._registry = registry
 
-    def reference(self, name: str, version: str) -> Callable[[], dict[str, object]]:
-        """What makes the document about a model's latent space; it takes milliseconds.
+    def reference(self, name: str, version: str) -> dict[str, object]:
+        """Where a model's latents lie.
 
         Raises:
             ServingError: as `ModelTable.get`.
         """
-        served = self._table.get(name, version)
-        return lambda: reference_document(served)
+        return reference_document(self._table.get(name, version))
 
     def metrics(self) -> dict[str, object]:
         """Readiness, and the samples of some metrics."""

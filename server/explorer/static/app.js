@@ -3,7 +3,7 @@
 import { html, useEffect, useMemo, useState } from "./preact.js";
 import { Choice, Field, Problem } from "./parts.js";
 import { modelKey, useServer } from "./server.js";
-import { Space, bounds, codeKind, referencePoints, sampledPoints } from "./space.js";
+import { Space, bounds, codeKind, latentShape, referencePoints, sampledPoints } from "./space.js";
 import { About } from "./views/about.js";
 import { Explore } from "./views/explore.js";
 import { Grid } from "./views/grid.js";
@@ -87,12 +87,19 @@ function Views({ api, model }) {
   return html`
     <${About} model=${model} />
     <${Problem} text=${space.problem} />
+    ${codeKind(model) !== "vector" && html`<p class="wide">${withoutMap(model)}</p>`}
     ${vector && html`<${Explore} ...${shared} points=${space.points} ranges=${space.ranges} marks=${marks} onMove=${setLatent} />`}
     ${vector && html`<${Grid} ...${shared} onMove=${setLatent} />`}
     <${OwnPicture} ...${shared} onPicture=${setPicture} onMarks=${setMarks} onMove=${vector ? setLatent : null} />
     ${serves("Interpolate") && html`<${Walk} ...${shared} vector=${vector} />`}
     ${serves("Sample") && html`<${Sample} ...${shared} onMove=${vector ? setLatent : null} onPicture=${setPicture} />`}
   `;
+}
+
+function withoutMap(model) {
+  return codeKind(model) === "free"
+    ? "This model has no map: its code grows with the picture, so that there is no single latent vector to move."
+    : "This model has no map: it has no code to decode.";
 }
 
 // Axes and points of a model's latent space; nulls until they have come.
@@ -118,7 +125,7 @@ function useSpace(api, model) {
 
 async function load(api, model) {
   const document = await api.reference(model.name, model.version);
-  const space = new Space(model.latent_shape, document.axes);
+  const space = new Space(latentShape(model), document.axes);
   const points = document.points
     ? referencePoints(space, document.points)
     : await sampledPoints(api, space, model);

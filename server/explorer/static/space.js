@@ -6,10 +6,17 @@ import { numbers, rows } from "./tensors.js";
 const SPAN_OF_UNKNOWN = 3;
 const SAMPLED_POINTS = 500;
 
+// [D] or [h, w, c], 0 where an axis is free; [] without a code. Older bundles state vectors by their size alone.
+export function latentShape(model) {
+  if (model.latent_shape.length) return model.latent_shape;
+  return model.latent_size ? [model.latent_size] : [];
+}
+
 // What a model's code is to this page: "vector", or "none" or "free" where there is no single vector to move.
 export function codeKind(model) {
-  if (!model.methods.includes("Decode") || !model.latent_shape.length) return "none";
-  return model.latent_shape.some((axis) => axis === 0) ? "free" : "vector";
+  const shape = latentShape(model);
+  if (!model.methods.includes("Decode") || !shape.length) return "none";
+  return shape.some((axis) => axis === 0) ? "free" : "vector";
 }
 
 export class Space {

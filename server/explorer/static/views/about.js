@@ -3,13 +3,14 @@
 import { asNumber } from "../format.js";
 import { Section } from "../parts.js";
 import { html } from "../preact.js";
+import { latentShape } from "../space.js";
 
 export function About({ model }) {
   const size = model.height ? `${model.height} × ${model.width}` : "any size";
   const colours = model.channels === 1 ? "grey" : "RGB";
-  const code = model.latent_shape.length ? model.latent_shape.map((axis) => axis || "free").join(" × ") : "none";
-  return html`<${Section} title=${`${model.name}, version ${model.version}`}>
-    <dl class="facts">
+  const code = latentShape(model).length ? latentShape(model).map((axis) => axis || "free").join(" × ") : "none";
+  return html`<${Section} title=${`${model.name}, version ${model.version}`} wide=${true}>
+    <dl class="facts columns">
       <${Fact} name="Family" value=${model.family + (model.imported ? ", imported" : "")} />
       <${Fact} name="Images" value=${`${size}, ${colours}`} />
       <${Fact} name="Latent" value=${code} />

@@ -24,14 +24,14 @@ export function Explore({ api, model, space, latent, points, ranges, marks, onMo
     () =>
       new Latest(async (wanted) => {
         try {
-          const picture = await decodeOne(api, model, wanted.latent, wanted.shifts);
+          const picture = await decodeOne(api, model, space, wanted.latent, wanted.shifts);
           setDecoded({ picture, since: wanted.since });
           setProblem("");
         } catch (error) {
           setProblem(error.message);
         }
       }),
-    [api, model],
+    [api, model, space],
   );
   // Not useEffect, which waits for a frame.
   useLayoutEffect(() => decode.push({ latent, shifts, since: started.current }), [decode, latent, shifts]);
@@ -98,12 +98,12 @@ function Sliders({ model, space, coordinates, shifts, onMove, onShift }) {
   </div>`;
 }
 
-async function decodeOne(api, model, latent, shifts) {
+async function decodeOne(api, model, space, latent, shifts) {
   const moves = Object.entries(shifts).filter(([, amount]) => amount !== 0);
   const request = {
     model_name: model.name,
     model_version: model.version,
-    latents: tensor(latent, [1, ...model.latent_shape]),
+    latents: tensor(latent, [1, ...space.shape]),
     image_format: "IMAGE_FORMAT_UINT8",
   };
   if (moves.length) request.shifts = moves.map(([attribute, amount]) => ({ attribute, amount }));

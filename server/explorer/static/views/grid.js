@@ -19,7 +19,7 @@ export function Grid({ api, model, space, latent, onMove }) {
     nodes.forEach((node, index) => codes.set(node, index * space.size));
     const answer = await api.call("Decode", {
       ...to(model),
-      latents: tensor(codes, [nodes.length, ...model.latent_shape]),
+      latents: tensor(codes, [nodes.length, ...space.shape]),
       image_format: "IMAGE_FORMAT_UINT8",
     });
     return { picture: mosaic(pictures(answer.images), side), nodes, side };
