@@ -24,7 +24,7 @@ $(BIN)/hourglass: | $(VENV)/bin/python
 
 # For the demo: every role, the CPU runtime.
 $(VENV)/run: pyproject.toml constraints.txt | $(VENV)/bin/python $(BIN)/hourglass
-	$(PIP) --editable '.[export,server,cpu]'
+	$(PIP) --editable '.[export,server,rest,cpu]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run
@@ -50,13 +50,17 @@ build/clients/%/ready: tests/clients/requirements/%.txt
 	build/clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-clients: $(foreach name,triton kserve node alone,build/clients/$(name)/ready)  ## install the clients of the tests, each in its own environment
+# Checks of accessibility, run within the explorer's page.
+build/axe/node_modules/axe-core/axe.min.js:
+	npm install --silent --no-save --prefix build/axe axe-core@4.14.1
+
+clients: $(foreach name,triton kserve node alone,build/clients/$(name)/ready) build/axe/node_modules/axe-core/axe.min.js  ## install the clients of the tests, each in its own environment
 
 demo: $(VENV)/run  ## train, export, serve and call three models; DATA=mnist DATA_DIR=… for MNIST
 	$(BIN)/python -m examples.demo --data $(DATA) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
-serve: $(VENV)/run  ## serve the demo's models until Ctrl-C
-	$(BIN)/python -m server --repository models
+serve: $(VENV)/run  ## serve the demo's models until Ctrl-C, with the explorer at http://127.0.0.1:8003/
+	$(BIN)/python -m server --repository models --rest-port 8003
 
 # A process runs whole files; a third one uses the cores while others wait. Bytecode is kept even where the environment
 # says otherwise: each process would compile all tests again, which takes it five seconds.

@@ -214,13 +214,18 @@ class App:
     def _start_rest(self) -> int | None:
         if self._rest is None:
             return None
+        config = self._config
         try:
-            return self._rest.start()
+            port = self._rest.start()
         except BaseException:
             self._transport.close()
             if self._admin is not None:
                 self._admin.close()
             raise
+        if config.explorer:
+            scheme = "http" if config.tls_certificate is None else "https"
+            _LOGGER.info("explorer: %s://%s/explorer/", scheme, join_host_port(config.host, port))
+        return port
 
     def _update_health(self) -> None:
         serving = self._readiness.serving((autoencoder.SERVICE, open_inference.SERVICE))

@@ -26,7 +26,6 @@ CONTENT_SECURITY_POLICY = (
 """No script or style within the page, and nothing from or to another host."""
 _HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
-    "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",

@@ -90,9 +90,9 @@ function Views({ api, model }) {
     ${codeKind(model) !== "vector" && html`<p class="wide">${withoutMap(model)}</p>`}
     ${vector && html`<${Explore} ...${shared} points=${space.points} ranges=${space.ranges} marks=${marks} onMove=${setLatent} />`}
     ${vector && html`<${Grid} ...${shared} onMove=${setLatent} />`}
+    ${serves("Sample") && html`<${Sample} ...${shared} onMove=${vector ? setLatent : null} onPicture=${setPicture} />`}
     <${OwnPicture} ...${shared} onPicture=${setPicture} onMarks=${setMarks} onMove=${vector ? setLatent : null} />
     ${serves("Interpolate") && html`<${Walk} ...${shared} vector=${vector} />`}
-    ${serves("Sample") && html`<${Sample} ...${shared} onMove=${vector ? setLatent : null} onPicture=${setPicture} />`}
   `;
 }
 

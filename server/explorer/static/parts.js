@@ -30,7 +30,7 @@ export function Slider({ name, value, low, high, step = "any", text, onInput, on
     <label for=${id}>${name}</label>
     <input id=${id} type="range" min=${low} max=${high} step=${step} value=${value}
       aria-valuetext=${text} onInput=${(event) => onInput(event.target.valueAsNumber)} onDblClick=${onReset} />
-    <output for=${id}>${text}</output>
+    <span class="value" aria-hidden="true">${text}</span>
   </div>`;
 }
 
@@ -49,14 +49,6 @@ export function Choice({ name, value, options, onChange }) {
     <select id=${id} value=${value} onChange=${(event) => onChange(event.target.value)}>
       ${options.map(([key, text]) => html`<option key=${key} value=${key} selected=${String(key) === String(value)}>${text}</option>`)}
     </select>
-  </div>`;
-}
-
-export function Check({ name, checked, onChange }) {
-  const id = useId();
-  return html`<div class="field check">
-    <input id=${id} type="checkbox" checked=${checked} onChange=${(event) => onChange(event.target.checked)} />
-    <label for=${id}>${name}</label>
   </div>`;
 }
 

@@ -5,18 +5,17 @@ import { useMemo, useRef, useState } from "./preact.js";
 
 // `run` makes an answer of what `send` is given; returns the last answer, the problem, and `send`.
 export function useRequest(run) {
-  const [state, setState] = useState({ answer: null, problem: "", waiting: false });
+  const [state, setState] = useState({ answer: null, problem: "" });
   const current = useRef(run);
   current.current = run;
   const latest = useMemo(
     () =>
       new Latest(async (wanted) => {
-        setState((old) => ({ ...old, waiting: true }));
         try {
           const answer = await current.current(wanted);
-          setState({ answer, problem: "", waiting: false });
+          setState({ answer, problem: "" });
         } catch (error) {
-          setState((old) => ({ ...old, problem: error.message, waiting: false }));
+          setState((old) => ({ ...old, problem: error.message }));
         }
       }),
     [],

@@ -57,7 +57,7 @@ class Rest:
 @contextmanager
 def serving_rest(repository: Path, **settings: object) -> Iterator[Rest]:
     """A server with a free HTTP port."""
-    with serving(repository, rest_port=0, poll_seconds=0, **settings) as served:
+    with serving(repository, **{"rest_port": 0, "poll_seconds": 0, **settings}) as served:
         yield Rest(served, f"127.0.0.1:{served.app.rest_port}")
 
 

@@ -12,9 +12,9 @@ export function Live({ history }) {
   if (!history.length) return null;
   const found = alarms(history);
   return html`<${Section} title="The server now" wide=${true} about="Requests of all callers within twenty seconds; shares since the server's start.">
-    <ul class="alarms" role="status" aria-label="Alarms">
-      ${found.length ? found.map((text) => html`<li key=${text} class="problem">${text}</li>`) : html`<li>No alarm.</li>`}
-    </ul>
+    <div role="status" aria-label="Alarms">
+      ${found.length ? found.map((text) => html`<p key=${text} class="problem">${text}</p>`) : html`<p>No alarm.</p>`}
+    </div>
     <div class="columns">
       <${Rate} history=${history} />
       <p>${asNumber(queueRows(history))} rows wait.</p>

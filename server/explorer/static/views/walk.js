@@ -31,7 +31,7 @@ export function Walk({ api, model, space, latent, picture, vector }) {
   const walked = request.answer;
   const at = walked ? Math.min(step, walked.length - 1) : 0;
 
-  return html`<${Section} title="Walk between two pictures" about="Take two ends, then walk.">
+  return html`<${Section} title="Walk between two pictures" about="Take two ends, then walk." wide=${true}>
     ${["from", "to"].map((end) => html`<div class="row" key=${end} role="group" aria-label=${end === "from" ? "Start" : "End"}>
       <span class="end">${end === "from" ? "Start" : "End"}: ${ends[end]?.text ?? "none yet"}</span>
       <button type="button" disabled=${!picture} onClick=${() => setEnds({ ...ends, [end]: fromPicture(picture) })}>your picture</button>
