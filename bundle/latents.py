@@ -74,7 +74,7 @@ def draw(
 class LatentStatistics:
     """The content of latents.npz: D numbers a latent, k = min(D, 64) components, K Gaussians, Q levels, A attributes.
 
-    K and A are 0 where nothing was fitted. R reference points show where held-out images lie.
+    K and A are 0 where nothing was fitted.
     """
 
     mean: Floats
@@ -110,7 +110,7 @@ class LatentStatistics:
     attribute_spreads: Floats
     """(A,) standard deviations of the attribute on training images."""
     reference_points: NDArray[np.float16] | None = None
-    """(R, D) latents of held-out images or, where D > 64, (R, r) their coordinates along the leading components."""
+    """(R, D) latents of held-out images; where D > 64 (R, r) coordinates along the leading components."""
     reference_labels: NDArray[np.int16] | None = None
     """(R,) classes of these images, as indices of their names."""
     reference_label_names: NDArray[np.str_] | None = None
@@ -246,10 +246,8 @@ def _check_shapes(arrays: Mapping[str, NDArray[Any]]) -> None:
     if expected - _OPTIONAL - arrays.keys() or arrays.keys() - expected:
         raise BundleError(f"latents.npz: expected {sorted(expected)}, got {sorted(arrays)}")
     sizes: dict[str, int] = {}
-    for name, axes in _AXES.items():
-        if name not in arrays:
-            continue
-        shape = arrays[name].shape
+    for name in filter(arrays.__contains__, _AXES):
+        axes, shape = _AXES[name], arrays[name].shape
         if len(shape) != len(axes) or any(
             sizes.setdefault(axis, size) != size for axis, size in zip(axes, shape, strict=True)
         ):
@@ -259,12 +257,17 @@ def _check_shapes(arrays: Mapping[str, NDArray[Any]]) -> None:
             raise BundleError(f"latents.npz: {name}: expected finite {kind} numbers, got {arrays[name].dtype}")
     if sizes["k"] != min(sizes["D"], MAX_COMPONENTS):
         raise BundleError(f"latents.npz: expected {min(sizes['D'], MAX_COMPONENTS)} components, got {sizes['k']}")
+    _check_reference(arrays, sizes)
+
+
+def _check_reference(arrays: Mapping[str, NDArray[Any]], sizes: Mapping[str, int]) -> None:
     width = sizes["D"] if sizes["D"] <= MAX_COMPONENTS else min(sizes.get("r", 1), sizes["k"])
     if sizes.get("r", width) != width or sizes.get("R", 0) > MAX_REFERENCE_POINTS:
-        got = f"{sizes['R']} of {sizes['r']}"
-        raise BundleError(
-            f"latents.npz: expected at most {MAX_REFERENCE_POINTS} reference points of {width} numbers, got {got}"
-        )
+        expected = f"at most {MAX_REFERENCE_POINTS} reference points of {width} numbers"
+        raise BundleError(f"latents.npz: expected {expected}, got {sizes['R']} of {sizes['r']}")
+    labels, last = arrays.get("reference_labels"), sizes.get("L", 0) - 1
+    if labels is not None and not ((labels >= 0) & (labels <= last)).all():
+        raise BundleError(f"latents.npz: expected reference labels from 0 to {last}, got others")
 
 
 _OPTIONAL = {"covariance", "held_out_rows", "reference_points", "reference_labels", "reference_label_names"}

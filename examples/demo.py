@@ -119,6 +119,7 @@ def print_table(seconds: dict[str, float], calls: Calls, options: argparse.Names
     print(f"\nmetrics page           {sum(calls.made.values())} requests counted, as many as were made")
     print(f"picture                {picture}")
     print(f"go on                  make serve, then Client('127.0.0.1:{port}') in Python: see client/README.md")
+    print("look                   make serve, then http://127.0.0.1:8003/ in a browser: see docs/explorer.md")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ COVERED_BY = {
     "export/importing/recording.py": "export/importing/test_reference.py",
     "export/publication/signing.py": "bundle/test_signing.py",
     "export/text_table.py": "export/inspection/test_results_table.py",
+    "server/rest/failures.py": "server/rest/test_app.py",
     "server/addresses.py": "server/test_config.py",
     "server/app.py": "server/test_stopping.py",
     "server/services/sources.py": "server/services/autoencoder/test_generation.py",

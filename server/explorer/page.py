@@ -1,5 +1,6 @@
 """Routes of the explorer's static files; the page itself calls the documented REST routes and nothing else."""
 
+import gzip
 import hashlib
 from collections.abc import Mapping
 from functools import partial
@@ -53,6 +54,7 @@ class Page:
         """Serve files by their path under `static/`."""
         self._files = files
         self._version = version
+        self._packed = {path: gzip.compress(content, mtime=0) for path, content in files.items()}
         modules = sorted(path for path in files if path.endswith(".js"))
         links = "\n    ".join(f'<link rel="modulepreload" href="static/{version}/{path}">' for path in modules)
         text = files[_INDEX].decode()
@@ -72,7 +74,9 @@ class Page:
         content, kind = self._files.get(path), _TYPES.get(Path(path).suffix)
         if content is None or kind is None or request.path_params["version"] != self._version:
             raise HTTPException(_NOT_FOUND, "The explorer has no such file: reload the page.")
-        headers = {**_HEADERS, "cache-control": "public, max-age=31536000, immutable"}
+        headers = {**_HEADERS, "cache-control": "public, max-age=31536000, immutable", "vary": "accept-encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            content, headers["content-encoding"] = self._packed[path], "gzip"
         return Response(content, media_type=kind, headers=headers)
 
 

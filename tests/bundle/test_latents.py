@@ -52,6 +52,40 @@ def test_round_trip(size: int) -> None:
     assert back.latent_size == size
 
 
+def pointed(size: int, width: int, count: int = 5) -> LatentStatistics:
+    return dataclasses.replace(
+        fitted(size)[0],
+        reference_points=np.ones((count, width), np.float16),
+        reference_labels=np.arange(count, dtype=np.int16) % 2,
+        reference_label_names=np.array(["even", "odd"]),
+    )
+
+
+@pytest.mark.parametrize(("size", "width"), [(3, 3), (70, 16)])
+def test_round_trip_of_reference_points(size: int, width: int) -> None:
+    statistics = pointed(size, width)
+    back = LatentStatistics.from_bytes(statistics.to_bytes())
+    np.testing.assert_array_equal(back.reference_points, statistics.reference_points)
+    np.testing.assert_array_equal(back.reference_labels, statistics.reference_labels)
+    assert back.to_bytes() == statistics.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("statistics", "expected"),
+    [
+        (pointed(3, 2), "reference points of 3 numbers, got 5 of 2"),
+        (pointed(70, 65), "reference points of 64 numbers, got 5 of 65"),
+        (pointed(3, 3, 2001), "at most 2000 reference points"),
+        (dataclasses.replace(pointed(3, 3), reference_labels=np.zeros(4, np.int16)), "reference_labels: expected"),
+        (dataclasses.replace(pointed(3, 3), reference_labels=np.full(5, 2, np.int16)), "labels from 0 to 1"),
+        (dataclasses.replace(pointed(3, 3), reference_points=np.full((5, 3), np.inf, np.float16)), "finite float16"),
+    ],
+)
+def test_reference_points_that_contradict_the_rest(statistics: LatentStatistics, expected: str) -> None:
+    with pytest.raises(BundleError, match=expected):
+        LatentStatistics.from_bytes(statistics.to_bytes())
+
+
 def test_nothing_fitted() -> None:
     statistics, latents = fitted(3, gaussians=0, attributes=0)
     empty = dataclasses.replace(statistics, attribute_directions=np.zeros(0), attribute_names=np.zeros(0))

@@ -2,6 +2,7 @@
 
 import { html, useEffect, useMemo, useState } from "./preact.js";
 import { Choice, Field, Problem } from "./parts.js";
+import { Place } from "./place.js";
 import { modelKey, useServer } from "./server.js";
 import { Space, bounds, codeKind, latentShape, referencePoints, sampledPoints } from "./space.js";
 import { About } from "./views/about.js";
@@ -76,23 +77,20 @@ function Nothing({ server }) {
 }
 
 function Views({ api, model }) {
-  const space = useSpace(api, model);
-  const [latent, setLatent] = useState(null);
+  const { space, place, points, ranges, problem } = useSpace(api, model);
   const [marks, setMarks] = useState([]);
   const [picture, setPicture] = useState(null);
-  const at = latent ?? space.mean;
-  const vector = codeKind(model) === "vector" && space.space !== null;
   const serves = (method) => model.methods.includes(method);
-  const shared = { api, model, space: space.space, latent: at, picture };
+  const shared = { api, model, space, place, picture };
   return html`
     <${About} model=${model} />
-    <${Problem} text=${space.problem} />
+    <${Problem} text=${problem} />
     ${codeKind(model) !== "vector" && html`<p class="wide">${withoutMap(model)}</p>`}
-    ${vector && html`<${Explore} ...${shared} points=${space.points} ranges=${space.ranges} marks=${marks} onMove=${setLatent} />`}
-    ${vector && html`<${Grid} ...${shared} onMove=${setLatent} />`}
-    ${serves("Sample") && html`<${Sample} ...${shared} onMove=${vector ? setLatent : null} onPicture=${setPicture} />`}
-    <${OwnPicture} ...${shared} onPicture=${setPicture} onMarks=${setMarks} onMove=${vector ? setLatent : null} />
-    ${serves("Interpolate") && html`<${Walk} ...${shared} vector=${vector} />`}
+    ${space && html`<${Explore} ...${shared} points=${points} ranges=${ranges} marks=${marks} />`}
+    ${space && html`<${Grid} ...${shared} />`}
+    ${serves("Sample") && html`<${Sample} ...${shared} onPicture=${setPicture} />`}
+    <${OwnPicture} ...${shared} onPicture=${setPicture} onMarks=${setMarks} />
+    ${serves("Interpolate") && html`<${Walk} ...${shared} />`}
   `;
 }
 
@@ -104,7 +102,7 @@ function withoutMap(model) {
 
 // Axes and points of a model's latent space; nulls until they have come.
 function useSpace(api, model) {
-  const [found, setFound] = useState({ space: null, mean: null, points: null, problem: "" });
+  const [found, setFound] = useState({ space: null, place: null, points: null, problem: "" });
   useEffect(() => {
     let ended = false;
     if (codeKind(model) !== "vector") return undefined;
@@ -129,5 +127,5 @@ async function load(api, model) {
   const points = document.points
     ? referencePoints(space, document.points)
     : await sampledPoints(api, space, model);
-  return { space, mean: Float64Array.from(space.mean), points, problem: "" };
+  return { space, place: new Place(space.mean), points, problem: "" };
 }

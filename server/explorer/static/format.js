@@ -13,3 +13,8 @@ export function asMilliseconds(seconds) {
 export function asShare(share) {
   return Number.isFinite(share) ? `${asNumber(100 * share, 2)} %` : "–";
 }
+
+// Of a slider or a place: as precise as one can set it.
+export function asPosition(value) {
+  return (Math.round(100 * value) / 100 || 0).toFixed(2);
+}

@@ -20,7 +20,8 @@ export function useRequest(run) {
       }),
     [],
   );
-  return { ...state, send: (wanted) => latest.push(wanted) };
+  const send = useMemo(() => (wanted) => latest.push(wanted), []);
+  return { ...state, send };
 }
 
 // The beginning of every request.

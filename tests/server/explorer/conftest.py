@@ -17,7 +17,7 @@ Open = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of a module; without Chromium they are skipped (TEST_REQUIRE_ALL=1 makes that a failure)."""
+    """One browser for all tests of a module; without Chromium they are skipped, which TEST_REQUIRE_ALL=1 forbids."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("chromium is absent: apt-get install chromium fonts-dejavu-core")

@@ -1,5 +1,6 @@
 """Routes, headers and files of the explorer."""
 
+import gzip
 import hashlib
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ from tests.server.conftest import GOLDEN
 from tests.server.rest.conftest import Rest, serving_rest
 
 # Of its modules, styles and vendored library as they travel; docs/explorer.md states it.
-MOST_KILOBYTES = 100
+MOST_KILOBYTES = 40
 LONGEST_LINES = 300
 
 
@@ -50,7 +51,9 @@ def test_files_are_kept_for_good_and_the_page_is_asked_for_each_time(rest: Rest)
     assert main.body == (STATIC / "main.js").read_bytes()
 
 
-@pytest.mark.parametrize("path", ["static/0123456789abcdef/main.js", "static/0123456789abcdef/vendor/SHA256SUMS", "../../page.py", "other"])
+@pytest.mark.parametrize(
+    "path", ["static/0123456789abcdef/main.js", "static/0123456789abcdef/vendor/SHA256SUMS", "../../page.py", "other"]
+)
 def test_nothing_else_is_served(rest: Rest, path: str) -> None:
     answer = rest.get(f"/explorer/{path}")
     assert answer.status == 404
@@ -84,6 +87,14 @@ def test_modules_are_short_say_what_they_are_and_name_no_other_host(path: Path) 
     assert not re.search(r"https?://|localStorage|sessionStorage|document\.cookie|innerHTML|\beval\b", "\n".join(lines))
 
 
-def test_its_weight() -> None:
-    weight = sum(path.stat().st_size for path in STATIC.rglob("*") if path.suffix in {".js", ".css", ".html", ".svg"})
+def test_its_weight_and_that_files_travel_compressed(rest: Rest) -> None:
+    page = rest.get("/explorer/").body.decode()
+    files = set(re.findall(r'(?:href|src)="([^"]+)"', page))
+    weight = len(page)
+    for file in files:
+        answer = rest.get(f"/explorer/{file}", Accept_Encoding="gzip, br")
+        assert answer.headers["content-encoding"] == "gzip"
+        assert gzip.decompress(answer.body) == rest.get(f"/explorer/{file}").body
+        weight += len(answer.body)
+    assert len(files) == len(modules()) + 3, "its modules, and the vendored one, styles, icon"
     assert weight < 1000 * MOST_KILOBYTES

@@ -20,7 +20,7 @@ from tests.server.explorer.conftest import (
 from tests.server.rest.conftest import Rest, serving_rest
 
 AXE = Path(__file__).parents[3] / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-TOKEN = "an-inference-token-of-the-tests"
+TOKEN = "an-inference-token-of-the-tests"  # noqa: S105 (of a server that lives for a test)
 
 
 def violations(page: Page) -> list[str]:

@@ -47,7 +47,7 @@ def test_a_model_and_version_are_chosen_and_described(rest: Rest, open_page: Ope
     page = open_page(address(rest))
     choose(page, "multitask")
     about = section(page, "multitask, version 1")
-    for fact in ("8 × 8, RGB", "Classify", "left, middle, right"):
+    for fact in ("8 \u00d7 8, RGB", "Classify", "left, middle, right"):
         expect(about).to_contain_text(fact)
     about.get_by_text("Graphs and their gate").first.click()
     expect(about.get_by_role("rowheader", name="classify")).to_be_visible()
@@ -118,7 +118,9 @@ def test_the_decoded_picture_follows_a_drag(rest: Rest, open_page: Open) -> None
     mean, axes = (np.frombuffer(pb_bytes(reference[name]), np.float32) for name in ("mean", "components"))
     across, up = place(page)
     latent = mean + across * axes[:3] + up * axes[3:6]
-    answer = rest.served.stub.Decode(pb.DecodeRequest(model_name="vae", latents=tensor(latent.astype(np.float32)[None])))
+    answer = rest.served.stub.Decode(
+        pb.DecodeRequest(model_name="vae", latents=tensor(latent.astype(np.float32)[None]))
+    )
     decoded = array(answer.images.tensor).ravel().astype(int)
     # The place is shown in two digits.
     until(page, lambda: bool(np.abs(decoded - grey(pixels_of(page, "Decoded picture"))).max() <= 4))
@@ -137,11 +139,15 @@ def test_a_grid_of_codes_and_a_click_on_it(rest: Rest, open_page: Open) -> None:
     grid = section(page, "Grid of decoded codes")
     grid.get_by_label("Pictures a side").select_option("5")
     grid.get_by_role("button", name="Decode the grid").click()
-    picture = wait_for_picture(page, "5 × 5 decoded codes")
+    picture = wait_for_picture(page, "5 \u00d7 5 decoded codes")
     assert len(picture) == 4 * 40 * 40
     grid.get_by_role("img").click(position={"x": 5, "y": 5})
-    expect(section(page, "Latent space").get_by_label("component 1", exact=True)).to_have_js_property("valueAsNumber", -2)
-    expect(section(page, "Latent space").get_by_label("component 2", exact=True)).to_have_js_property("valueAsNumber", 2)
+    expect(section(page, "Latent space").get_by_label("component 1", exact=True)).to_have_js_property(
+        "valueAsNumber", -2
+    )
+    expect(section(page, "Latent space").get_by_label("component 2", exact=True)).to_have_js_property(
+        "valueAsNumber", 2
+    )
     # The corner of the grid is the picture of that place.
     corner = grey(picture).reshape(40, 40)[:8, :8].ravel().astype(int)
     until(page, lambda: bool(np.abs(corner - grey(pixels_of(page, "Decoded picture"))).max() <= 1))

@@ -45,14 +45,17 @@ export function LastCall({ api }) {
     </div>
     <${Problem} text=${problem} />
     ${call && html`<div class="columns">
-      ${LANGUAGES.map(([name, write]) => html`<${Code} key=${name} name=${name} text=${write(api.base, call)} whole=${Boolean(problem)} />`)}
+      ${LANGUAGES.map(([name, write]) => html`<${Code} key=${name} name=${name} write=${() => write(api.base, call)} whole=${Boolean(problem)} />`)}
     </div>`}
   <//>`;
 }
 
-function Code({ name, text, whole }) {
+// Written only while it is seen: a drag makes many calls.
+function Code({ name, write, whole }) {
+  const [open, setOpen] = useState(false);
+  const text = open ? write() : "";
   const shown = whole || text.length <= SHOWN ? text : `${text.slice(0, SHOWN)} …`;
-  return html`<details open=${whole}>
+  return html`<details open=${open || whole} onToggle=${(event) => setOpen(event.target.open)}>
     <summary>${name}</summary>
     <pre tabindex="0" role="region" aria-label=${`${name} call`}>${shown}</pre>
   </details>`;

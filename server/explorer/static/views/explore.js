@@ -1,46 +1,27 @@
 // The map of the latent space, the decoded picture of a place on it, and sliders for what the map does not show.
 
-import { asNumber } from "../format.js";
-import { pictures } from "../images.js";
-import { Latest } from "../latest.js";
+import { asPosition } from "../format.js";
 import { nearestLabel } from "../map.js";
-import { Choice, Picture, Problem, Section, Slider } from "../parts.js";
-import { html, useLayoutEffect, useMemo, useRef, useState } from "../preact.js";
-import { tensor } from "../tensors.js";
-import { Legend, LatentMap } from "./latent_map.js";
+import { Choice, Section, Slider } from "../parts.js";
+import { usePlace } from "../place.js";
+import { html, useMemo, useState } from "../preact.js";
+import { Decoded } from "./decoded.js";
+import { LatentMap, Legend } from "./latent_map.js";
 
 const REACH = 3;
-// The browser keeps every measure until it is told otherwise.
-const MEASURES = 1000;
 
-export function Explore({ api, model, space, latent, points, ranges, marks, onMove }) {
+export function Explore({ api, model, space, place, points, ranges, marks }) {
+  usePlace(place);
   const [axes, setAxes] = useState([0, Math.min(1, space.count - 1)]);
-  const [shifts, setShifts] = useState({});
   const [picked, setPicked] = useState(null);
-  const [decoded, setDecoded] = useState(null);
-  const [problem, setProblem] = useState("");
-  const started = useRef(performance.now());
-  const decode = useMemo(
-    () =>
-      new Latest(async (wanted) => {
-        try {
-          const picture = await decodeOne(api, model, space, wanted.latent, wanted.shifts);
-          setDecoded({ picture, since: wanted.since });
-          setProblem("");
-        } catch (error) {
-          setProblem(error.message);
-        }
-      }),
-    [api, model, space],
-  );
-  // Not useEffect, which waits for a frame.
-  useLayoutEffect(() => decode.push({ latent, shifts, since: started.current }), [decode, latent, shifts]);
-  const coordinates = space.coordinates(latent);
   const scene = useMemo(() => ({ points, axes, ranges: ranges(axes), picked }), [points, axes, ranges, picked]);
+  const coordinates = space.coordinates(place.latent);
+  const attributes = model.methods.includes("Edit") ? model.attributes : [];
+  const move = (wanted) => place.go(space.moved(place.latent, wanted));
 
-  function move(wanted) {
-    started.current = performance.now();
-    onMove(space.moved(latent, wanted));
+  function goBack() {
+    place.shift({});
+    place.go(space.mean);
   }
 
   return html`<${Section} title="Latent space" about=${describe(space, axes, points)} wide=${true}>
@@ -49,28 +30,18 @@ export function Explore({ api, model, space, latent, points, ranges, marks, onMo
         <${LatentMap} scene=${scene} space=${space} marks=${marks} coordinates=${coordinates}
           onMove=${([x, y]) => move({ [axes[0]]: x, [axes[1]]: y })} />
         <${Legend} points=${points} picked=${picked} onPick=${setPicked} />
+        ${attributes.length > 0 && html`<${Attributes} names=${attributes} shifts=${place.shifts}
+          onShift=${(name, amount) => place.shift({ ...place.shifts, [name]: amount })} />`}
       </div>
       <div>
-        <${Drawn} decoded=${decoded} />
-        <p class="place"><output aria-live="polite">${place(space, axes, coordinates, points)}</output></p>
-        <${Problem} text=${problem} />
-        <button type="button" onClick=${() => { setShifts({}); onMove(Float64Array.from(space.mean)); }}>Back to the mean</button>
+        <${Decoded} api=${api} model=${model} space=${space} place=${place} />
+        <p class="place"><output>${where(space, axes, coordinates, points)}</output></p>
+        <button type="button" onClick=${goBack}>Back to the mean</button>
         ${space.count > 2 && html`<${Axes} space=${space} axes=${axes} onChange=${setAxes} />`}
-        <${Sliders} model=${model} space=${space} coordinates=${coordinates} shifts=${shifts}
-          onMove=${move} onShift=${(name, amount) => setShifts({ ...shifts, [name]: amount })} />
+        <${Components} space=${space} coordinates=${coordinates} onMove=${move} />
       </div>
     </div>
   <//>`;
-}
-
-// The decoded picture; notes how long it took from the movement to the picture, for the browser's own tools.
-function Drawn({ decoded }) {
-  useLayoutEffect(() => {
-    if (!decoded) return;
-    if (performance.getEntriesByType("measure").length >= MEASURES) performance.clearMeasures();
-    performance.measure("drag-to-picture", { start: decoded.since, end: performance.now() });
-  }, [decoded]);
-  return html`<${Picture} picture=${decoded?.picture} name="Decoded picture" large=${true} />`;
 }
 
 function Axes({ space, axes, onChange }) {
@@ -81,45 +52,37 @@ function Axes({ space, axes, onChange }) {
   </div>`;
 }
 
-function Sliders({ model, space, coordinates, shifts, onMove, onShift }) {
-  const attributes = model.methods.includes("Edit") ? model.attributes : [];
-  return html`<div class="sliders">
-    <h3>${space.whole ? "Numbers of the latent" : "Leading components"}, in standard deviations</h3>
-    ${coordinates.map((value, axis) => {
-      const deviation = space.deviations[axis] || 1;
-      return html`<${Slider} key=${axis} name=${space.name(axis)} low=${-REACH} high=${REACH} step="0.05"
-        value=${value / deviation} text=${asNumber(value / deviation, 2)}
-        onInput=${(amount) => onMove({ [axis]: amount * deviation })} onReset=${() => onMove({ [axis]: 0 })} />`;
-    })}
-    ${attributes.length > 0 && html`<h3>Attributes, in standard deviations</h3>`}
-    ${attributes.map((name) => html`<${Slider} key=${name} name=${name} low=${-REACH} high=${REACH} step="0.05"
-      value=${shifts[name] ?? 0} text=${asNumber(shifts[name] ?? 0, 2)}
-      onInput=${(amount) => onShift(name, amount)} onReset=${() => onShift(name, 0)} />`)}
-  </div>`;
+function Components({ space, coordinates, onMove }) {
+  return html`<h3>${space.whole ? "Numbers of the latent" : "Leading components"}, in standard deviations</h3>
+    <div class="sliders">
+      ${coordinates.map((value, axis) => {
+        const deviation = space.deviations[axis] || 1;
+        return html`<${Slider} key=${axis} name=${space.name(axis)} low=${-REACH} high=${REACH} step="0.05"
+          value=${asPosition(value / deviation)} text=${asPosition(value / deviation)}
+          onInput=${(amount) => onMove({ [axis]: amount * deviation })} onReset=${() => onMove({ [axis]: 0 })} />`;
+      })}
+    </div>`;
 }
 
-async function decodeOne(api, model, space, latent, shifts) {
-  const moves = Object.entries(shifts).filter(([, amount]) => amount !== 0);
-  const request = {
-    model_name: model.name,
-    model_version: model.version,
-    latents: tensor(latent, [1, ...space.shape]),
-    image_format: "IMAGE_FORMAT_UINT8",
-  };
-  if (moves.length) request.shifts = moves.map(([attribute, amount]) => ({ attribute, amount }));
-  const answer = await api.call(moves.length ? "Edit" : "Decode", request);
-  return pictures(answer.images)[0];
+function Attributes({ names, shifts, onShift }) {
+  return html`<h3>Attributes, in standard deviations</h3>
+    <div class="sliders">
+      ${names.map((name) => html`<${Slider} key=${name} name=${name} low=${-REACH} high=${REACH} step="0.05"
+        value=${shifts[name] ?? 0} text=${asPosition(shifts[name] ?? 0)}
+        onInput=${(amount) => onShift(name, amount)} onReset=${() => onShift(name, 0)} />`)}
+    </div>`;
 }
 
 function describe(space, axes, points) {
-  const shown = points.coordinates.length
-    ? ` The points are ${points.coordinates.length.toLocaleString("en")} ${points.source}${points.source === "samples" ? ", because the bundle has no reference points" : ""}.`
-    : " The bundle has no reference points, and the model draws no samples.";
-  return space.describe(...axes) + shown;
+  if (!points.coordinates.length) {
+    return `${space.describe(...axes)} The bundle has no reference points, and the model draws no samples.`;
+  }
+  const why = points.source === "samples" ? ", because the bundle has no reference points" : "";
+  return `${space.describe(...axes)} The points are ${points.coordinates.length.toLocaleString("en")} ${points.source}${why}.`;
 }
 
-function place(space, axes, coordinates, points) {
+function where(space, axes, coordinates, points) {
   const label = nearestLabel(points, axes, axes.map((axis) => coordinates[axis]));
   const near = label === undefined ? "" : `, next to ${points.names[label]}`;
-  return `${axes.map((axis) => `${space.name(axis)} ${asNumber(coordinates[axis], 2)}`).join(", ")}${near}`;
+  return `${axes.map((axis) => `${space.name(axis)} ${asPosition(coordinates[axis])}`).join(", ")}${near}`;
 }

@@ -9,12 +9,12 @@ import { tensor } from "../tensors.js";
 const SIDES = [5, 9, 15, 21];
 const REACHES = [1, 2, 3];
 
-export function Grid({ api, model, space, latent, onMove }) {
+export function Grid({ api, model, space, place }) {
   const [side, setSide] = useState(9);
   const [reach, setReach] = useState(2);
   const [axes, setAxes] = useState([0, Math.min(1, space.count - 1)]);
   const request = useRequest(async () => {
-    const nodes = gridNodes(space, latent, axes, side, reach);
+    const nodes = gridNodes(space, place.latent, axes, side, reach);
     const codes = new Float32Array(side * side * space.size);
     nodes.forEach((node, index) => codes.set(node, index * space.size));
     const answer = await api.call("Decode", {
@@ -32,7 +32,7 @@ export function Grid({ api, model, space, latent, onMove }) {
     const box = event.target.getBoundingClientRect();
     const column = Math.floor(((event.clientX - box.left) / box.width) * sides);
     const row = Math.floor(((event.clientY - box.top) / box.height) * sides);
-    onMove(nodes[row * sides + column]);
+    place.go(nodes[row * sides + column]);
   }
 
   return html`<${Section} title="Grid of decoded codes" about="The plane of two axes through the mean, or through the place on the map. A click on a picture goes there.">

@@ -10,7 +10,7 @@ import { Denoise } from "./denoise.js";
 import { Detect } from "./detect.js";
 import { Pad } from "./pad.js";
 
-export function OwnPicture({ api, model, space, picture, onPicture, onMarks, onMove }) {
+export function OwnPicture({ api, model, space, place, picture, onPicture, onMarks }) {
   const [problem, setProblem] = useState("");
   const serves = (method) => model.methods.includes(method);
   const shared = { api, model, picture };
@@ -37,7 +37,7 @@ export function OwnPicture({ api, model, space, picture, onPicture, onMarks, onM
     </div>
     <${Problem} text=${problem} />
     <div class="results">
-      ${serves("Encode") && space && html`<${Code} ...${shared} space=${space} onMarks=${onMarks} onMove=${onMove} />`}
+      ${serves("Encode") && space && html`<${Code} ...${shared} space=${space} place=${place} onMarks=${onMarks} />`}
       ${serves("Reconstruct") && html`<${Reconstruction} ...${shared} />`}
       ${serves("Denoise") && html`<${Denoise} ...${shared} />`}
       ${serves("Classify") && html`<${Classes} ...${shared} />`}
@@ -62,7 +62,7 @@ function FileInput({ onFile }) {
 }
 
 // Its place on the map.
-function Code({ api, model, space, picture, onMarks, onMove }) {
+function Code({ api, model, space, place, picture, onMarks }) {
   const request = useRequest(async (images) => {
     const answer = await api.call("Encode", { ...to(model), images });
     const latent = rows(answer.latents)[0];
@@ -74,7 +74,7 @@ function Code({ api, model, space, picture, onMarks, onMove }) {
   return html`<div>
     <h3>Code</h3>
     <p>${latent ? `${shown(latent)}; a ring marks it on the map.` : "Not encoded yet."}</p>
-    <button type="button" disabled=${!latent || !onMove} onClick=${() => onMove(Float64Array.from(latent))}>Go there on the map</button>
+    <button type="button" disabled=${!latent} onClick=${() => place.go(latent)}>Go there on the map</button>
     <${Problem} text=${request.problem} />
   </div>`;
 }

@@ -10,7 +10,7 @@ import { rows } from "../tensors.js";
 // Of models with free sizes.
 const FREE_SIDE = 64;
 
-export function Sample({ api, model, onMove, onPicture }) {
+export function Sample({ api, model, place, onPicture }) {
   const [count, setCount] = useState(16);
   const [seed, setSeed] = useState("");
   const [temperature, setTemperature] = useState(1);
@@ -45,7 +45,7 @@ export function Sample({ api, model, onMove, onPicture }) {
       <ul class="samples">
         ${request.answer.all.map((picture, index) => html`<li key=${index}>
           <${Picture} picture=${picture} name=${`Sample ${index + 1}`} />
-          ${onMove && html`<button type="button" aria-label=${`Show sample ${index + 1} on the map`} onClick=${() => onMove(Float64Array.from(request.answer.latents[index]))}>map</button>`}
+          ${place && html`<button type="button" aria-label=${`Show sample ${index + 1} on the map`} onClick=${() => place.go(request.answer.latents[index])}>map</button>`}
           <button type="button" aria-label=${`Take sample ${index + 1} as your picture`} onClick=${() => onPicture(picture)}>take</button>
         </li>`)}
       </ul>

@@ -12,7 +12,7 @@ const PATHS = [
   ["INTERPOLATION_SPHERICAL", "along a great circle"],
 ];
 
-export function Walk({ api, model, space, latent, picture, vector }) {
+export function Walk({ api, model, space, place, picture }) {
   const [ends, setEnds] = useState({ from: null, to: null });
   const [steps, setSteps] = useState(11);
   const [path, setPath] = useState(PATHS[0][0]);
@@ -35,7 +35,7 @@ export function Walk({ api, model, space, latent, picture, vector }) {
     ${["from", "to"].map((end) => html`<div class="row" key=${end} role="group" aria-label=${end === "from" ? "Start" : "End"}>
       <span class="end">${end === "from" ? "Start" : "End"}: ${ends[end]?.text ?? "none yet"}</span>
       <button type="button" disabled=${!picture} onClick=${() => setEnds({ ...ends, [end]: fromPicture(picture) })}>your picture</button>
-      ${vector && html`<button type="button" onClick=${() => setEnds({ ...ends, [end]: fromLatent(space, latent) })}>the place on the map</button>`}
+      ${place && html`<button type="button" onClick=${() => setEnds({ ...ends, [end]: fromLatent(space, place.latent) })}>the place on the map</button>`}
     </div>`)}
     <div class="row">
       <${Field} name="Steps" min="2" max="64" value=${steps} onInput=${(text) => setSteps(Number(text))} />
