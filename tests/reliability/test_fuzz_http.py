@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.reliability.mutation import FUZZED
+from tests.reliability.mutation import FUZZED, damaged
 from tests.reliability.test_fuzz_protocols import IN_JSON, REFUSED, SCALARS, VALUES, Counted, check_post, send, target
+from tests.reliability.test_fuzz_requests import TYPED, VALID
 from tests.server.conftest import Served
 
 __all__ = ["target"]  # the fixture
@@ -69,6 +71,32 @@ def test_any_document_to_model_control(target: Served, action: str) -> None:
 
     fuzz()
     counted.check()
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in VALID if path.startswith(TYPED)], ids=lambda path: path[len(TYPED) :]
+)
+def test_damaged_protobuf_json(target: Served, path: str) -> None:
+    method = path.removeprefix(TYPED)
+    counted = Counted(target, method)
+    valid = MessageToDict(VALID[path], preserving_proto_field_name=True)
+    fields = st.sampled_from([*valid, "model_name", "images", "count"])
+    changes = st.dictionaries(fields, VALUES, max_size=3).map(lambda changed: json.dumps(valid | changed).encode())
+    status, _ = send(target, f"/v1/{method}", json.dumps(valid).encode(), {})
+    counted.sent += 1
+    assert status == 200
+
+    @FUZZED
+    @given(damaged(json.dumps(valid).encode()) | changes)
+    def fuzz(body: bytes) -> None:
+        counted.sent += 1
+        status, answer = send(target, f"/v1/{method}", body, {})
+        assert status in REFUSED
+        assert json.loads(answer)
+
+    fuzz()
+    # It is itself called by the check.
+    assert method == "Encode" or counted.check() is None
 
 
 def test_any_path(target: Served) -> None:
