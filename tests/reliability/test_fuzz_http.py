@@ -73,13 +73,10 @@ def test_any_document_to_model_control(target: Served, action: str) -> None:
     counted.check()
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in VALID if path.startswith(TYPED)], ids=lambda path: path[len(TYPED) :]
-)
-def test_damaged_protobuf_json(target: Served, path: str) -> None:
-    method = path.removeprefix(TYPED)
+@pytest.mark.parametrize("method", ["Encode", "Edit", "Sample", "Detect"])
+def test_damaged_protobuf_json(target: Served, method: str) -> None:
     counted = Counted(target, method)
-    valid = MessageToDict(VALID[path], preserving_proto_field_name=True)
+    valid = MessageToDict(VALID[f"{TYPED}{method}"], preserving_proto_field_name=True)
     fields = st.sampled_from([*valid, "model_name", "images", "count"])
     changes = st.dictionaries(fields, VALUES, max_size=3).map(lambda changed: json.dumps(valid | changed).encode())
     status, _ = send(target, f"/v1/{method}", json.dumps(valid).encode(), {})
@@ -95,8 +92,7 @@ def test_damaged_protobuf_json(target: Served, path: str) -> None:
         assert json.loads(answer)
 
     fuzz()
-    # It is itself called by the check.
-    assert method == "Encode" or counted.check() is None
+    counted.check()
 
 
 def test_any_path(target: Served) -> None:
