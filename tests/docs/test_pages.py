@@ -17,7 +17,7 @@ from training.config import Config
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-MINE = [DOCS / f"{name}.md" for name in ("api", "configuration", "metrics", "operations", "reliability")]
+MINE = [DOCS / f"{name}.md" for name in ("api", "configuration", "explorer", "metrics", "operations", "reliability")]
 RUNBOOKS = "https://hourglass.example/docs/operations.md"
 LINKED = [*MINE, ROOT / "SECURITY.md"]
 TOOLS = ("export", "training")
@@ -131,5 +131,6 @@ def test_files_and_flags_that_pages_name_exist(page: Path) -> None:
     text = foreign.sub("", page.read_text())
     for path in re.findall(r"`((?:deploy|docs|server|proto|tests)/[\w./-]+)`", text):
         assert (ROOT / path).exists(), path
-    known = {f"--{name.replace('_', '-')}" for name in settings.FIELDS} | {"--help", "--target", "--no-reflection"}
+    known = {f"--{name.replace('_', '-')}" for name in settings.FIELDS} | {"--help", "--target"}
+    known |= {"--no-explorer", "--no-reflection"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known, sys.argv
