@@ -29,7 +29,7 @@ export function App({ api }) {
     </header>
     <main id="content" tabindex="-1">
       ${model
-        ? html`<${Views} key=${modelKey(model)} api=${api} model=${model} />`
+        ? html`<${Views} key=${modelKey(model)} api=${api} model=${model} answers=${!server.problem} />`
         : html`<${Nothing} server=${server} />`}
       <${Live} history=${server.history} />
       <${LastCall} api=${api} />
@@ -76,8 +76,8 @@ function Nothing({ server }) {
   </p>`;
 }
 
-function Views({ api, model }) {
-  const { space, place, points, ranges, problem } = useSpace(api, model);
+function Views({ api, model, answers }) {
+  const { space, place, points, ranges, problem } = useSpace(api, model, answers);
   const [marks, setMarks] = useState([]);
   const [picture, setPicture] = useState(null);
   const serves = (method) => model.methods.includes(method);
@@ -100,12 +100,12 @@ function withoutMap(model) {
     : "This model has no map: it has no code to decode.";
 }
 
-// Axes and points of a model's latent space; nulls until they have come.
-function useSpace(api, model) {
+// Axes and points of a model's latent space; nulls until they have come. A server that answers again is asked again.
+function useSpace(api, model, answers) {
   const [found, setFound] = useState({ space: null, place: null, points: null, problem: "" });
   useEffect(() => {
     let ended = false;
-    if (codeKind(model) !== "vector") return undefined;
+    if (codeKind(model) !== "vector" || !answers || found.space) return undefined;
     load(api, model).then(
       (loaded) => ended || setFound(loaded),
       (error) => ended || setFound((old) => ({ ...old, problem: error.message })),
@@ -113,7 +113,7 @@ function useSpace(api, model) {
     return () => {
       ended = true;
     };
-  }, [api, model.name, model.version]);
+  }, [api, model.name, model.version, answers]);
   const ranges = useMemo(
     () => (found.space ? (axes) => bounds(found.space, found.points, axes) : null),
     [found],

@@ -150,6 +150,7 @@ def test_an_empty_server_is_explained_and_a_model_appears(tmp_path: Path, open_p
         copy_version(repository, "vae", 1)
         empty.served.app.manager.rescan()
         page.get_by_role("heading", name="vae, version 1").wait_for()
+        wait_for_picture(page, "Decoded picture")
 
 
 def test_a_token_is_asked_for_and_kept_in_memory_alone(
