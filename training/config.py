@@ -27,7 +27,7 @@ class Architecture(Section):
     """The network's own constructor arguments: with the image shape and the labels they rebuild it."""
 
     family: str = ""
-    """Which network: `ae`, `vae`, `vae-gan`, `multitask` or `denoiser`; not for a `network` of your own."""
+    """Which network: `ae`, `vae`, `vae-gan`, `multitask`, `denoiser` or `detector`; not for a `network` of your own."""
     body: Literal["dense", "conv", "residual"] = "dense"
     """Of dense layers, of convolutions, or of residual blocks of convolutions, for photographs."""
     hidden: Layers = ()
@@ -52,6 +52,11 @@ class Architecture(Section):
     """Widths of the convolutions of a VAE/GAN's discriminator."""
     noise_level_input: bool = False
     """Whether a residual denoiser is given the noise level of each image."""
+    score: Literal["", "max", "mean"] = ""
+    """How the anomaly score of an image comes from its map, the largest value or the mean; empty: `ae` detects nothing,
+    `detector` takes the largest."""
+    smoothing: Annotated[float, Field(ge=0, le=64)] = 0.0
+    """Standard deviation, in pixels, of the Gaussian that smooths maps of anomalies."""
     network: str = ""
     """A network of your own, as `package.module:Class`: a PyTorch module with `encode` and `decode`, or `denoise`."""
     arguments: dict[str, Any] = {}
@@ -80,8 +85,8 @@ class Loss(Section):
     noise_low: NotNegative | None = None
     """The lowest standard deviation; each image then has one of its own, drawn evenly from here to `noise`."""
     encoder_noise: NotNegative = 0.0
-    """Standard deviation of the noise on what the encoder of a VAE sees in training; the bound is of the image itself,
-    which holds for any posterior, and is judged without (Im et al. 2017)."""
+    """Standard deviation of the noise on what the encoder of a VAE or an autoencoder sees in training; the loss is of
+    the image itself, and is judged without noise (Im et al. 2017)."""
     classification: NotNegative = 0.0
     """Weight of the cross-entropy of a multitask model."""
     classifier_noise: NotNegative = 0.0
@@ -142,7 +147,7 @@ class Data(Section):
     """Where the images come from."""
 
     kind: str = "digits"
-    """digits, photographs, mnist, fashion-mnist, folder (of images), npz (or npy) or idx."""
+    """digits, photographs, textures, mnist, fashion-mnist, folder (of images), npz (or npy) or idx."""
     folder: str = ""
     """Folder of the files; the .npz or .npy file; or one of several IDX files of images."""
     size: Annotated[int, Field(ge=0)] = 0
@@ -156,6 +161,13 @@ class Data(Section):
     training, side by side for validation and test; 0 takes images whole."""
     flips: Literal["none", "horizontal", "all"] = "horizontal"
     """How random crops are mirrored: not at all, left to right, or in all eight ways."""
+
+
+    normal: str = ""
+    """To detect defects: the class, or the subfolder, of normal images; others are for the test alone. Of textures:
+    brick, grass or gravel."""
+    masks: str = ""
+    """Folder of the masks of defects; `ground_truth` beside `test` where empty."""
 
 
 class Device(Section):

@@ -1,4 +1,4 @@
-"""Data sets as uint8 arrays in memory: digits, photographs, IDX files, folders, arrays; split once and for all."""
+"""Data sets as uint8 arrays in memory: digits, photographs, textures, IDX files, folders, arrays; split once and for all."""
 
 import dataclasses
 import hashlib
@@ -14,6 +14,9 @@ from sklearn.datasets import load_digits
 from training.config import Data
 from training.data import download, idx
 from training.data.arrays import read_npz
+from training.data.defects import folder as inspected
+from training.data.defects import textures
+from training.data.defects.inspection import Inspection, select
 from training.data.folders import read_folder
 from training.data.idx_sets import read_idx
 from training.data.photos.bundled import read_bundled
@@ -25,9 +28,13 @@ _DIGITS = tuple("0123456789")
 _GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _CLASSES = {"mnist": _DIGITS, "fashion-mnist": _GARMENTS}
 _READERS = {"folder": read_folder, "npz": read_npz, "idx": read_idx}
-KINDS = ("digits", "photographs", *idx.CHECKSUMS, *_READERS)
+KINDS = ("digits", "photographs", "textures", *idx.CHECKSUMS, *_READERS)
 # Kinds that need no files.
-_BUNDLED = {"digits": "digits come with scikit-learn", "photographs": "photographs come with scikit-image"}
+_BUNDLED = {
+    "digits": "digits come with scikit-learn",
+    "photographs": "photographs come with scikit-image",
+    "textures": "textures come with scikit-image",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,8 @@ class Dataset:
     """What its reader left out, changed or took for what."""
     pictures: Pictures | None = None
     """What random crops are taken from, where images are cropped; the splits are then squares side by side."""
+    inspection: Inspection | None = None
+    """What anomaly detection is calibrated on and judged by, where `data.normal` says what is normal."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -64,6 +73,9 @@ class Dataset:
         for image in self.pictures.images if self.pictures else ():
             digest.update(f"{image.shape}{image.dtype}".encode())
             digest.update(np.ascontiguousarray(image).data)
+        for array in self.inspection.arrays() if self.inspection else ():
+            digest.update(f"{array.shape}{array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
@@ -73,8 +85,38 @@ def load(data: Data) -> Dataset:
     Raises:
         DataError: the data are missing, damaged or unfit.
     """
-    found = _whole(data)
+    if data.normal and data.kind == "folder":
+        found = _inspected_folder(data)
+    elif data.kind == "textures":
+        found = _textures(data)
+    else:
+        found = _whole(data)
+        found = _one_class(found, data.normal) if data.normal else found
     return _cropped(found, data) if data.crop else found
+
+
+def _one_class(found: Dataset, normal: str) -> Dataset:
+    """The images of one class for training; those of the others to be told from it."""
+    (train, validation, test), inspection = select([found.train, found.validation, found.test], found.classes, normal)
+    note = f"{normal} is normal: {len(train)} of {len(found.train)} training images are"
+    notes = (*found.notes, note)
+    return Dataset(found.name, train, validation, test, (), found.source_count, notes, None, inspection)
+
+
+def _inspected_folder(data: Data) -> Dataset:
+    read = inspected.read(_path(data), data)
+    source = len(read.train) + len(read.validation)
+    return Dataset("folder", read.train, read.validation, read.test, (), source, read.notes, None, read.inspection)
+
+
+def _textures(data: Data) -> Dataset:
+    """One of scikit-image's textures: 200 training images, 1,000 for calibration, 300 for the test, 200 with a defect."""
+    if data.folder:
+        raise DataError(f"{_BUNDLED[data.kind]} and need no files: give --data of {data.folder}")
+    texture = data.normal or textures.TEXTURES[0]
+    (train, validation, test), inspection = textures.splits(texture)
+    note = f"{texture} is normal; a third of the texture is in no training image"
+    return Dataset(f"textures-{texture}", train, validation, test, (), len(train), (note,), None, inspection)
 
 
 def _whole(data: Data) -> Dataset:

@@ -1,6 +1,6 @@
 """Training objectives: what each family minimises, and what it reports; per image, in nats."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -11,6 +11,7 @@ from torch.nn import functional
 from training.config import Loss
 from training.losses import terms
 from training.losses.importance_sampling import Variational, log_densities
+from training.losses.planted import plant
 from training.models.posterior import Posterior
 from training.random_streams import Draws
 
@@ -80,6 +81,12 @@ def denoising(model: Denoising, given: Inputs) -> Outcome:
     """Clean images from noisy ones, with fresh noise at every visit (Vincent et al. 2008)."""
     inputs = noisy(model, given.images, given.draws, given.settings)
     return reconstruction(model.denoise(*inputs), given, model.output)
+
+
+def segmentation(model: Callable[[Tensor], Tensor], given: Inputs) -> Outcome:
+    """Binary cross-entropy, summed over pixels, of the masks of defects that are planted afresh at every visit."""
+    planted = plant(given.images, given.draws)
+    return _single(terms.bernoulli_nll(model(planted.images), planted.masks), {})
 
 
 def variational(model: Variational, given: Inputs) -> Outcome:

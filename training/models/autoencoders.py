@@ -15,6 +15,7 @@ from training.errors import ConfigError, one_line
 from training.losses import objectives, vae_gan
 from training.losses.objectives import Inputs, Outcome
 from training.models import photographs
+from training.models.detectors import GaussianSmoothing, smoothed_errors
 from training.models.families import ImageShape, Network, families
 from training.models.layers import (
     ConvDecoder,
@@ -40,8 +41,8 @@ class Autoencoder(Network):
 
     family = "ae"
     prior = "mixture"
-    model_settings = frozenset({"latent_size", "latent_channels", "code_activation"})
-    loss_settings = _PIXELS
+    model_settings = frozenset({"latent_size", "latent_channels", "code_activation", "score", "smoothing"})
+    loss_settings = _PIXELS | {"encoder_noise"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
         super().__init__(architecture, image_shape, labels)
@@ -58,8 +59,22 @@ class Autoencoder(Network):
         return self.decoder(latents)
 
     def objective(self, given: Inputs) -> Outcome:
-        """Reconstruction loss."""
-        return objectives.reconstruction(self.decode(self.encode(given.images)), given, self.output)
+        """Reconstruction loss, of images that the encoder may see with noise on them."""
+        seen = objectives.with_input_noise(given.images, given.draws, given.settings.encoder_noise)
+        return objectives.reconstruction(self.decode(self.encode(seen)), given, self.output)
+
+
+class DetectingAutoencoder(Autoencoder):
+    """An autoencoder that knows normal images alone and draws others badly (Japkowicz et al. 1995)."""
+
+    def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
+        super().__init__(architecture, image_shape, labels)
+        self.smoothing = GaussianSmoothing(architecture.smoothing)
+        self.detection_score = architecture.score
+
+    def detect(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to squares of smoothed differences from the reconstruction, (N, 1, H, W)."""
+        return smoothed_errors(self.smoothing, images, self.images(self.decode(self.encode(images))))
 
 
 class VariationalAutoencoder(Network):
@@ -190,7 +205,10 @@ def build(architecture: Architecture, image_shape: ImageShape, labels: Sequence[
         from training.models import own  # noqa: PLC0415 (it builds on this module)
 
         return own.build(architecture, image_shape)
-    return find(architecture.family)(architecture, image_shape, labels)
+    kind = find(architecture.family)
+    if architecture.score and kind is Autoencoder:
+        kind = DetectingAutoencoder
+    return kind(architecture, image_shape, labels)
 
 
 def image_shape(architecture: Architecture, shape: ImageShape, *, cropped: bool) -> ImageShape:

@@ -21,7 +21,7 @@ _FAMILIES: dict[str, type["Network"]] = {}
 class Network(nn.Module, ABC):
     """A network of one family, which states what the rest of training and export must know of it.
 
-    Its methods become the graphs of its bundle: `encode` and `decode`, `classify`, `denoise`, those that it has.
+    Its methods become the graphs of its bundle: `encode` and `decode`, `classify`, `denoise`, `detect`, those that it has.
     """
 
     family: ClassVar[str]
@@ -60,6 +60,10 @@ class Network(nn.Module, ABC):
     decode: Any
     classify: Any
     denoise: Any
+    detect: Any
+    """(N, C, H, W) to maps (N, 1, H, W) of how strange each pixel is, from 0 on."""
+    detection_score: str = ""
+    """How an image's score comes from its map: `max` or `mean`."""
 
     def __init_subclass__(cls) -> None:
         if "family" in cls.__dict__:
