@@ -100,7 +100,7 @@ def _one_class(found: Dataset, normal: str) -> Dataset:
     (train, validation, test), inspection = select([found.train, found.validation, found.test], found.classes, normal)
     note = f"{normal} is normal: {len(train)} of {len(found.train)} training images are"
     notes = (*found.notes, note)
-    return Dataset(found.name, train, validation, test, (), found.source_count, notes, None, inspection)
+    return Dataset(f"{found.name}-{normal}", train, validation, test, (), found.source_count, notes, None, inspection)
 
 
 def _inspected_folder(data: Data) -> Dataset:

@@ -39,6 +39,11 @@ class Seen:
     logits: Tensor | None
 
 
+def draws_images(model: Network) -> bool:
+    """Whether a model makes images from images, and does not detect alone."""
+    return hasattr(model, "denoise") or hasattr(model, "decode")
+
+
 @torch.no_grad()
 def see(model: Network, images: Tensor, draws: Draws, loss: Loss) -> Seen:
     """Images (N, C, H, W) through the model, by the posterior mean where there is a posterior."""

@@ -33,23 +33,17 @@ class Planted:
 
 
 def plant(images: Tensor, draws: Draws) -> Planted:
-    """Images (N, C, H, W) in 0 to 1 with up to two defects each, one image in five as it is."""
-    seen, masks = images, torch.zeros_like(images[:, :1])
-    clean = draws.uniform(()) < _LEFT_CLEAN
-    for again in (False, True):
-        numbers = draws.uniform((6,))
-        kind = (numbers[:, 0] * _KINDS).long()
-        weights = torch.where(_where(kind == _KINDS - 1), _stroke(images, draws), _blob(images, draws))
-        none = clean | (numbers[:, 1] < 0.5) if again else clean
-        weights = weights.masked_fill(_where(none), 0)
-        contents = torch.stack(_contents(seen, weights, numbers[:, 2:], draws))
-        chosen = contents[kind, torch.arange(len(images), device=images.device)]
-        changed = torch.lerp(seen, chosen, weights)
-        # A blurred flat place is no defect that anything could find.
-        visible = _window_mean((changed - seen).abs().mean(1, keepdim=True), _WINDOW) > _VISIBLE
-        masks = torch.maximum(masks, ((weights > _INSIDE) & visible).float())
-        seen = changed
-    return Planted(seen.clamp(0, 1), masks)
+    """Images (N, C, H, W) in 0 to 1 with a defect each, one image in five as it is."""
+    numbers = draws.uniform((6,))
+    kind, clean = (numbers[:, 0] * _KINDS).long(), numbers[:, 1] < _LEFT_CLEAN
+    weights = torch.where(_where(kind == _KINDS - 1), _stroke(images, draws), _blob(images, draws))
+    weights = weights.masked_fill(_where(clean), 0)
+    contents = torch.stack(_contents(images, weights, numbers[:, 2:], draws))
+    chosen = contents[kind, torch.arange(len(images), device=images.device)]
+    seen = torch.lerp(images, chosen, weights).clamp(0, 1)
+    # A blurred flat place is no defect that anything could find.
+    visible = _window_mean((seen - images).abs().mean(1, keepdim=True), _WINDOW) > _VISIBLE
+    return Planted(seen, ((weights > _INSIDE) & visible).float())
 
 
 def _contents(images: Tensor, weights: Tensor, numbers: Tensor, draws: Draws) -> list[Tensor]:

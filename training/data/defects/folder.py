@@ -53,7 +53,8 @@ def read(folder: Path, data: Data) -> Inspected:
     """
     found = image_paths.find(folder, SUFFIXES)
     truth = Path(data.masks) if data.masks else folder / _GROUND_TRUTH
-    paths = [path for path in found.paths if not path.is_relative_to(truth)]
+    masked = truth, folder / _GROUND_TRUTH
+    paths = [path for path in found.paths if not any(map(path.is_relative_to, masked))]
     files = _arranged(folder, paths, data)
     train, calibration, test = (image_files.read_all(each, data) for each in (files.train, files.calibration, files.test))
     named = [*zip(train[0], files.train, strict=True), *zip(calibration[0], files.calibration, strict=True)]
