@@ -10,6 +10,7 @@ from bundle.detection import (
     LEAST_IMAGES,
     HeldOutScores,
     calibrate,
+    check_detection,
     index_of,
     pack_statistics,
     rate_interval,
@@ -17,6 +18,8 @@ from bundle.detection import (
     unpack_statistics,
 )
 from bundle.errors import BundleError
+
+LISTS = ("rates", "thresholds", "map_thresholds", "rate_lower", "rate_upper")
 
 
 def held_out(count: int, **changes: Any) -> HeldOutScores:
@@ -86,6 +89,56 @@ def test_scores_are_the_largest_or_the_mean_value_of_a_map() -> None:
     assert scores_of(maps, "mean").tolist() == [5.5, 17.5]
     given = HeldOutScores.of_maps(maps, "mean")
     assert (given.maxima.tolist(), given.map_low, given.size) == ([11, 23], 11.5, (3, 4))
+
+
+def test_maps_of_several_sizes_or_none_are_refused() -> None:
+    maps = [np.ones((2, 3), np.float32), np.ones((3, 2), np.float32)]
+    with pytest.raises(BundleError, match="of one size to calibrate detection on, got 2 x 3, 3 x 2"):
+        HeldOutScores.of_maps(maps, "max")
+    with pytest.raises(BundleError, match="got none"):
+        HeldOutScores.of_maps([], "max")
+
+
+CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"score": "median"}, "a score that is max or mean, got 'median'"),
+    ({"rates": [0.1]}, r"as many thresholds and interval ends as rates, got \[1, 4, 4, 4, 4\]"),
+    ({name: [] for name in LISTS}, "as many thresholds"),
+    ({"rates": [0.1, 0.05, 0.02, 0.01]}, "rates between 0 and 1, ascending"),
+    ({"rates": [0.0, 0.02, 0.05, 0.1]}, "rates between 0 and 1"),
+    ({"rates": [float("nan")] * 4}, "rates between 0 and 1"),
+    ({"thresholds": [float("inf"), 3, 2, 1]}, "finite thresholds"),
+    ({"map_low": float("nan")}, "finite thresholds and a finite map_low"),
+    ({"thresholds": [1, 2, 3, 4]}, "thresholds that fall as rates rise"),
+    ({"map_thresholds": [1, 2, 3, 4]}, "map_thresholds that fall"),
+    ({"map_low": 9.0}, "a map_low below all map_thresholds"),
+    ({"default_rate": 0.03}, "a default_rate among the rates"),
+    ({"rate_upper": [0.001] * 4}, "rates within their intervals"),
+    ({"rate_upper": [2.0] * 4}, "rates within their intervals"),
+    ({"calibrated_on": -1}, "a count of images"),
+    ({"calibrated_width": 31}, "of the model's size, got 24 x 31"),
+    ({"calibrated_height": -1}, "of the model's size"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), CONTRADICTIONS)
+def test_a_calibration_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
+    detection = calibrate(held_out(99, map_low=0.0), "max")
+    check_detection(detection, 24, 32)
+    for name, value in changes.items():
+        if isinstance(value, list):
+            detection.ClearField(cast("Any", name))
+            getattr(detection, name).extend(value)
+        else:
+            setattr(detection, name, value)
+    with pytest.raises(BundleError, match=f"detection: expected .*{message}"):
+        check_detection(detection, 24, 32)
+
+
+def test_any_calibrated_size_fits_a_model_of_free_sizes() -> None:
+    detection = calibrate(held_out(99, map_low=0.0), "max")
+    check_detection(detection, 0, 0)
+    with pytest.raises(BundleError, match="of the model's size, got 24 x 32"):
+        check_detection(detection, 24, 24)
 
 
 def test_what_goes_into_a_checkpoint_comes_out() -> None:

@@ -54,6 +54,7 @@ def checked(made_once: MadeOnce) -> dict[str, CheckedGraphs]:
             "ae": make_checked(networks.weighted(networks.Autoencoder((8, 8, 1)))),
             "multitask": make_checked(networks.weighted(networks.Multitask((6, 10, 3)))),
             "denoiser": make_checked(networks.weighted(networks.Denoiser((12, 8, 3)))),
+            "detector": make_checked(networks.weighted(networks.Detector((8, 10, 3)))),
         }
         (folder / "checked.pickle").write_bytes(pickle.dumps(made))
 
