@@ -106,6 +106,7 @@ COVERED_BY = {
     "training/evaluation/evaluate.py": "training/test_commands.py",
     "training/evaluation/image_measures.py": "training/run/test_finalize.py",
     "training/evaluation/principal_components.py": "training/run/test_photographs.py",
+    "training/figures/detection.py": "training/run/test_defects.py",
     "training/figures/latents.py": "training/test_commands.py",
     "training/figures/report.py": "training/test_train.py",
     "training/figures/run.py": "training/test_commands.py",

@@ -163,7 +163,7 @@ class Data(Section):
     """How random crops are mirrored: not at all, left to right, or in all eight ways."""
 
 
-    normal: str = ""
+    normal: Annotated[str, Field(coerce_numbers_to_str=True)] = ""
     """To detect defects: the class, or the subfolder, of normal images; others are for the test alone. Of textures:
     brick, grass or gravel."""
     masks: str = ""

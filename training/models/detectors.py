@@ -43,13 +43,16 @@ class GaussianSmoothing(nn.Module):
 
 
 class Segmentation(nn.Module):
-    """Images to one logit a pixel: a U-Net (Ronneberger et al. 2015) that begins with a fold of 2x2 pixels."""
+    """Images to one logit a pixel: a U-Net (Ronneberger et al. 2015) that begins with a fold of 2x2 pixels.
+
+    Normalised over batches, which once it is trained is a constant of each channel: tiles are computed as the whole is.
+    """
 
     def __init__(self, depth: int, channels: Sequence[int]) -> None:
         super().__init__()
         self.first = _block(depth * _FOLDED**2, channels[0])
         self.down = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU(), *_block(after, after))
+            nn.Sequential(nn.Conv2d(before, after, 4, stride=2, padding=1), *_block(after, after))
             for before, after in pairwise(channels)
         )
         upwards = list(pairwise(reversed(channels)))
@@ -108,5 +111,7 @@ def smoothed_errors(smoothing: GaussianSmoothing, images: Tensor, reconstruction
 
 def _block(before: int, after: int) -> nn.Sequential:
     """(N, before, h, w) to (N, after, h, w): two 3x3 convolutions."""
-    first, second = nn.Conv2d(before, after, 3, padding=1), nn.Conv2d(after, after, 3, padding=1)
-    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
+    return nn.Sequential(
+        *(nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()),
+        *(nn.Conv2d(after, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()),
+    )

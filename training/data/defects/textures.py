@@ -96,8 +96,8 @@ def splits(texture: str) -> tuple[tuple[Split, Split, Split], Inspection]:
     masks = np.concatenate([np.zeros(test.shape[:3], bool), np.stack([each.mask for each in planted])])
     kinds = (*("good" for _ in test), *(each.kind for each in planted))
     defects = np.arange(len(images)) >= len(test)
-    # The loss of each epoch is taken from a tenth of the calibration images: nothing is chosen by it.
-    normal = tuple(Split(each, None, np.arange(len(each))) for each in (train, calibration[:100], test))
+    # The loss of each epoch is taken from a few of the calibration images: nothing is chosen by it.
+    normal = tuple(Split(each, None, np.arange(len(each))) for each in (train, calibration[:25], test))
     return (normal[0], normal[1], normal[2]), Inspection(calibration, images, defects, kinds, masks)
 
 
@@ -117,12 +117,12 @@ def _blur(_: str, part: Floats, __: float, source: np.random.Generator) -> tuple
 
 def _stain(_: str, part: Floats, spread: float, source: np.random.Generator) -> tuple[Floats, Floats]:
     """The place itself, darker or lighter."""
-    return _blob(source), part + source.choice((-1, 1)) * np.float32(source.uniform(1.0, 1.5) * spread)
+    return _blob(source), part + source.choice((-1, 1)) * np.float32(source.uniform(1.6, 2.2) * spread)
 
 
 def _scratch(_: str, part: Floats, spread: float, source: np.random.Generator) -> tuple[Floats, Floats]:
     """A thin curve, darker or lighter than the place."""
-    return _curve(source), part + source.choice((-1, 1)) * np.float32(source.uniform(1.5, 2.2) * spread)
+    return _curve(source), part + source.choice((-1, 1)) * np.float32(source.uniform(2.5, 3.2) * spread)
 
 
 _Maker: TypeAlias = Callable[[str, Floats, float, np.random.Generator], tuple[Floats, Floats]]
