@@ -43,7 +43,9 @@ class Answered:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 on success, 1 if a step failed."""
-    parser = argparse.ArgumentParser(prog="python -m examples.demo_defects", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.demo_defects", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--epochs", type=int, help="of training; by default the recipe's")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints and pictures go")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where exported models go")
@@ -76,19 +78,18 @@ def run(options: argparse.Namespace) -> None:
 def detect(client: Client) -> tuple[Answered, list[str]]:
     """Send normal and defective images; what came back for the picture, and lines of a table."""
     judged = textures.splits(TEXTURE)[1]
-    assert judged.test is not None
-    kinds = np.array(judged.kinds)
+    kinds, tested = np.array(judged.kinds), np.asarray(judged.test)
     lines = [f"{'images':<12}{'number':>8}" + "".join(f"   alarms at {rate:.0%}" for rate in RATES)]
-    answers = {rate: client.detect(judged.test, model=MODEL, false_alarm_rate=rate) for rate in RATES}
+    answers = {rate: client.detect(tested, model=MODEL, false_alarm_rate=rate) for rate in RATES}
     for kind in dict.fromkeys(judged.kinds):
         rows = kinds == kind
         shares = "".join(f"{np.asarray(answers[rate].anomalous)[rows].mean():>15.0%}" for rate in RATES)
         lines.append(f"{kind:<12}{rows.sum():>8}{shares}")
     chosen = np.concatenate([np.flatnonzero(kinds == kind)[:2] for kind in dict.fromkeys(judged.kinds)])[:COLUMNS]
     began = perf_counter()
-    client.detect(judged.test[:1], model=MODEL)
+    client.detect(tested[:1], model=MODEL)
     lines.append(f"\none image              {(perf_counter() - began) * 1e3:.1f} ms")
-    images = judged.test[chosen]
+    images = tested[chosen]
     found = client.detect(images, model=MODEL, map_format="float32")
     return Answered(images, tuple(kinds[chosen]), found), lines
 

@@ -32,9 +32,7 @@ def _run_evaluate(flags: argparse.Namespace) -> str:
     trained, settings, dataset = _source(flags)
     if flags.nll_samples is not None:
         settings = parse_config({**settings.model_dump(), "evaluation": {"nll_samples": flags.nll_samples}})
-    figures = evaluate.measure(
-        trained.model, dataset, settings, trained.latents, Notes(), trained.held_out_scores
-    )
+    figures = evaluate.measure(trained.model, dataset, settings, trained.latents, Notes(), trained.held_out_scores)
     return "\n".join(f"{name:40} {value:.6g}" for name, value in sorted(figures.items()))
 
 

@@ -162,7 +162,6 @@ class Data(Section):
     flips: Literal["none", "horizontal", "all"] = "horizontal"
     """How random crops are mirrored: not at all, left to right, or in all eight ways."""
 
-
     normal: Annotated[str, Field(coerce_numbers_to_str=True)] = ""
     """To detect defects: the class, or the subfolder, of normal images; others are for the test alone. Of textures:
     brick, grass or gravel."""

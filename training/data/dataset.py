@@ -1,4 +1,4 @@
-"""Data sets as uint8 arrays in memory: digits, photographs, textures, IDX files, folders, arrays; split once and for all."""
+"""Data sets as uint8 arrays in memory, bundled or from IDX files, folders, arrays; split once and for all."""
 
 import dataclasses
 import hashlib
@@ -110,7 +110,7 @@ def _inspected_folder(data: Data) -> Dataset:
 
 
 def _textures(data: Data) -> Dataset:
-    """One of scikit-image's textures: 200 training images, 1,000 for calibration, 300 for the test, 200 with a defect."""
+    """One of scikit-image's textures: 200 training images, 1,000 for calibration, 300 for the test."""
     if data.folder:
         raise DataError(f"{_BUNDLED[data.kind]} and need no files: give --data of {data.folder}")
     texture = data.normal or textures.TEXTURES[0]

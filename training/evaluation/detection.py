@@ -66,7 +66,7 @@ def held_out_scores(model: Network, dataset: Dataset) -> HeldOutScores:
 
 
 def find(model: Network, images: np.ndarray, held_out: HeldOutScores) -> Found:
-    """Maps and scores of images (N, H, W, C), with the calibrated thresholds at the default rate, where there are any."""
+    """Maps and scores of images (N, H, W, C), with the thresholds that are calibrated for the default rate, if any."""
     found = np.concatenate(list(maps(model, images)))
     try:
         calibrated = calibrate(held_out, _score(model))
@@ -85,7 +85,9 @@ def measure(model: Network, dataset: Dataset, held_out: HeldOutScores, notes: No
     """
     judged = _inspection(dataset)
     if judged.test is None or judged.defective is None:
-        raise UnavailableError("no test images are known to be normal or defective: sort them into test/good, test/KIND")
+        raise UnavailableError(
+            "no test images are known as normal or defective: sort them into test/good and test/KIND"
+        )
     found = find(model, judged.test, held_out)
     truth, score = judged.defective, cast("Any", metrics.roc_auc_score)
     figures = {"image_auroc": float(score(truth, found.scores))}

@@ -56,9 +56,7 @@ class Segmentation(nn.Module):
             for before, after in pairwise(channels)
         )
         upwards = list(pairwise(reversed(channels)))
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(before, after, 4, stride=2, padding=1) for before, after in upwards
-        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1) for before, after in upwards)
         self.merge = nn.ModuleList(_block(2 * after, after) for _, after in upwards)
         self.last = nn.Conv2d(channels[0], _FOLDED**2, 3, padding=1)
 

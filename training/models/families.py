@@ -21,7 +21,7 @@ _FAMILIES: dict[str, type["Network"]] = {}
 class Network(nn.Module, ABC):
     """A network of one family, which states what the rest of training and export must know of it.
 
-    Its methods become the graphs of its bundle: `encode` and `decode`, `classify`, `denoise`, `detect`, those that it has.
+    Its methods become the graphs of its bundle: those of `encode` and `decode`, `classify`, `denoise`, `detect` it has.
     """
 
     family: ClassVar[str]

@@ -1,4 +1,4 @@
-"""Measures of a trained texture detector beyond those of its run: by kind, beside principal components, false alarms."""
+"""Measures of a texture detector beyond those of its run: by kind, beside principal components, false alarms."""
 
 import json
 from collections.abc import Sequence
@@ -58,9 +58,7 @@ def measure(run: Path, texture: str, fresh: int) -> Measured:
     thresholds = np.asarray(calibrated.thresholds, np.float32)
     shares = _alarms(trained.model, texture, score, thresholds, fresh, 1.0)
     drifted = _alarms(trained.model, texture, score, thresholds, min(fresh, 1_000), 1.1)
-    alarms = list(
-        zip(calibrated.rates, shares.tolist(), calibrated.rate_lower, calibrated.rate_upper, strict=True)
-    )
+    alarms = list(zip(calibrated.rates, shares.tolist(), calibrated.rate_lower, calibrated.rate_upper, strict=True))
     default = list(calibrated.rates).index(calibrated.default_rate)
     found = Measured(by_kind, baseline, named, fresh, alarms, float(drifted[default]))
     (run / FILE).write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """Folders of normal and defective images: `train`, `val`, `test`, a subfolder for each kind, masks beside them.
 
-As in MVTec AD (Bergmann et al. 2019): `train/good`, `test/good`, `test/KIND`, `ground_truth/KIND/NAME_mask.png`. Without
-these folders, one of normal images and one for each kind of defect, or normal images alone.
+As in MVTec AD (Bergmann et al. 2019): `train/good`, `test/good`, `test/KIND`, `ground_truth/KIND/NAME_mask.png`.
+Without these folders, one of normal images and one for each kind of defect, or normal images alone.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,9 @@ def read(folder: Path, data: Data) -> Inspected:
     masked = truth, folder / _GROUND_TRUTH
     paths = [path for path in found.paths if not any(map(path.is_relative_to, masked))]
     files = _arranged(folder, paths, data)
-    train, calibration, test = (image_files.read_all(each, data) for each in (files.train, files.calibration, files.test))
+    train, calibration, test = (
+        image_files.read_all(each, data) for each in (files.train, files.calibration, files.test)
+    )
     named = [*zip(train[0], files.train, strict=True), *zip(calibration[0], files.calibration, strict=True)]
     for image, path in [*named, *zip(test[0], files.test, strict=True)]:
         _refuse_smaller(image, path, data.crop)
@@ -153,8 +155,8 @@ def _refuse_other_names(folder: Path, kinds: list[str], normal: str) -> None:
     names = sorted(set(kinds))
     if normal not in names and names not in ([], [""]):
         raise DataError(
-            f"{folder} has no normal images: expected a folder {normal}, or train/{normal}, got {', '.join(names[:5])}; "
-            "give its name with --set data.normal=NAME, or one of them as --data-dir"
+            f"{folder} has no normal images: expected a folder {normal}, or train/{normal}, got "
+            f"{', '.join(names[:5])}; give its name with --set data.normal=NAME, or one of them as --data-dir"
         )
 
 

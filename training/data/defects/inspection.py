@@ -29,7 +29,7 @@ class Inspection:
         return [each for each in (self.calibration, self.test, self.defective, self.masks) if each is not None]
 
 
-def select(splits: Sequence[Split], classes: Sequence[str], normal: str) -> tuple[list[Split], Inspection]:
+def select(splits: Sequence[Split], classes: tuple[str, ...], normal: str) -> tuple[list[Split], Inspection]:
     """The normal images of training, validation and test split, without labels, and all test images to judge by.
 
     Raises:

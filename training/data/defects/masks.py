@@ -13,9 +13,7 @@ _SUFFIXES = ("_mask.png", ".png", "_mask.bmp", ".bmp")
 _WHITE = 128
 
 
-def read(
-    folder: Path, images: Sequence[Path], kinds: Sequence[str], data: Data, size: tuple[int, ...]
-) -> np.ndarray:
+def read(folder: Path, images: Sequence[Path], kinds: Sequence[str], data: Data, size: tuple[int, ...]) -> np.ndarray:
     """The masks (N, H, W) bool of images, those of normal ones empty; scaled as the images are.
 
     Raises:

@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from training.data.defects.inspection import Inspection
 from training.data.split import Split
 from training.errors import DataError
-
-Floats: TypeAlias = NDArray[np.float32]
 
 TEXTURES = ("brick", "grass", "gravel")
 SIDE = 128
@@ -101,7 +98,7 @@ def splits(texture: str) -> tuple[tuple[Split, Split, Split], Inspection]:
     return (normal[0], normal[1], normal[2]), Inspection(calibration, images, defects, kinds, masks)
 
 
-def _foreign(texture: str, part: Floats, _: float, source: np.random.Generator) -> tuple[Floats, Floats]:
+def _foreign(texture: str, part: np.ndarray, _: float, source: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Another texture of the same mean and spread as the place that it covers."""
     weights = _blob(source)
     others = [each for each in TEXTURES if each != texture]
@@ -110,29 +107,29 @@ def _foreign(texture: str, part: Floats, _: float, source: np.random.Generator) 
     return weights, mean + (other - other_mean) * min(spread / max(other_spread, 1e-3), 2.0)
 
 
-def _blur(_: str, part: Floats, __: float, source: np.random.Generator) -> tuple[Floats, Floats]:
+def _blur(_: str, part: np.ndarray, __: float, source: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The place itself, out of focus."""
     return _blob(source), gaussian_filter(part, source.uniform(2, 4))
 
 
-def _stain(_: str, part: Floats, spread: float, source: np.random.Generator) -> tuple[Floats, Floats]:
+def _stain(_: str, part: np.ndarray, spread: float, source: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The place itself, darker or lighter."""
     return _blob(source), part + source.choice((-1, 1)) * np.float32(source.uniform(1.6, 2.2) * spread)
 
 
-def _scratch(_: str, part: Floats, spread: float, source: np.random.Generator) -> tuple[Floats, Floats]:
+def _scratch(_: str, part: np.ndarray, spread: float, source: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A thin curve, darker or lighter than the place."""
     return _curve(source), part + source.choice((-1, 1)) * np.float32(source.uniform(2.5, 3.2) * spread)
 
 
-_Maker: TypeAlias = Callable[[str, Floats, float, np.random.Generator], tuple[Floats, Floats]]
+_Maker: TypeAlias = Callable[[str, np.ndarray, float, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 """Of a texture, a part of it, its spread and a source to weights (H, W) in 0 to 1 and what is there in place of it."""
 _MAKERS: dict[str, _Maker] = {"foreign": _foreign, "blur": _blur, "scratch": _scratch, "stain": _stain}
 KINDS = tuple(_MAKERS)
 
 
 @cache
-def _texture(name: str) -> Floats:
+def _texture(name: str) -> np.ndarray:
     """(H, W) in 0 to 1.
 
     Raises:
@@ -151,7 +148,7 @@ def _source(texture: str, stream: Stream, number: int, seed: int) -> np.random.G
     return np.random.default_rng([seed, stream, TEXTURES.index(texture), number])
 
 
-def _part(texture: str, source: np.random.Generator, *, trained: bool) -> Floats:
+def _part(texture: str, source: np.random.Generator, *, trained: bool) -> np.ndarray:
     """A random square of the trained or of the other part of a texture, perhaps mirrored."""
     whole = _texture(texture)
     held = whole[:, :_TRAINED_COLUMNS] if trained else whole[:, _TRAINED_COLUMNS:]
@@ -160,21 +157,21 @@ def _part(texture: str, source: np.random.Generator, *, trained: bool) -> Floats
     return part[:, ::-1] if source.random() < 0.5 else part  # noqa: PLR2004 (one of two)
 
 
-def _exposed(part: Floats, source: np.random.Generator, gain: float = 1.0) -> np.ndarray:
+def _exposed(part: np.ndarray, source: np.random.Generator, gain: float = 1.0) -> np.ndarray:
     """What a camera makes of a part: uint8 (H, W)."""
     own_gain = gain * (1 + _GAIN_SPREAD * source.standard_normal())
     seen = part * own_gain + _NOISE * source.standard_normal(part.shape)
     return np.clip(np.round(seen * 255), 0, 255).astype(np.uint8)
 
 
-def _moments(part: Floats, weights: Floats) -> tuple[float, float]:
+def _moments(part: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     """Weighted mean and standard deviation."""
     shares = weights / weights.sum()
     mean = float((shares * part).sum())
     return mean, float(np.sqrt((shares * np.square(part - mean)).sum()))
 
 
-def _blob(source: np.random.Generator) -> Floats:
+def _blob(source: np.random.Generator) -> np.ndarray:
     """Weights (H, W) of a lobed ellipse of 9 to 18 pixels' radius, soft by two pixels."""
     radius = source.uniform(9, 18)
     down, across = np.mgrid[:SIDE, :SIDE].astype(np.float32)
@@ -188,7 +185,7 @@ def _blob(source: np.random.Generator) -> Floats:
     return np.clip((1.05 - np.hypot(u, v) / edge) * radius / 2, 0, 1).astype(np.float32)
 
 
-def _curve(source: np.random.Generator) -> Floats:
+def _curve(source: np.random.Generator) -> np.ndarray:
     """Weights (H, W) of a curve of 30 to 70 pixels' length, two to four pixels wide."""
     drawn = np.zeros((SIDE, SIDE), np.float32)
     for row, column in _steps(source):

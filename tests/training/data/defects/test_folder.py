@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,11 @@ def test_crops_may_come_from_images_of_any_size_but_calibration_is_of_one(tmp_pa
 @pytest.mark.parametrize(
     ("spoil", "given", "message"),
     [
-        (lambda place: [each.unlink() for each in (place / "test" / "crack").iterdir()], {}, "3 normal images and no def"),
+        (
+            lambda place: [each.unlink() for each in (place / "test" / "crack").iterdir()],
+            {},
+            "3 normal images and no def",
+        ),
         (lambda place: [each.unlink() for each in (place / "test" / "good").iterdir()], {}, "3 defective .* no normal"),
         (lambda place: mask(place / "ground_truth" / "crack" / "001_mask.png", (9, 9)), {}, "mask of 12x16 .* got 9x9"),
         (
@@ -121,9 +126,9 @@ def test_crops_may_come_from_images_of_any_size_but_calibration_is_of_one(tmp_pa
             {},
             r"002.png has no mask: expected .*ground_truth/crack/002_mask.png",
         ),
-        (lambda place: None, {"crop": 13}, r"data.crop=13 is larger than an image \(.* is 12x16"),
-        (lambda place: None, {"normal": "fine"}, "expected a folder fine, or train/fine, got good"),
-        (lambda place: None, {"masks": "nowhere"}, "nowhere is not a directory: data.masks"),
+        (lambda _: None, {"crop": 13}, r"data.crop=13 is larger than an image \(.* is 12x16"),
+        (lambda _: None, {"normal": "fine"}, "expected a folder fine, or train/fine, got good"),
+        (lambda _: None, {"masks": "nowhere"}, "nowhere is not a directory: data.masks"),
         (
             lambda place: picture(place / "test" / "loose.png"),
             {},
@@ -131,7 +136,9 @@ def test_crops_may_come_from_images_of_any_size_but_calibration_is_of_one(tmp_pa
         ),
     ],
 )
-def test_what_cannot_be_judged_is_refused_in_a_sentence(tmp_path: Path, spoil, given: dict, message: str) -> None:
+def test_what_cannot_be_judged_is_refused_in_a_sentence(
+    tmp_path: Path, spoil: Callable[[Path], object], given: dict, message: str
+) -> None:
     spoil(mvtec(tmp_path))
     with pytest.raises(DataError, match=message):
         folder.read(tmp_path, settings(**given))
