@@ -15,7 +15,8 @@ from training.losses.objectives import Inputs, Outcome
 from training.models import photographs
 from training.models.families import ImageShape, Network
 
-_GREY = 0.5
+# Grey becomes zero, as the padding of convolutions is.
+_SHIFT = -0.5
 # It works on 2x2 pixels at once, as a photo denoiser does.
 _FOLDED = 2
 # A Gaussian is cut off where it has fallen to a hundredth.
@@ -62,7 +63,7 @@ class Segmentation(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 1, H, W); H and W are multiples of 2 to the number of widths."""
-        features = self.first(functional.pixel_unshuffle(images - _GREY, _FOLDED))
+        features = self.first(functional.pixel_unshuffle(images + _SHIFT, _FOLDED))
         skipped: list[Tensor] = []
         for down in self.down:
             skipped.append(features)
