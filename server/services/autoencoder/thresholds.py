@@ -58,9 +58,12 @@ class Thresholds:
         Raises:
             InvalidArgumentError: says for which size it is known.
         """
-        for height, width in sizes if self.promised_for else ():
-            if (height, width) != self.promised_for:
-                known = "{} x {}".format(*self.promised_for) if all(self.promised_for) else "no size that is known"
+        promised = self.promised_for
+        if promised is None:
+            return
+        for height, width in sizes:
+            if (height, width) != promised:
+                known = "{} x {}".format(*promised) if all(promised) else "no size that is known"
                 raise InvalidArgumentError(
                     "false_alarm_rate",
                     f"expected images of the size that rates are calibrated for, {known}, got {height} x {width}: "
