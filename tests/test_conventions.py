@@ -120,6 +120,7 @@ COVERED_BY = {
     "training/random_streams.py": "training/test_known_defects.py",
     "training/recipe.py": "training/test_config.py",
     "training/reproduction/__main__.py": "training/reproduction/test_reproduction.py",
+    "training/reproduction/defect_measures.py": "training/reproduction/test_defects.py",
     "training/reproduction/records.py": "training/reproduction/test_reproduction.py",
     "training/reproduction/results_page.py": "training/reproduction/test_reproduction.py",
     "training/reproduction/runs.py": "training/reproduction/test_reproduction.py",

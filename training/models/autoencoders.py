@@ -15,7 +15,6 @@ from training.errors import ConfigError, one_line
 from training.losses import objectives, vae_gan
 from training.losses.objectives import Inputs, Outcome
 from training.models import photographs
-from training.models.detectors import GaussianSmoothing, smoothed_errors
 from training.models.families import ImageShape, Network, families
 from training.models.layers import (
     ConvDecoder,
@@ -58,23 +57,17 @@ class Autoencoder(Network):
         """Latents to logits (N, C, H, W)."""
         return self.decoder(latents)
 
+    @classmethod
+    def detecting(cls) -> type[Network]:
+        """The class of those that detect too."""
+        from training.models.detectors import DetectingAutoencoder  # noqa: PLC0415 (it builds on this class)
+
+        return DetectingAutoencoder
+
     def objective(self, given: Inputs) -> Outcome:
         """Reconstruction loss, of images that the encoder may see with noise on them."""
         seen = objectives.with_input_noise(given.images, given.draws, given.settings.encoder_noise)
         return objectives.reconstruction(self.decode(self.encode(seen)), given, self.output)
-
-
-class DetectingAutoencoder(Autoencoder):
-    """An autoencoder that knows normal images alone and draws others badly (Japkowicz et al. 1995)."""
-
-    def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
-        super().__init__(architecture, image_shape, labels)
-        self.smoothing = GaussianSmoothing(architecture.smoothing)
-        self.detection_score = architecture.score
-
-    def detect(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) to squares of smoothed differences from the reconstruction, (N, 1, H, W)."""
-        return smoothed_errors(self.smoothing, images, self.images(self.decode(self.encode(images))))
 
 
 class VariationalAutoencoder(Network):
@@ -189,6 +182,8 @@ def find(name: str) -> type[Network]:
     Raises:
         ConfigError: there is no such family.
     """
+    from training.models import detectors  # noqa: F401, PLC0415 (more families, which build on this module)
+
     known = families()
     if name not in known:
         raise ConfigError(f"model.family: expected one of {', '.join(sorted(known))}; got {name!r}")
@@ -206,9 +201,7 @@ def build(architecture: Architecture, image_shape: ImageShape, labels: Sequence[
 
         return own.build(architecture, image_shape)
     kind = find(architecture.family)
-    if architecture.score and kind is Autoencoder:
-        kind = DetectingAutoencoder
-    return kind(architecture, image_shape, labels)
+    return (kind.detecting() if architecture.score else kind)(architecture, image_shape, labels)
 
 
 def image_shape(architecture: Architecture, shape: ImageShape, *, cropped: bool) -> ImageShape:

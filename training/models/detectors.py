@@ -13,6 +13,7 @@ from training.errors import ConfigError
 from training.losses import objectives
 from training.losses.objectives import Inputs, Outcome
 from training.models import photographs
+from training.models.autoencoders import Autoencoder
 from training.models.families import ImageShape, Network
 
 # Grey becomes zero, as the padding of convolutions is.
@@ -98,14 +99,23 @@ class Detector(Network):
         return objectives.segmentation(self.segmentation, given)
 
 
-def smoothed_errors(smoothing: GaussianSmoothing, images: Tensor, reconstructions: Tensor) -> Tensor:
-    """Both (N, C, H, W) to the squares of their smoothed differences, (N, 1, H, W), as means over the channels.
+class DetectingAutoencoder(Autoencoder):
+    """An autoencoder that knows normal images alone and draws others badly (Japkowicz et al. 1995)."""
 
-    Edges that a reconstruction draws half a pixel beside cancel out before the square is taken.
-    """
-    count, channels, height, width = images.shape
-    differences = (images - reconstructions).reshape(count * channels, 1, height, width)
-    return smoothing(differences).square().reshape(count, channels, height, width).mean(1, keepdim=True)
+    def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
+        super().__init__(architecture, image_shape, labels)
+        self.smoothing = GaussianSmoothing(architecture.smoothing)
+        self.detection_score = architecture.score
+
+    def detect(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to squares of smoothed differences from the reconstruction, (N, 1, H, W), means over channels.
+
+        Edges that a reconstruction draws half a pixel beside cancel out before the square is taken.
+        """
+        count, channels, height, width = images.shape
+        differences = images - self.images(self.decode(self.encode(images)))
+        smooth = self.smoothing(differences.reshape(count * channels, 1, height, width))
+        return smooth.square().reshape(count, channels, height, width).mean(1, keepdim=True)
 
 
 def _block(before: int, after: int) -> nn.Sequential:

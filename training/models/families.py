@@ -73,6 +73,11 @@ class Network(nn.Module, ABC):
         super().__init__()
         self.image_shape = image_shape
 
+    @classmethod
+    def detecting(cls) -> type["Network"]:
+        """The class of the family's networks for which an anomaly score is set."""
+        return cls
+
     @abstractmethod
     def objective(self, given: Inputs) -> Outcome:
         """What is minimised and logged, in nats per image."""
