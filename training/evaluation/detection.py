@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -51,18 +52,8 @@ def maps(model: Network, images: np.ndarray) -> Iterator[np.ndarray]:
 
 def held_out_scores(model: Network, dataset: Dataset) -> HeldOutScores:
     """Scores of the normal images that the model is calibrated on: they were not trained on."""
-    images, score = _inspection(dataset).calibration, _score(model)
-    # A few pixels of each map are enough for the median of all.
-    every = max(1, images[..., 0].size // _MOST_PIXELS)
-    scores, maxima, sample = [], [], []
-    for part in maps(model, images):
-        scores.append(scores_of(part, score))
-        maxima.append(scores_of(part, "max"))
-        sample.append(part.reshape(-1)[::every])
-    median = float(np.median(np.concatenate(sample)))
-    return HeldOutScores(
-        scores=np.concatenate(scores), maxima=np.concatenate(maxima), map_low=median, size=images.shape[1:3]
-    )
+    found = chain.from_iterable(maps(model, _inspection(dataset).calibration))
+    return HeldOutScores.of_maps(found, _score(model))
 
 
 def find(model: Network, images: np.ndarray, held_out: HeldOutScores) -> Found:
