@@ -140,8 +140,10 @@ def _alarm_tables(measures: Mapping[str, Any]) -> str:
     for name, more in measures.items():
         lines = [_row(["promised", "alarms", "interval"]), _row(["---"] * 3)]
         for rate, share, lower, upper in more["alarms"]:
-            inside = "" if lower <= share <= upper else " (outside)"
-            lines.append(_row([f"{rate:.3%}", f"{share:.3%}", f"{lower:.3%} to {upper:.3%}{inside}"]))
+            # No alarm at all is a rate below one in so many images.
+            least = share or 1 / more["fresh"]
+            outside = " (outside)" if share > upper or least < lower else ""
+            lines.append(_row([f"{rate:.3%}", f"{share:.3%}", f"{lower:.3%} to {upper:.3%}{outside}"]))
         head = f"`{name}`, {more['fresh']:,} images:\n\n" if parts else _ALARMS.format(count=more["fresh"], name=name)
         moved = f"\nWith a gain that is up by 10 %, {more['drifted_alarms']:.1%} are alarms where 1 % is promised.\n\n"
         parts += [head, "\n".join(lines), "\n", moved]
