@@ -10,11 +10,11 @@ _ONE_SAMPLE = frozenset({"free_bits", "encoder_noise"})
 _BODIES = {
     "dense": frozenset({"hidden", "activation", "code_activation"}),
     "conv": frozenset({"channels", "upsampling"}),
-    "residual": frozenset({"channels", "upsampling", "blocks", "latent_channels", "noise_level_input"}),
+    "residual": frozenset({"channels", "upsampling", "blocks", "latent_channels", "shortcuts", "noise_level_input"}),
 }
 _OF_A_BODY = frozenset[str]().union(*_BODIES.values())
 # Which of them a family must name to use them.
-_OF_A_FAMILY = frozenset({"code_activation", "latent_channels", "noise_level_input"})
+_OF_A_FAMILY = frozenset({"code_activation", "latent_channels", "shortcuts", "noise_level_input"})
 _OF_IMAGE_FILES, _IMAGE_FILES = frozenset({"size", "grey"}), frozenset({"folder", "photographs"})
 _ALWAYS = frozenset({"family", "body"})
 _OF_ONES_OWN = frozenset({"network", "arguments"})
