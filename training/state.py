@@ -138,7 +138,7 @@ class TrainingState:
         """The learning rate at a step, of the schedule over the steps, or over the budget if that is spent sooner."""
         spent, budget = int(self.progress.spent * 1_000), int(self.budget * 1_000)
         settings = self.config.optimizer
-        if budget and spent * self.steps >= step * budget:
+        if budget and spent * self.steps > step * budget:
             return optimization.learning_rate(settings, min(spent, budget), budget)
         return optimization.learning_rate(settings, step, self.steps)
 

@@ -96,8 +96,7 @@ class ResidualDenoiser(nn.Module):
         self.layers = nn.Sequential(first, *body, nn.Conv2d(width, folded, 3, padding=1))
 
     def start(self) -> None:
-        """With shortcuts, set the last weights of each of them and of the network to zero: a start without normalisation
-        (Zhang et al. 2019, "Fixup initialization")."""
+        """With shortcuts, set the last weights of each and of the network to zero (Zhang et al. 2019, Fixup)."""
         blocks = [layer for layer in self.layers if isinstance(layer, ResidualBlock)]
         for layer in [*(block.second for block in blocks), self.layers[-1]] if blocks else []:
             nn.init.zeros_(cast("Tensor", layer.weight))
