@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--out", type=Path, required=True, help="the run's own folder")
     flags.add_argument("--epochs", type=int, help="default: the recipe's")
+    flags.add_argument("--minutes", type=float, help="CPU minutes after which the run ends; default: the recipe's")
     flags.add_argument("--seed", type=int, help="default: the recipe's, 0")
     flags.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     again = flags.add_mutually_exclusive_group()
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def settings(flags: argparse.Namespace) -> dict[str, Any]:
     """The flags that were given, as settings."""
-    run = {name: getattr(flags, name) for name in ("epochs", "seed") if getattr(flags, name) is not None}
+    run = {name: getattr(flags, name) for name in ("epochs", "minutes", "seed") if getattr(flags, name) is not None}
     given = {"kind": flags.data, "folder": flags.data_dir and str(flags.data_dir), "download": flags.download}
     data = {name: value for name, value in given.items() if value is not None}
     device = {"name": flags.device, **({"compile": True} if flags.compile else {})}
