@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 from autoencoder.v1 import model_pb2, tiling
-from autoencoder.v1.model_pb2 import Model, Signature, TensorSpec
+from autoencoder.v1.model_pb2 import Detection, Model, Signature, TensorSpec
 from autoencoder.v1.shapes import DTYPES, FREE, ShapeError, Shapes, Size
 from numpy.typing import NDArray
 
 from bundle import latents
+from bundle.detection import check_detection, scores_of
 from bundle.errors import BundleError
-from bundle.golden import Case, Golden, SampleCase
+from bundle.golden import Case, Golden, SampleCase, agrees
 from bundle.graph_memory.trial import MAX_BATCH, largest_batch, trial_side
 from bundle.latents import LatentStatistics
 from bundle.noise import MAX_SEED
@@ -24,7 +25,10 @@ _TENSORS = {
     "reconstruct": ("images", ("reconstructions", "squared_errors")),
     "denoise": ("images", ("denoised",)),
     "classify": ("images", ("probabilities",)),
+    "detect": ("images", ("scores", "maps")),
 }
+# Sums over an image, in which padding would count: of free sizes the server makes them of what is left after cropping.
+_SUMS = {"squared_errors", "scores"}
 _CHANNELS = (1, 3)
 _IMAGES_AXES = 4
 # Method -> the graphs that it runs.
@@ -34,6 +38,7 @@ _GRAPHS = {
     "Reconstruct": ("reconstruct",),
     "Denoise": ("denoise",),
     "Classify": ("classify",),
+    "Detect": ("detect",),
     "Sample": ("decode",),
     "Interpolate": ("encode", "decode"),
     "Edit": ("encode", "decode"),
@@ -58,6 +63,15 @@ def check_model(model: Model) -> None:
         missing = [graph for graph in _GRAPHS.get(method, ()) if graph not in names]
         if missing:
             raise BundleError(f"method {method} needs the graphs {', '.join(missing)}, which are missing")
+    _check_detection(model, names)
+
+
+def _check_detection(model: Model, graphs: Sequence[str]) -> None:
+    if model.HasField("detection") != ("detect" in graphs):
+        got = "its calibration" if model.HasField("detection") else "the graph"
+        raise BundleError(f"expected the graph detect and its calibration, detection, or neither, got {got} alone")
+    if model.HasField("detection"):
+        check_detection(model.detection, model.height, model.width)
 
 
 def _check_sizes(model: Model, shapes: Shapes) -> None:
@@ -106,8 +120,7 @@ def _check_signature(model: Model, signature: Signature) -> None:
 def _check_names(model: Model, signature: Signature) -> None:
     input_name, outputs = _TENSORS[signature.name]
     if Shapes.of(model).free:
-        # Padding would count in sums over an image: the server sums up what is left after cropping.
-        outputs = tuple(name for name in outputs if name != "squared_errors")
+        outputs = tuple(name for name in outputs if name not in _SUMS)
     inputs = [input_name, *(["noise_levels"] if _takes_noise_level(model, signature) else [])]
     got = [spec.name for spec in signature.outputs]
     least = [name for name in outputs if not name.startswith("[")]
@@ -169,6 +182,8 @@ def check_golden(model: Model, golden: Golden) -> None:
             raise BundleError(f"golden.npz: expected a case for signature {signature.name!r}, got none")
         for index, case in enumerate(cases):
             _check_case(f"golden.npz: case {index} of {signature.name!r}", model, signature, case)
+            if "scores" in case.outputs:
+                _check_scores(model.detection, case)
     if golden.sample_case is not None:
         _check_sample(model, golden.sample_case)
 
@@ -186,6 +201,13 @@ def _check_case(where: str, model: Model, signature: Signature, case: Case) -> N
     inputs = len(signature.inputs)
     _check_arrays(f"{where}: inputs", specs[:inputs], case.inputs, rows)
     _check_arrays(f"{where}: outputs", specs[inputs:], case.outputs, rows)
+
+
+def _check_scores(detection: Detection, case: Case) -> None:
+    """Refuse scores that are not what regions and thresholds are made for."""
+    expected = scores_of(case.outputs["maps"], "mean" if detection.score == "mean" else "max")
+    if not agrees(case.outputs["scores"], expected):
+        raise BundleError(f"golden.npz: expected scores that are the {detection.score} of their maps, got others")
 
 
 def _check_cells(where: str, signature: Signature, shapes: Shapes, case: Case) -> None:

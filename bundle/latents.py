@@ -1,6 +1,6 @@
 """Statistics of a model's latent space: distribution of the training latents, distance of a new one, sampling."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import prod
@@ -109,13 +109,17 @@ class LatentStatistics:
 
     def to_bytes(self) -> bytes:
         """Make latents.npz: equal content, equal bytes."""
+        return npz.pack(self.to_arrays())
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Its arrays by name."""
         arrays: dict[str, NDArray[Any]] = {
             field.name: np.asarray(getattr(self, field.name), np.float64)
             for field in fields(self)
             if field.name != "attribute_names" and getattr(self, field.name) is not None
         }
         arrays["attribute_directions"] = arrays["attribute_directions"].reshape(-1, self.latent_size)
-        return npz.pack(arrays | {"attribute_names": np.asarray(self.attribute_names, np.str_)})
+        return arrays | {"attribute_names": np.asarray(self.attribute_names, np.str_)}
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "LatentStatistics":
@@ -124,7 +128,15 @@ class LatentStatistics:
         Raises:
             BundleError: not what `to_bytes` writes, shapes that contradict each other, or numbers that are not finite.
         """
-        arrays = npz.unpack(data, "latents.npz")
+        return cls.from_arrays(npz.unpack(data, "latents.npz"))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "LatentStatistics":
+        """Take what `to_arrays` gives.
+
+        Raises:
+            BundleError: as `from_bytes`.
+        """
         _check_shapes(arrays)
         return cls(**arrays)
 
@@ -220,7 +232,7 @@ def _cholesky(covariances: Floats) -> Floats:
     return factors
 
 
-def _check_shapes(arrays: dict[str, NDArray[Any]]) -> None:
+def _check_shapes(arrays: Mapping[str, NDArray[Any]]) -> None:
     expected = {field.name for field in fields(LatentStatistics)}
     if expected - _OPTIONAL - arrays.keys() or arrays.keys() - expected:
         raise BundleError(f"latents.npz: expected {sorted(expected)}, got {sorted(arrays)}")

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bundle.detection import SCORES
 from bundle.graph import MAX_RUN_BYTES
 from bundle.runtime_options import PROVIDER_NAMES
 from export.errors import ExportError, InputError
@@ -131,6 +132,7 @@ def _import(given: list[str]) -> int:
     parser.add_argument("--reference", type=Path, nargs="+", default=[], metavar="IMAGES", help=_REFERENCE_HELP)
     parser.add_argument("--multiple", type=scaling.positive, default=0, metavar="N", help=_MULTIPLE_HELP)
     parser.add_argument("--minimum", type=scaling.positive, default=0, metavar="N", help=_MINIMUM_HELP)
+    parser.add_argument("--detection-score", choices=SCORES, default="max", help=_SCORE_HELP)
     _add_memory(parser)
     _add_place(parser, recipe=False)
     options = parser.parse_args(scaling.joined(given))
@@ -145,6 +147,7 @@ def _import(given: list[str]) -> int:
         multiple=options.multiple,
         minimum=options.minimum,
         reference=options.reference,
+        detection_score=options.detection_score,
         max_run_bytes=options.max_run_bytes,
     )
     model = importer.import_files(options.files, place, about)
@@ -203,7 +206,11 @@ def _add_place(parser: argparse.ArgumentParser, *, recipe: bool = True) -> None:
 
 _EXTRA = frozenset({"torch", "onnx", "onnxscript", "safetensors", "sklearn", "PIL"})
 _PRECISION_HELP = "of the graphs; a variant in fewer bits is refused unless it keeps the quality and is faster"
-_REFERENCE_HELP = "images that a network made elsewhere is tried on: a folder, files, or a .npz or .npy file"
+_REFERENCE_HELP = (
+    "images that a network made elsewhere is tried on, and detect is calibrated on: a folder, files, or a .npz or .npy "
+    "file"
+)
+_SCORE_HELP = "how an image's score comes from a detector's map"
 _MULTIPLE_HELP = "of free height and width: pad them to a multiple; by default found by trying"
 _MINIMUM_HELP = "of free height and width: the smallest; by default found by trying"
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {

@@ -84,6 +84,10 @@ def _misfit(loaded: Checkpoint) -> str | None:
         return f"{checkpoint.REFERENCE}: expected {expected}, got {images.dtype} {images.shape}"
     if loaded.latents is not None and loaded.latents.latent_size != about.shapes.numbers:
         return f"{checkpoint.LATENTS}: expected latents of {about.shapes.numbers}, got {loaded.latents.latent_size}"
+    if hasattr(loaded.model, "detect") != (loaded.held_out_scores is not None):
+        scores = "scores of held-out normal images, which training writes last"
+        expected = f"no {scores}" if loaded.held_out_scores else scores
+        return f"{checkpoint.LATENTS}: expected {expected}, got {'some' if loaded.held_out_scores else 'none'}"
     if not all(isinstance(label, str) for label in getattr(loaded.model, "labels", ())):
         return quotable(f"{checkpoint.META}: expected class names, got {loaded.model.labels}")
     for path in _SECTIONS:

@@ -8,21 +8,25 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 
-from autoencoder.v1.model_pb2 import Model, Signature
+from autoencoder.v1.model_pb2 import Detection, Model, Signature
+from torch import nn
 
 from bundle.compatibility import check_golden, check_model
+from bundle.detection import calibrate
 from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE, REPORT_FILE, describe_files
 from bundle.runtime_options import Device
 from export.checkpoint import load
+from export.errors import InputError
 from export.gate import checks, gate, quantized, report
 from export.gate.checks import Check, Finding, crash_refused
 from export.gate.gate import CheckedGraphs, GateResult
 from export.gate.golden import golden_vectors
 from export.gate.sandbox import Sandbox
 from export.graphs import build, methods, tensor_specs
+from export.graphs.methods import Detect
 from export.graphs.quantization import Precision, half, quantised, variant_facts
 from export.publication.model_json import describe, finite_metrics, provenance, with_measurements
 from export.publication.publish import Place, publish
@@ -73,12 +77,17 @@ def export(
     """Export a checkpoint, or the best one of a run's folder, through the gate; the recipe's name unless one is given.
 
     Raises:
-        InputError: the checkpoint, name, version, repository or key is unusable.
+        InputError: the checkpoint, name, version, repository or key is unusable, or a model that detects in fewer bits.
         GateError: a check refused; nothing was written.
         ExportError: the repository could not be written.
     """
     start = perf_counter()
     found = load(source)
+    if precision != "float32" and found.checkpoint.held_out_scores is not None:
+        raise InputError(
+            f"expected --precision float32 for a model that detects, got {precision}: its thresholds are calibrated on "
+            "float32 scores"
+        )
     place = place.named(str(found.checkpoint.meta.get("name", "")))
     place.check()
     say(f"{place.name}: building and checking the graphs of {source}")
@@ -145,6 +154,7 @@ def assemble(loaded: Checkpoint, weights: str) -> Draft:
 
     Raises:
         GateError: a method has no graph with a free batch.
+        InputError: too few images were held out to calibrate detection on.
     """
     model = build.folded(loaded.model)
     facts = methods.facts(model)
@@ -159,8 +169,22 @@ def assemble(loaded: Checkpoint, weights: str) -> Draft:
         contents[LATENTS_FILE] = loaded.latents.to_bytes()
     about = provenance(loaded.meta, weights)
     metrics = finite_metrics(loaded.meta.get("metrics", {}))
+    detection = _calibrated(model, loaded)
     description = describe(facts, described, contents, about, loaded.latents, metrics)
+    if detection is not None:
+        description.detection.CopyFrom(detection)
     return Draft(CheckedGraphs(model, built, loaded.reference.images), golden, contents, description)
+
+
+def _calibrated(model: nn.Module, loaded: Checkpoint) -> Detection | None:
+    """The thresholds of a network that detects."""
+    detect = next((each for each in methods.methods(model) if isinstance(each, Detect)), None)
+    if detect is None or loaded.held_out_scores is None:
+        return None
+    try:
+        return calibrate(loaded.held_out_scores, detect.score)
+    except BundleError as error:
+        raise InputError(str(error)) from error
 
 
 def in_fewer_bits(baseline: Draft, precision: Precision, latents: LatentStatistics | None, sandbox: Sandbox) -> Draft:

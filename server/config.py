@@ -114,7 +114,9 @@ class Config(
     host: str = setting("127.0.0.1", "address or name to listen on, or unix:/path for a Unix socket")
     port: int = setting(8001, "gRPC port; 0: any free port", **_PORTS)
     rest_port: int | None = setting(
-        None, "port of the Open Inference Protocol over HTTP; off unless set; needs the extra `rest`", **_PORTS
+        None,
+        "port of the Open Inference Protocol and autoencoder.v1 over HTTP; off unless set; needs the extra `rest`",
+        **_PORTS,
     )
     rest_head_seconds: float = setting(
         10, "time limit for a TLS handshake, and for receiving the head of an HTTP request, in s", above=0

@@ -14,6 +14,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from bundle import npz
+from bundle.detection import HeldOutScores, pack_statistics, unpack_statistics
 from bundle.errors import BundleError
 from bundle.files import sync_folder, write_synced
 from bundle.latents import LatentStatistics
@@ -43,6 +44,8 @@ class Checkpoint:
     meta: dict[str, Any]
     reference: Split
     latents: LatentStatistics | None
+    held_out_scores: HeldOutScores | None = None
+    """What detection is calibrated on, where the network detects."""
 
 
 def load(folder: Path) -> Checkpoint:
@@ -61,10 +64,10 @@ def load(folder: Path) -> Checkpoint:
         raise _damaged(folder, error) from error
     try:
         reference = _reference(npz.unpack((folder / REFERENCE).read_bytes(), REFERENCE))
-        latents = LatentStatistics.from_bytes((folder / LATENTS).read_bytes()) if (folder / LATENTS).exists() else None
+        statistics = unpack_statistics((folder / LATENTS).read_bytes()) if (folder / LATENTS).exists() else (None, None)
     except (*_DAMAGE, BundleError) as error:
         raise _damaged(folder, error) from error
-    return Checkpoint(model, meta, reference, latents)
+    return Checkpoint(model, meta, reference, *statistics)
 
 
 def _damaged(folder: Path, error: Exception) -> CheckpointError:
@@ -110,7 +113,11 @@ def describe(
 
 
 def files(
-    weights: Mapping[str, Tensor], meta: Mapping[str, Any], reference: Split, latents: LatentStatistics | None
+    weights: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    reference: Split,
+    latents: LatentStatistics | None,
+    held_out_scores: HeldOutScores | None = None,
 ) -> dict[str, bytes]:
     """The files of a checkpoint by name."""
     contents = {
@@ -118,7 +125,8 @@ def files(
         META: (json.dumps({"format_version": _FORMAT_VERSION, **meta}, indent=2) + "\n").encode(),
         REFERENCE: _npz(reference),
     }
-    return contents if latents is None else {**contents, LATENTS: latents.to_bytes()}
+    statistics = pack_statistics(latents, held_out_scores)
+    return contents if statistics is None else {**contents, LATENTS: statistics}
 
 
 def is_data_of(dataset: Dataset, sha256: str) -> bool:
@@ -139,7 +147,8 @@ def rewrite(folder: Path, changed: Checkpoint) -> None:
     Raises:
         OSError: as `write`.
     """
-    contents = files(changed.model.state_dict(), changed.meta, changed.reference, changed.latents)
+    weights = changed.model.state_dict()
+    contents = files(weights, changed.meta, changed.reference, changed.latents, changed.held_out_scores)
     if (folder / STATE).exists():
         contents[STATE] = (folder / STATE).read_bytes()
     write(folder, contents)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hourglass_client.images import Pictures, from_message
 from hourglass_client.tensors import FloatArray, to_array
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from autoencoder.v1 import autoencoder_pb2 as pb
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,55 @@ class Classified:
         return cls(to_array(message.probabilities), tuple(message.labels), ServingInfo.from_message(message.info))
 
 
-Answer = Encoded | Decoded | Reconstructed | Denoised | Sampled | Interpolated | Edited | Classified
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A connected part of an image that stands out; its box in pixels."""
+
+    image: int
+    """Index of the image in the request."""
+    top: int
+    left: int
+    height: int
+    width: int
+    score: float
+    """Largest value of the map in it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detected:
+    """Answer of Detect."""
+
+    scores: FloatArray
+    """(N,): how unusual each image is."""
+    anomalous: NDArray[np.bool_]
+    """(N,): whether each score is above `threshold`."""
+    threshold: float
+    map_threshold: float
+    """Above it, pixels of the map belong to a region."""
+    regions: tuple[Region, ...]
+    """Of all images, in their order; of each the largest score first, at most 100."""
+    maps: NDArray[Any]
+    """(N, H, W, 1), larger where the image is stranger: float32, or scaled to uint8 or uint16, which begin at
+    `Model.detection.map_low` and reach 128 of 255 at `map_threshold`; (0, 0, 0, 0) when the answer carries none."""
+    map_files: tuple[bytes, ...]
+    """The same as PNG files, N of them, for "png" and "png16"."""
+    info: ServingInfo
+
+    @classmethod
+    def from_message(cls, message: pb.DetectResponse) -> Detected:
+        """From the wire."""
+        return cls(
+            to_array(message.scores),
+            np.array(message.anomalous, bool),
+            message.threshold,
+            message.map_threshold,
+            tuple(Region(r.image, r.top, r.left, r.height, r.width, r.score) for r in message.regions),
+            *from_message(message.maps),
+            ServingInfo.from_message(message.info),
+        )
+
+
+Answer = Encoded | Decoded | Reconstructed | Denoised | Sampled | Interpolated | Edited | Classified | Detected
 
 # By the field of StreamResponse that carries the answer.
 FROM_STREAM: dict[str, Callable[[Any], Answer]] = {
@@ -188,4 +239,5 @@ FROM_STREAM: dict[str, Callable[[Any], Answer]] = {
     "interpolate": Interpolated.from_message,
     "edit": Edited.from_message,
     "classify": Classified.from_message,
+    "detect": Detected.from_message,
 }

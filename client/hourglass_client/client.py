@@ -33,7 +33,7 @@ class Client(Connection):
     0…65,535 or floating point in 0…1. They come back as `image_format`, by default uint16 for uint16 and else uint8.
     Every method takes its own `timeout_seconds`, infinity for no deadline, and raises `HourglassError`s. Where a model
     takes images of any size, those too large for one request go in bands, each with its own deadline (encode, decode,
-    reconstruct, denoise); `progress` shows a bar for them (tqdm).
+    reconstruct, denoise, detect); `progress` shows a bar for them (tqdm).
     """
 
     map = staticmethod(ordered_map)
@@ -98,7 +98,8 @@ class Client(Connection):
         """Images through the bottleneck and back, with the squared error of each."""
         sent = held("images", images)
         request = requests.reconstruct(sent, model=model, version=version, form=image_format, resize=resize)
-        return self._answer(self._stub.Reconstruct, request, answers.Reconstructed, timeout_seconds, progress=progress)
+        method, kind = self._stub.Reconstruct, answers.Reconstructed
+        return self._answer(method, request, kind, timeout_seconds, progress=progress, images=sent)
 
     def denoise(  # noqa: PLR0913 (the request's own fields)
         self,
@@ -214,6 +215,39 @@ class Client(Connection):
         """Class probabilities (N, K) of images."""
         request = requests.classify(images, model=model, version=version, resize=resize)
         return self._answer(self._stub.Classify, request, answers.Classified, timeout_seconds)
+
+    def detect(  # noqa: PLR0913 (the request's own fields)
+        self,
+        images: ImageInput,
+        *,
+        model: str = "",
+        version: str | int = "",
+        threshold: float | None = None,
+        map_threshold: float | None = None,
+        false_alarm_rate: float | None = None,
+        map_format: ImageFormat = "none",
+        resize: bool = False,
+        progress: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Detected:
+        """Anomaly scores of images, which of them are anomalous, and where: regions, and maps in `map_format`.
+
+        The thresholds are the calibrated ones of the model's default rate of false alarms, unless `false_alarm_rate`
+        picks others, or `threshold` (of the score) and `map_threshold` (of the map, for regions) set them.
+        """
+        sent = held("images", images)
+        request = requests.detect(
+            sent,
+            model=model,
+            version=version,
+            threshold=threshold,
+            map_threshold=map_threshold,
+            false_alarm_rate=false_alarm_rate,
+            map_format=map_format,
+            resize=resize,
+        )
+        method, kind = self._stub.Detect, answers.Detected
+        return self._answer(method, request, kind, timeout_seconds, progress=progress, images=sent)
 
     def list_models(self, *, timeout_seconds: float | None = None) -> tuple[Model, ...]:
         """Every loaded version of every model."""

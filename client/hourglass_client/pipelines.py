@@ -46,7 +46,7 @@ def ordered_map(
         InvalidArgumentError: `in_flight` is less than one.
     """
     _check(in_flight)
-    return _ordered(call, iter(inputs), in_flight, _bar(progress=progress, total=total))
+    return _ordered(call, iter(inputs), in_flight, progress_bar(progress=progress, total=total))
 
 
 def _ordered(
@@ -148,7 +148,7 @@ async def async_ordered_map(
     _check(in_flight)
     room = asyncio.Semaphore(in_flight)
     begun: asyncio.Queue[asyncio.Future[Answer] | None] = asyncio.Queue()
-    with _bar(progress=progress, total=total) as bar:
+    with progress_bar(progress=progress, total=total) as bar:
         feeder = asyncio.create_task(_feed(call, _async(inputs), room, begun))
         try:
             while (future := await begun.get()) is not None:
@@ -208,14 +208,19 @@ class _NoBar:
         """Show nothing."""
 
 
-def _bar(*, progress: bool, total: int | None) -> AbstractContextManager[Bar]:
+def progress_bar(*, progress: bool, total: int | None, unit: str = "call") -> AbstractContextManager[Bar]:
+    """A bar on stderr, or none.
+
+    Raises:
+        ImportError: tqdm is missing.
+    """
     if not progress:
         return nullcontext(_NoBar())
     try:
         from tqdm import tqdm  # noqa: PLC0415 (an optional extra)
     except ImportError as missing:
         raise ImportError("progress=True needs tqdm: pip install 'hourglass-client[progress]'") from missing
-    return cast("AbstractContextManager[Bar]", tqdm(total=total, unit="call"))
+    return cast("AbstractContextManager[Bar]", tqdm(total=total, unit=unit))
 
 
 async def async_apart(work: Callable[[], Result]) -> Result:

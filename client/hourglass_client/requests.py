@@ -25,6 +25,7 @@ Request = (
     | pb.InterpolateRequest
     | pb.EditRequest
     | pb.ClassifyRequest
+    | pb.DetectRequest
 )
 
 _POSTERIORS = {"mean": pb.POSTERIOR_MEAN, "sample": pb.POSTERIOR_SAMPLE}
@@ -204,6 +205,31 @@ def classify(
     """Request of Classify."""
     return pb.ClassifyRequest(
         model_name=model, model_version=str(version), images=to_message("images", images, resize=resize)
+    )
+
+
+def detect(  # noqa: PLR0913 (the request's own fields)
+    images: ImageInput | HeldArray,
+    *,
+    model: str = "",
+    version: str | int = "",
+    threshold: float | None = None,
+    map_threshold: float | None = None,
+    false_alarm_rate: float | None = None,
+    map_format: ImageFormat = "none",
+    resize: bool = False,
+) -> pb.DetectRequest:
+    """Request of Detect."""
+    if threshold is not None and false_alarm_rate is not None:
+        raise invalid("false_alarm_rate", "expected either threshold or false_alarm_rate, got both")
+    return pb.DetectRequest(
+        model_name=model,
+        model_version=str(version),
+        images=to_message("images", images, resize=resize),
+        threshold=threshold,
+        map_threshold=map_threshold,
+        false_alarm_rate=false_alarm_rate,
+        map_format=image_format(map_format),
     )
 
 

@@ -1,4 +1,4 @@
-"""The methods of a network as exportable modules: encode, decode, reconstruct, denoise, classify."""
+"""The methods of a network as exportable modules: encode, decode, reconstruct, denoise, classify, detect."""
 
 from itertools import chain
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bundle.detection import SCORES, Score
 from bundle.latents import prior
 from export.errors import ExportError
 from export.graphs.tensor_specs import Facts, Sizes
@@ -130,7 +131,34 @@ class Classify(Method):
         return self.widened(scores).softmax(dim=1)
 
 
-_METHODS: tuple[type[Method], ...] = (Classify, Decode, Denoise, Encode, Reconstruct)
+class Detect(Method):
+    """Images to maps of how strange each place is."""
+
+    name = "detect"
+    needs = ("detect",)
+
+    @property
+    def score(self) -> Score:
+        """How an image's score comes from its map.
+
+        Raises:
+            ExportError: a way that the server does not know.
+        """
+        found = getattr(self.model, "detection_score", "max")
+        if found not in SCORES:
+            raise ExportError(f"expected a network whose detection_score is {' or '.join(SCORES)}, got {found!r}")
+        return found
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(N, H, W, C) to maps (N, H, W, 1); of a fixed size, before them the scores (N,)."""
+        maps = self.widened(self.model.detect(self.pixels(images).to(self.precision)))
+        shown = maps.permute(0, 2, 3, 1)
+        if not self.model.image_shape[0]:
+            return (shown,)
+        return (maps.amax((1, 2, 3)) if self.score == "max" else maps.mean((1, 2, 3))), shown
+
+
+_METHODS: tuple[type[Method], ...] = (Classify, Decode, Denoise, Detect, Encode, Reconstruct)
 
 
 def facts(model: Any) -> Facts:  # noqa: ANN401 (any network that describes itself)

@@ -101,6 +101,7 @@ def served_methods(about: Facts, graphs: Mapping[str, object], attributes: objec
         "Interpolate": encode and decode,
         "Edit": encode and decode and bool(attributes),
         "Classify": "classify" in graphs and bool(about.labels),
+        "Detect": "detect" in graphs,
     }
     return [name for name, able in served.items() if able]
 
@@ -111,13 +112,14 @@ def _tensors(about: Facts) -> dict[str, tuple[list[TensorSpec], list[TensorSpec]
 
     images = [_spec("images", about, DATA_TYPE_FLOAT32 if about.float_images else DATA_TYPE_UINT8)]
     # Of free sizes the server sums up what is left after cropping: padding would count in a graph's sum.
-    errors = [] if about.shapes.free else ["squared_errors"]
+    errors, scores = ([], []) if about.shapes.free else (["squared_errors"], ["scores"])
     return {
         "encode": (images, floats("latents", *(["log_variances"] if about.variational else []))),
         "decode": (floats("latents"), floats("images")),
         "reconstruct": (images, floats("reconstructions", *errors)),
         "denoise": (floats("images", *(["noise_levels"] if about.noise_level else [])), floats("denoised")),
         "classify": (images, floats("probabilities")),
+        "detect": (images, floats(*scores, "maps")),
     }
 
 

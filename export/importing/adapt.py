@@ -1,7 +1,6 @@
 """Adapts graphs made elsewhere to the tensors of this project: names, layout, scale, free batch; nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any, cast
 
@@ -11,97 +10,56 @@ from autoencoder.v1.shapes import FREE
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.compose import add_prefix
 
+from bundle.detection import Score
 from bundle.graph import BATCH, IR_VERSION
 from bundle.tensor_types import ONNX_TYPES
 from export.errors import InputError
 from export.graphs.metadata import stripped
 from export.graphs.scaling import PLAIN, Scaling
-
-ImageShape = tuple[int, int, int]
+from export.importing.ports import FLOATS, ImageShape, Port, maps_port, ports
 
 IMAGES = frozenset({"images", "reconstructions", "denoised"})
 """Outputs that are images."""
+# Outputs that are made of others.
+_MADE = frozenset({"squared_errors", "scores"})
 _PREFIX = "imported/"
-FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16}
 _STANDARD = {"", "ai.onnx"}
-_COLOURS = {1, 3}
 _NEW_REDUCTIONS = 18  # the opset from which axes are an input
 
 
-@dataclass(frozen=True)
-class Port:
-    """An input or output of a graph made elsewhere; `shape` leaves out the batch, free height and width are 0."""
-
-    name: str
-    element: int
-    shape: tuple[int, ...]
-
-    @property
-    def free(self) -> bool:
-        """Whether it takes or gives any height and width."""
-        return 0 in self.shape
-
-    def is_channels_last(self, images: ImageShape) -> bool:
-        """How its axes lie: of an image, or of spatial latents of any size."""
-        if self.free:
-            return self.shape[2] != 0
-        return self.shape == images and self.shape[2] in _COLOURS
-
-
-def ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
-    """Inputs and outputs, without the weights that old exporters list among the inputs.
-
-    Raises:
-        InputError: there are no inputs or no outputs, the batch is not free, or another axis is.
-    """
-    weights = {each.name for each in model.graph.initializer}
-    inputs = [_port(each) for each in model.graph.input if each.name not in weights]
-    outputs = [_port(each) for each in model.graph.output]
-    if not inputs or not outputs:
-        raise InputError(f"expected a graph with inputs and outputs, got {len(inputs)} and {len(outputs)}")
-    return inputs, outputs
-
-
-def image_shape(shape: Sequence[int], expected: ImageShape | None) -> ImageShape:
-    """(H, W, C) of the images that a tensor of this shape holds.
-
-    Raises:
-        InputError: it is ambiguous, or does not fit `expected`.
-    """
-    if expected is not None and prod(shape) == prod(expected):
-        return expected
-    found = {(shape[1], shape[2], shape[0])} if len(shape) == 3 and shape[0] in _COLOURS else set[ImageShape]()  # noqa: PLR2004 (rank of an image)
-    if len(shape) == 3 and shape[2] in _COLOURS:  # noqa: PLR2004 (likewise)
-        found.add((shape[0], shape[1], shape[2]))
-    if len(found) == 1 and expected is None:
-        return found.pop()
-    images = f"images of {' x '.join(map(str, shape))} numbers"
-    raise InputError(
-        f"expected {images} to be {expected or 'of one height, width and channels'}: give --image-shape HxWxC"
-    )
-
-
 def adapt(
-    model: ModelProto, signature: Signature, images: ImageShape, scaling: Scaling = PLAIN, *, clip: bool = False
+    model: ModelProto,
+    signature: Signature,
+    images: ImageShape,
+    scaling: Scaling = PLAIN,
+    *,
+    clip: bool = False,
+    score: Score = "max",
 ) -> bytes:
     """Give a graph the tensors of a signature; its images are scaled, and scaled back, and with `clip` cut to 0 … 1.
+
+    Of a detector the output is taken that has a number for each pixel, and `score` is made of it.
 
     Raises:
         InputError: its tensors cannot be those of the signature.
     """
     inputs, outputs = ports(model)
-    expected = [spec for spec in signature.outputs if spec.name != "squared_errors"]
+    expected = [spec for spec in signature.outputs if spec.name not in _MADE]
     if len(inputs) != 1 or len(outputs) < len(expected):
         raise InputError(
             f"{signature.name}: expected 1 input and {len(expected)} outputs, got {len(inputs)} and {len(outputs)}"
         )
     inner = add_prefix(stripped(model), _PREFIX)
+    if signature.name == "detect":
+        outputs = [maps_port(outputs, images)]
     opset = next((each.version for each in inner.opset_import if each.domain in _STANDARD), 0)
     rewriter = _GraphRewriter(opset, images, scaling, clip=clip)
     before = rewriter.enter(signature.inputs[0], inputs[0])
     after = [node for spec, port in zip(expected, outputs, strict=False) for node in rewriter.leave(spec, port)]
     if any(spec.name == "squared_errors" for spec in signature.outputs):
         after += rewriter.errors(signature.inputs[0].name, expected[0].name)
+    if any(spec.name == "scores" for spec in signature.outputs):
+        after.append(rewriter.reduced("ReduceMax" if score == "max" else "ReduceMean", "maps", "scores"))
     return _assembled(inner, signature, [*before, *inner.graph.node, *after], rewriter.constants)
 
 
@@ -158,16 +116,16 @@ class _GraphRewriter:
 
     def leave(self, spec: TensorSpec, port: Port) -> list[NodeProto]:
         """Nodes from the graph's output to ours."""
-        height, width, channels = self._images
+        height, width, channels = images = (*self._images[:2], 1) if spec.name == "maps" else self._images
         steps = [_cast(TensorProto.FLOAT)] if port.element != TensorProto.FLOAT else []
         if len(spec.shape) != 4:  # noqa: PLR2004 (rank of a batch of images)
             steps += self._reshape(port.shape, tuple(spec.shape[1:]))
         else:
             if not port.free:
-                _check_images(spec, port, self._images)
+                _check_images(spec, port, images)
             if len(port.shape) != 3:  # noqa: PLR2004 (rank of an image)
                 steps += self._reshape(port.shape, (channels, height, width))
-            if not port.is_channels_last(self._images):
+            if not port.is_channels_last(images):
                 steps.append(("Transpose", [], {"perm": [0, 2, 3, 1]}))
             if spec.name in IMAGES:
                 steps += self._unscaled()
@@ -185,18 +143,21 @@ class _GraphRewriter:
 
     def errors(self, images: str, reconstructions: str) -> list[NodeProto]:
         """Mean squared error per pixel."""
-        node = helper.make_node
-        scale, axes = self._constant(TensorProto.FLOAT, [], [255]), [1, 2, 3]
-        newer = self._opset >= _NEW_REDUCTIONS
-        more = [self._constant(TensorProto.INT64, [3], axes)] if newer else []
-        attributes: dict[str, Any] = {"keepdims": 0} | ({} if newer else {"axes": axes})
+        node, scale = helper.make_node, self._constant(TensorProto.FLOAT, [], [255])
         return [
             node("Cast", [images], ["errors/floats"], to=TensorProto.FLOAT),
             node("Div", ["errors/floats", scale], ["errors/pixels"]),
             node("Sub", [reconstructions, "errors/pixels"], ["errors/differences"]),
             node("Mul", ["errors/differences", "errors/differences"], ["errors/squares"]),
-            node("ReduceMean", ["errors/squares", *more], ["squared_errors"], **attributes),
+            self.reduced("ReduceMean", "errors/squares", "squared_errors"),
         ]
+
+    def reduced(self, operator: str, images: str, numbers: str) -> NodeProto:
+        """One number for each image."""
+        axes, newer = [1, 2, 3], self._opset >= _NEW_REDUCTIONS
+        more = [self._constant(TensorProto.INT64, [3], axes)] if newer else []
+        attributes: dict[str, Any] = {"keepdims": 0} | ({} if newer else {"axes": axes})
+        return helper.make_node(operator, [images, *more], [numbers], **attributes)
 
     def _reshape(self, before: tuple[int, ...], after: tuple[int, ...]) -> list[Any]:
         if before == after:
@@ -254,22 +215,3 @@ def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
     names = f"{prefix}height", f"{prefix}width"
     sizes = [names[axis] if size == FREE else size for axis, size in enumerate(spec.shape[1:])]
     return helper.make_tensor_value_info(spec.name, ONNX_TYPES[spec.data_type], [BATCH, *sizes])
-
-
-def _port(value: onnx.ValueInfoProto) -> Port:
-    tensor = value.type.tensor_type
-    if not tensor.shape.dim:
-        raise InputError(f"{value.name}: expected a tensor with a free batch, got one without axes")
-    batch, *sizes = tensor.shape.dim
-    # Some tools write -1 where the size is free.
-    if batch.dim_value > 0:
-        raise InputError(
-            f"{value.name}: expected a free batch, got one of {batch.dim_value}: export with a dynamic first axis"
-        )
-    known = tuple(max(size.dim_value, 0) for size in sizes)
-    if 0 in known and not (len(known) == 3 and known[1] == 0 and known.count(0) == 2):  # noqa: PLR2004 (height and width of an image)
-        raise InputError(
-            f"{value.name}: expected known sizes after the batch, got {[s.dim_value or s.dim_param for s in sizes]}: "
-            "give --image-shape HxWxC, or export with fixed sizes, or with both height and width free"
-        )
-    return Port(value.name, tensor.elem_type, known)

@@ -7,7 +7,7 @@ from onnx import ModelProto
 
 from export.errors import InputError
 from export.graphs.tensor_specs import Facts
-from export.importing.adapt import FLOATS, ImageShape, Port, image_shape, ports
+from export.importing.ports import FLOATS, ImageShape, Port, image_shape, ports
 
 # A row of 4 GiB, which no load would admit.
 _MAX_NUMBERS = 2**30
@@ -46,8 +46,8 @@ def facts(models: Mapping[str, ModelProto], labels: Sequence[str], images: Image
 
 def _family(seen: Seen, labels: Sequence[str]) -> str:
     """From the outputs: a second one of the encoder holds the log-variances."""
-    if set(seen) == {"denoise"}:
-        return "denoiser"
+    if set(seen) in ({"denoise"}, {"detect"}):
+        return "denoiser" if "denoise" in seen else "detector"
     if "encode" not in seen or len(seen["encode"][1]) == 1:
         return "ae"
     return "multitask" if labels else "vae"

@@ -6,13 +6,13 @@ from functools import partial
 from math import lcm
 from pathlib import Path
 
-import numpy as np
 from autoencoder.v1.model_pb2 import Model, Signature
-from autoencoder.v1.shapes import FREE
 
-from bundle.golden import Array, Case, Golden, agrees
+from bundle.compatibility import check_golden, check_model
+from bundle.detection import Score
+from bundle.golden import Golden
 from bundle.graph import MAX_RUN_BYTES, read_graph
-from bundle.layout import GOLDEN_FILE, LATENTS_FILE
+from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE
 from export.errors import InputError
 from export.gate import checks
 from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
@@ -24,14 +24,15 @@ from export.gate.tiling.tiles import Tiled
 from export.graphs.scaling import PLAIN, Scaling
 from export.graphs.tensor_specs import Facts, Sizes, batch_buckets, signature
 from export.importing import reference, sizes
-from export.importing.adapt import IMAGES, ImageShape, adapt, fed, joined, ports
+from export.importing.adapt import adapt, fed, joined
 from export.importing.facts import facts
+from export.importing.ports import ImageShape, ports
+from export.importing.ranges import RANGES
 from export.importing.recording import Recorder
 from export.importing.source import SourceFile
 from export.publication.model_json import describe
 from export.publication.publish import Place, publish
 
-_SLACK = 1e-5
 _NO_GOLDEN = Golden({})
 
 
@@ -52,7 +53,9 @@ class Options:
     minimum: int = 0
     """Of free sizes: the smallest height and width; 0: try."""
     reference: Sequence[Path] = ()
-    """Images, or folders or arrays of them."""
+    """Images, or folders or arrays of them; of a detector normal ones that it was not trained on."""
+    detection_score: Score = "max"
+    """How an image's score comes from a detector's map."""
     max_run_bytes: int = MAX_RUN_BYTES
 
 
@@ -74,10 +77,12 @@ def import_files(
         raise InputError(f"expected one file a signature, got {len(arguments)} for {', '.join(sorted(sources))}")
     about = facts({name: source.model for name, source in sources.items()}, options.labels, options.images)
     options.scaling.check(about.image_shape[2])
-    graphs = {
-        name: adapt(source.model, signature(name, about), about.image_shape, options.scaling, clip=options.clip)
-        for name, source in sources.items()
-    }
+    if "detect" in sources and not options.reference:
+        raise InputError(
+            "expected --reference for detect, normal images that it was not trained on, got none: its thresholds are "
+            "calibrated on them"
+        )
+    graphs = {name: _adapted(source, about, options) for name, source in sources.items()}
     for line in _summary(sources, about, options):
         say(line)
     with Sandbox() as sandbox:
@@ -91,6 +96,11 @@ def import_files(
         model, contents = draft.finished(_provenance(sources.values()), say)
     folder = publish(place, contents, partial(place.name_model, model))
     return place.name_model(model, folder.name)
+
+
+def _adapted(source: SourceFile, about: Facts, options: Options) -> bytes:
+    spec, scaling, score = signature(source.signature, about), options.scaling, options.detection_score
+    return adapt(source.model, spec, about.image_shape, scaling, clip=options.clip, score=score)
 
 
 class _Draft:
@@ -152,7 +162,15 @@ class _Draft:
             contents[LATENTS_FILE] = statistics.to_bytes()
         known = dict(provenance) | _scaling_facts(options)
         known |= {f"untileable_{name}": each.untileable for name, each in tiled.items() if each.untileable}
-        return describe(about, signatures, contents, known, statistics, imported=True), contents
+        model = describe(about, signatures, contents, known, statistics, imported=True)
+        if "detect" in self._graphs:
+            wholes = reference.read_whole(options.reference, about.image_shape)
+            model.detection.CopyFrom(recorder.detection(wholes, options.detection_score))
+            say(f"detect: thresholds are those of {len(wholes)} reference images, taken for normal and not trained on")
+        with crash_refused("structure", MODEL_FILE):
+            check_model(model)
+            check_golden(model, bundle.golden)
+        return model, contents
 
     def _tiled(self, recorder: Recorder) -> dict[str, Tiled]:
         tiled: dict[str, Tiled] = {}
@@ -226,37 +244,6 @@ def _can_be_joined(graphs: Mapping[str, bytes]) -> bool:
     return "encode" in graphs and "decode" in graphs and len(opsets) == 1
 
 
-def _ranges(bundle: CheckedBundle) -> Iterator[Finding]:
-    for each in bundle.signatures:
-        for case in bundle.golden.of(each.name):
-            for output, array in case.outputs.items():
-                problem = _shape_problem(each, case, output, array) or _range_problem(output, array)
-                yield Finding(each.name, problem, passed=not problem, where=output)
-
-
-def _shape_problem(signature: Signature, case: Case, output: str, array: Array) -> str:
-    """Sizes may have been given by the user, or inferred: only a run shows them."""
-    (rows,) = case.inputs.values()
-    spec = next(each for each in signature.outputs if each.name == output)
-    expected = (len(rows), *spec.shape[1:])
-    fits = array.ndim == len(expected) and all(
-        one in (FREE, got) for one, got in zip(expected, array.shape, strict=True)
-    )
-    return "" if fits else f"expected the shape {expected}, got {array.shape}"
-
-
-def _range_problem(output: str, array: Array) -> str:
-    """What is wrong with the values of an output; empty where nothing is."""
-    low, high = float(array.min()), float(array.max())
-    if not np.isfinite(array).all():
-        return "expected finite numbers, got NaN or infinity"
-    if output in IMAGES and (low < -_SLACK or high > 1 + _SLACK):
-        return f"expected pixels in 0 … 1, got {low:.3g} … {high:.3g}: give --range or --clip, or end in a sigmoid"
-    if output == "probabilities" and not agrees(array.sum(axis=1), np.ones(len(array)), _SLACK):
-        return "expected rows that sum to 1: end in a softmax"
-    return ""
-
-
 def _with_claim(signature: Signature, bundle: CheckedBundle) -> Signature:
     known = Signature(batch_invariant=bundle.row_difference(signature).largest == 0)
     known.MergeFrom(signature)
@@ -275,8 +262,6 @@ def _provenance(files: Iterable[SourceFile]) -> dict[str, str]:
     return digests | {"producer": ", ".join(sorted(producers - {""})), "onnxruntime": runtime_version()}
 
 
-RANGES = Check("numbers", _ranges)
-"""Outputs are finite, pixels in 0 … 1, probabilities sum to 1: there is no network to compare with."""
 TILES: Check[_Imported] = Check("tiles", _tile_findings)
 """Tiles give what the whole image gives, and with a halo that is too small they do not."""
 FORM_CHECKS = (STRUCTURE, ONNX_CHECKER)

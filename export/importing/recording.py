@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
-from autoencoder.v1.model_pb2 import Signature
+from autoencoder.v1.model_pb2 import Detection, Signature
 from autoencoder.v1.shapes import DTYPES, Size
 from numpy.typing import NDArray
 
 from bundle import latents, replay
+from bundle.detection import Score, calibrate
 from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase
 from bundle.latents import LatentStatistics
 from bundle.noise import Purpose, normals, uniforms
@@ -18,6 +19,7 @@ from export.gate.parity import outputs
 from export.gate.sandbox import Sandbox
 from export.graphs.tensor_specs import Facts, signature
 from export.importing import reference
+from export.publication.calibration import Images, held_out_scores
 from training.errors import UnavailableError
 
 _ROWS_AT_ONCE = 32
@@ -62,6 +64,20 @@ class Recorder:
         except UnavailableError as error:
             say(f"no statistics of latents, so drift is not measured: {error}")
             return None
+
+    def detection(self, images: Sequence[Images], score: Score) -> Detection:
+        """Thresholds of a detector, from what it gives for whole images.
+
+        Raises:
+            InputError: too few images, or of several sizes.
+            GateError: the runtime fails in the graph.
+        """
+        spec = signature("detect", self._about)
+
+        def detect(rows: Images) -> NDArray[np.float32]:
+            return self._rows("detect", fed(rows, spec), "maps")
+
+        return calibrate(held_out_scores(images, self._about.shapes, score, detect), score)
 
     def picture(self, name: str, size: Size) -> Sequence[Array]:
         """The input of a graph for an image of a size in pixels: a reference image, its latents, or noise."""

@@ -33,6 +33,21 @@ def read(paths: Sequence[Path], shape: tuple[int, int, int], multiple: int = 1) 
     Raises:
         InputError: none, an unreadable one, or one of another shape.
     """
+    found = read_whole(paths, shape)
+    if shape[0]:
+        return np.stack(found)
+    side = min(_LARGEST_CROP, *(size for image in found for size in image.shape[:2])) // multiple * multiple
+    if not side:
+        raise InputError(f"expected reference images of at least {multiple} pixels in height and width, got smaller")
+    return np.stack([_middle(image, side) for image in found])
+
+
+def read_whole(paths: Sequence[Path], shape: tuple[int, int, int]) -> list[Images]:
+    """Read images (H, W, C) of a shape, or of any height and width where these are 0.
+
+    Raises:
+        InputError: as `read`.
+    """
     found = [image for path in paths for image in _read(path, shape[2])][:MAX_IMAGES]
     if not found:
         raise InputError("expected reference images, got none: give a folder, files, or a .npz or .npy file")
@@ -41,12 +56,7 @@ def read(paths: Sequence[Path], shape: tuple[int, int, int], multiple: int = 1) 
             expected = " x ".join(map(str, shape)) if shape[0] else f"{shape[2]} channels"
             got = " x ".join(map(str, image.shape))
             raise InputError(f"{name}: expected reference images of {expected}, got {got}: resize or convert them")
-    if shape[0]:
-        return np.stack([image for image, _ in found])
-    side = min(_LARGEST_CROP, *(size for image, _ in found for size in image.shape[:2])) // multiple * multiple
-    if not side:
-        raise InputError(f"expected reference images of at least {multiple} pixels in height and width, got smaller")
-    return np.stack([_middle(image, side) for image, _ in found])
+    return [image for image, _ in found]
 
 
 def fit(codes: NDArray[np.float32], errors: NDArray[np.float64], width: int) -> LatentStatistics:

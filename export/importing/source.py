@@ -16,8 +16,8 @@ from bundle.graph_memory.node import Shape
 from bundle.graph_proto import parse
 from bundle.layout import read_file
 from export.errors import InputError
-from export.importing.adapt import ImageShape
 from export.importing.opset import converted
+from export.importing.ports import ImageShape
 
 _STEMS = {
     "encode": "encode",
@@ -30,6 +30,8 @@ _STEMS = {
     "denoiser": "denoise",
     "classify": "classify",
     "classifier": "classify",
+    "detect": "detect",
+    "detector": "detect",
 }
 # Protobuf's own limit.
 _MAX_BYTES = 2**31 - 1
@@ -158,6 +160,9 @@ def _fix_sizes(model: ModelProto, signature: str, images: ImageShape | None) -> 
         _fix_outputs(model, same)
     if images is not None and signature in {"decode", "reconstruct", "denoise"} and model.graph.output:
         _fill(model.graph.output[0], images)
+    if images is not None and signature == "detect":
+        for value in model.graph.output:
+            _fill(value, (*images[:2], 1))
 
 
 def _sized(sizes: Mapping[str, Sequence[int | None]], height: int, width: int) -> dict[str, Shape]:

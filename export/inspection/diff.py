@@ -34,6 +34,7 @@ _FACTS = (
     "latent_shape",
     "downsampling",
     "noise_level",
+    "detection",
     "labels",
     "attributes",
     "metrics",

@@ -43,6 +43,7 @@ def _head(model: Model, signed: str) -> Iterator[str]:
         ("latents", _latents(model)),
         ("noise levels", _noise_levels(model)),
         ("methods", ", ".join(model.methods)),
+        *_detection(model),
         ("labels", ", ".join(model.labels)),
         ("attributes", ", ".join(model.attributes)),
         *((name, f"{model.metrics[name]:.6g}") for name in sorted(model.metrics)),
@@ -72,6 +73,22 @@ def _noise_levels(model: Model) -> str:
     level = model.noise_level
     default = f", {level.default:g} by default" if level.default else ", which a request must name"
     return f"{level.minimum:g} to {level.maximum:g}{default}"
+
+
+def _detection(model: Model) -> Iterator[tuple[str, str]]:
+    """How it was calibrated, and each rate with its interval and its thresholds."""
+    if not model.HasField("detection"):
+        return
+    about = model.detection
+    size = f" of {about.calibrated_height} x {about.calibrated_width}" if about.calibrated_height else ""
+    images = f"{about.calibrated_on:,} images{size}" if about.calibrated_on else "images that are not known"
+    yield "detection", f"the {about.score} of a map, calibrated on {images}; one false alarm in"
+    for rate, lower, upper, threshold, map_threshold in zip(
+        about.rates, about.rate_lower, about.rate_upper, about.thresholds, about.map_thresholds, strict=True
+    ):
+        default = ", by default" if rate == about.default_rate else ""
+        found = f"scores above {threshold:.6g}, maps above {map_threshold:.6g}"
+        yield f"  {1 / rate:.0f} images", f"{found} (true rate in {lower:.2g} … {upper:.2g}){default}"
 
 
 def _graph(signature: Signature, data: bytes, imported: bool) -> Iterator[str]:

@@ -9,12 +9,13 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from bundle.detection import Score
 from bundle.latents import OWN_MODULE
 from export.errors import InputError
 from export.graphs.scaling import PLAIN, Scaling
 from training.models.autoencoders import LOG_VARIANCE_BOUNDS
 
-MethodName: TypeAlias = Literal["encode", "decode", "reconstruct", "denoise", "classify"]
+MethodName: TypeAlias = Literal["encode", "decode", "reconstruct", "denoise", "classify", "detect"]
 Precision: TypeAlias = Literal["float64", "float32"]
 ImageShape: TypeAlias = tuple[int, int, int]
 
@@ -39,6 +40,7 @@ class AdaptedModule(nn.Module):
         forward_is: MethodName | None = None,
         scaling: Scaling = PLAIN,
         reference_precision: Precision = "float64",
+        detection_score: Score = "max",
     ) -> None:
         super().__init__()
         self.module = module
@@ -49,6 +51,7 @@ class AdaptedModule(nn.Module):
         self.register_buffer("_mean", torch.tensor(scaling.mean, dtype=torch.float64).float().view(1, -1, 1, 1))
         self.register_buffer("_std", torch.tensor(scaling.std, dtype=torch.float64).float().view(1, -1, 1, 1))
         self.register_buffer("_minus_mean", -self._mean)
+        self.detection_score: Score = detection_score
         self.variational = False
         self.image_shape: ImageShape = (0, 0, 0)
         self.latent_shape: tuple[int, ...] = ()
@@ -91,6 +94,10 @@ class AdaptedModule(nn.Module):
     def scores(self, pixels: Tensor) -> Tensor:
         """(N, C, H, W) to logits (N, K)."""
         return self.call("classify", self._scaled(pixels))
+
+    def detect(self, pixels: Tensor) -> Tensor:
+        """(N, C, H, W) to maps (N, 1, H, W) of how strange each place is."""
+        return self.call("detect", self._scaled(pixels))
 
     def _scaled(self, pixels: Tensor) -> Tensor:
         return (pixels - self._mean) / self._std if self._scales else pixels

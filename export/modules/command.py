@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from bundle.detection import SCORES
 from export.exporter import Exported
 from export.graphs.scaling import add_scaling, chosen_scaling, numbers, positive
 from export.modules.adapter import METHODS
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scaling(parser)
     add("--noise-level", type=_noise_level, metavar="MIN:MAX[:DEFAULT]", help=_NOISE_HELP)
     add("--labels", default="", metavar="A,B,…", help="class names of classify")
+    add("--detection-score", choices=SCORES, help="how an image's score comes from its map; by default max")
     add("--reference-precision", choices=("float64", "float32"), default="float64", help=_PRECISION_HELP)
 
 
@@ -51,6 +53,7 @@ def run(options: argparse.Namespace, place: Place) -> Exported:
         scaling=chosen_scaling(options),
         noise_level=options.noise_level,
         labels=tuple(label for label in options.labels.split(",") if label),
+        detection_score=options.detection_score,
         reference_precision=options.reference_precision,
         provenance={"module": options.build, "arguments": json.dumps(options.arguments, sort_keys=True)},
     )
@@ -85,7 +88,9 @@ def _noise_level(text: str) -> tuple[float, float, float]:
     return lowest, highest, default
 
 
-_REFERENCE_HELP = "images that the module is judged on: a folder, files, or a .npz or .npy file"
+_REFERENCE_HELP = (
+    "images that the module is judged on, and detect is calibrated on: a folder, files, or a .npz or .npy file"
+)
 _NOISE_HELP = (
     "denoise takes standard deviations (N,) too, in pixel values of 0 … 1; without a default callers must give one"
 )

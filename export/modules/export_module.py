@@ -18,17 +18,19 @@ from torch.nn.utils import remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from bundle.detection import HeldOutScores, Score
 from export import exporter
 from export.errors import Failure, GateError, InputError
 from export.exporter import Exported
 from export.gate.sandbox import Sandbox
-from export.graphs import build
+from export.graphs import build, methods
 from export.modules import references, statistics, weights
 from export.modules.adapter import AdaptedModule, MethodName, Precision, Scaling, methods_of
 from export.modules.probe import check_mode, named, probe
 from export.modules.references import Images, Reference
 from export.modules.source import in_a_line
 from export.modules.trace import Operation
+from export.publication.calibration import held_out_scores
 from export.publication.publish import Place
 from training.checkpoint import Checkpoint
 from training.data.split import Split
@@ -61,6 +63,8 @@ class Declaration:
     """Lowest, highest and default (0: none) standard deviation, in pixel values of 0 … 1, that `denoise` takes (N,)."""
     labels: tuple[str, ...] = ()
     """Names of the classes of `classify`."""
+    detection_score: Score | None = None
+    """How an image's score comes from the map of `detect`: max, as it is by default, or mean."""
     reference_precision: Precision = "float64"
     """What the graphs are compared with. float32 is a weaker claim, for a module that cannot be computed in float64."""
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -74,12 +78,13 @@ def export_module(
     declared: Declaration = Declaration(),
     say: Callable[[str], None] = print,
 ) -> Exported:
-    """Export a module that has some of encode, decode, reconstruct, denoise and classify, through the gate.
+    """Export a module that has some of the methods encode, decode, reconstruct, denoise, classify and detect.
 
     The methods take images (N, C, H, W) float32 in 0 … 1, unless `declared.scaling` says otherwise, and give images
-    of that shape and range, latents (N, D) or (N, c, h, w), with log-variances as a second tensor, or scores (N, K).
-    `reference` is what the module is judged on: folders of images, image files, .npz or .npy files, or arrays
-    (N, H, W, C). The module is left as it is.
+    of that shape and range, latents (N, D) or (N, c, h, w), with log-variances as a second tensor, scores (N, K), or
+    maps (N, 1, H, W) from 0. Thresholds of `detect` are calibrated on the reference images, which must then be normal
+    ones that the module was not trained on. `reference` is what the module is judged on: folders of images, image
+    files, .npz or .npy files, or arrays (N, H, W, C). The module is left as it is.
 
     Raises:
         InputError: the module, reference images, declaration or place is unusable.
@@ -96,11 +101,16 @@ def export_module(
         forward_is=declared.forward_is,
         scaling=declared.scaling,
         reference_precision=declared.reference_precision,
+        detection_score=declared.detection_score or "max",
     ).eval()
-    images = _declare(model, declared, reference)
+    found = _in_channels(references.read(_sources(reference)), declared)
+    images = _declare(model, declared, found)
     data_dependent = probe(model, statistics.as_pixels(images[:_PROBED_IMAGES]))
     _check_picklable(model)
     checkpoint = _checkpoint(model, images, declared, str(place.name), say)
+    if "detect" in model.methods:
+        checkpoint = replace(checkpoint, held_out_scores=_held_out_scores(model, found))
+        say(f"detect: thresholds are those of {len(found)} reference images, taken for normal and not trained on")
     say(f"{place.name}: building and checking {', '.join(model.methods)} of {type(module).__name__}")
     with Sandbox() as sandbox, _explained(data_dependent):
         draft, result = exporter.build_and_check(checkpoint, weights.sha256(model.module), "float32", "cpu", sandbox)
@@ -134,13 +144,12 @@ def _hooks(module: nn.Module) -> list[Any]:
     return [*cast("Any", module)._forward_pre_hooks.values()]  # noqa: SLF001
 
 
-def _declare(model: AdaptedModule, declared: Declaration, reference: Source | Sequence[Source]) -> Images:
+def _declare(model: AdaptedModule, declared: Declaration, found: list[Reference]) -> Images:
     """Set what a module does not say of itself; reference images (N, H, W, C) that fit it.
 
     Raises:
         InputError: the declaration contradicts itself, the module or the images.
     """
-    found = _in_channels(references.read(_sources(reference)), declared)
     channels = found[0].pixels.shape[2]
     declared.scaling.check(channels)
     if declared.noise_level is not None and len(set(declared.scaling.std)) > 1:
@@ -149,6 +158,8 @@ def _declare(model: AdaptedModule, declared: Declaration, reference: Source | Se
         raise InputError(f"expected no noise level for {', '.join(model.methods)}: only denoise takes one")
     if declared.labels and "classify" not in model.methods:
         raise InputError(f"expected no labels for {', '.join(model.methods)}: only classify has classes")
+    if declared.detection_score and "detect" not in model.methods:
+        raise InputError(f"expected no detection score for {', '.join(model.methods)}: only detect has one")
     model.labels, model.noise_level = declared.labels, declared.noise_level
     if declared.image_shape == "free":
         model.image_shape, model.multiple, model.minimum = (0, 0, channels), declared.multiple, declared.minimum
@@ -195,6 +206,21 @@ def _checkpoint(
         **declared.provenance,
     }
     return Checkpoint(cast("Any", model), meta, Split(chosen, None), latents)
+
+
+def _held_out_scores(model: AdaptedModule, found: Sequence[Reference]) -> HeldOutScores:
+    """Of the whole reference images.
+
+    Raises:
+        InputError: too few, or of several sizes.
+    """
+
+    @torch.no_grad()
+    def detect(images: Images) -> NDArray[np.float32]:
+        return model.detect(statistics.as_pixels(images)).movedim(1, -1).numpy()
+
+    images = [each.pixels for each in found]
+    return held_out_scores(images, methods.facts(model).shapes, model.detection_score, detect)
 
 
 def _check_picklable(model: AdaptedModule) -> None:

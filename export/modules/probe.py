@@ -85,8 +85,8 @@ def _answer(model: AdaptedModule, name: MethodName, images: Tensor) -> Tensor:
             return model.decode(model.encode(images)[0])
         if name == "denoise":
             return model.denoise(images, *levels)
-        if name == "classify":
-            return model.scores(images)
+        if name in {"classify", "detect"}:
+            return (model.scores if name == "classify" else model.detect)(images)
         return model.encode(images)[0] if name == "encode" else model.reconstruct(images)
     except InputError:
         raise
@@ -142,12 +142,16 @@ def _agree(model: AdaptedModule, fact: str, found: int) -> None:
 def _check_answer(model: AdaptedModule, name: MethodName, images: Tensor, answer: object) -> None:
     if not isinstance(answer, Tensor) or not answer.is_floating_point():
         raise InputError(f"{name}: expected a tensor of floats, got {_shown(answer)}")
-    expected = (len(images), len(model.labels)) if name == "classify" else tuple(images.shape)
+    shapes = {"classify": (len(images), len(model.labels)), "detect": (len(images), 1, *images.shape[2:])}
+    expected = shapes.get(name, tuple(images.shape))
     if tuple(answer.shape) != expected:
         advice = ": give --labels, a name for each class" if name == "classify" else ""
         raise InputError(f"{name}: expected the shape {expected}, got {tuple(answer.shape)}{advice}")
     if not bool(answer.isfinite().all()):
         raise InputError(f"{name}: expected finite numbers of the reference images, got NaN or infinity")
+    if name == "detect" and bool((answer < 0).any()):
+        got = f"{float(answer.min()):.3g}"
+        raise InputError(f"detect: expected maps of numbers from 0, larger where stranger, got {got}")
     if name == "classify" and torch.allclose(answer.sum(1), torch.ones(len(answer))) and bool((answer >= 0).all()):
         raise InputError("classify: expected scores before the softmax, got rows that sum to 1: leave it out")
 

@@ -199,13 +199,15 @@ def crop_of(request: DecodeRequest, height: int, width: int) -> tuple[slice, sli
 
 
 FILE_FORMATS = frozenset({autoencoder_pb2.IMAGE_FORMAT_PNG, autoencoder_pb2.IMAGE_FORMAT_PNG16})
+# In which images of one response may differ in size.
+SIZED_FORMATS = FILE_FORMATS | {autoencoder_pb2.IMAGE_FORMAT_NONE}
 
 
-def check_format(image_format: int) -> None:
+def check_format(image_format: int, field: str = "image_format") -> None:
     """Refuse an unknown format."""
     if image_format not in autoencoder_pb2.ImageFormat.values():
         names = ", ".join(autoencoder_pb2.ImageFormat.keys())
-        raise InvalidArgumentError("image_format", f"expected one of {names}, got {image_format}")
+        raise InvalidArgumentError(field, f"expected one of {names}, got {image_format}")
 
 
 def _converted(kind: np.dtype[Any], field: str, wanted: GraphInput, data: bytes) -> Buffer:

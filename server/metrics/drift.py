@@ -1,4 +1,7 @@
-"""Drift (out-of-distribution) detection: compares callers' data with the training data, a block of rows at a time."""
+"""Drift (out-of-distribution) detection: compares callers' data with the training data, a block of rows at a time.
+
+What Detect finds is counted beside it, in `detections.py`.
+"""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -6,9 +9,11 @@ from math import exp, lgamma, log, log1p
 from threading import Lock
 
 import numpy as np
+from autoencoder.v1.model_pb2 import Model
 from numpy.typing import NDArray
 
 from bundle.latents import LatentStatistics
+from server.metrics.detections import Detections
 from server.metrics.registry import Metrics
 from server.types import Array
 
@@ -26,9 +31,10 @@ _MANY_ROWS = 10_000
 class Drift:
     """Reconstruction errors and latent distances of one version."""
 
-    def __init__(self, metrics: Metrics, model: str, version: str, statistics: LatentStatistics | None) -> None:
+    def __init__(self, metrics: Metrics, model: Model, statistics: LatentStatistics | None) -> None:
+        self.detections = Detections(metrics, model)
         self._metrics = metrics
-        self._labels = (model, version)
+        self._labels = (model.name, model.version)
         self._statistics = statistics
         self._error_limit = None if statistics is None else statistics.reconstruction_error_quantile(_LEVEL)
         self._distance_limit = None if statistics is None else statistics.latent_distance_quantile(_LEVEL)
@@ -40,7 +46,12 @@ class Drift:
 
     def observer(self, signature: str) -> Callable[[Sequence[Array]], None] | None:
         """Return what takes the (rows, …) outputs of a graph that are answered with; None if drift ignores them."""
-        return {"encode": self._observe_latents, "reconstruct": self._observe_errors}.get(signature)
+        observers = {
+            "encode": self._observe_latents,
+            "reconstruct": self._observe_errors,
+            "detect": self.detections.observe_outputs,
+        }
+        return observers.get(signature)
 
     def _observe_errors(self, outputs: Sequence[Array]) -> None:
         """(rows, …) images and (rows,) float32 squared errors per pixel of Reconstruct."""

@@ -11,17 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
-    Gauge,
     GCCollector,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client import Histogram as ClientHistogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from server.metrics.model_metrics import ModelMetrics
 from server.metrics.run_statistics import RunStatistics
 
 # The creation time of each series is of no use and doubles the page; the library has no setting per registry.
@@ -34,7 +32,8 @@ DURATIONS_SECONDS = (
 BATCH_ROWS = tuple(float(2**power) for power in range(11))
 ERRORS = tuple(float(f"{10 ** (step / 4 - 5):.3g}") for step in range(21))
 DISTANCES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 20.0, 50.0)
-LOAD_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# Of maps of any scale: squared errors of pixels or features.
+SCORES = tuple(float(f"{10 ** (step / 4 - 5):.3g}") for step in range(29))
 
 
 class Histogram:
@@ -145,6 +144,9 @@ class Metrics(Collector):
             "autoencoder_latent_distance", "Distance of Encode's latents to the training latents.", version, DISTANCES
         )
         self.outliers: defaultdict[Labels, int] = defaultdict(int)
+        self.scores = Family("autoencoder_anomaly_score", "Score of the images sent to Detect.", version, SCORES)
+        self.detections: defaultdict[Labels, int] = defaultdict(int)
+        self.unpromised_alarms: defaultdict[Labels, int] = defaultdict(int)
         self.models = ModelMetrics(self.registry)
 
     def start(self) -> None:
@@ -189,7 +191,7 @@ class Metrics(Collector):
             families = [
                 *self._counters(),
                 *self._gauges(),
-                *(family.collect() for family in (*histograms, self.errors, self.distances)),
+                *(family.collect() for family in (*histograms, self.errors, self.distances, self.scores)),
             ]
         yield from families
 
@@ -203,6 +205,18 @@ class Metrics(Collector):
                 "Rows beyond the 99.9 % quantile recorded at export.",
                 ("model", "version", "signal"),
                 self.outliers,
+            ),
+            (
+                "detections",
+                "Images sent to Detect, by what they are by the default threshold.",
+                ("model", "version", "result"),
+                self.detections,
+            ),
+            (
+                "unpromised_alarms",
+                "Anomalous images of another size than the calibrated one, for which no rate is promised.",
+                ("model", "version"),
+                self.unpromised_alarms,
             ),
         ):
             family = CounterMetricFamily(f"autoencoder_{name}", text, labels=labels)
@@ -222,61 +236,3 @@ class Metrics(Collector):
         for values, count in sorted(waiting.items()):
             queued.add_metric(values, count)
         yield queued
-
-
-class ModelMetrics:
-    """Metrics that move when models are loaded and unloaded."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        version = ("model", "version")
-        self.info = Gauge(
-            "autoencoder_model_info",
-            "Loaded versions and their execution provider.",
-            (*version, "family", "provider", "opset"),
-            registry=registry,
-        )
-        self.ready = Gauge("autoencoder_model_ready", "1 after self-test and warm-up.", version, registry=registry)
-        self.loads = Counter("autoencoder_model_loads", "Loads by result.", ("model", "result"), registry=registry)
-        self.load_seconds = ClientHistogram(
-            "autoencoder_model_load_duration_seconds",
-            "Time to load, check and warm up a version.",
-            ("model",),
-            buckets=LOAD_SECONDS,
-            registry=registry,
-        )
-        self.self_test = Gauge(
-            "autoencoder_self_test_max_error",
-            "Largest error of the golden vectors on this machine.",
-            (*version, "signature"),
-            registry=registry,
-        )
-        self.error_quantile = Gauge(
-            "autoencoder_reconstruction_error_quantile",
-            "Quantiles of the reconstruction error recorded at export.",
-            (*version, "level"),
-            registry=registry,
-        )
-        self.alarm_share = Gauge(
-            "autoencoder_out_of_distribution_alarm_ratio",
-            "Out-of-distribution share above which the input distribution has shifted.",
-            version,
-            registry=registry,
-        )
-        self.gpu_expected = Gauge(
-            "autoencoder_gpu_expected", "1 if models should run on a GPU, whether they do or not.", registry=registry
-        )
-        self.queue_limit = Gauge(
-            "autoencoder_queue_limit_rows", "Rows that may wait for each model.", registry=registry
-        )
-        self.build = Gauge(
-            "autoencoder_build_info",
-            "Versions of the parts.",
-            ("version", "onnxruntime", "grpcio", "transport"),
-            registry=registry,
-        )
-
-    def forget(self, model: str, version: str) -> None:
-        """Remove the gauges of a version."""
-        labels = {"model": model, "version": version}
-        for gauge in (self.info, self.ready, self.self_test, self.error_quantile, self.alarm_share):
-            gauge.remove_by_labels(labels)

@@ -204,7 +204,7 @@ class Loader:
         progress: _Progress,
     ) -> ServedModel:
         model, statistics = parts.model, parts.statistics
-        drift = Drift(self._metrics, model.name, model.version, statistics)
+        drift = Drift(self._metrics, model, statistics)
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
         shaped: dict[str, ShapedGraph] = {}

@@ -150,6 +150,7 @@ class Transitions:
             metrics.models.self_test.labels(name, version, signature).set(error)
         for signature, batcher in served.batchers.items():
             metrics.watch((name, version, signature), lambda queue=batcher.queue: queue.rows)
+        served.drift.detections.announce()
         metrics.models.alarm_share.labels(name, version).set(alarm_share(served.statistics))
         if served.statistics is not None and len(served.statistics.quantile_levels):
             for level in _QUANTILES:

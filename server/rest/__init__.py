@@ -1,1 +1,1 @@
-"""The Open Inference Protocol over HTTP, on a port of its own; needs the packages of the extra `rest`."""
+"""HTTP on a port of its own: the Open Inference Protocol and autoencoder.v1; needs the packages of the extra `rest`."""

@@ -1,4 +1,4 @@
-"""ASGI application: the routes of the Open Inference Protocol over HTTP."""
+"""ASGI application: the routes of the Open Inference Protocol over HTTP, and of autoencoder.v1 in protobuf JSON."""
 
 import asyncio
 import math
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeAlias, cast
 
+from autoencoder.v1 import autoencoder_pb2
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
@@ -20,11 +21,14 @@ from starlette.routing import Route
 from server.calls.call import Metadata
 from server.config import Config
 from server.errors import Status
+from server.rest import protobuf_json_reader, protobuf_json_writer
 from server.rest.bodies import JSON_BYTES, BodyReader, json_bytes, json_object
 from server.rest.bridge import Body, Bridge, IncomingRequest, StatusError
 from server.rest.cross_origin import check_origin
 from server.rest.infer_json import InferDocument, response_document
 from server.rest.json_messages import to_dict
+from server.services.autoencoder.service import SERVICE as AUTOENCODER_SERVICE
+from server.services.open_inference.service import SERVICE
 
 _HTTP = {
     StatusCode.INVALID_ARGUMENT: 400,
@@ -45,6 +49,8 @@ ControlRequest: TypeAlias = pb.RepositoryModelLoadRequest | pb.RepositoryModelUn
 _NOT_READY = 503
 # Outputs written as numbers in JSON on the event loop; more of them would block it for longer than a batch does.
 _INLINE_JSON_BYTES = 16 * 1024
+# The same of messages, whose fields take longer.
+_INLINE_MESSAGE_BYTES = 2 * 1024
 _MODEL = "/v2/models/{name}"
 _VERSION = "/v2/models/{name}/versions/{version}"
 
@@ -71,6 +77,10 @@ def application(bridge: Bridge, config: Config) -> Starlette:
             Route(f"{base}/stats", service.statistics),
             Route(f"{base}/infer", service.infer, methods=["POST"]),
         ]
+    routes += [
+        Route(f"/v1/{method}", partial(service.typed, method), methods=["POST"])
+        for method in bridge.methods(AUTOENCODER_SERVICE)
+    ]
     handlers: dict[Any, Any] = {
         StatusError: _failure,
         HTTPException: _no_route,
@@ -85,6 +95,7 @@ class Rest:
     def __init__(self, bridge: Bridge, config: Config) -> None:
         self._bridge = bridge
         self._host = config.host
+        self._max_rows = config.max_request_rows
         self._bodies = BodyReader(config.max_heavy_bytes)
 
     async def live(self, request: Request) -> Response:
@@ -126,14 +137,16 @@ class Rest:
     async def index(self, request: Request) -> Response:
         """Models and their states."""
         incoming = _incoming(request, partial(self._bodies.receive, request, _index_request, _MAX_CONTROL_BYTES))
-        data = await self._bridge.call("RepositoryIndex", incoming)
+        data = await self._bridge.call(SERVICE, "RepositoryIndex", incoming)
         return JSONResponse([to_dict(model) for model in pb.RepositoryIndexResponse.FromString(data).models])
 
     async def control(self, method: str, request: Request) -> Response:
         """Load or unload a model, if that is allowed."""
         kind = pb.RepositoryModelLoadRequest if method == "RepositoryModelLoad" else pb.RepositoryModelUnloadRequest
         name: str = request.path_params["name"]
-        await self._bridge.call(method, _incoming(request, partial(self._receive_control, request, kind, name)))
+        await self._bridge.call(
+            SERVICE, method, _incoming(request, partial(self._receive_control, request, kind, name))
+        )
         return JSONResponse({})
 
     async def _receive_control(self, request: Request, kind: type[ControlRequest], name: str) -> Body:
@@ -145,6 +158,7 @@ class Rest:
         documents: list[InferDocument] = []
         read = partial(_infer_request, request, documents)
         data = await self._bridge.call(
+            SERVICE,
             "ModelInfer",
             _incoming(request, partial(self._bodies.receive, request, read, self._bridge.max_message_bytes)),
         )
@@ -154,9 +168,24 @@ class Rest:
         headers = {JSON_BYTES: str(len(document))}
         return Response(document + binary, media_type="application/octet-stream", headers=headers)
 
+    async def typed(self, method: str, request: Request) -> Response:
+        """Call a unary method of autoencoder.v1."""
+        kinds: list[type[Message]] = [getattr(autoencoder_pb2, f"{method}{end}") for end in ("Request", "Response")]
+        read = partial(protobuf_json_reader.read, kinds[0], self._max_rows)
+        receive = partial(self._bodies.receive, request, read, self._bridge.max_message_bytes)
+        data = await self._bridge.call(AUTOENCODER_SERVICE, method, _incoming(request, receive))
+        response = kinds[1].FromString(data)
+        if len(data) <= _INLINE_MESSAGE_BYTES:
+            document = protobuf_json_writer.write(response)
+        else:
+            document = await asyncio.to_thread(protobuf_json_writer.write, response)
+        return Response(document, media_type="application/json")
+
     async def _call(self, method: str, request: Request, **fields: str) -> bytes:
         message: type[Message] = getattr(pb, f"{method}Request")
-        return await self._bridge.call(method, _incoming(request, partial(_no_body, partial(message, **fields))))
+        return await self._bridge.call(
+            SERVICE, method, _incoming(request, partial(_no_body, partial(message, **fields)))
+        )
 
 
 def _incoming(request: Request, receive: Callable[[], Awaitable[Body]]) -> IncomingRequest:

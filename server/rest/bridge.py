@@ -12,7 +12,6 @@ from server.batching.gather import GatherPolicy
 from server.calls.call import Call, Metadata
 from server.endpoint import Endpoint, Method
 from server.errors import DeadlineError, ServingError, Status, UnavailableError
-from server.services.open_inference.service import SERVICE
 from server.transport.event_loop import Drain, LoopReplies, Pending, resolve
 
 
@@ -48,7 +47,7 @@ class StatusError(Exception):
 
 
 class Bridge:
-    """Calls methods of the Open Inference Protocol's service for HTTP requests."""
+    """Calls unary methods for HTTP requests."""
 
     def __init__(self, endpoint: Endpoint, body_seconds: float) -> None:
         """Call an endpoint; a body must arrive within `body_seconds`."""
@@ -64,13 +63,17 @@ class Bridge:
         self._replies = LoopReplies(resolve)
         self._drain = Drain(self._endpoint.run_ready, GatherPolicy())
 
-    async def call(self, method: str, request: IncomingRequest) -> bytes:
+    def methods(self, service: str) -> list[str]:
+        """Names of the unary methods of a service."""
+        return [method.name for path, method in self._endpoint.methods.items() if path.startswith(f"/{service}/")]
+
+    async def call(self, service: str, method: str, request: IncomingRequest) -> bytes:
         """The serialised response of a method.
 
         Raises:
             StatusError: the call failed.
         """
-        path = f"/{SERVICE}/{method}"
+        path = f"/{service}/{method}"
         # Checked before the body is read, so that an unauthorised call costs no memory.
         refusal = self._endpoint.refusal(path, request.metadata)
         body: Body | None = None

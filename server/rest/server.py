@@ -56,7 +56,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class RestServer:
-    """Serves the Open Inference Protocol over HTTP, with the endpoint and certificates of the gRPC port."""
+    """Serves HTTP, with the endpoint and certificates of the gRPC port."""
 
     def __init__(self, config: Config, endpoint: Endpoint, certificates: Certificates | None) -> None:
         self._config = config

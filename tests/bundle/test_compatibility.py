@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bundle import layout
 from bundle.compatibility import check_golden, check_model, check_statistics
+from bundle.detection import HeldOutScores, calibrate
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden
 from bundle.latents import LatentStatistics
@@ -68,6 +69,56 @@ def test_descriptions_that_no_server_should_believe(edit: str) -> None:
     change(model)
     with pytest.raises(BundleError, match=message):
         check_model(model)
+
+
+def detector() -> Model:
+    """Of grey images of 4 x 6 pixels, calibrated on 9 of them."""
+
+    def spec(name: str, *axes: int) -> TensorSpec:
+        return TensorSpec(name=name, data_type=DATA_TYPE_FLOAT32, shape=[-1, *axes])
+
+    outputs = [spec("scores"), spec("maps", 4, 6, 1)]
+    signature = Signature(name="detect", file="detect.onnx", inputs=[spec("images", 4, 6, 1)], outputs=outputs)
+    maps = np.arange(9 * 24, dtype=np.float32).reshape(9, 4, 6)
+    detection = calibrate(HeldOutScores.of_maps(maps, "max"), "max")
+    return Model(methods=["Detect"], height=4, width=6, channels=1, signatures=[signature], detection=detection)
+
+
+def detected(scores: float) -> Golden:
+    maps = np.arange(24, dtype=np.float32).reshape(1, 4, 6, 1)
+    outputs = {"scores": np.full(1, scores, np.float32), "maps": maps}
+    return Golden({"detect": (Case({"images": np.zeros_like(maps)}, outputs),)})
+
+
+def test_a_detector_and_its_calibration_fit() -> None:
+    check_model(detector())
+    check_golden(detector(), detected(23))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda model: model.ClearField("detection"),
+            "its calibration, detection, or neither, got the graph alone",
+        ),
+        (lambda model: (model.methods.pop(), model.signatures.pop()), "or neither, got its calibration alone"),
+        (lambda model: model.signatures.pop(), "method Detect needs the graphs detect"),
+        (lambda model: model.signatures[0].outputs.pop(0), "expected images to scores, maps"),
+        (lambda model: setattr(model.detection, "default_rate", 0.5), "a default_rate among the rates"),
+        (lambda model: setattr(model.detection, "calibrated_height", 5), "of the model's size, got 5 x 6"),
+    ],
+)
+def test_detectors_that_no_server_should_believe(change: Callable[[Model], object], message: str) -> None:
+    model = detector()
+    change(model)
+    with pytest.raises(BundleError, match=message):
+        check_model(model)
+
+
+def test_golden_scores_that_are_not_of_their_maps_are_refused() -> None:
+    with pytest.raises(BundleError, match="expected scores that are the max of their maps"):
+        check_golden(detector(), detected(11.5))
 
 
 def free() -> Model:

@@ -17,6 +17,7 @@ from examples.local_server import LocalServer, running
 from tests.deploy.conftest import GOLDEN, free_port
 from tests.deploy.monitoring import NAMESPACE, Prometheus, eventually, prometheus, write_targets
 from tests.server.conftest import copy_version, images, pixels, write_graph, write_slow_denoiser
+from tests.server.free_models import write_detector
 
 FLOOD_THREADS = 10
 # Enough that twenty are answered in the window of the alert, however slow the machine.
@@ -67,12 +68,13 @@ class Faults:
             self._drift,
             self._reconstruct,
             self._fail,
+            self._alarm,
         )
         self._threads = [threading.Thread(target=work) for work in works]
         self._restarted = ExitStack()
 
     def inject(self) -> None:
-        """Overload, drift, failing runs, a damaged version, a deleted model, a killed server."""
+        """Overload, drift, anomalies, failing runs, a damaged version, a deleted model, a killed server."""
         for thread in self._threads:
             thread.start()
         shutil.move(self._repository / "vae", self._repository.parent / "vae")
@@ -148,6 +150,10 @@ class Faults:
     def _reconstruct(self) -> None:
         self._calls("Reconstruct", pb.ReconstructRequest(model_name="fc-ae", images=images(pixels(64))), 0.05)
 
+    def _alarm(self) -> None:
+        white = images(np.ones((16, 16, 16, 1), np.float32))
+        self._calls("Detect", pb.DetectRequest(model_name="detector", images=white), 0.1)
+
     def _fail(self) -> None:
         white = images(np.ones((1, 32, 32, 1), np.float32))
         self._calls("Denoise", pb.DenoiseRequest(model_name="fragile", images=white), 0.1)
@@ -173,6 +179,7 @@ def faulty(folder: Path) -> Iterator[tuple[Faults, Prometheus]]:
     write_slow_denoiser(repository, layers=30)
     write_slow_denoiser(repository, "late")
     write_fragile_denoiser(repository)
+    write_detector(repository, size=16)
     killable_port = str(free_port())
     with ExitStack() as stack:
         # The flood is a single caller, which a fair queue would keep from filling it enough for an alert.

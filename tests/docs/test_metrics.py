@@ -1,16 +1,19 @@
 """docs/metrics.md against a server that has done a little of everything."""
 
 import re
+import shutil
 import sys
 import urllib.request
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.conftest import GOLDEN, Served, images, pixels, serving
+from tests.server.free_models import write_detector
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 # A module like NVIDIA's, for machines without a card.
@@ -33,6 +36,7 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 def exercise(served: Served) -> None:
     served.stub.Encode(pb.EncodeRequest(model_name="vae", images=images(pixels(2))))
     served.stub.Reconstruct(pb.ReconstructRequest(model_name="vae", images=images(pixels(2))))
+    served.stub.Detect(pb.DetectRequest(model_name="detector", images=images(np.zeros((1, 8, 8, 1), np.float32))))
     request = pb.EncodeRequest(model_name="vae", images=images(pixels(4)))
     while not served.app.metrics.dropped_rows:
         for call in [served.stub.Encode.future(request) for _ in range(50)]:
@@ -55,8 +59,10 @@ def exposed(served: Served) -> dict[str, tuple[str, frozenset[str]]]:
 
 
 @pytest.mark.usefixtures("_card")
-def test_the_page_lists_every_metric_with_type_and_labels() -> None:
-    with serving(GOLDEN, max_queue_rows=4, max_request_rows=4, poll_seconds=0) as served:
+def test_the_page_lists_every_metric_with_type_and_labels(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "vae", tmp_path / "vae")
+    write_detector(tmp_path)
+    with serving(tmp_path, max_queue_rows=4, max_request_rows=4, poll_seconds=0) as served:
         exercise(served)
         found = exposed(served)
     assert found == documented()

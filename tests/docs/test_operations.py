@@ -21,6 +21,7 @@ from tests.deploy.conftest import DEPLOY, component
 from tests.deploy.faults import write_fragile_denoiser
 from tests.deploy.monitoring import prometheus
 from tests.server.conftest import GOLDEN, copy_version, images, pixels
+from tests.server.free_models import write_detector
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -38,6 +39,7 @@ def trouble(address: str) -> None:
         calls = [
             *(stub.Denoise.future(pb.DenoiseRequest(model_name="fragile", images=white)) for _ in range(2)),
             *(stub.Encode.future(pb.EncodeRequest(model_name="vae", images=batch)) for _ in range(50)),
+            stub.Detect.future(pb.DetectRequest(model_name="detector", images=white)),
             *(stub.Reconstruct.future(pb.ReconstructRequest(model_name="vae", images=batch)) for _ in range(5)),
         ]
         for call in calls:
@@ -54,6 +56,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     repository = folder / "models"
     shutil.copytree(GOLDEN, repository, ignore=shutil.ignore_patterns("*.py"))
     write_fragile_denoiser(repository)
+    write_detector(repository)
     with running(repository, folder / "server.log", *SETTINGS) as server:
         with (copy_version(repository, "fc-ae", 2) / "encode.onnx").open("ab") as file:
             file.write(b"!")

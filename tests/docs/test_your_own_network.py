@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import export.__main__
 from examples.local_server import running
+from export.modules.adapter import AdaptedModule
+from export.modules.probe import probe
 
 PAGE = (Path(__file__).parents[2] / "docs" / "your-own-network.md").read_text()
 FILES = {name: text for text, name in re.findall(r"```python\n(# (\w+\.py)\n.*?)```", PAGE, re.DOTALL)}
@@ -40,3 +43,12 @@ def test_its_python_call_is_as_written() -> None:
     names = {}
     exec("from export.modules import Declaration, export_module\nfrom export.publication.publish import Place", names)  # noqa: S102 (two lines of the page)
     assert all(name in PAGE for name in names if name.isidentifier() and name != "__builtins__")
+
+
+def test_its_detector_is_one_that_can_be_exported() -> None:
+    names: dict[str, type[AdaptedModule]] = {}
+    (detector,) = re.findall(r"```python\n(class Detector.*?)```", PAGE, re.DOTALL)
+    exec(FILES["mine.py"] + detector, names)  # noqa: S102 (two parts of the page)
+    model = AdaptedModule(names["Detector"](), ("encode", "decode", "reconstruct", "detect")).eval()
+    model.image_shape = (8, 8, 1)
+    assert probe(model, torch.rand(3, 1, 8, 8)) is None

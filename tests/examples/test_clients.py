@@ -14,6 +14,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from examples import lecture_pictures
 from tests.clients.programs import BUILD, ROOT
 from tests.server.conftest import GOLDEN, Served, graph_run, serving
+from tests.server.free_models import write_detector
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,22 @@ def test_python(server: Served) -> None:
     assert "vae version 1: latents (4, 3)" in output
     assert "the same again: True" in output
     assert "shape: expected (N, 8, 8), (N, 8, 8, 1) or one image (8, 8, 1), got (4, 7, 8, 1)" in output
+
+
+def test_detect(tmp_path: Path) -> None:
+    from PIL import Image  # noqa: PLC0415
+
+    (tmp_path / "models").mkdir()
+    write_detector(tmp_path / "models")
+    for name, grey in (("good", 20), ("bad", 255)):
+        Image.new("L", (40, 30), grey).save(tmp_path / f"{name}.png")
+    files = [str(tmp_path / f"{name}.png") for name in ("good", "bad")]
+    with serving(tmp_path / "models", poll_seconds=0) as served:
+        output = run(sys.executable, "examples/python/detect.py", served.address, "detector", *files)
+    good, bad, region = output.splitlines()
+    assert good.startswith(f"{files[0]}: normal, score ")
+    assert bad == f"{files[1]}: anomalous, score 1, threshold 0.5"
+    assert region == "  30 x 40 at row 0, column 0: up to 1"
 
 
 def test_open_inference(server: Served) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from autoencoder.v1.model_pb2 import Tiling
 
 from bundle import layout
+from bundle.detection import HeldOutScores, calibrate
 from export.gate import gate, golden
 from export.gate.gate import CheckedGraphs
 from export.gate.sandbox import Sandbox
@@ -54,6 +55,7 @@ def checked(made_once: MadeOnce) -> dict[str, CheckedGraphs]:
             "ae": make_checked(networks.weighted(networks.Autoencoder((8, 8, 1)))),
             "multitask": make_checked(networks.weighted(networks.Multitask((6, 10, 3)))),
             "denoiser": make_checked(networks.weighted(networks.Denoiser((12, 8, 3)))),
+            "detector": make_checked(networks.weighted(networks.Detector((8, 10, 3)))),
         }
         (folder / "checked.pickle").write_bytes(pickle.dumps(made))
 
@@ -80,6 +82,18 @@ def free(made_once: MadeOnce) -> CheckedGraphs:
         (folder / "free.pickle").write_bytes(pickle.dumps(made))
 
     return pickle.loads((made_once("free", fill) / "free.pickle").read_bytes())  # noqa: S301
+
+
+@pytest.fixture
+def detecting_version(checked: dict[str, CheckedGraphs], goldens: dict[str, golden.Golden], tmp_path: Path) -> Path:
+    """A version with the graph of a detector, calibrated on 40 images."""
+    one = checked["detector"]
+    contents = {"detect.onnx": one.graphs["detect"], layout.GOLDEN_FILE: goldens["detector"].to_bytes()}
+    model = describe(methods.facts(one.model), one.signatures, contents, {})
+    maps = np.random.default_rng(0).random((40, 8, 10), np.float32)
+    model.detection.CopyFrom(calibrate(HeldOutScores.of_maps(maps, "max"), "max"))
+    place = Place(tmp_path / "repository", "detector")
+    return publish(place, contents, partial(place.name_model, model))
 
 
 @pytest.fixture

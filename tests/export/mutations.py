@@ -134,6 +134,11 @@ def exchange_height_and_width(model: ModelProto) -> None:
     model.graph.node.append(helper.make_node("Transpose", ["straight"], ["denoised"], perm=[0, 2, 1, 3]))
 
 
+def average(model: ModelProto) -> None:
+    """Scores that are the mean of their maps instead of the largest value."""
+    next(node for node in model.graph.node if node.op_type == "ReduceMax").op_type = "ReduceMean"
+
+
 MUTATIONS = {
     "weight behind a dead ReLU": (
         "ae",
@@ -163,6 +168,8 @@ MUTATIONS = {
     "log-variances without bounds": ("multitask", "encode", unclip, "structure"),
     "log-variances bounded too far below": ("multitask", "encode", clip_bound("min", -15), "structure"),
     "log-variances bounded too near above": ("multitask", "encode", clip_bound("max", 13), "structure"),
+    "mean for the largest value": ("detector", "detect", average, "numbers"),
+    "smoothing of another width": ("detector", "detect", set_initialiser("smoothing", lambda w: w * 1.001), "weights"),
     "fixed batch": ("ae", "decode", fix_batch, "structure"),
     "batch of another name": ("ae", "decode", rename_batch, "structure"),
     "dropout": ("ae", "decode", insert("Dropout"), "structure"),

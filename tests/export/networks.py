@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bundle.noise import Purpose, normals
 
@@ -105,6 +106,25 @@ class Denoiser(Network):
         return self.network(images)
 
 
+class Detector(Network):
+    """Squared distance to what two convolutions make of an image, smoothed."""
+
+    family = "detector"
+    detection_score = "max"
+
+    def __init__(self, image_shape: ImageShape, width: int = 4) -> None:
+        super().__init__(image_shape)
+        channels = image_shape[2]
+        first, last = nn.Conv2d(channels, width, 3, padding=1), nn.Conv2d(width, channels, 3, padding=1)
+        self.network = nn.Sequential(first, nn.ReLU(), last, nn.Sigmoid())
+        self.register_buffer("smoothing", torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]).view(1, 1, 3, 3) / 16)
+
+    def detect(self, images: Tensor) -> Tensor:
+        strange = (self.network(images) - images).square().mean(1, keepdim=True)
+        padded = functional.pad(strange, (1, 1, 1, 1), mode="replicate")
+        return functional.conv2d(padded, self.smoothing)
+
+
 class Unordered(Denoiser):
     """Scales that cancel out, applied in the order of a set of strings, which differs between processes."""
 
@@ -119,7 +139,7 @@ def weighted(network: Network, seed: int = 0) -> Network:
     """The network in eval mode with weights drawn, biases and statistics too."""
     with torch.no_grad():
         for index, (name, tensor) in enumerate(sorted(network.state_dict().items())):
-            if not tensor.is_floating_point():
+            if not tensor.is_floating_point() or name == "smoothing":
                 continue
             drawn = torch.from_numpy(normals(seed, Purpose.SAMPLE, index, 1, tensor.numel())).reshape(tensor.shape)
             if name.endswith("running_var"):

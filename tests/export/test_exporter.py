@@ -6,9 +6,10 @@ import networks
 import numpy as np
 import pytest
 
+from bundle.detection import HeldOutScores, calibrate
 from bundle.layout import describe_files
 from export import exporter
-from export.errors import GateError
+from export.errors import ExportError, GateError
 from export.exporter import (
     DESCRIPTION,
     Draft,
@@ -109,6 +110,37 @@ def test_a_description_that_the_graphs_do_not_keep_is_refused(draft: Draft) -> N
     with pytest.raises(GateError, match="latents") as refusal:
         checks.run((DESCRIPTION,), (other, draft.golden))
     assert refusal.value.check == "structure"
+
+
+def detecting(held_out: int, score: str = "max") -> Checkpoint:
+    network = networks.weighted(networks.Detector((8, 10, 3)))
+    network.detection_score = score
+    maps = np.random.default_rng(0).random((held_out, 8, 10), np.float32)
+    scores = HeldOutScores.of_maps(maps, "max" if score == "max" else "mean")
+    return Checkpoint(network, {"name": "tiny"}, Split(networks.blobs(32, (8, 10, 3)), None), None, scores)
+
+
+def test_a_detector_is_calibrated_on_the_scores_of_its_checkpoint() -> None:
+    checkpoint = detecting(99)
+    draft = assemble(checkpoint, "ab" * 32)
+    assert sorted(draft.contents) == ["detect.onnx", "golden.npz"]
+    assert list(draft.model.methods) == ["Detect"]
+    assert checkpoint.held_out_scores is not None
+    assert draft.model.detection == calibrate(checkpoint.held_out_scores, "max")
+    checks.run((DESCRIPTION,), (draft.model, draft.golden))
+    draft.model.detection.score = "mean"
+    with pytest.raises(GateError, match="scores that are the mean of their maps") as refusal:
+        checks.run((DESCRIPTION,), (draft.model, draft.golden))
+    assert refusal.value.check == "structure"
+
+
+@pytest.mark.parametrize(
+    ("held_out", "score", "message"),
+    [(8, "max", "at least 9 held-out normal images"), (20, "median", "detection_score is max or mean")],
+)
+def test_a_detector_that_cannot_be_calibrated_is_refused(held_out: int, score: str, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        assemble(detecting(held_out, score), "ab" * 32)
 
 
 TILES = {

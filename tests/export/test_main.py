@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bundle import layout, npz
+from bundle.detection import HeldOutScores, pack_statistics, unpack_statistics
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
 from export.__main__ import main
@@ -193,6 +194,15 @@ def other_latents(folder: Path) -> None:
     (folder / "latents.npz").write_bytes(latent_statistics.fit(codes, codes, np.ones(60), 0).to_bytes())
 
 
+def scores_of_held_out_images(folder: Path) -> None:
+    """As a network that detects has them."""
+    latents, _ = unpack_statistics((folder / "latents.npz").read_bytes())
+    maps = np.zeros((9, 8, 8), np.float32)
+    data = pack_statistics(latents, HeldOutScores.of_maps(maps, "max"))
+    assert data is not None
+    (folder / "latents.npz").write_bytes(data)
+
+
 DAMAGES = {
     "nothing there": (shutil.rmtree, "no checkpoint in"),
     "half-written": (lambda folder: (folder / "checkpoint.json").unlink(), "no checkpoint in"),
@@ -204,6 +214,7 @@ DAMAGES = {
     "images of another size": (change_npz("reference.npz", "images", lambda images: images[:, 1:]), "uint8 images of"),
     "images in floats": (change_npz("reference.npz", "images", lambda images: images / 255), "got float64"),
     "statistics of other latents": (other_latents, "expected latents of 4, got 3"),
+    "scores of a network that detects": (scores_of_held_out_images, "expected no scores of held-out normal images"),
     "a pickle for weights": (lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps([1])), "damaged"),
     "a list for the network": (change_meta(lambda meta: meta.update(model=[])), "damaged"),
     "a word for the data": (change_meta(lambda meta: meta.update(data="x")), "expected an object as data, got 'x'"),

@@ -23,7 +23,8 @@ from bundle.latents import LatentStatistics
 from export.__main__ import main
 from export.checkpoint import load
 from export.errors import ExportError, InputError
-from export.importing.adapt import adapt, ports
+from export.importing.adapt import adapt
+from export.importing.ports import ports
 from export.importing.source import SourceFile
 from export.inspection import show
 from export.inspection.diff import Version

@@ -4,11 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import MessageToDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.reliability.mutation import FUZZED
+from tests.reliability.mutation import FUZZED, damaged
 from tests.reliability.test_fuzz_protocols import IN_JSON, REFUSED, SCALARS, VALUES, Counted, check_post, send, target
+from tests.reliability.test_fuzz_requests import TYPED, VALID
 from tests.server.conftest import Served
 
 __all__ = ["target"]  # the fixture
@@ -66,6 +68,28 @@ def test_any_document_to_model_control(target: Served, action: str) -> None:
         counted.sent += 1
         status, _ = send(target, f"/v2/repository/models/none/{action}", json.dumps(document).encode(), {})
         assert status in {400, 404, 413}
+
+    fuzz()
+    counted.check()
+
+
+@pytest.mark.parametrize("method", ["Encode", "Edit", "Sample", "Detect"])
+def test_damaged_protobuf_json(target: Served, method: str) -> None:
+    counted = Counted(target, method)
+    valid = MessageToDict(VALID[f"{TYPED}{method}"], preserving_proto_field_name=True)
+    fields = st.sampled_from([*valid, "model_name", "images", "count"])
+    changes = st.dictionaries(fields, VALUES, max_size=3).map(lambda changed: json.dumps(valid | changed).encode())
+    status, _ = send(target, f"/v1/{method}", json.dumps(valid).encode(), {})
+    counted.sent += 1
+    assert status == 200
+
+    @FUZZED
+    @given(damaged(json.dumps(valid).encode()) | changes)
+    def fuzz(body: bytes) -> None:
+        counted.sent += 1
+        status, answer = send(target, f"/v1/{method}", body, {})
+        assert status in REFUSED
+        assert json.loads(answer)
 
     fuzz()
     counted.check()

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from inference import open_inference_pb2 as oip
 
 from tests.reliability.mutation import FUZZED, damaged
-from tests.reliability.test_fuzz_requests import CALLERS_FAULTS, OPEN, TYPED, VALID
-from tests.server.conftest import GOLDEN, Served, metric, pixels, serving
+from tests.reliability.test_fuzz_requests import CALLERS_FAULTS, OPEN, TYPED, VALID, every_model
+from tests.server.conftest import Served, metric, pixels, serving
 
 NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 INFER = oip.ModelInferRequest.FromString(VALID[f"{OPEN}ModelInfer"].SerializeToString())
 ITEMS = {
     name: pb.StreamRequest(id=name, **{name: VALID[f"{TYPED}{name.capitalize()}"]}).SerializeToString()
-    for name in ("encode", "decode", "reconstruct", "denoise", "sample", "interpolate", "edit", "classify")
+    for name in ("encode", "decode", "reconstruct", "denoise", "sample", "interpolate", "edit", "classify", "detect")
 }
 PIXELS = pixels(2)
 INPUT = {"name": "images", "datatype": "UINT8", "shape": list(PIXELS.shape)}
@@ -32,11 +32,12 @@ REFUSED = {200, 400, 404, 413}
 
 
 @pytest.fixture(scope="module", params=["native", "grpcio"])
-def target(request: pytest.FixtureRequest) -> Iterator[Served]:
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Small limits; everything that may be asked for is on."""
     limits = {"max_request_rows": 64, "max_message_bytes": 2**20, "max_image_pixels": 2**16}
     more = {"model_control": True, "rest_port": 0}
-    with serving(GOLDEN, transport=request.param, poll_seconds=0, **limits, **more) as served:
+    models = every_model(tmp_path_factory.mktemp("fuzz"))
+    with serving(models, transport=request.param, poll_seconds=0, **limits, **more) as served:
         yield served
 
 

@@ -1,8 +1,10 @@
 """Arbitrary bytes: the status is clear, never INTERNAL, never a crash, and the next request is answered."""
 
 import io
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -15,6 +17,7 @@ from PIL import Image
 
 from tests.reliability.mutation import FUZZED, damaged
 from tests.server.conftest import GOLDEN, Served, images, metric, pixels, serving
+from tests.server.free_models import write_detector
 
 TYPED, OPEN = "/autoencoder.v1.AutoencoderService/", "/inference.GRPCInferenceService/"
 LATENTS = pb.Tensor(data_type=3, shape=[1, 3], data=np.zeros(3, "<f4").tobytes())
@@ -30,6 +33,9 @@ VALID = {
         model_name="vae", latents=LATENTS, shifts=[pb.AttributeShift(attribute="brightness", amount=1)]
     ),
     f"{TYPED}Classify": pb.ClassifyRequest(model_name="multitask", images=images(pixels(1, (8, 8, 3)))),
+    f"{TYPED}Detect": pb.DetectRequest(
+        model_name="detector", images=PICTURE, threshold=0.5, map_format=pb.IMAGE_FORMAT_PNG
+    ),
     f"{TYPED}ListModels": pb.ListModelsRequest(),
     f"{TYPED}GetModel": pb.GetModelRequest(model_name="vae"),
     f"{OPEN}ModelInfer": oip.ModelInferRequest(
@@ -43,11 +49,19 @@ VALID = {
 CALLERS_FAULTS = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"}
 
 
+def every_model(folder: Path) -> Path:
+    """A repository of the golden models and a detector."""
+    shutil.copytree(GOLDEN, folder / "models", ignore=shutil.ignore_patterns("*.py"))
+    write_detector(folder / "models")
+    return folder / "models"
+
+
 @pytest.fixture(scope="module", params=["native", "grpcio"])
-def target(request: pytest.FixtureRequest) -> Iterator[Served]:
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Small limits, so that a number gone large costs nothing; at the end what was sent is what was counted."""
     limits = {"max_request_rows": 64, "max_message_bytes": 2**20, "max_image_pixels": 2**16}
-    with serving(GOLDEN, transport=request.param, poll_seconds=0, **limits) as served:
+    models = every_model(tmp_path_factory.mktemp("fuzz"))
+    with serving(models, transport=request.param, poll_seconds=0, **limits) as served:
         yield served
         assert metric(served, "autoencoder_requests_total") == request.node.fuzzed[served.address]
         assert metric(served, "autoencoder_requests_in_flight") == 0
@@ -118,8 +132,11 @@ def test_tensors_of_any_kind(send: Send, tensor: pb.Tensor, model: str) -> None:
     image_format=st.integers(-1, 9),
     steps=NUMBERS,
     amount=st.floats(width=32),
+    levels=st.dictionaries(
+        st.sampled_from(["threshold", "map_threshold", "false_alarm_rate"]), st.floats(width=32) | st.floats(0, 1)
+    ),
 )
-def test_numbers_of_any_size(send: Send, **drawn: float) -> None:
+def test_numbers_of_any_size(send: Send, levels: dict[str, float], **drawn: float) -> None:
     sample = {name: drawn[name] for name in ("count", "seed", "temperature", "image_format")}
     shift = pb.AttributeShift(attribute="brightness", amount=drawn["amount"])
     ends = {"from_latents": LATENTS, "to_latents": LATENTS}
@@ -127,6 +144,7 @@ def test_numbers_of_any_size(send: Send, **drawn: float) -> None:
         ("Sample", pb.SampleRequest(model_name="vae", **sample)),
         ("Interpolate", pb.InterpolateRequest(model_name="vae", steps=drawn["steps"], **ends)),
         ("Edit", pb.EditRequest(model_name="vae", latents=LATENTS, shifts=[shift])),
+        ("Detect", pb.DetectRequest(model_name="detector", images=PICTURE, map_format=drawn["image_format"], **levels)),
     ):
         check(send, TYPED + path, request.SerializeToString())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from autoencoder.v1 import model_pb2
-from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, NoiseLevel, Signature, SizeRange, TensorSpec, Tiling
+from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, Detection, NoiseLevel, Signature, SizeRange, TensorSpec, Tiling
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from bundle import layout
@@ -18,6 +18,21 @@ FEATURES = 8
 TILING = Tiling(halo=4, multiple=2, tile=32, exact=True)
 SIZES = SizeRange(multiple=2, minimum=1, maximum_pixels=10**8)
 GOLDEN_SIZES = ((16, 16), (10, 22))
+
+# Of scores from 0 to 1.
+DETECTION = Detection(
+    score="max",
+    rates=[0.001, 0.01, 0.1],
+    thresholds=[0.875, 0.5, 0.25],
+    map_thresholds=[0.9375, 0.625, 0.375],
+    default_rate=0.01,
+    map_low=0.125,
+    calibrated_on=1000,
+    rate_lower=[0.0001, 0.004, 0.08],
+    rate_upper=[0.006, 0.02, 0.13],
+    calibrated_height=16,
+    calibrated_width=16,
+)
 
 
 class Chain:
@@ -52,6 +67,18 @@ class Chain:
         """Add what the image is on average."""
         self.nodes.append(helper.make_node("GlobalAveragePool", [self._value], ["mean"]))
         return self.then("Add", "mean")
+
+    def smoothed(self) -> "Chain":
+        """Mean of 3 x 3 pixels of grey images (N, H, W, 1)."""
+        self.then("Transpose", perm=[0, 3, 1, 2]).then("Conv", np.full((1, 1, 3, 3), 1 / 9, np.float32), pads=[1] * 4)
+        return self.then("Transpose", perm=[0, 2, 3, 1])
+
+    def squared(self, output: str) -> "Chain":
+        return self.then("Mul", self._value, output=output)
+
+    def reduced(self, operator: str, output: str) -> "Chain":
+        """Number of each row."""
+        return self.then(operator, self._stored(np.array([1, 2, 3])), keepdims=0, output=output)
 
     def _drawn(self, *shape: int) -> np.ndarray:
         return self._rng.normal(0, 0.3, shape).astype(np.float32)
@@ -151,6 +178,37 @@ def write_autoencoder(repository: Path, name: str = "free-ae") -> dict[str, byte
     )
     write_bundle(repository, name, model, parts, cases)
     return {name: data for name, (_, data) in parts.items()}
+
+
+def write_detector(
+    repository: Path,
+    name: str = "detector",
+    *,
+    size: int = 0,
+    score: str = "max",
+    detection: Detection = DETECTION,
+    smooth: bool = False,
+) -> bytes:
+    """A detector whose maps are the images squared, of any size or `size` x `size`; returns its graph."""
+    axes = (size or FREE, size or FREE, 1)
+    chain, outputs = (Chain().smoothed() if smooth else Chain()).squared("maps"), [spec("maps", *axes)]
+    if size:
+        chain.reduced("ReduceMax" if score == "max" else "ReduceMean", "scores")
+        outputs = [spec("scores"), *outputs]
+    data = graph(chain, [spec("images", *axes)], outputs)
+    signature = Signature(name="detect", file="detect.onnx", inputs=[spec("images", *axes)], outputs=outputs)
+    signature.batch_buckets.extend((1, 2, 4))
+    signature.batch_invariant = True
+    if not size:
+        signature.tiling.CopyFrom(TILING)
+    cases = tuple(_case(data, signature, sides) for sides in ([(size, size)] if size else GOLDEN_SIZES))
+    model = model_pb2.Model(methods=["Detect"], family="module", height=size, width=size, channels=1)
+    model.detection.CopyFrom(detection)
+    model.detection.score = score
+    if size:
+        model.detection.calibrated_height = model.detection.calibrated_width = size
+    write_bundle(repository, name, model, {signature.name: (signature, data)}, {signature.name: cases})
+    return data
 
 
 def limit_pixels(version: Path, pixels: int) -> None:

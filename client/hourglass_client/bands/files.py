@@ -49,6 +49,17 @@ def facts(file: bytes) -> FileFacts | None:
         return None
 
 
+def profile(file: bytes) -> bytes:
+    """The ICC profile of an image file, which says what its colours are; empty where there is none, or no Pillow."""
+    try:
+        from PIL import Image  # noqa: PLC0415 (an optional extra)
+
+        with _any_size(), Image.open(BytesIO(file)) as image:
+            return image.info.get("icc_profile") or b""
+    except Exception:  # noqa: BLE001 (as above; the file itself is fine)
+        return b""
+
+
 def decode(field: str, file: bytes, channels: int, *, keep_sixteen_bits: bool) -> NDArray[Any]:
     """(H, W, C) uint8, or uint16 of a file of 16 bits where they are to be kept.
 

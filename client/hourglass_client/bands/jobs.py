@@ -195,14 +195,8 @@ class ReconstructJob(Job):
             difference = part.window.inside(image).astype(np.float64) - kept / scale
             size = source.size[0] * source.size[1] * self.shapes.image[2]
             self._errors[part.item].append(float(np.square(difference).sum()) / size)
-        return [] if self._request.image_format == pb.IMAGE_FORMAT_NONE else [self._rounded(image)]
-
-    def _rounded(self, image: NDArray[np.float32]) -> NDArray[Any]:
-        bits = 8 * FORMATS[self._request.image_format][1]
-        if bits > 16:  # noqa: PLR2004 (floats)
-            return image
-        whole = np.dtype(f"u{bits // 8}")
-        return np.rint(np.clip(image, 0, 1) * np.float32(np.iinfo(whole).max)).astype(whole)
+        form = self._request.image_format
+        return [] if form == pb.IMAGE_FORMAT_NONE else [rounded(image, form)]
 
     def answer(self) -> answers.Reconstructed:
         """The images, and the error of each."""
@@ -269,6 +263,15 @@ class DecodeJob(Job):
 def together(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """(N, …) of arrays of one shape; a view of a single one."""
     return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+
+
+def rounded(image: NDArray[np.float32], image_format: int) -> NDArray[Any]:
+    """Values in 0…1 to the bits of a format."""
+    bits = 8 * FORMATS[image_format][1]
+    if bits > 16:  # noqa: PLR2004 (floats)
+        return image
+    whole = np.dtype(f"u{bits // 8}")
+    return np.rint(np.clip(image, 0, 1) * np.float32(np.iinfo(whole).max)).astype(whole)
 
 
 def check_one_size(sources: Sequence[Source], image_format: int) -> None:

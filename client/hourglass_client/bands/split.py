@@ -8,6 +8,7 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.shapes import Shapes
 
 from hourglass_client.bands import sources
+from hourglass_client.bands.detection import DetectJob
 from hourglass_client.bands.jobs import (
     FORMATS,
     DecodeJob,
@@ -41,6 +42,7 @@ _JOBS: dict[type, type[Job]] = {
     pb.ReconstructRequest: ReconstructJob,
     pb.EncodeRequest: EncodeJob,
     pb.DecodeRequest: DecodeJob,
+    pb.DetectRequest: DetectJob,
 }
 _FLOAT_BYTES = 4
 
@@ -69,12 +71,19 @@ def job_of(request: Any, model: Model, message_bytes: int, held: HeldArray | Non
     cutter = _Cutter(request, shapes, graph, message_bytes - _ENVELOPE_BYTES)
     if cutter.fits(items):
         return None
-    check_one_size(items, getattr(request, "image_format", pb.IMAGE_FORMAT_UINT8))
+    check_one_size(items, _format(request))
     for item in items:
         item.divided = not cutter.fits([item])
         if item.divided:
             cutter.check_divisible(item)
     return kind(request, model, items, cutter.windows)
+
+
+def _format(request: Any) -> int:  # noqa: ANN401 (of any method)
+    """As what images, or latents, come back."""
+    if isinstance(request, pb.EncodeRequest):
+        return pb.IMAGE_FORMAT_UINT8
+    return request.map_format if isinstance(request, pb.DetectRequest) else request.image_format
 
 
 def _sources(request: Any, shapes: Shapes, held: HeldArray | None) -> list[Source] | None:  # noqa: ANN401 (of any method)
@@ -111,7 +120,8 @@ class _Cutter:
         if isinstance(request, pb.EncodeRequest):
             self._answer_bytes = code
         else:
-            self._answer_bytes = float(FORMATS[request.image_format][1] * shapes.image[2])
+            channels = 1 if isinstance(request, pb.DetectRequest) else shapes.image[2]
+            self._answer_bytes = float(FORMATS[_format(request)][1] * channels)
 
     def fits(self, items: Sequence[Source]) -> bool:
         """Whether one request takes all of them."""

@@ -23,6 +23,7 @@ Items = TypeVar("Items", list[Path], NDArray[Any])
 # The model; a call to the server.
 ModelOf: TypeAlias = Callable[[], Model]
 _SPATIAL_AXES = 3
+_LARGEST_EIGHT = 255
 
 
 class UsageError(Exception):
@@ -122,12 +123,29 @@ def noise_level(text: str) -> float:
     """A number or a fraction, such as 0.1 or 25/255, of `--noise-level`.
 
     Raises:
-        ArgumentTypeError: anything else.
+        ArgumentTypeError: anything else, such as a level on the scale of 0 to 255.
     """
     above, slash, below = text.partition("/")
+    hint = ""
     with suppress(ValueError, ZeroDivisionError):
-        return float(above) / (float(below) if slash else 1)
-    raise ArgumentTypeError(f"expected a standard deviation in pixel values of 0 to 1, as 0.1 or 25/255, got {text!r}")
+        level = float(above) / (float(below) if slash else 1)
+        if not 1 < level <= _LARGEST_EIGHT:
+            return level
+        hint = f": on the scale of 0 to 255 that is --sigma {text}"
+    expected = "expected a standard deviation in pixel values of 0 to 1, as 0.1 or 25/255"
+    raise ArgumentTypeError(f"{expected}, got {text!r}{hint}")
+
+
+def sigma(text: str) -> float:
+    """A noise level of 0 to 1, of one on the scale of 0 to 255, such as 25, of `--sigma`.
+
+    Raises:
+        ArgumentTypeError: anything else.
+    """
+    with suppress(ValueError):
+        if 0 <= (level := float(text)) <= _LARGEST_EIGHT:
+            return level / _LARGEST_EIGHT
+    raise ArgumentTypeError(f"expected a standard deviation on the scale of 0 to 255, such as 25, got {text!r}")
 
 
 def shift(text: str) -> tuple[str, float]:

@@ -104,5 +104,6 @@ def _call(client: Client, arguments: Namespace) -> Callable[[], object]:
         "reconstruct": client.reconstruct,
         "denoise": client.denoise,
         "classify": client.classify,
+        "detect": client.detect,
     }
     return partial(methods[arguments.method], images, **target)

@@ -1,18 +1,20 @@
-"""`hourglass COMMAND …`: exit code 0 for success, 1 if the server failed, 2 for wrong usage."""
+"""`hourglass COMMAND …`: exit code 0 for success, 1 if the server failed, 2 for wrong usage, 10 for anomalies."""
 
 import argparse
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from hourglass_client.channels import Tls
 from hourglass_client.cli import commands
-from hourglass_client.cli.inputs import UsageError, noise_level, shift
+from hourglass_client.cli.detection import ANOMALOUS, detect
+from hourglass_client.cli.inputs import UsageError, noise_level, shift, sigma
 from hourglass_client.cli.load_test import bench
-from hourglass_client.cli.results import Result, write_files
+from hourglass_client.cli.results import OutputFiles, Result
 from hourglass_client.client import Client
 from hourglass_client.errors import (
     FailedPreconditionError,
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    return 0
+    return result.exit_code
 
 
 def _print(text: str) -> None:
@@ -61,10 +63,10 @@ def _print(text: str) -> None:
 
 def _run(given: argparse.Namespace) -> Result:
     run: Command = given.run
-    with Client(given.address, timeout_seconds=given.timeout, tls=_tls(given), token=_token(given)) as client:
-        result = run(client, given)
-    write_files(result.files)
-    return result
+    with OutputFiles() as given.files:
+        with Client(given.address, timeout_seconds=given.timeout, tls=_tls(given), token=_token(given)) as client:
+            result = run(client, given)
+        return replace(result, files=given.files.place())
 
 
 def _fail(error: object, code: int) -> int:
@@ -110,8 +112,13 @@ def _parser() -> argparse.ArgumentParser:
     rebuild = _add(every, "reconstruct", commands.reconstruct, "images through the bottleneck and back", images="+")
     _add_folder(rebuild, required=False)
     clean = _add(every, "denoise", commands.denoise, "noisy images to clean ones", images="+")
+    levels = clean.add_mutually_exclusive_group()
     text = "standard deviation of the noise in pixel values of 0 to 1, as 0.1 or 25/255; for models that take one"
-    clean.add_argument("--noise-level", type=noise_level, metavar="LEVEL", help=text)
+    levels.add_argument("--noise-level", type=noise_level, metavar="LEVEL", help=text)
+    text = "the same on the scale of 0 to 255, such as 25"
+    levels.add_argument("--sigma", type=sigma, dest="noise_level", metavar="LEVEL", help=text)
+    text = "also write NAME-compare.png, the image before and after, side by side"
+    clean.add_argument("--compare", action="store_true", help=text)
     _add_folder(clean)
     _add_drawing(every)
     edit = _add(every, "edit", commands.edit, "images or latent vectors moved along attributes", images="*")
@@ -121,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_folder(edit)
     _add(every, "classify", commands.classify, "classes of images", images="+")
+    _add_detect(every)
     _add_bench(every)
     return parser
 
@@ -141,9 +149,23 @@ def _add_drawing(every: _AddParser) -> None:
     _add_folder(path)
 
 
+def _add_detect(every: _AddParser) -> None:
+    found = _add(every, "detect", detect, "anomalous images and their regions", images="+")
+    found.epilog = f"Exit code: 0 all are normal, {ANOMALOUS} some are anomalous, 1 the server failed, 2 wrong usage."
+    chosen = found.add_mutually_exclusive_group()
+    text = "images whose score is above it are anomalous; by default the one calibrated for the model's default rate"
+    chosen.add_argument("--threshold", type=_number, metavar="SCORE", help=text)
+    text = "share of normal images that may be taken for anomalous, such as 0.01: thresholds calibrated for it"
+    chosen.add_argument("--false-alarm-rate", type=_rate, metavar="RATE", help=text)
+    text = "pixels whose map is above it belong to regions; by default calibrated like the threshold"
+    found.add_argument("--map-threshold", type=_number, metavar="VALUE", help=text)
+    text = "folder for PNG files: each image with its heat map and a box around each region"
+    found.add_argument("--out", type=Path, metavar="DIR", help=text)
+
+
 def _add_bench(every: _AddParser) -> None:
     load = _add(every, "bench", bench, "quick load test with percentiles; bound by its Python callers, not the server")
-    methods = ("encode", "decode", "reconstruct", "denoise", "sample", "classify")
+    methods = ("encode", "decode", "reconstruct", "denoise", "sample", "classify", "detect")
     load.add_argument("--method", choices=methods, default="encode", help="(encode)")
     load.add_argument("--callers", type=_positive, default=8, help="concurrent callers (8)")
     load.add_argument("--rows", type=_positive, default=1, help="images or latents per request (1)")
@@ -200,6 +222,23 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = _number(text)
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"expected a rate between 0 and 1, such as 0.01, got {text!r}")
+    return number
 
 
 def _seconds(text: str) -> float:

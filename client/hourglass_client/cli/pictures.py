@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from autoencoder.v1 import png
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Model
 from autoencoder.v1.shapes import Shapes
 from numpy.typing import NDArray
 
-from hourglass_client.bands.files import FileFacts, facts
+from hourglass_client.bands.files import FileFacts, facts, profile
 from hourglass_client.images import ImageFormat
+
+# In an ICC profile, ICC.1:2022 section 7.2.
+_COLOUR_SPACE = slice(16, 20)
 
 
 def file_facts(path: Path) -> FileFacts | None:
@@ -37,6 +41,21 @@ def written_as(images: Sequence[Path] | NDArray[Any], *, keeps: bool) -> ImageFo
         return "png16" if images.dtype.kind == "u" and images.dtype.itemsize == np.dtype(np.uint16).itemsize else "png"
     known = [file_facts(path) for path in images]
     return "png16" if any(each is not None and each.sixteen_bits for each in known) else "png"
+
+
+def with_profile_of(images: Sequence[Path] | NDArray[Any], index: int, file: bytes) -> bytes:
+    """A PNG file with the colour profile of the image that it was made of, if that is a file with one; needs Pillow."""
+    own = b"" if isinstance(images, np.ndarray) else _profile(images[index])
+    header = png.header(file)
+    same_space = header is not None and own[_COLOUR_SPACE] == (b"GRAY" if header.grey else b"RGB ")
+    return png.with_profile(file, own) if same_space else file
+
+
+def _profile(path: Path) -> bytes:
+    try:
+        return profile(path.read_bytes()) if path.is_file() else b""
+    except OSError:
+        return b""
 
 
 def note_resized(paths: Iterable[Path], model: Model) -> None:

@@ -2,13 +2,13 @@
 
 import json
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from secrets import token_hex
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,12 @@ _SHOWN_NUMBERS = 8
 
 @dataclass(frozen=True)
 class Result:
-    """Facts about the whole, one row per item, and contents of files by path."""
+    """Facts about the whole, one row per item, the files written, and how the program ends."""
 
     facts: Mapping[str, object]
     rows: Sequence[Mapping[str, object]] = ()
-    files: Mapping[Path, bytes] = field(default_factory=dict[Path, bytes])
+    files: Sequence[Path] = ()
+    exit_code: int = 0
 
     def as_json(self) -> str:
         """One object: the facts, `items` and `files`."""
@@ -36,7 +37,7 @@ class Result:
         lines = _table(self.rows)
         lines += [f"{name}: {_cell(value)}" for name, value in self.facts.items()]
         if self.files:
-            lines.append(f"written: {len(self.files)} files, from {next(iter(self.files))}")
+            lines.append(f"written: {len(self.files)} files, from {self.files[0]}")
         return "\n".join(lines)
 
 
@@ -65,22 +66,50 @@ def _check_folder(folder: Path) -> None:
         raise UsageError(f"--out: no permission to write to {there}")
 
 
-def write_files(files: Mapping[Path, bytes]) -> None:
-    """Write every file whole, or none of them.
+class OutputFiles:
+    """Files of a command: written as they come, beside their places, and put there together or not at all."""
 
-    Raises:
-        UsageError: a file already exists, or cannot be written.
-    """
-    check_new(list(files))
-    with ExitStack() as undo:
-        made = [(_written(path, content, undo), path) for path, content in files.items()]
-        for temporary, path in made:
+    def __init__(self) -> None:
+        self._made: dict[Path, Path] = {}
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._undo.close()
+
+    def add(self, path: Path, content: bytes) -> None:
+        """Write a file.
+
+        Raises:
+            UsageError: it exists already, or cannot be written.
+        """
+        if path in self._made:
+            raise UsageError(f"--out: two of the files to write are called {path}: rename one of the images")
+        check_new([path])
+        self._made[path] = _written(path, content, self._undo)
+
+    def add_all(self, paths: Iterable[Path], contents: Iterable[bytes]) -> None:
+        """Write some files."""
+        for path, content in zip(paths, contents, strict=True):
+            self.add(path, content)
+
+    def place(self) -> Sequence[Path]:
+        """Put the files in their places, which they keep from then on.
+
+        Raises:
+            UsageError: meanwhile, one of them exists.
+        """
+        check_new(list(self._made))
+        for path, temporary in self._made.items():
             try:
                 temporary.replace(path)
             except OSError as error:
                 raise _unwritable(path, error) from error
-            undo.callback(path.unlink, missing_ok=True)
-        undo.pop_all()
+            self._undo.callback(path.unlink, missing_ok=True)
+        self._undo.pop_all()
+        return list(self._made)
 
 
 def _written(path: Path, content: bytes, undo: ExitStack) -> Path:
@@ -90,13 +119,14 @@ def _written(path: Path, content: bytes, undo: ExitStack) -> Path:
             if not folder.exists():
                 folder.mkdir()
                 undo.callback(_remove_empty, folder)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".hourglass-")
-        undo.callback(Path(name).unlink, missing_ok=True)
-        with os.fdopen(handle, "wb") as stream:
+        # Unlike files of `tempfile`, readable by whom the caller's umask allows.
+        temporary = path.with_name(f".hourglass-{token_hex(8)}")
+        undo.callback(temporary.unlink, missing_ok=True)
+        with temporary.open("xb") as stream:
             stream.write(content)
     except OSError as error:
         raise _unwritable(path, error) from error
-    return Path(name)
+    return temporary
 
 
 def _remove_empty(folder: Path) -> None:

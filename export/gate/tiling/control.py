@@ -108,7 +108,7 @@ def _plain_weights(model: ModelProto, values: dict[str, Array]) -> Iterator[tupl
             elif node.op_type in _CHANNELS_AXIS:
                 channels = values[name].shape[_CHANNELS_AXIS[node.op_type]] if place == 1 else 0
                 yield name, np.full(values[name].shape, 1 / channels if channels else 0.0)
-            elif node.op_type == "Add" and values[name].dtype.kind == "f":
+            elif node.op_type in {"Add", "Sub"} and values[name].dtype.kind == "f":
                 yield name, np.zeros_like(values[name])
 
 

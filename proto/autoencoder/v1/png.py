@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBB")
 _HEADER_AT = 16
+# The first chunk, which all others follow.
+_HEADER_ENDS = 33
 _COLOUR_TYPES = {1: 0, 3: 2}
 _GREY_TYPES = {0, 4}
 _SUB_FILTER = 1
@@ -47,6 +49,12 @@ def encode(image: NDArray[Any]) -> bytes:
     data = [packed.compress(_filtered(image[first : first + _LINES]).data) for first in range(0, height, _LINES)]
     data.append(packed.flush())
     return b"".join([_SIGNATURE, _chunk(b"IHDR", start), _chunk(b"IDAT", b"".join(data)), _chunk(b"IEND", b"")])
+
+
+def with_profile(file: bytes, profile: bytes) -> bytes:
+    """A file of `encode` with an ICC profile (chunk iCCP), which says what its colours are."""
+    chunk = _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+    return file[:_HEADER_ENDS] + chunk + file[_HEADER_ENDS:]
 
 
 def _filtered(rows: NDArray[Any]) -> NDArray[np.uint8]:

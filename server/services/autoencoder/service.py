@@ -16,9 +16,10 @@ from server.endpoint import Method
 from server.model_version import ModelVersion
 from server.parse_cache import ParseCache, PreparedRequest, Ready
 from server.services.autoencoder import posterior, stream
+from server.services.autoencoder.detection import DetectCalls
 from server.services.autoencoder.generation import Generation
 from server.services.autoencoder.shaped import ShapedCalls, answer_latents
-from server.services.graph_calls import GraphCalls
+from server.services.graph_calls import GraphCalls, ImagesRequest
 from server.services.response_writer import OutputField, ResponseWriter, info_field, tensor_field
 from server.types import Array
 
@@ -29,13 +30,14 @@ SERVICE: str = pb.DESCRIPTOR.services_by_name["AutoencoderService"].full_name
 
 def methods(graphs: GraphCalls) -> list[Method | StreamMethod]:
     """Every RPC of the service."""
-    service, generation = AutoencoderService(graphs), Generation(graphs)
+    service, generation, detection = AutoencoderService(graphs), Generation(graphs), DetectCalls(graphs)
     served: Sequence[tuple[str, Any, Callable[[Call, Any], Ready | None], Callable[[Any], bytes] | None]] = (
         ("Encode", pb.EncodeRequest, service.encode, _pixels),
         ("Decode", pb.DecodeRequest, service.decode, _latents),
         ("Reconstruct", pb.ReconstructRequest, service.reconstruct, _pixels),
         ("Denoise", pb.DenoiseRequest, service.denoise, _pixels),
         ("Classify", pb.ClassifyRequest, service.classify, _pixels),
+        ("Detect", pb.DetectRequest, detection.detect, _pixels),
         ("Sample", pb.SampleRequest, generation.sample, None),
         ("Interpolate", pb.InterpolateRequest, generation.interpolate, None),
         ("Edit", pb.EditRequest, generation.edit, None),
@@ -174,7 +176,7 @@ class AutoencoderService:
         call.answer(pb.GetModelResponse(model=served.model).SerializeToString())
 
 
-def _pixels(request: pb.EncodeRequest | pb.ReconstructRequest | pb.DenoiseRequest | pb.ClassifyRequest) -> bytes:
+def _pixels(request: ImagesRequest) -> bytes:
     return request.images.tensor.data
 
 

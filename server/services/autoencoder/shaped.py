@@ -20,7 +20,6 @@ Results: TypeAlias = list[list[Array]]
 ImagesDone: TypeAlias = Callable[[Sequence[Array], Results], None]
 # Of an error: rows of narrow images are summed up together, because one by one they take a microsecond each.
 _NUMBERS_AT_ONCE = 2**16
-_SIZED_FORMATS = images.FILE_FORMATS | {pb.IMAGE_FORMAT_NONE}
 
 
 class ShapedCalls:
@@ -121,7 +120,7 @@ class ShapedCalls:
         `one_size`: why images of several sizes are refused.
         """
         image_format = getattr(request, "image_format", pb.IMAGE_FORMAT_NONE)
-        if image_format not in _SIZED_FORMATS:
+        if image_format not in images.SIZED_FORMATS:
             one_size = "ask for IMAGE_FORMAT_PNG or IMAGE_FORMAT_PNG16, or send one size a request"
 
         def run() -> None:

@@ -143,6 +143,13 @@ def test_reconstruction_with_its_error(client: Client, graphs: tuple[Path, dict[
         assert not answer.images.size
 
 
+def test_reconstruction_of_an_array_too_large_to_copy(client: Client, graphs: tuple[Path, dict[str, bytes]]) -> None:
+    image = RNG.random((40, 13_200, 1))
+    assert image.nbytes > 2**22
+    answer = client.reconstruct(image, model="free-ae", image_format="float32")
+    np.testing.assert_array_equal(answer.images, whole(graphs[1]["reconstruct"], image[None].astype(np.float32)))
+
+
 def test_spatial_codes_there_and_back(client: Client, graphs: tuple[Path, dict[str, bytes]]) -> None:
     encoded = client.encode(PICTURE, model="free-ae")
     padded = pad(floats(PICTURE), (302, 414))

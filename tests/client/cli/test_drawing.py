@@ -9,7 +9,7 @@ import pytest
 from hourglass_client.cli import commands
 from hourglass_client.cli.inputs import UsageError
 from hourglass_client.cli.main import main
-from hourglass_client.cli.results import write_files
+from hourglass_client.cli.results import OutputFiles
 
 from bundle.noise import Purpose, normals
 from tests.client.cli.conftest import Command, read
@@ -104,6 +104,8 @@ def test_a_full_disk_leaves_nothing_behind(server: Served, tmp_path: Path, capsy
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"hourglass: --out: cannot write {out}/sample-0000.png: File too large; nothing was written"
     (tmp_path / "there").mkdir()
-    with pytest.raises(UsageError, match="b: File too large"):
-        write_files({tmp_path / "there" / "a": b"short", tmp_path / "there" / "new" / "b": bytes(101)})
+    with OutputFiles() as files:
+        files.add(tmp_path / "there" / "a", b"short")
+        with pytest.raises(UsageError, match="b: File too large"):
+            files.add(tmp_path / "there" / "new" / "b", bytes(101))
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]

@@ -10,7 +10,7 @@ import pytest
 from autoencoder.v1.shapes import pad
 from hourglass_client.cli.inputs import noise_level
 from hourglass_client.cli.main import main
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tests.client.cli.conftest import Command
 from tests.server import free_models
@@ -79,6 +79,54 @@ def test_the_format_can_be_chosen(hourglass: Command, photos: Path, tmp_path: Pa
     for form, mode in (("png", "L"), ("png16", "I;16")):
         hourglass("denoise", photos, "--model", "levels", "--format", form, "--out", tmp_path / form)
         assert {opened(path).mode for path in (tmp_path / form).iterdir()} == {mode}
+
+
+def test_an_upright_photograph_with_its_colours(
+    hourglass: Command, repository: Path, photos: Path, tmp_path: Path
+) -> None:
+    colours = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Of a grey image, as its colour space says.
+    grey = colours[:16] + b"GRAY" + colours[20:]
+    image = Image.fromarray(BYTES)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(photos / "turned.tiff", exif=exif, icc_profile=grey)
+    hourglass("denoise", photos / "turned.tiff", "--model", "levels", "--sigma", 25, "--out", tmp_path / "out")
+    clean = opened(tmp_path / "out" / "turned.png")
+    np.testing.assert_array_equal(np.asarray(clean), denoised(repository, np.rot90(BYTES, -1), 25 / 255))
+    assert clean.info["icc_profile"] == grey
+    # A grey answer has not the colours of a coloured file.
+    image.convert("RGB").save(photos / "rgb.jpg", icc_profile=colours)
+    hourglass("denoise", photos / "rgb.jpg", "--model", "levels", "--compare", "--out", tmp_path / "out")
+    assert "icc_profile" not in opened(tmp_path / "out" / "rgb.png").info
+    assert "icc_profile" in opened(tmp_path / "out" / "rgb-compare.png").info
+
+
+def test_before_and_after_side_by_side(hourglass: Command, photos: Path, tmp_path: Path) -> None:
+    np.save(photos / "array.npy", BYTES.astype(np.float32) / 255)
+    given = (photos, photos / "array.npy", "--model", "levels", "--compare", "--out", tmp_path / "out")
+    assert len(hourglass("denoise", *given)["files"]) == 6
+    for name, before in (("plain", BYTES), ("deep", np.rint(WORDS / 257)), ("array-00000", BYTES)):
+        after = opened(tmp_path / "out" / f"{name}.png")
+        pixels = np.rint(np.asarray(after) / (257 if after.mode == "I;16" else 1))
+        both = np.asarray(opened(tmp_path / "out" / f"{name}-compare.png"))
+        np.testing.assert_array_equal(both, np.concatenate([before, pixels], axis=1)[..., None].repeat(3, 2))
+
+
+def test_no_two_files_of_one_name(server: Served, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(BYTES).save(photos / "plain-compare.png")
+    before = sorted(photos.iterdir())
+    given = ["denoise", str(photos), "--model", "levels", "--compare", "--out", str(photos / "out")]
+    assert main([*given, "--address", server.address]) == 2
+    words = f"--out: two of the files to write are called {photos}/out/plain-compare.png: rename one of the images"
+    assert capsys.readouterr().err == f"hourglass: {words}\n"
+    assert sorted(photos.iterdir()) == before
+
+
+def test_what_is_written_is_the_caller_s_to_share(hourglass: Command, photos: Path, tmp_path: Path) -> None:
+    hourglass("denoise", photos / "deep.png", "--model", "levels", "--out", tmp_path / "out")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "out" / "deep.png").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_codes_there_and_back(hourglass: Command, photos: Path, tmp_path: Path) -> None:
@@ -160,11 +208,27 @@ def test_noise_levels(text: str, level: float) -> None:
     assert noise_level(text) == level
 
 
-@pytest.mark.parametrize("text", ["", "x", "25/", "25/0", "1/2/3"])
+@pytest.mark.parametrize("text", ["", "x", "25/", "25/0", "1/2/3", "25"])
 def test_what_is_no_noise_level(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["denoise", "a.png", "--noise-level", text, "--out", "x"])
-    assert "expected a standard deviation in pixel values of 0 to 1, as 0.1 or 25/255" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "expected a standard deviation in pixel values of 0 to 1, as 0.1 or 25/255" in shown
+    assert (": on the scale of 0 to 255 that is --sigma 25" in shown) == (text == "25")
+
+
+@pytest.mark.parametrize(
+    ("levels", "words"),
+    [
+        (["--sigma", "x"], "expected a standard deviation on the scale of 0 to 255, such as 25, got 'x'"),
+        (["--sigma", "-1"], "got '-1'"),
+        (["--sigma", "25", "--noise-level", "0.1"], "not allowed with argument --sigma"),
+    ],
+)
+def test_what_is_no_sigma(levels: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["denoise", "a.png", *levels, "--out", "x"])
+    assert words in capsys.readouterr().err
 
 
 class Terminal(io.StringIO):
@@ -174,13 +238,16 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_bar_for_large_images_on_a_terminal(
+def test_a_bar_for_many_or_large_images_on_a_terminal(
     server: Served, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     given = ["denoise", "--model", "levels", "--address", server.address]
-    assert main([*given, str(photos), "--out", str(tmp_path / "out")]) == 0
+    assert main([*given, str(photos / "deep.png"), "--out", str(tmp_path / "one")]) == 0
     assert sys.stderr.getvalue() == ""
+    assert main([*given, str(photos), "--out", str(tmp_path / "out")]) == 0
+    assert "2/2" in sys.stderr.getvalue()
+    sys.stderr = Terminal()
     np.save(tmp_path / "large.npy", np.zeros((400, 300), np.uint16))
     assert main([*given, str(tmp_path / "large.npy"), "--out", str(tmp_path / "out")]) == 0
     assert "100%" in sys.stderr.getvalue()

@@ -42,6 +42,28 @@ def test_a_faithful_export_passes(
     assert all(latency > 0 for each in result.latencies_ms.values() for latency in each.values())
 
 
+def test_a_detector_passes(checked: dict[str, CheckedGraphs], goldens: dict[str, Golden], sandbox: Sandbox) -> None:
+    result = gate.run_checks(checked["detector"], goldens["detector"], sandbox)
+    assert {worst.output for worst in result.measured["detect"].worst} == {"scores", "maps"}
+    assert result.measured["detect"].max_abs_error < 1e-6
+    assert result.measured["detect"].alone_difference == 0
+    assert result.quality is None
+    for case in goldens["detector"].cases["detect"]:
+        np.testing.assert_array_equal(case.outputs["scores"], case.outputs["maps"].max((1, 2, 3)))
+
+
+@pytest.mark.slow
+def test_a_detector_of_free_sizes_passes_and_is_tiled(sandbox: Sandbox) -> None:
+    model = networks.weighted(networks.Detector((0, 0, 1)))
+    one = CheckedGraphs(model, {"detect": make_graph(model, "detect")}, networks.blobs(20, (24, 21, 1)))
+    assert [spec.name for spec in one.signatures[0].outputs] == ["maps"]
+    result = gate.run_checks(one, golden_vectors(gate.exact_methods(one.model), one.images, None), sandbox)
+    tiling = result.tiled["detect"].tiling
+    assert tiling is not None
+    # Two convolutions and the smoothing see three pixels.
+    assert (tiling.halo, tiling.multiple, tiling.exact) == (3, 1, True)
+
+
 def test_a_network_of_free_sizes_passes(free: CheckedGraphs, sandbox: Sandbox) -> None:
     expected = golden_vectors(gate.exact_methods(free.model), free.images, None)
     first, second = expected.cases["denoise"]

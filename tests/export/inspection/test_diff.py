@@ -41,6 +41,14 @@ def test_other_sizes_and_tiles(free_version: Path, capsys: pytest.CaptureFixture
     ]
 
 
+def test_other_thresholds(detecting_version: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = shutil.copytree(detecting_version, detecting_version.with_name("2"))
+    bundles.change_model(other, lambda model: setattr(model.detection, "map_low", 0.25))
+    (line,) = differences(detecting_version, other, capsys)
+    assert line.startswith("detection.map_low: 0.")
+    assert line.endswith(" -> 0.25")
+
+
 def change_sizes(model: Model) -> None:
     model.sizes.minimum, model.noise_level.maximum, model.signatures[0].tiling.exact = 8, 0.5, False
 

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,15 @@ def test_it_shows_sizes_noise_levels_and_tiles(free_version: Path, capsys: pytes
     assert "0 to 0.25, 0.1 by default" in text
     assert "in   images float32 (batch, any, any, 1)" in text
     assert "run in tiles of 64 beyond that size, halo 10, with the bits of the whole" in text
+
+
+def test_it_shows_rates_with_their_thresholds(detecting_version: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(detecting_version)]) == 0
+    text = capsys.readouterr().out
+    assert "the max of a map, calibrated on 40 images of 8 x 10; one false alarm in" in text
+    line = next(each for each in text.splitlines() if each.strip().startswith("20 images"))
+    assert re.search(r"scores above 0\.9\d+, maps above 0\.9\d+ \(.* in 0\.00081 … 0\.22\), by default", line)
+    assert "out  maps float32 (batch, 8, 10, 1)" in text
 
 
 def test_the_reader_may_close_the_pipe_early() -> None:

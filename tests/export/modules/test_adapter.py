@@ -39,6 +39,13 @@ def test_pixels_are_scaled_to_the_range_of_the_module_and_back(scaling: Scaling,
     assert torch.allclose(answer, pixels, atol=1e-6)
 
 
+def test_maps_are_not_scaled_back() -> None:
+    module = users.Detector()
+    pixels = torch.rand(2, 1, 4, 4)
+    maps = AdaptedModule(module, ("detect",), scaling=Scaling.of_range(-1, 1)).detect(pixels)
+    assert torch.allclose(maps, module.detect(2 * pixels - 1), atol=1e-6)
+
+
 def test_channels_have_a_mean_of_their_own() -> None:
     module = Seeing()
     AdaptedModule(module, ("denoise",), scaling=Scaling((0.1, 0.2, 0.3), (1.0,))).denoise(torch.zeros(1, 3, 2, 2))
@@ -47,6 +54,7 @@ def test_channels_have_a_mean_of_their_own() -> None:
 
 def test_methods_are_those_that_it_has_or_that_follow() -> None:
     assert methods_of(users.Denoiser(), None) == ("denoise",)
+    assert methods_of(users.Detector(), None) == ("detect",)
     assert set(methods_of(users.Spatial(), None)) == {"encode", "decode", "reconstruct"}
     assert methods_of(users.Callable(), "reconstruct") == ("reconstruct",)
     with pytest.raises(InputError, match=r"got Callable without any: add one, or say .* --as denoise"):

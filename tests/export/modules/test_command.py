@@ -21,13 +21,18 @@ def command(folder: Path, build: str, *more: str) -> list[str]:
 @pytest.mark.parametrize(
     ("build", "more", "sentence"),
     [
-        ("Callable", (), "expected a module with some of the methods encode, decode, reconstruct, denoise, classify"),
+        (
+            "Callable",
+            (),
+            "expected a module with some of the methods encode, .* denoise, classify, detect",
+        ),
         (
             "Callable",
             ("--as", "denoise", "--arguments", '{"channels": 3}'),
             "expected the tensors of Callable, got of another shape",
         ),
         ("Denoiser", ("--arguments", '{"depth": 3}'), "failed: TypeError: .* unexpected keyword argument 'depth'"),
+        ("Denoiser", ("--detection-score", "mean"), "expected no detection score for denoise: only detect has one"),
         ("Denoiser", ("--image-shape", "9x9x1"), "expected reference images of 9 x 9, got 8 x 8 (images.npy)"),
         ("Denoiser", ("--range", "-1:1", "--mean", "0.5"), "expected --range, or --mean and --std, got both"),
         (
@@ -65,7 +70,8 @@ def test_unusable_input_is_one_sentence(
         (("--std", "inf"), "expected numbers as in 0.5"),
         (("--noise-level", "0.3"), "expected MIN:MAX or MIN:MAX:DEFAULT"),
         (("--noise-level", "0:0.3:0.4"), "expected MIN:MAX or MIN:MAX:DEFAULT"),
-        (("--as", "detect"), "invalid choice"),
+        (("--as", "sample"), "invalid choice"),
+        (("--detection-score", "median"), "invalid choice"),
     ],
 )
 def test_options_say_what_was_expected(

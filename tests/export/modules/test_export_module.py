@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from autoencoder.v1.shapes import pad
 from torch import Tensor, nn
 
 from bundle.layout import read_model
 from export.errors import GateError, InputError
 from export.graphs import build
+from export.inspection.verify import verify
 from export.modules import Declaration, Scaling, export_module
 from export.modules.export_module import unhooked
 from export.publication.publish import Place
@@ -50,6 +52,46 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(why: str, tmp_path:
     with pytest.raises(InputError, match=sentence):
         export_module(module, users.images(), Place(tmp_path, "mine"), declared)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (
+            users.images(8),
+            "at least 9 reference images to calibrate detect on, .* got 8: give --reference more",
+        ),
+        ([users.images(6), users.images(6, side=9)], "of one size to calibrate detect on, got 8 x 8, 9 x 9: resize"),
+    ],
+)
+def test_images_that_detect_cannot_be_calibrated_on_are_refused(
+    images: np.ndarray | list[np.ndarray], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        export_module(users.Detector().eval(), images, Place(tmp_path, "mine"), Declaration(image_shape="free"))
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.slow
+def test_a_module_that_detects_is_calibrated_on_its_reference_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    module, images = users.Detector().eval(), users.images(40, side=30)
+    declared = Declaration(image_shape="free", multiple=4, minimum=8, detection_score="mean")
+    done = export_module(module, images, Place(tmp_path, "mine"), declared)
+    assert "thresholds are those of 40 reference images" in capsys.readouterr().out
+    model = read_model(done.folder)
+    about = model.detection
+    assert (list(model.methods), about.score, about.calibrated_on) == (["Detect"], "mean", 40)
+    # Whole images, padded to 32 x 32 and cropped: no crops as the gate has them.
+    assert (about.calibrated_height, about.calibrated_width) == (30, 30)
+    with torch.no_grad():
+        pixels = torch.tensor(pad(images, (32, 32))).movedim(-1, 1) / 255
+        maps = module.detect(pixels)[:, 0, :30, :30]
+    scores = np.sort(maps.mean((1, 2)).numpy())
+    np.testing.assert_allclose(about.thresholds, scores[[38, 36]], rtol=1e-5)
+    assert [each for each in verify(done.folder) if not each.passed] == []
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")

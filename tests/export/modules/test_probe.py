@@ -33,6 +33,8 @@ REFUSED = {
     "another range": (users.Unbounded(), r"expected images in 0 … 1, got \d+% of the pixels outside, .* --range -1:1"),
     "three outputs": (users.ThreeOutputs(), "one tensor or two, got Tensor, Tensor, Tensor"),
     "probabilities": (users.Softmax(), r"expected the shape \(3, 0\), got \(3, 3\): give --labels"),
+    "maps below 0": (users.SignedDetector(), r"detect: expected maps of numbers from 0, larger where stranger, got -"),
+    "no maps": (users.ScoresAlone(), r"detect: expected the shape \(3, 1, 8, 8\), got \(3,\)"),
     "noise levels undeclared": (users.NoiseLevel(), "denoise: the module failed on float32 images .*noise_levels"),
 }
 

@@ -58,6 +58,29 @@ class WithConstant(nn.Module):
         return self.constant(images)
 
 
+class Detector(Denoiser):
+    """Shows where the convolution changes an image."""
+
+    denoise = None
+
+    def detect(self, images: Tensor) -> Tensor:
+        return (0.1 * self.body(images)).square().mean(1, keepdim=True)
+
+
+class SignedDetector(Detector):
+    """With maps of both signs."""
+
+    def detect(self, images: Tensor) -> Tensor:
+        return self.body(images).mean(1, keepdim=True)
+
+
+class ScoresAlone(Detector):
+    """Without maps."""
+
+    def detect(self, images: Tensor) -> Tensor:
+        return super().detect(images).mean((1, 2, 3))
+
+
 class Random(Denoiser):
     """Adds noise."""
 

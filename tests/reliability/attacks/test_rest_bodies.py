@@ -80,6 +80,27 @@ BODIES: dict[str, Callable[[], str]] = {
 }
 
 
+def typed(data: str, shape: str = "[1, 8, 8, 1]") -> str:
+    return f'{{"images": {{"tensor": {{"shape": {shape}, "data": {data}}}}}}}'
+
+
+# For autoencoder.v1.
+TYPED_BODIES: dict[str, Callable[[], str]] = {
+    "base64": lambda: typed(f'"{"A" * BODY_BYTES}"'),
+    "escaped base64": lambda: typed('"' + "\\/" * (BODY_BYTES // 2) + '"'),
+    "base64 in many texts": lambda: f'{{"images": {{"encoded": {{"files": [{repeated(json.dumps("A" * 600))}]}}}}}}',
+    "short texts": lambda: f'{{"images": {{"encoded": {{"files": [{repeated(json.dumps(""))}]}}}}}}',
+    "sizes": lambda: typed('""', f"[{repeated('1')}]"),
+    "messages": lambda: f'{{"shifts": [{repeated("{}")}]}}',
+    "names": lambda: f"{{{repeated(json.dumps('x') + ': 1')}}}",
+    "quotes": lambda: '"' * BODY_BYTES,
+    "escaped quotes": lambda: '"' + '\\"' * (BODY_BYTES // 2),
+    "backslashes": lambda: '"' + "\\" * BODY_BYTES + '"',
+    "blanks": lambda: f"{{{' ' * BODY_BYTES}}}",
+    "deep": lambda: '{"images": ' * (BODY_BYTES // 11),
+}
+
+
 class Target:
     """A server process with an HTTP port."""
 
@@ -88,10 +109,10 @@ class Target:
         self._port = port
         self._status = Path(f"/proc/{pid}")
 
-    def post(self, body: bytes) -> int:
+    def post(self, path: str, body: bytes) -> int:
         connection = HTTPConnection("127.0.0.1", self._port, timeout=120)
         try:
-            connection.request("POST", "/v2/models/vae.encode/infer", body)
+            connection.request("POST", path, body)
             response = connection.getresponse()
             response.read()
             return response.status
@@ -117,11 +138,19 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 @pytest.mark.parametrize("name", BODIES)
 def test_a_body_takes_a_small_multiple_of_its_size(target: Target, name: str) -> None:
-    body = BODIES[name]().encode()
+    attack(target, name, "/v2/models/vae.encode/infer", BODIES[name]().encode())
+
+
+@pytest.mark.parametrize("name", TYPED_BODIES)
+def test_so_does_one_of_protobuf_json(target: Target, name: str) -> None:
+    attack(target, name, "/v1/Edit" if name == "messages" else "/v1/Encode", TYPED_BODIES[name]().encode())
+
+
+def attack(target: Target, name: str, path: str, body: bytes) -> None:
     target.forget_peak()
     before = target.memory("VmRSS")
     statuses: list[int] = []
-    caller = threading.Thread(target=lambda: statuses.append(target.post(body)))
+    caller = threading.Thread(target=lambda: statuses.append(target.post(path, body)))
     waits: list[float] = []
     with grpc.insecure_channel(target.address) as channel:
         decode = channel.unary_unary("/autoencoder.v1.AutoencoderService/Decode")

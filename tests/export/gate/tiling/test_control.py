@@ -49,6 +49,12 @@ def test_plain_weights_are_one_over_the_channels(dead: bytes) -> None:
     assert [each.op_type for each in model.graph.node] == ["Transpose", "Conv", "Relu", "Conv", "Identity", "Transpose"]
 
 
+def test_images_less_their_mean_are_not_below_what_units_answer_to() -> None:
+    nodes = [node("Sub", "-", "grey"), *[CONV, node("Relu", "-")] * 3, CONV]
+    graph = served(nodes, {"w": weights(2, 2, 3), "bias": BIAS, "grey": np.float32(0.5)})
+    assert problem(graph, IMAGES, derive(graph, IMAGES, 1)) == ""
+
+
 def test_deep_stacks_stay_finite() -> None:
     graph = served([node("Conv", "-", "w", pads=[2] * 4)] * 30, {"w": weights(2, 2, 5)})
     halo = derive(graph, IMAGES, 1)
