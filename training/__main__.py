@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flags.add_argument("recipe", help="one of those below, or the path of a .toml file")
-    kinds = "digits, mnist, fashion-mnist, folder (of images), npz, idx"
+    kinds = "digits, photographs, mnist, fashion-mnist, folder (of images), pairs (noisy, clean), npz, idx"
     flags.add_argument("--data", help=f"data set: {kinds} (default: what --data-dir holds; without it, digits)")
     flags.add_argument("--data-dir", type=Path, help="folder of the data set's files, or the .npz file")
     flags.add_argument(

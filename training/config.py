@@ -147,7 +147,7 @@ class Data(Section):
     """Where the images come from."""
 
     kind: str = "digits"
-    """digits, photographs, mnist, fashion-mnist, folder (of images), npz (or npy) or idx."""
+    """digits, photographs, mnist, fashion-mnist, folder (of images), pairs (noisy, clean), npz (or npy) or idx."""
     folder: str = ""
     """Folder of the files; the .npz or .npy file; or one of several IDX files of images."""
     size: Annotated[int, Field(ge=0)] = 0
