@@ -25,7 +25,7 @@ def photographs(folder: Path, seed: int) -> None:
     for name in ("clean", "noisy"):
         (folder / name).mkdir(parents=True)
     for number in range(4):
-        part = whole[100 * number : 100 * number + 90, 100:230]
+        part = whole[100 * number : 100 * number + 150, 100:360]
         noisy = part + draws.normal(0, 25, part.shape)
         Image.fromarray(part).save(folder / "clean" / f"{number}.png")
         Image.fromarray(noisy.clip(0, 255).round().astype(np.uint8)).save(folder / "noisy" / f"{number}.png")
