@@ -103,8 +103,7 @@ class AdaptedModule(nn.Module):
         return (pixels - self._mean) / self._std if self._scales else pixels
 
     def _unscaled(self, images: Tensor) -> Tensor:
-        # Not by an addition: the control of the proof of tiles makes what is added zero, and the exporter gives equal
-        # constants, such as 0.5 and 0.5, one name.
+        # A subtraction, as it was when the control of tiles knew no other: graphs keep their bytes.
         return images * self._std - self._minus_mean if self._scales else images
 
     def _scaled_levels(self, levels: Tensor) -> Tensor:

@@ -34,6 +34,10 @@ class RunListener(Protocol):
         """Rows that will never run."""
         ...
 
+    def tiled(self, tiles: int) -> None:
+        """Rows that have run and were tiles of larger images."""
+        ...
+
 
 class OnRunFailed(Protocol):
     """Called by a batcher when a run fails."""

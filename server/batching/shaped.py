@@ -258,9 +258,10 @@ class _Request:
         for entry in ended:
             self._keep(entry, outputs)
         with self._lock:
-            for entry in ended:
-                self._parts.pop(entry, None)
-                self._cells -= entry.cells
+            parts = [self._parts.pop(entry, None) for entry in ended]
+            self._cells -= sum(entry.cells for entry in ended)
+        if tiles := sum(part is not None and part.window is not None for part in parts):
+            self._graph.batcher.count_tiles(tiles)
         self._follow(time.monotonic())
         with self._lock:
             results: Results = []

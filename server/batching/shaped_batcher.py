@@ -155,6 +155,10 @@ class ShapedBatcher(Batcher):
         if rows:
             self._listener.dropped(reason, rows)
 
+    def count_tiles(self, tiles: int) -> None:
+        """Note that so many of the rows that have run were tiles."""
+        self._listener.tiled(tiles)
+
     def _compute(self, slices: list[Slice]) -> Sequence[Array]:
         parts = [np.asarray(data) for _, data, _, _ in slices]
         rows = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)

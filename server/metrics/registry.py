@@ -113,6 +113,11 @@ class RunSeries:
             self._metrics.dropped_rows[(*self._key, reason)] += rows
             self._statistics.dropped += 1
 
+    def tiled(self, tiles: int) -> None:
+        """Count rows that have run and were tiles."""
+        with self._metrics.lock:
+            self._metrics.tiles[self._rows_key] += tiles
+
 
 class Metrics(Collector):
     """All metrics of one server, in a registry of their own."""
@@ -123,6 +128,7 @@ class Metrics(Collector):
         self.requests: defaultdict[Labels, int] = defaultdict(int)
         self.in_flight: defaultdict[str, int] = defaultdict(int)
         self.rows: defaultdict[Labels, int] = defaultdict(int)
+        self.tiles: defaultdict[Labels, int] = defaultdict(int)
         self.dropped_rows: defaultdict[Labels, int] = defaultdict(int)
         self.statistics: defaultdict[Labels, RunStatistics] = defaultdict(RunStatistics)
         self.queues: dict[Labels, Callable[[], int]] = {}
@@ -199,6 +205,7 @@ class Metrics(Collector):
         for name, text, labels, counts in (
             ("requests", "Finished requests.", ("method", "model", "version", "code"), self.requests),
             ("rows", "Rows run.", ("model", "version", "signature"), self.rows),
+            ("tiles", "Tiles of larger images run.", ("model", "version", "signature"), self.tiles),
             ("dropped_rows", "Rows never run.", ("model", "signature", "reason"), self.dropped_rows),
             (
                 "out_of_distribution",

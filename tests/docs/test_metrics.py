@@ -36,7 +36,7 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 def exercise(served: Served) -> None:
     served.stub.Encode(pb.EncodeRequest(model_name="vae", images=images(pixels(2))))
     served.stub.Reconstruct(pb.ReconstructRequest(model_name="vae", images=images(pixels(2))))
-    served.stub.Detect(pb.DetectRequest(model_name="detector", images=images(np.zeros((1, 8, 8, 1), np.float32))))
+    served.stub.Detect(pb.DetectRequest(model_name="detector", images=images(np.zeros((1, 40, 40, 1), np.float32))))
     request = pb.EncodeRequest(model_name="vae", images=images(pixels(4)))
     while not served.app.metrics.dropped_rows:
         for call in [served.stub.Encode.future(request) for _ in range(50)]:

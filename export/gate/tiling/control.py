@@ -83,9 +83,13 @@ def plain(graph: bytes) -> bytes:
     model = onnx.load_model_from_string(graph)
     makers = {name: node for node in model.graph.node for name in node.output}
     values = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
-    for name, value in _plain_weights(model, values):
-        tensor = next(each for each in model.graph.initializer if each.name == name)
-        tensor.CopyFrom(numpy_helper.from_array(value.astype(values[name].dtype), name))
+    made: dict[str, Array] = {}
+    for node, place, value in list(_plain_weights(model, values)):
+        # Under a name of its own: the exporter gives equal constants, such as a mean and a divisor of 0.5, one name.
+        name = f"{node.input[place]}/{node.op_type}"
+        made[name] = value.astype(values[node.input[place]].dtype)
+        node.input[place] = name
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in made.items())
     for node in model.graph.node:
         if node.op_type == "LayerNormalization":
             _pass_through(node)
@@ -98,18 +102,18 @@ def plain(graph: bytes) -> bytes:
     return model.SerializeToString()
 
 
-def _plain_weights(model: ModelProto, values: dict[str, Array]) -> Iterator[tuple[str, Array]]:
-    """Names of weights and biases, and what they become."""
+def _plain_weights(model: ModelProto, values: dict[str, Array]) -> Iterator[tuple[NodeProto, int, Array]]:
+    """Weights and biases, as inputs of their nodes, and what they become."""
     for node in model.graph.node:
         constants = [(place, name) for place, name in enumerate(node.input) if name in values]
         for place, name in constants:
             if node.op_type == "BatchNormalization":
-                yield name, np.full_like(values[name], _PLAIN_NORM[place - 1])
+                yield node, place, np.full_like(values[name], _PLAIN_NORM[place - 1])
             elif node.op_type in _CHANNELS_AXIS:
                 channels = values[name].shape[_CHANNELS_AXIS[node.op_type]] if place == 1 else 0
-                yield name, np.full(values[name].shape, 1 / channels if channels else 0.0)
+                yield node, place, np.full(values[name].shape, 1 / channels if channels else 0.0)
             elif node.op_type in {"Add", "Sub"} and values[name].dtype.kind == "f":
-                yield name, np.zeros_like(values[name])
+                yield node, place, np.zeros_like(values[name])
 
 
 def _pass_through(node: NodeProto) -> None:

@@ -51,6 +51,7 @@ class Recorder:
     def __init__(self) -> None:
         self.runs: list[int] = []
         self.drops: list[tuple[str, int]] = []
+        self.tiles = 0
         self.answers: dict[str, list[np.ndarray]] = {}
         self.failures: dict[str, grpc.StatusCode] = {}
         self.broken: list[BaseException] = []
@@ -63,6 +64,9 @@ class Recorder:
 
     def dropped(self, reason: str, rows: int) -> None:
         self.drops.append((reason, rows))
+
+    def tiled(self, tiles: int) -> None:
+        self.tiles += tiles
 
     def failed(self, error: BaseException, *, certain: bool) -> None:
         self.broken.append(error)

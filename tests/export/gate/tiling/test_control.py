@@ -44,14 +44,24 @@ def test_a_halo_that_nothing_needs_is_inconclusive(dead: bytes) -> None:
 def test_plain_weights_are_one_over_the_channels(dead: bytes) -> None:
     model = onnx.load_model_from_string(plain(dead))
     values = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
-    np.testing.assert_array_equal(values["w"], np.full_like(DEAD, 0.5))
-    np.testing.assert_array_equal(values["bias"], np.zeros_like(BIAS))
+    np.testing.assert_array_equal(values["w/Conv"], np.full_like(DEAD, 0.5))
+    np.testing.assert_array_equal(values["bias/Conv"], np.zeros_like(BIAS))
+    assert {name for each in model.graph.node if each.op_type == "Conv" for name in each.input[1:]} == {
+        "w/Conv",
+        "bias/Conv",
+    }
     assert [each.op_type for each in model.graph.node] == ["Transpose", "Conv", "Relu", "Conv", "Identity", "Transpose"]
 
 
 def test_images_less_their_mean_are_not_below_what_units_answer_to() -> None:
     nodes = [node("Sub", "-", "grey"), *[CONV, node("Relu", "-")] * 3, CONV]
     graph = served(nodes, {"w": weights(2, 2, 3), "bias": BIAS, "grey": np.float32(0.5)})
+    assert problem(graph, IMAGES, derive(graph, IMAGES, 1)) == ""
+
+
+def test_a_mean_and_a_divisor_may_be_one_constant() -> None:
+    scaling = [node("Sub", "-", "half"), node("Div", "-", "half")]
+    graph = served([*scaling, CONV, node("Relu", "-"), CONV], {"w": DEAD, "bias": BIAS, "half": np.float32(0.5)})
     assert problem(graph, IMAGES, derive(graph, IMAGES, 1)) == ""
 
 

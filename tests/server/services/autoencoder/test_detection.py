@@ -92,8 +92,10 @@ def test_clean_images_have_no_regions(served: Served, name: str) -> None:
 def test_a_large_image_goes_in_tiles(served: Served) -> None:
     batch = pictures(1, 300, 211)
     maps = batch * batch
+    before = metric(served, "autoencoder_tiles_total", model="free", signature="detect")
     answer = detect(served, batch, map_format=pb.IMAGE_FORMAT_FLOAT32)
     assert answer.info.tiles > 1
+    assert metric(served, "autoencoder_tiles_total", model="free", signature="detect") == before + answer.info.tiles
     np.testing.assert_array_equal(array(answer.maps.tensor), maps)
     assert list(answer.regions) == regions.find(maps[..., 0], 0.625)
     assert len(answer.regions) == regions.MOST_REGIONS
