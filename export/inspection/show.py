@@ -6,6 +6,7 @@ from pathlib import Path
 from autoencoder.v1.model_pb2 import DataType, Model, Signature, TensorSpec
 
 from bundle import layout
+from bundle.detection import check_detection
 from bundle.errors import BundleError
 from bundle.graph import read_graph
 from bundle.layout import SIGNING_FILE
@@ -23,6 +24,8 @@ def describe(folder: Path) -> str:
     """
     try:
         model = layout.read_model(folder)
+        if model.HasField("detection"):
+            check_detection(model.detection, model.height, model.width)
         contents = layout.read_files(folder, model)
         graphs = [
             line

@@ -39,6 +39,17 @@ def test_it_shows_rates_with_their_thresholds(detecting_version: Path, capsys: p
     assert "out  maps float32 (batch, 8, 10, 1)" in text
 
 
+def test_a_calibration_that_contradicts_itself_is_exit_code_2(
+    detecting_version: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundles.change_model(detecting_version, lambda model: model.detection.rates.pop())
+    assert main(["inspect", str(detecting_version)]) == 2
+    assert (
+        "detection: expected as many thresholds and interval ends as rates, got [1, 2, 2, 2, 2]"
+        in capsys.readouterr().err
+    )
+
+
 def test_the_reader_may_close_the_pipe_early() -> None:
     command = f"{sys.executable} -m export inspect {bundles.GOLDEN / 'vae/1'} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
