@@ -7,7 +7,7 @@ PYTHON ?= python3
 DATA ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients reproduce reproduce-defects demo demo-defects serve test test-slow zoo check wire proto unasync docs rules clean
+.PHONY: help setup clients reproduce reproduce-defects demo demo-photo demo-defects serve test test-slow zoo check wire proto unasync docs rules clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ clients: $(foreach name,triton kserve node alone,build/clients/$(name)/ready)  #
 
 demo: $(VENV)/run  ## train, export, serve and call three models; DATA=mnist DATA_DIR=… for MNIST
 	$(BIN)/python -m examples.demo --data $(DATA) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+
+demo-photo: $(VENV)/run  ## train, export and serve a denoiser of photographs, draw what it does
+	$(BIN)/python -m examples.demo_photo
 
 demo-defects: $(VENV)/run  ## train, export and serve a detector of defects on a texture; draws runs/demo/demo-defects.png
 	$(BIN)/python -m examples.demo_defects

@@ -50,6 +50,8 @@ class Architecture(Section):
     """Widths of the hidden layers between the code and the classes of a multitask model."""
     discriminator_channels: Stages = (16, 32)
     """Widths of the convolutions of a VAE/GAN's discriminator."""
+    shortcuts: bool = False
+    """Whether a residual denoiser is made of blocks of two convolutions with a shortcut, and not of plain ones."""
     noise_level_input: bool = False
     """Whether a residual denoiser is given the noise level of each image."""
     score: Literal["", "max", "mean"] = ""
@@ -126,7 +128,10 @@ class Run(Section):
     """How long, from which seed, and which weights are kept."""
 
     epochs: Positive
-    """Passes over the training images."""
+    """Passes over the training images; with `minutes`, the most of them."""
+    minutes: NotNegative = 0.0
+    """CPU minutes of all processes together, or minutes of each card, after which the run ends and to which the
+    learning-rate schedule is fitted; 0 sets no such budget. A run with one does not repeat to the bit."""
     batch_size: Positive = 128
     """Images a step, of all processes together."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -147,7 +152,8 @@ class Data(Section):
     """Where the images come from."""
 
     kind: str = "digits"
-    """digits, photographs, textures, mnist, fashion-mnist, folder (of images), npz (or npy) or idx."""
+    """digits, photographs, textures, mnist, fashion-mnist, folder (of images), pairs (noisy, clean), npz (or npy) or
+    idx."""
     folder: str = ""
     """Folder of the files; the .npz or .npy file; or one of several IDX files of images."""
     size: Annotated[int, Field(ge=0)] = 0

@@ -21,13 +21,14 @@ from training.data.folders import read_folder
 from training.data.idx_sets import read_idx
 from training.data.photos.bundled import read_bundled
 from training.data.photos.crops import Pictures, side_by_side
+from training.data.photos.pairs import read_pairs
 from training.data.split import MIN_IMAGES, MIN_PICTURES, Source, Split
 from training.errors import DataError
 
 _DIGITS = tuple("0123456789")
 _GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _CLASSES = {"mnist": _DIGITS, "fashion-mnist": _GARMENTS}
-_READERS = {"folder": read_folder, "npz": read_npz, "idx": read_idx}
+_READERS = {"folder": read_folder, "pairs": read_pairs, "npz": read_npz, "idx": read_idx}
 KINDS = ("digits", "photographs", "textures", *idx.CHECKSUMS, *_READERS)
 # Kinds that need no files.
 _BUNDLED = {
@@ -50,6 +51,8 @@ class Dataset:
     """Images in the source out of which the training images were taken."""
     notes: tuple[str, ...] = ()
     """What its reader left out, changed or took for what."""
+    paired: bool = False
+    """Whether images are clean ones with noisy ones behind them, in twice the channels."""
     pictures: Pictures | None = None
     """What random crops are taken from, where images are cropped; the splits are then squares side by side."""
     inspection: Inspection | None = None
@@ -57,9 +60,9 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
+        """(H, W, C), of one image of a pair."""
         height, width, channels = self.train.images.shape[1:]
-        return height, width, channels
+        return height, width, channels // 2 if self.paired else channels
 
     @cached_property
     def sha256(self) -> str:
@@ -100,13 +103,15 @@ def _one_class(found: Dataset, normal: str) -> Dataset:
     (train, validation, test), inspection = select([found.train, found.validation, found.test], found.classes, normal)
     note = f"{normal} is normal: {len(train)} of {len(found.train)} training images are"
     notes = (*found.notes, note)
-    return Dataset(f"{found.name}-{normal}", train, validation, test, (), found.source_count, notes, None, inspection)
+    return Dataset(
+        f"{found.name}-{normal}", train, validation, test, (), found.source_count, notes, inspection=inspection
+    )
 
 
 def _inspected_folder(data: Data) -> Dataset:
     read = inspected.read(_path(data), data)
     source = len(read.train) + len(read.validation)
-    return Dataset("folder", read.train, read.validation, read.test, (), source, read.notes, None, read.inspection)
+    return Dataset("folder", read.train, read.validation, read.test, (), source, read.notes, inspection=read.inspection)
 
 
 def _textures(data: Data) -> Dataset:
@@ -116,7 +121,7 @@ def _textures(data: Data) -> Dataset:
     texture = data.normal or textures.TEXTURES[0]
     (train, validation, test), inspection = textures.splits(texture)
     note = f"{texture} is normal; a third of the texture is in no training image"
-    return Dataset(f"textures-{texture}", train, validation, test, (), len(train), (note,), None, inspection)
+    return Dataset(f"textures-{texture}", train, validation, test, (), len(train), (note,), inspection=inspection)
 
 
 def _whole(data: Data) -> Dataset:
@@ -134,10 +139,9 @@ def _whole(data: Data) -> Dataset:
     if data.kind in idx.CHECKSUMS:
         return _idx_files(data.kind, _path(data))
     if data.kind in _READERS:
-        return _split(
-            data.kind,
-            _READERS[data.kind](_path(data), data).check(data.folder, MIN_PICTURES if data.crop else MIN_IMAGES),
-        )
+        source = _READERS[data.kind](_path(data), data)
+        found = _split(data.kind, source.check(data.folder, MIN_PICTURES if data.crop else MIN_IMAGES))
+        return dataclasses.replace(found, paired=data.kind == "pairs")
     raise DataError(f"no data set {data.kind!r}: give one of {', '.join(KINDS)}")
 
 

@@ -33,10 +33,14 @@ class Inputs:
     draws: Draws
     settings: Loss
     kl_weight: float
+    noisy: Tensor | None = None
+    """Where data are pairs: what a denoiser is given, (N, C, H, W)."""
 
 
 class Objective(Protocol):
     """A network that states what it minimises."""
+
+    image_shape: tuple[int, int, int]
 
     def objective(self, given: Inputs, /) -> Outcome:
         """Losses and measures."""
@@ -66,10 +70,19 @@ class VariationalClassifier(Variational, Protocol):
 def evaluate(
     model: Objective, images: Tensor, labels: Tensor | None, draws: Draws, settings: Loss, kl_weight: float
 ) -> Outcome:
-    """Images (N, C, H, W) in 0 to 1, labels (N,) to the objective of the model's family."""
+    """Images (N, C, H, W) in 0 to 1, or pairs (N, 2C, H, W), labels (N,) to the objective of the model's family."""
+    images, noisy = apart(images, model.image_shape[2])
     if settings.binarise:
         images = binarised(images, draws)
-    return model.objective(Inputs(images, labels, draws, settings, kl_weight))
+    return model.objective(Inputs(images, labels, draws, settings, kl_weight, noisy))
+
+
+def apart(images: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """(N, C, H, W) as they are; pairs (N, 2C, H, W) to the clean and the noisy images."""
+    if images.shape[1] == channels:
+        return images, None
+    clean, noisy = images.chunk(2, 1)
+    return clean, noisy
 
 
 def reconstruction(outputs: Tensor, given: Inputs, output: str = "logits") -> Outcome:
@@ -79,7 +92,7 @@ def reconstruction(outputs: Tensor, given: Inputs, output: str = "logits") -> Ou
 
 def denoising(model: Denoising, given: Inputs) -> Outcome:
     """Clean images from noisy ones, with fresh noise at every visit (Vincent et al. 2008)."""
-    inputs = noisy(model, given.images, given.draws, given.settings)
+    inputs = noisy(model, given.images, given.draws, given.settings) if given.noisy is None else (given.noisy,)
     return reconstruction(model.denoise(*inputs), given, model.output)
 
 

@@ -154,7 +154,7 @@ class Denoiser(Network):
     """Noisy images to clean ones (Vincent et al. 2008); it has no code of its own to serve."""
 
     family = "denoiser"
-    model_settings = frozenset({"noise_level_input"})
+    model_settings = frozenset({"shortcuts", "noise_level_input"})
     loss_settings = _PIXELS | {"noise", "noise_low"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
@@ -244,16 +244,16 @@ def initialise(network: nn.Module, generator: torch.Generator, code_spread: floa
     PyTorch's own default loses units of `fc-ae`: 0.101 instead of 0.091 nats per pixel on MNIST.
     With a `code_spread` the first dense layer of the decoder is drawn by `_spread_units`.
     """
-    starting: list[photographs.Parallel] = []
+    starting: list[photographs.Parallel | photographs.ResidualDenoiser] = []
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(module.weight, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, photographs.Parallel):
+        elif isinstance(module, photographs.Parallel | photographs.ResidualDenoiser):
             starting.append(module)
     for module in starting:
-        module.start_linear()
+        module.start()
     if code_spread:
         decoder = network.get_submodule("decoder")
         _spread_units(
