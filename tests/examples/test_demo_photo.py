@@ -33,7 +33,8 @@ def test_the_demo_runs_from_nothing(tmp_path: Path, capfd: pytest.CaptureFixture
     assert demo_photo.main(["--minutes", "0.2", *folders]) == 0
     printed = capfd.readouterr().out
     assert len(re.findall(r"^  Hourglass +\d+\.\d dB, \d+\.\d s$", printed, re.MULTILINE)) == 2
-    assert Image.open(tmp_path / "runs" / "demo-photo" / "demo.png").size[0] > 2_000
+    with Image.open(tmp_path / "runs" / "demo-photo" / "demo.png") as picture:
+        assert picture.size[0] > 2_000
 
 
 def test_a_failed_step_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
