@@ -1,6 +1,6 @@
 """How fast the page is: the first picture, pictures that follow a drag, frames with 2,000 points on the map.
 
-    python -m pytest -n 0 -m slow -s --log-cli-level=INFO tests/server/explorer/test_speed.py
+    python -m pytest -n 0 -m slow -o log_cli=true -o log_cli_level=INFO tests/server/explorer/test_speed.py
 
 Figures of a machine, which docs/explorer.md states: nothing here depends on them.
 """
