@@ -107,6 +107,12 @@ def test_maps_are_drawn_as_the_server_draws_them(client: Client, form: Any) -> N
     assert {0, np.iinfo(drawn.dtype).max} <= set(drawn.ravel().tolist())
 
 
+def test_a_map_far_below_its_threshold_is_black(client: Client) -> None:
+    answer = client.detect(PICTURE, model="detector", map_threshold=3.4e38, map_format="uint8")
+    assert (answer.maps.shape, answer.maps.any()) == ((1, *PICTURE.shape), False)
+    assert not answer.regions
+
+
 def test_both_clients_agree(server: Served, client: Client) -> None:
     async def inside() -> Detected:
         async with AsyncClient(server.address) as later:
