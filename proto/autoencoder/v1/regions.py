@@ -40,7 +40,7 @@ def find(maps: NDArray[np.float32], threshold: float, check_wanted: Callable[[],
             region.height, region.width = region.width, region.height
         return sorted(found, key=lambda region: (region.image, -region.score, region.top, region.left))
     found: list[Region] = []
-    # After each block a finder ranks all that it has found: one for many images would rank earlier ones again and again.
+    # A finder ranks all that it has found after each block: one for many images would rank the first again and again.
     step = max(_BLOCK_PIXELS // (height * width), 1)
     for first in range(0, len(maps), step):
         finder = RegionFinder(height, width, threshold, check_wanted)
