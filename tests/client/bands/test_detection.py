@@ -42,6 +42,9 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, by
         "detector": free_models.write_detector(repository, smooth=True, detection=detection),
         "mean": free_models.write_detector(repository, "mean", smooth=True, score="mean"),
     }
+    for name in ("calibrated_on", "calibrated_height", "calibrated_width"):
+        detection.ClearField(name)
+    free_models.write_detector(repository, "unknown", detection=detection)
     for path in repository.glob("*/1"):
         free_models.limit_pixels(path, MOST_PIXELS)
     return repository, found
@@ -177,3 +180,8 @@ def test_what_is_refused(client: Client, options: dict[str, Any], words: str) ->
     with pytest.raises(InvalidArgumentError) as raised:
         client.detect(PICTURE, model="detector", **options)
     assert words in str(raised.value)
+
+
+def test_rates_of_unknown_origin(client: Client) -> None:
+    with pytest.raises(InvalidArgumentError, match="expected images of the calibrated size, which is not known, that"):
+        client.detect(PICTURE, model="unknown", false_alarm_rate=0.1)
