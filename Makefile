@@ -7,7 +7,7 @@ PYTHON ?= python3
 DATA ?= digits
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients reproduce demo serve test test-slow zoo check wire proto unasync docs rules clean
+.PHONY: help setup clients reproduce reproduce-defects demo demo-photo demo-defects serve test test-slow zoo check wire proto unasync docs rules clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ clients: $(foreach name,triton kserve node alone,build/clients/$(name)/ready)  #
 demo: $(VENV)/run  ## train, export, serve and call three models; DATA=mnist DATA_DIR=… for MNIST
 	$(BIN)/python -m examples.demo --data $(DATA) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
 
+demo-photo: $(VENV)/run  ## train, export and serve a denoiser of photographs, draw what it does
+	$(BIN)/python -m examples.demo_photo
+
+demo-defects: $(VENV)/run  ## train, export and serve a detector of defects on a texture; draws runs/demo/demo-defects.png
+	$(BIN)/python -m examples.demo_defects
+
 serve: $(VENV)/run  ## serve the demo's models until Ctrl-C
 	$(BIN)/python -m server --repository models
 
@@ -97,6 +103,9 @@ unasync: $(VENV)/dev  ## regenerate the blocking client from the asyncio client
 
 reproduce: $(VENV)/run  ## train every CPU recipe on MNIST, write docs/results.md; DATA_DIR=… is the folder of its files
 	$(BIN)/python -m training.reproduction --data-dir $(DATA_DIR)
+
+reproduce-defects: $(VENV)/run  ## train every detector, write docs/results-defects.md; DATA_DIR=… is the folder of MNIST
+	$(BIN)/python -m training.reproduction.defects --data-dir $(DATA_DIR)
 
 docs: $(VENV)/dev  ## write the tables of settings in docs/
 	$(BIN)/python docs/settings.py

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flags.add_argument("recipe", help="one of those below, or the path of a .toml file")
-    kinds = "digits, mnist, fashion-mnist, folder (of images), npz, idx"
+    kinds = "digits, photographs, mnist, fashion-mnist, folder (of images), pairs (noisy, clean), npz, idx"
     flags.add_argument("--data", help=f"data set: {kinds} (default: what --data-dir holds; without it, digits)")
     flags.add_argument("--data-dir", type=Path, help="folder of the data set's files, or the .npz file")
     flags.add_argument(
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--out", type=Path, required=True, help="the run's own folder")
     flags.add_argument("--epochs", type=int, help="default: the recipe's")
+    flags.add_argument("--minutes", type=float, help="CPU minutes after which the run ends; default: the recipe's")
     flags.add_argument("--seed", type=int, help="default: the recipe's, 0")
     flags.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     again = flags.add_mutually_exclusive_group()
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def settings(flags: argparse.Namespace) -> dict[str, Any]:
     """The flags that were given, as settings."""
-    run = {name: getattr(flags, name) for name in ("epochs", "seed") if getattr(flags, name) is not None}
+    run = {name: getattr(flags, name) for name in ("epochs", "minutes", "seed") if getattr(flags, name) is not None}
     given = {"kind": flags.data, "folder": flags.data_dir and str(flags.data_dir), "download": flags.download}
     data = {name: value for name, value in given.items() if value is not None}
     device = {"name": flags.device, **({"compile": True} if flags.compile else {})}

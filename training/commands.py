@@ -11,9 +11,10 @@ from training.config import Config
 from training.data import dataset as data
 from training.data import kinds
 from training.data.dataset import Dataset
-from training.errors import CheckpointError, TrainingError
-from training.evaluation import attributes, classifier, evaluate, inference
+from training.errors import CheckpointError, ConfigError, TrainingError
+from training.evaluation import attributes, classifier, evaluate, inference, photographs
 from training.evaluation.notes import Notes
+from training.evaluation.photographs import Quality
 from training.figures import run
 from training.recipe import parse_config
 from training.run import provenance
@@ -24,16 +25,48 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(prog="python -m training evaluate", description="Measure a checkpoint again.")
     _add_source(flags)
     flags.add_argument("--nll-samples", type=int, help="importance samples an image, for the likelihood")
+    whole = flags.add_mutually_exclusive_group()
+    whole.add_argument("--images", type=Path, help="of a photo denoiser: a folder of photographs, taken whole")
+    whole.add_argument("--pairs", type=Path, help="of a photo denoiser: a folder with noisy and clean in it")
+    flags.add_argument(
+        "--noise", type=float, nargs="+", metavar="N", help="with --images: standard deviations, of 255 (25)"
+    )
     return flags
 
 
 def _run_evaluate(flags: argparse.Namespace) -> str:
-    """Every figure of a checkpoint on the test split, measured again."""
+    """Every figure of a checkpoint on the test split, measured again; or those of a denoiser on whole photographs."""
+    if flags.images or flags.pairs:
+        return _evaluate_photographs(flags)
     trained, settings, dataset = _source(flags)
     if flags.nll_samples is not None:
         settings = parse_config({**settings.model_dump(), "evaluation": {"nll_samples": flags.nll_samples}})
-    figures = evaluate.measure(trained.model, dataset, settings, trained.latents, Notes())
+    figures = evaluate.measure(trained.model, dataset, settings, trained.latents, Notes(), trained.held_out_scores)
     return "\n".join(f"{name:40} {value:.6g}" for name, value in sorted(figures.items()))
+
+
+def _evaluate_photographs(flags: argparse.Namespace) -> str:
+    """A line for each noise level."""
+    trained = checkpoint.load(flags.checkpoint)
+    model, loss = trained.model, provenance.origin(trained.meta, checkpoint.find(flags.checkpoint)).config.loss
+    if flags.pairs and (flags.noise or model.takes_noise_levels):
+        raise ConfigError("--pairs have noise of their own: leave --noise out, and give a model without noise levels")
+    levels = [] if flags.pairs else flags.noise or [25.0]
+    photographs.check(model, loss.noise_range, levels)
+    channels = model.image_shape[2]
+    if flags.pairs:
+        return _quality_line("pairs", *photographs.measure(model, photographs.of_pairs(flags.pairs, channels), 0.0))
+    found = []
+    for level in levels:
+        scaled = level / photographs.GREY_LEVELS
+        noisy = photographs.with_noise(flags.images, channels, scaled)
+        found.append(_quality_line(f"noise {level:g}", *photographs.measure(model, noisy, scaled)))
+    return "\n".join(found)
+
+
+def _quality_line(what: str, count: int, noisy: Quality, denoised: Quality) -> str:
+    gains = f"PSNR {noisy.psnr:.2f} to {denoised.psnr:.2f} dB, SSIM {noisy.ssim:.3f} to {denoised.ssim:.3f}"
+    return f"{what:10} {gains}, {denoised.seconds:.2f} s of CPU time a megapixel, {count} images"
 
 
 def _attributes_parser() -> argparse.ArgumentParser:

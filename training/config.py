@@ -27,7 +27,7 @@ class Architecture(Section):
     """The network's own constructor arguments: with the image shape and the labels they rebuild it."""
 
     family: str = ""
-    """Which network: `ae`, `vae`, `vae-gan`, `multitask` or `denoiser`; not for a `network` of your own."""
+    """Which network: `ae`, `vae`, `vae-gan`, `multitask`, `denoiser` or `detector`; not for a `network` of your own."""
     body: Literal["dense", "conv", "residual"] = "dense"
     """Of dense layers, of convolutions, or of residual blocks of convolutions, for photographs."""
     hidden: Layers = ()
@@ -50,8 +50,15 @@ class Architecture(Section):
     """Widths of the hidden layers between the code and the classes of a multitask model."""
     discriminator_channels: Stages = (16, 32)
     """Widths of the convolutions of a VAE/GAN's discriminator."""
+    shortcuts: bool = False
+    """Whether a residual denoiser is made of blocks of two convolutions with a shortcut, and not of plain ones."""
     noise_level_input: bool = False
     """Whether a residual denoiser is given the noise level of each image."""
+    score: Literal["", "max", "mean"] = ""
+    """How the anomaly score of an image comes from its map, the largest value or the mean; empty: `ae` detects nothing,
+    `detector` takes the largest."""
+    smoothing: Annotated[float, Field(ge=0, le=64)] = 0.0
+    """Standard deviation, in pixels, of the Gaussian that smooths maps of anomalies."""
     network: str = ""
     """A network of your own, as `package.module:Class`: a PyTorch module with `encode` and `decode`, or `denoise`."""
     arguments: dict[str, Any] = {}
@@ -80,8 +87,8 @@ class Loss(Section):
     noise_low: NotNegative | None = None
     """The lowest standard deviation; each image then has one of its own, drawn evenly from here to `noise`."""
     encoder_noise: NotNegative = 0.0
-    """Standard deviation of the noise on what the encoder of a VAE sees in training; the bound is of the image itself,
-    which holds for any posterior, and is judged without (Im et al. 2017)."""
+    """Standard deviation of the noise on what the encoder of a VAE or an autoencoder sees in training; the loss is of
+    the image itself, and is judged without noise (Im et al. 2017)."""
     classification: NotNegative = 0.0
     """Weight of the cross-entropy of a multitask model."""
     classifier_noise: NotNegative = 0.0
@@ -121,7 +128,10 @@ class Run(Section):
     """How long, from which seed, and which weights are kept."""
 
     epochs: Positive
-    """Passes over the training images."""
+    """Passes over the training images; with `minutes`, the most of them."""
+    minutes: NotNegative = 0.0
+    """CPU minutes of all processes together, or minutes of each card, after which the run ends and to which the
+    learning-rate schedule is fitted; 0 sets no such budget. A run with one does not repeat to the bit."""
     batch_size: Positive = 128
     """Images a step, of all processes together."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -142,7 +152,8 @@ class Data(Section):
     """Where the images come from."""
 
     kind: str = "digits"
-    """digits, photographs, mnist, fashion-mnist, folder (of images), npz (or npy) or idx."""
+    """digits, photographs, textures, mnist, fashion-mnist, folder (of images), pairs (noisy, clean), npz (or npy) or
+    idx."""
     folder: str = ""
     """Folder of the files; the .npz or .npy file; or one of several IDX files of images."""
     size: Annotated[int, Field(ge=0)] = 0
@@ -156,6 +167,12 @@ class Data(Section):
     training, side by side for validation and test; 0 takes images whole."""
     flips: Literal["none", "horizontal", "all"] = "horizontal"
     """How random crops are mirrored: not at all, left to right, or in all eight ways."""
+
+    normal: Annotated[str, Field(coerce_numbers_to_str=True)] = ""
+    """To detect defects: the class, or the subfolder, of normal images; others are for the test alone. Of textures:
+    brick, grass or gravel."""
+    masks: str = ""
+    """Folder of the masks of defects; `ground_truth` beside `test` where empty."""
 
 
 class Device(Section):

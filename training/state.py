@@ -45,6 +45,8 @@ class Progress:
     best_epoch: int = 0
     seconds: float = 0.0
     """Spent in this epoch so far."""
+    spent: float = 0.0
+    """Seconds of the budget that are spent, of all processes; 0 without one."""
     sums: dict[str, float] = field(default_factory=dict)
     """Of each measure over the images of this epoch so far."""
     # Strict: of a tensor that a damaged state has here, pydantic would make a list.
@@ -57,16 +59,21 @@ class Progress:
         self.step += 1
 
     def fits(self, steps_per_epoch: int) -> bool:
-        """Whether its numbers agree: an epoch in the history for each that has ended, sums for one that has begun."""
+        """Whether its numbers agree: an epoch in the history for each that has ended, sums for one that has begun.
+
+        An epoch that the budget has cut short has ended too.
+        """
         ended, begun = divmod(self.step, steps_per_epoch)
+        if begun and self.spent and not self.sums:
+            ended, begun = ended + 1, 0
         return (
             self.step >= 0
             and len(self.history) == ended
             and 0 <= self.best_epoch <= ended
             and all("loss" in record[split] for record in self.history for split in ("train", "validation"))
             and self.sums.keys() >= ({"loss", "images", "steps", "gradient_norm"} if begun else set())
-            and self.seconds >= 0
-            and all(map(isfinite, [self.seconds, *self.sums.values()]))
+            and min(self.seconds, self.spent) >= 0
+            and all(map(isfinite, [self.seconds, self.spent, *self.sums.values()]))
         )
 
     def end_epoch(self, epoch: int, validation: Mapping[str, float], learning_rate: float) -> EpochRecord:
@@ -115,6 +122,25 @@ class TrainingState:
     def served_model(self) -> Network:
         """The network that is evaluated and saved: the moving average of the weights where one is kept."""
         return cast("Network", self.average.module) if self.average else self.model
+
+    @property
+    def budget(self) -> float:
+        """Seconds that the run may spend; 0 for as many as its epochs take."""
+        return self.config.run.minutes * 60
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done or the budget is spent."""
+        progress = self.progress
+        return progress.step >= self.steps or 0 < self.budget <= progress.spent
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate at a step, of the schedule over the steps, or over the budget if that is spent sooner."""
+        spent, budget = int(self.progress.spent * 1_000), int(self.budget * 1_000)
+        settings = self.config.optimizer
+        if budget and spent * self.steps > step * budget:
+            return optimization.learning_rate(settings, min(spent, budget), budget)
+        return optimization.learning_rate(settings, step, self.steps)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors; `load_state_dict` continues from them exactly."""

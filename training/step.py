@@ -30,6 +30,8 @@ class Batch:
     draws: Draws
     stop: bool = False
     """Whether this process was asked to stop."""
+    spent: float = 0.0
+    """Seconds of the budget that this process has spent since the step before."""
 
     def parts(self, at_once: int) -> list[tuple[Tensor, Tensor | None, Draws]]:
         """Images, labels and random numbers in parts of at most `at_once` rows; the numbers are those of the whole."""
@@ -43,16 +45,20 @@ class Batch:
         ]
 
 
-def load_batch(state: TrainingState, split: InMemoryBatches | RandomCrops, rows: Tensor, *, stop: bool) -> Batch:
+def load_batch(
+    state: TrainingState, split: InMemoryBatches | RandomCrops, rows: Tensor, *, stop: bool, spent: float = 0.0
+) -> Batch:
     """The share of this process of the rows (N,) of a split."""
     share = state.group.shard(len(rows))
     source = generator(state.config.run.seed, Purpose.STEP, state.progress.step)
     images, labels = split.visit(rows, share, state.config.run.seed, state.progress.step)
-    return Batch(rows, images, labels, Draws(source, len(rows), share.start, share.stop, state.device), stop)
+    return Batch(rows, images, labels, Draws(source, len(rows), share.start, share.stop, state.device), stop, spent)
 
 
 def train_step(state: TrainingState, batch: Batch) -> Measures:
-    """Update the weights once; sums of the measures over the whole batch, and how many processes were asked to `stop`.
+    """Update the weights once; sums of the measures over the whole batch.
+
+    Beside them how many processes were asked to `stop`, and the seconds that all of them have `spent`.
 
     Raises:
         TrainingError: a loss or the gradient is not finite; the weights are as they were.
@@ -68,7 +74,7 @@ def train_step(state: TrainingState, batch: Batch) -> Measures:
     measures = _reduced(state, batch, sums) | {"gradient_norm": float(norm)}
     _refuse_non_finite(measures, step, batch.rows)
     optimization.clip(gradients, measures["gradient_norm"], config.optimizer.clip_norm)
-    rate = optimization.learning_rate(config.optimizer, step, state.steps)
+    rate = state.learning_rate(step)
     for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -103,10 +109,10 @@ def _gradients(state: TrainingState, batch: Batch) -> tuple[list[Tensor], dict[s
 
 def _reduced(state: TrainingState, batch: Batch, sums: Mapping[str, Tensor]) -> Measures:
     """Sums over the images of all processes, with one transfer from the device."""
-    stop = torch.tensor(float(batch.stop), device=state.device)
-    total = torch.stack([*sums.values(), stop])
+    of_processes = torch.tensor([float(batch.stop), batch.spent], device=state.device)
+    total = torch.cat([torch.stack(list(sums.values())), of_processes])
     state.group.all_reduce([total])
-    return dict(zip([*sums, "stop"], total.tolist(), strict=True))
+    return dict(zip([*sums, "stop", "spent"], total.tolist(), strict=True))
 
 
 def _refuse_non_finite(measures: Measures, step: int, rows: Tensor) -> None:

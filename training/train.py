@@ -13,7 +13,6 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from training import optimization
 from training.config import Config
 from training.data import dataset as data
 from training.data import inspect
@@ -52,10 +51,12 @@ class Trainer:
         )
         self._validation = InMemoryBatches(dataset.validation, device, memory_format)
         self._saved_at = time.monotonic()
+        self._clock = time.process_time if device.type == "cpu" else time.monotonic
+        self._counted_at = 0.0
         self._stopping = False
 
     def run(self, *, resume: bool = False) -> None:
-        """Train until the last epoch, from the start or from the last save.
+        """Train until the last epoch or the end of the budget, from the start or from the last save.
 
         Raises:
             StoppedError: `stop` was set; everything is saved.
@@ -79,6 +80,7 @@ class Trainer:
         if self._config.device.compile:
             for part in self.state.model.children():
                 part.compile()
+        self._counted_at = self._clock()
         with logging_redirect_tqdm():
             self._train_epochs()
         self._save_latest()
@@ -88,20 +90,28 @@ class Trainer:
     def step(self, rows: Tensor) -> Measures:
         """One optimizer step on the rows (N,) of the training split; the sums of the measures over them."""
         started = time.perf_counter()
-        batch = load_batch(self.state, self._training, rows, stop=self._stop.is_set())
+        batch = load_batch(self.state, self._training, rows, stop=self._stop.is_set(), spent=self._spent())
         measures = train_step(self.state, batch)
         self._stopping = measures.pop("stop") > 0
+        self.state.progress.spent += measures.pop("spent")
         self.state.progress.count(measures, time.perf_counter() - started)
         return measures
+
+    def _spent(self) -> float:
+        """Seconds of the budget since the last call; of all that a run does, validation and saving too."""
+        if not self.state.budget:
+            return 0.0
+        before, self._counted_at = self._counted_at, self._clock()
+        return self._counted_at - before
 
     def _train_epochs(self) -> None:
         progress, steps = self.state.progress, self.state.steps
         # None: a bar in a terminal only. In a file its carriage returns would make one line of the whole run.
         hidden = None if self._group.is_main else True
         with tqdm(total=steps, initial=progress.step, unit="step", disable=hidden) as bar:
-            while progress.step < steps and not self._early_stopping():
+            while not self.state.is_over and not self._early_stopping():
                 epoch = progress.step // self.state.steps_per_epoch
-                bar.set_description(f"{self._config.name} epoch {epoch + 1}/{self._config.run.epochs}")
+                bar.set_description(f"{self._config.name} {self._place(epoch)}")
                 self._train_epoch(epoch, bar)
 
     def _train_epoch(self, epoch: int, bar: Any) -> None:  # noqa: ANN401 (a tqdm of any kind)
@@ -113,13 +123,15 @@ class Trainer:
             bar.set_postfix(nats=f"{measures['loss'] / len(rows):.2f}", refresh=False)
             bar.update()
             # A save after the last batch must hold the epoch's validation too.
-            if rows is batches[-1]:
+            if over := rows is batches[-1] or self.state.is_over:
                 self._end_epoch(epoch)
             self._save_when_due()
+            if over:
+                return
 
     def _end_epoch(self, epoch: int) -> None:
         progress, validation = self.state.progress, self._validate()
-        rate = optimization.learning_rate(self._config.optimizer, progress.step - 1, self.state.steps)
+        rate = self.state.learning_rate(progress.step - 1)
         record = progress.end_epoch(epoch + 1, validation, rate)
         better = validation["loss"] < progress.best_loss - self._config.run.min_delta
         if self._kl_has_full_weight(epoch) and (better or self._config.run.keep == "last"):
@@ -128,7 +140,13 @@ class Trainer:
                 self._save("best")
         if self._group.is_main:
             self._log.append(record)
-            _logger.info("%s", _line(record, self._config.run.epochs))
+            _logger.info("%s: %s", self._place(epoch), _line(record))
+
+    def _place(self, epoch: int) -> str:
+        """How far the run is."""
+        if not self.state.budget:
+            return f"epoch {epoch + 1}/{self._config.run.epochs}"
+        return f"epoch {epoch + 1}, {self.state.progress.spent / 60:.1f} of {self._config.run.minutes:g} minutes"
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -207,8 +225,8 @@ def train(
     return workdir / "best"
 
 
-def _line(record: Mapping[str, Any], epochs: int) -> str:
+def _line(record: Mapping[str, Any]) -> str:
     """An epoch as a line of the log."""
     train, validation = (record[split]["loss"] for split in ("train", "validation"))
     losses = f"train {train:.5g}, validation {validation:.5g} nats per image"
-    return f"epoch {record['epoch']}/{epochs}: {losses}, {record['seconds']:.1f} s"
+    return f"{losses}, {record['seconds']:.1f} s"

@@ -10,12 +10,14 @@ _ONE_SAMPLE = frozenset({"free_bits", "encoder_noise"})
 _BODIES = {
     "dense": frozenset({"hidden", "activation", "code_activation"}),
     "conv": frozenset({"channels", "upsampling"}),
-    "residual": frozenset({"channels", "upsampling", "blocks", "latent_channels", "noise_level_input"}),
+    "residual": frozenset({"channels", "upsampling", "blocks", "latent_channels", "shortcuts", "noise_level_input"}),
 }
 _OF_A_BODY = frozenset[str]().union(*_BODIES.values())
 # Which of them a family must name to use them.
-_OF_A_FAMILY = frozenset({"code_activation", "latent_channels", "noise_level_input"})
-_OF_IMAGE_FILES, _IMAGE_FILES = frozenset({"size", "grey"}), frozenset({"folder", "photographs"})
+_OF_A_FAMILY = frozenset({"code_activation", "latent_channels", "shortcuts", "noise_level_input"})
+_UNLABELLED = ("photographs", "pairs")
+# Scaled images of pairs would have other noise.
+_OF_IMAGE_FILES = {"size": frozenset({"folder", "photographs"}), "grey": frozenset({"folder", "photographs", "pairs"})}
 _ALWAYS = frozenset({"family", "body"})
 _OF_ONES_OWN = frozenset({"network", "arguments"})
 
@@ -35,6 +37,8 @@ def find(config: Config) -> Iterator[str]:
         return
     network = autoencoders.find(config.model.family)
     yield from _unused_model_settings(config, network.model_settings)
+    if config.model.smoothing and not (config.model.score or config.model.family == "detector"):
+        yield "model.smoothing has no effect without model.score"
     for name in _changed(config.loss):
         if name not in network.loss_settings:
             yield f"loss.{name} has no effect on the family {network.family}"
@@ -47,10 +51,14 @@ def find(config: Config) -> Iterator[str]:
 def find_in_data(data: Data) -> Iterator[str]:
     """Each changed setting of image files that another kind of data would ignore; checkpoints may hold such."""
     for name in _changed(data):
-        if name in _OF_IMAGE_FILES and data.kind not in _IMAGE_FILES:
+        if name in _OF_IMAGE_FILES and data.kind not in _OF_IMAGE_FILES[name]:
             yield f"data.{name} has no effect on --data {data.kind}"
         elif name == "flips" and not data.crop:
             yield "data.flips has no effect without data.crop"
+        elif name == "masks" and not (data.kind == "folder" and data.normal):
+            yield "data.masks has no effect without --data folder and data.normal"
+        elif name == "normal" and data.kind in _UNLABELLED:
+            yield f"data.normal has no effect on --data {data.kind}"
 
 
 def _unused_model_settings(config: Config, used: frozenset[str]) -> Iterator[str]:

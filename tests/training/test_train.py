@@ -80,6 +80,37 @@ def test_a_stopped_run_resumes_to_the_same_bytes(vae_run: Path, tmp_path: Path, 
     assert log(tmp_path) == log(vae_run)
 
 
+BUDGET = ("run.epochs=1000", "run.minutes=0.02", "run.batch_size=64", "optimizer.schedule=one-cycle")
+
+
+def test_a_run_ends_with_its_budget_and_so_does_its_schedule(tmp_path: Path) -> None:
+    config = quick("fc-ae", *BUDGET)
+    train_alone(config, tmp_path)
+    records = log(tmp_path)
+    assert 1 < len(records) < 1_000
+    saved = torch.load(tmp_path / "latest" / checkpoint.STATE, weights_only=True)["progress"]
+    assert saved["spent"] >= 0.02 * 60
+    rates = [each["learning_rate"] for each in records]
+    assert rates[-1] == 0 < max(rates) <= config.optimizer.learning_rate
+
+
+def test_a_budget_goes_on_where_a_stopped_run_was(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        train_alone(quick("fc-ae", *BUDGET), tmp_path, stop=StopAfter(3))
+    spent = torch.load(tmp_path / "latest" / checkpoint.STATE, weights_only=True)["progress"]["spent"]
+    train_alone(quick("fc-ae", *BUDGET), tmp_path, resume=True)
+    assert 0 < spent < torch.load(tmp_path / "latest" / checkpoint.STATE, weights_only=True)["progress"]["spent"]
+    before = weights(tmp_path), log(tmp_path)
+    # It ended within an epoch, which resuming takes for a whole one.
+    train_alone(quick("fc-ae", *BUDGET), tmp_path, resume=True)
+    assert (weights(tmp_path), log(tmp_path)) == before
+
+
+def test_epochs_that_end_sooner_than_the_budget_decide(tmp_path: Path, vae_run: Path) -> None:
+    train_alone(quick("vae", "run.minutes=1000"), tmp_path)
+    assert log(tmp_path) == log(vae_run)
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     train(quick("fc-ae", "run.epochs=1"), tmp_path)
     before = weights(tmp_path), log(tmp_path)

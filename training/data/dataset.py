@@ -1,4 +1,4 @@
-"""Data sets as uint8 arrays in memory: digits, photographs, IDX files, folders, arrays; split once and for all."""
+"""Data sets as uint8 arrays in memory, bundled or from IDX files, folders, arrays; split once and for all."""
 
 import dataclasses
 import hashlib
@@ -14,20 +14,28 @@ from sklearn.datasets import load_digits
 from training.config import Data
 from training.data import download, idx
 from training.data.arrays import read_npz
+from training.data.defects import folder as inspected
+from training.data.defects import textures
+from training.data.defects.inspection import Inspection, select
 from training.data.folders import read_folder
 from training.data.idx_sets import read_idx
 from training.data.photos.bundled import read_bundled
 from training.data.photos.crops import Pictures, side_by_side
+from training.data.photos.pairs import read_pairs
 from training.data.split import MIN_IMAGES, MIN_PICTURES, Source, Split
 from training.errors import DataError
 
 _DIGITS = tuple("0123456789")
 _GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _CLASSES = {"mnist": _DIGITS, "fashion-mnist": _GARMENTS}
-_READERS = {"folder": read_folder, "npz": read_npz, "idx": read_idx}
-KINDS = ("digits", "photographs", *idx.CHECKSUMS, *_READERS)
+_READERS = {"folder": read_folder, "pairs": read_pairs, "npz": read_npz, "idx": read_idx}
+KINDS = ("digits", "photographs", "textures", *idx.CHECKSUMS, *_READERS)
 # Kinds that need no files.
-_BUNDLED = {"digits": "digits come with scikit-learn", "photographs": "photographs come with scikit-image"}
+_BUNDLED = {
+    "digits": "digits come with scikit-learn",
+    "photographs": "photographs come with scikit-image",
+    "textures": "textures come with scikit-image",
+}
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,18 @@ class Dataset:
     """Images in the source out of which the training images were taken."""
     notes: tuple[str, ...] = ()
     """What its reader left out, changed or took for what."""
+    paired: bool = False
+    """Whether images are clean ones with noisy ones behind them, in twice the channels."""
     pictures: Pictures | None = None
     """What random crops are taken from, where images are cropped; the splits are then squares side by side."""
+    inspection: Inspection | None = None
+    """What anomaly detection is calibrated on and judged by, where `data.normal` says what is normal."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
+        """(H, W, C), of one image of a pair."""
         height, width, channels = self.train.images.shape[1:]
-        return height, width, channels
+        return height, width, channels // 2 if self.paired else channels
 
     @cached_property
     def sha256(self) -> str:
@@ -64,6 +76,9 @@ class Dataset:
         for image in self.pictures.images if self.pictures else ():
             digest.update(f"{image.shape}{image.dtype}".encode())
             digest.update(np.ascontiguousarray(image).data)
+        for array in self.inspection.arrays() if self.inspection else ():
+            digest.update(f"{array.shape}{array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
@@ -73,8 +88,40 @@ def load(data: Data) -> Dataset:
     Raises:
         DataError: the data are missing, damaged or unfit.
     """
-    found = _whole(data)
+    if data.normal and data.kind == "folder":
+        found = _inspected_folder(data)
+    elif data.kind == "textures":
+        found = _textures(data)
+    else:
+        found = _whole(data)
+        found = _one_class(found, data.normal) if data.normal else found
     return _cropped(found, data) if data.crop else found
+
+
+def _one_class(found: Dataset, normal: str) -> Dataset:
+    """The images of one class for training; those of the others to be told from it."""
+    (train, validation, test), inspection = select([found.train, found.validation, found.test], found.classes, normal)
+    note = f"{normal} is normal: {len(train)} of {len(found.train)} training images are"
+    notes = (*found.notes, note)
+    return Dataset(
+        f"{found.name}-{normal}", train, validation, test, (), found.source_count, notes, inspection=inspection
+    )
+
+
+def _inspected_folder(data: Data) -> Dataset:
+    read = inspected.read(_path(data), data)
+    source = len(read.train) + len(read.validation)
+    return Dataset("folder", read.train, read.validation, read.test, (), source, read.notes, inspection=read.inspection)
+
+
+def _textures(data: Data) -> Dataset:
+    """One of scikit-image's textures: 200 training images, 1,000 for calibration, 300 for the test."""
+    if data.folder:
+        raise DataError(f"{_BUNDLED[data.kind]} and need no files: give --data of {data.folder}")
+    texture = data.normal or textures.TEXTURES[0]
+    (train, validation, test), inspection = textures.splits(texture)
+    note = f"{texture} is normal; a third of the texture is in no training image"
+    return Dataset(f"textures-{texture}", train, validation, test, (), len(train), (note,), inspection=inspection)
 
 
 def _whole(data: Data) -> Dataset:
@@ -92,10 +139,9 @@ def _whole(data: Data) -> Dataset:
     if data.kind in idx.CHECKSUMS:
         return _idx_files(data.kind, _path(data))
     if data.kind in _READERS:
-        return _split(
-            data.kind,
-            _READERS[data.kind](_path(data), data).check(data.folder, MIN_PICTURES if data.crop else MIN_IMAGES),
-        )
+        source = _READERS[data.kind](_path(data), data)
+        found = _split(data.kind, source.check(data.folder, MIN_PICTURES if data.crop else MIN_IMAGES))
+        return dataclasses.replace(found, paired=data.kind == "pairs")
     raise DataError(f"no data set {data.kind!r}: give one of {', '.join(KINDS)}")
 
 

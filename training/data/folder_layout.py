@@ -32,7 +32,7 @@ def lay_out(paths: Sequence[PurePath]) -> Layout:
         DataError: two folders are for the same split.
     """
     folders = [path.parts[:-1] for path in paths]
-    roles = _split_folders({parts[0] if parts else "" for parts in folders})
+    roles = split_folders({parts[0] if parts else "" for parts in folders})
     notes = list(_split_notes(roles, {parts[0] for parts in folders if parts}))
     inner = [parts[1:] for parts in folders] if roles else folders
     names = [parts[0] if parts else "" for parts in inner]
@@ -75,7 +75,7 @@ def _printable(name: str) -> str:
     )
 
 
-def _split_folders(tops: set[str]) -> dict[str, str]:
+def split_folders(tops: set[str]) -> dict[str, str]:
     """The folder of each split; empty if the folders are something else."""
     if not all(top.casefold() in _ROLES for top in tops):
         return {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from training.data import idx, idx_sets, image_paths
 from training.data.folders import SUFFIXES
+from training.data.photos import pairs
 from training.errors import DataError
 
 _ARRAYS = (".npz", ".npy")
@@ -39,7 +40,8 @@ def _kinds(place: Path) -> Iterator[str]:
         if place.suffix.lower() in _ARRAYS:
             yield "npz"
     elif image_paths.find(place, SUFFIXES).paths:
-        yield "folder"
+        below = {path.name for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")}
+        yield "pairs" if below == set(pairs.FOLDERS) else "folder"
 
 
 def _idx_kind(place: Path) -> str:

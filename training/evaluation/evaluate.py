@@ -1,18 +1,19 @@
 """Evaluation of a trained model on the test split, with random streams of its own: repeatable to the last digit."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf, isfinite, prod
 
 import torch
 from torch import Tensor
 
+from bundle.detection import HeldOutScores
 from bundle.latents import LatentStatistics
 from training.config import Config, Loss
 from training.data.dataset import Dataset
 from training.data.split import Split
 from training.errors import UnavailableError
-from training.evaluation import classifier, image_measures, inference, principal_components, probes
+from training.evaluation import classifier, detection, image_measures, inference, principal_components, probes
 from training.evaluation.notes import Notes
 from training.models.families import Network
 from training.models.posterior import Posterior
@@ -29,10 +30,19 @@ _COLLAPSED_NATS, _COLLAPSED_SHARE = 0.5, 0.05
 
 
 def measure(
-    model: Network, dataset: Dataset, config: Config, latents: LatentStatistics | None, notes: Notes
+    model: Network,
+    dataset: Dataset,
+    config: Config,
+    latents: LatentStatistics | None,
+    notes: Notes,
+    held_out: HeldOutScores | None = None,
 ) -> dict[str, float]:
     """Every figure of the model's family on the test split, but for those that cannot be had; `notes` say why."""
-    measures = {"test figures": lambda: image_measures.per_image(model, dataset.test, config, notes)}
+    measures: dict[str, Callable[[], dict[str, float]]] = {}
+    if held_out is not None:
+        measures["figures of detection"] = lambda: detection.measure(model, dataset, held_out, notes)
+    if inference.draws_images(model):
+        measures["test figures"] = lambda: image_measures.per_image(model, dataset.test, config, notes)
     if hasattr(model, "denoise") and config.loss.noise == _COMPARED_NOISE and dataset.name in _COMPARED_ON:
         measures["published noise"] = lambda: _at_published_noise(model, dataset.test, config, notes)
     if 0 < model.latent_size <= probes.WIDEST_PROBED:

@@ -39,11 +39,17 @@ class Seen:
     logits: Tensor | None
 
 
+def draws_images(model: Network) -> bool:
+    """Whether a model makes images from images, and does not detect alone."""
+    return hasattr(model, "denoise") or hasattr(model, "decode")
+
+
 @torch.no_grad()
 def see(model: Network, images: Tensor, draws: Draws, loss: Loss) -> Seen:
-    """Images (N, C, H, W) through the model, by the posterior mean where there is a posterior."""
+    """Images (N, C, H, W), or pairs (N, 2C, H, W), through the model, by the posterior mean where there is one."""
+    images, noisy = objectives.apart(images, model.image_shape[2])
     if hasattr(model, "denoise"):
-        inputs = objectives.noisy(model, images, draws, loss)
+        inputs = objectives.noisy(model, images, draws, loss) if noisy is None else (noisy,)
         outputs = model.denoise(*inputs)
         shown = inputs[0]
     else:

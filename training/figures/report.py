@@ -8,7 +8,7 @@ from training.checkpoint import Checkpoint
 from training.config import Config, Expected
 from training.models.families import Network
 
-PICTURES = ("reconstructions", "samples", "latents", "plane", "interpolations", "kl", "losses")
+PICTURES = ("defects", "reconstructions", "samples", "latents", "plane", "interpolations", "kl", "losses")
 
 
 def write(workdir: Path, config: Config, trained: Checkpoint, notes: Sequence[str]) -> None:
@@ -23,7 +23,7 @@ def write(workdir: Path, config: Config, trained: Checkpoint, notes: Sequence[st
         "",
         f"Data: {data['name']}, SHA-256 {data['sha256'][:16]};",
         f"{counts} of {height}x{width}x{channels}{_code(model, height, width)}.",
-        f"Seed {config.run.seed}, epoch {trained.meta['epoch']} of {config.run.epochs}.",
+        f"Seed {config.run.seed}, epoch {trained.meta['epoch']} {_length(config)}.",
         "",
         *_table(config, trained),
         "",
@@ -32,6 +32,12 @@ def write(workdir: Path, config: Config, trained: Checkpoint, notes: Sequence[st
         *(f"![{name}]({name}.png)" for name in PICTURES if (workdir / f"{name}.png").exists()),
     ]
     (workdir / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _length(config: Config) -> str:
+    """How long the run was to be, as the end of a sentence."""
+    run = config.run
+    return f"with a budget of {run.minutes:g} minutes" if run.minutes else f"of {run.epochs}"
 
 
 def _code(model: Network, height: int, width: int) -> str:

@@ -17,7 +17,7 @@ from training.data.dataset import Dataset
 from training.evaluation import inference
 from training.evaluation.inference import spread
 from training.evaluation.notes import Notes
-from training.figures import latents
+from training.figures import detection, latents
 from training.figures.style import INK, STYLE, WARM, save, show, strip
 from training.random_streams import Draws, Purpose, generator
 
@@ -46,8 +46,11 @@ def _figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoin
     name, model = config.name, trained.model
     figures: dict[str, Callable[[], Figure]] = {
         "losses": lambda: _loss_curves(workdir, name),
-        "reconstructions": lambda: _reconstructions(config, dataset, trained),
     }
+    if inference.draws_images(model):
+        figures["reconstructions"] = lambda: _reconstructions(config, dataset, trained)
+    if trained.held_out_scores is not None and dataset.inspection and dataset.inspection.test is not None:
+        figures["defects"] = lambda: detection.found_defects(name, dataset, trained)
     if model.latent_shape and (model.prior == "normal" or not model.is_free):
         figures["samples"] = lambda: _samples(config, dataset, trained)
     if model.latent_shape:

@@ -1,6 +1,6 @@
 """Training objectives: what each family minimises, and what it reports; per image, in nats."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -11,6 +11,7 @@ from torch.nn import functional
 from training.config import Loss
 from training.losses import terms
 from training.losses.importance_sampling import Variational, log_densities
+from training.losses.planted import plant
 from training.models.posterior import Posterior
 from training.random_streams import Draws
 
@@ -32,10 +33,14 @@ class Inputs:
     draws: Draws
     settings: Loss
     kl_weight: float
+    noisy: Tensor | None = None
+    """Where data are pairs: what a denoiser is given, (N, C, H, W)."""
 
 
 class Objective(Protocol):
     """A network that states what it minimises."""
+
+    image_shape: tuple[int, int, int]
 
     def objective(self, given: Inputs, /) -> Outcome:
         """Losses and measures."""
@@ -65,10 +70,19 @@ class VariationalClassifier(Variational, Protocol):
 def evaluate(
     model: Objective, images: Tensor, labels: Tensor | None, draws: Draws, settings: Loss, kl_weight: float
 ) -> Outcome:
-    """Images (N, C, H, W) in 0 to 1, labels (N,) to the objective of the model's family."""
+    """Images (N, C, H, W) in 0 to 1, or pairs (N, 2C, H, W), labels (N,) to the objective of the model's family."""
+    images, noisy = apart(images, model.image_shape[2])
     if settings.binarise:
         images = binarised(images, draws)
-    return model.objective(Inputs(images, labels, draws, settings, kl_weight))
+    return model.objective(Inputs(images, labels, draws, settings, kl_weight, noisy))
+
+
+def apart(images: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """(N, C, H, W) as they are; pairs (N, 2C, H, W) to the clean and the noisy images."""
+    if images.shape[1] == channels:
+        return images, None
+    clean, noisy = images.chunk(2, 1)
+    return clean, noisy
 
 
 def reconstruction(outputs: Tensor, given: Inputs, output: str = "logits") -> Outcome:
@@ -78,8 +92,14 @@ def reconstruction(outputs: Tensor, given: Inputs, output: str = "logits") -> Ou
 
 def denoising(model: Denoising, given: Inputs) -> Outcome:
     """Clean images from noisy ones, with fresh noise at every visit (Vincent et al. 2008)."""
-    inputs = noisy(model, given.images, given.draws, given.settings)
+    inputs = noisy(model, given.images, given.draws, given.settings) if given.noisy is None else (given.noisy,)
     return reconstruction(model.denoise(*inputs), given, model.output)
+
+
+def segmentation(model: Callable[[Tensor], Tensor], given: Inputs) -> Outcome:
+    """Binary cross-entropy, summed over pixels, of the masks of defects that are planted afresh at every visit."""
+    planted = plant(given.images, given.draws)
+    return _single(terms.bernoulli_nll(model(planted.images), planted.masks), {})
 
 
 def variational(model: Variational, given: Inputs) -> Outcome:

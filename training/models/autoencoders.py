@@ -40,8 +40,8 @@ class Autoencoder(Network):
 
     family = "ae"
     prior = "mixture"
-    model_settings = frozenset({"latent_size", "latent_channels", "code_activation"})
-    loss_settings = _PIXELS
+    model_settings = frozenset({"latent_size", "latent_channels", "code_activation", "score", "smoothing"})
+    loss_settings = _PIXELS | {"encoder_noise"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
         super().__init__(architecture, image_shape, labels)
@@ -57,9 +57,17 @@ class Autoencoder(Network):
         """Latents to logits (N, C, H, W)."""
         return self.decoder(latents)
 
+    @classmethod
+    def detecting(cls) -> type[Network]:
+        """The class of those that detect too."""
+        from training.models.detectors import DetectingAutoencoder  # noqa: PLC0415 (it builds on this class)
+
+        return DetectingAutoencoder
+
     def objective(self, given: Inputs) -> Outcome:
-        """Reconstruction loss."""
-        return objectives.reconstruction(self.decode(self.encode(given.images)), given, self.output)
+        """Reconstruction loss, of images that the encoder may see with noise on them."""
+        seen = objectives.with_input_noise(given.images, given.draws, given.settings.encoder_noise)
+        return objectives.reconstruction(self.decode(self.encode(seen)), given, self.output)
 
 
 class VariationalAutoencoder(Network):
@@ -146,7 +154,7 @@ class Denoiser(Network):
     """Noisy images to clean ones (Vincent et al. 2008); it has no code of its own to serve."""
 
     family = "denoiser"
-    model_settings = frozenset({"noise_level_input"})
+    model_settings = frozenset({"shortcuts", "noise_level_input"})
     loss_settings = _PIXELS | {"noise", "noise_low"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
@@ -174,7 +182,9 @@ def find(name: str) -> type[Network]:
     Raises:
         ConfigError: there is no such family.
     """
-    known = families()
+    from training.models.detectors import Detector  # noqa: PLC0415 (it builds on this module)
+
+    known = {**families(), Detector.family: Detector}
     if name not in known:
         raise ConfigError(f"model.family: expected one of {', '.join(sorted(known))}; got {name!r}")
     return known[name]
@@ -190,7 +200,8 @@ def build(architecture: Architecture, image_shape: ImageShape, labels: Sequence[
         from training.models import own  # noqa: PLC0415 (it builds on this module)
 
         return own.build(architecture, image_shape)
-    return find(architecture.family)(architecture, image_shape, labels)
+    kind = find(architecture.family)
+    return (kind.detecting() if architecture.score else kind)(architecture, image_shape, labels)
 
 
 def image_shape(architecture: Architecture, shape: ImageShape, *, cropped: bool) -> ImageShape:
@@ -233,16 +244,16 @@ def initialise(network: nn.Module, generator: torch.Generator, code_spread: floa
     PyTorch's own default loses units of `fc-ae`: 0.101 instead of 0.091 nats per pixel on MNIST.
     With a `code_spread` the first dense layer of the decoder is drawn by `_spread_units`.
     """
-    starting: list[photographs.Parallel] = []
+    starting: list[photographs.Parallel | photographs.ResidualDenoiser] = []
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(module.weight, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, photographs.Parallel):
+        elif isinstance(module, photographs.Parallel | photographs.ResidualDenoiser):
             starting.append(module)
     for module in starting:
-        module.start_linear()
+        module.start()
     if code_spread:
         decoder = network.get_submodule("decoder")
         _spread_units(

@@ -21,7 +21,7 @@ _FAMILIES: dict[str, type["Network"]] = {}
 class Network(nn.Module, ABC):
     """A network of one family, which states what the rest of training and export must know of it.
 
-    Its methods become the graphs of its bundle: `encode` and `decode`, `classify`, `denoise`, those that it has.
+    Its methods become the graphs of its bundle: those of `encode` and `decode`, `classify`, `denoise`, `detect` it has.
     """
 
     family: ClassVar[str]
@@ -60,6 +60,10 @@ class Network(nn.Module, ABC):
     decode: Any
     classify: Any
     denoise: Any
+    detect: Any
+    """(N, C, H, W) to maps (N, 1, H, W) of how strange each pixel is, from 0 on."""
+    detection_score: str = ""
+    """How an image's score comes from its map: `max` or `mean`."""
 
     def __init_subclass__(cls) -> None:
         if "family" in cls.__dict__:
@@ -68,6 +72,11 @@ class Network(nn.Module, ABC):
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:  # noqa: ARG002 (subclasses build from them)
         super().__init__()
         self.image_shape = image_shape
+
+    @classmethod
+    def detecting(cls) -> type["Network"]:
+        """The class of the family's networks for which an anomaly score is set."""
+        return cls
 
     @abstractmethod
     def objective(self, given: Inputs) -> Outcome:

@@ -45,7 +45,7 @@ class Parallel(nn.Module):
         super().__init__()
         self.linear, self.deep = linear, deep
 
-    def start_linear(self) -> None:
+    def start(self) -> None:
         """Set the weights of the deep network's last layer to zero."""
         nn.init.zeros_(cast("Tensor", self.deep[-1].weight))
 
@@ -84,12 +84,22 @@ class ResidualDenoiser(nn.Module):
     Noise levels (N,), where they are given, are one more plane of constants.
     """
 
-    def __init__(self, depth: int, width: int, blocks: int, *, noise_levels: bool) -> None:
+    def __init__(self, depth: int, width: int, blocks: int, *, shortcuts: bool, noise_levels: bool) -> None:
         super().__init__()
         folded = depth * DENOISER_MULTIPLE**2
-        body = [layer for _ in range(blocks) for layer in (nn.Conv2d(width, width, 3, padding=1), nn.ReLU())]
         first = nn.Conv2d(folded + noise_levels, width, 3, padding=1)
-        self.layers = nn.Sequential(first, nn.ReLU(), *body, nn.Conv2d(width, folded, 3, padding=1))
+        if shortcuts:
+            body = [*(ResidualBlock(width) for _ in range(blocks)), nn.ReLU()]
+        else:
+            plain = [layer for _ in range(blocks) for layer in (nn.Conv2d(width, width, 3, padding=1), nn.ReLU())]
+            body = [nn.ReLU(), *plain]
+        self.layers = nn.Sequential(first, *body, nn.Conv2d(width, folded, 3, padding=1))
+
+    def start(self) -> None:
+        """With shortcuts, set the last weights of each and of the network to zero (Zhang et al. 2019, Fixup)."""
+        blocks = [layer for layer in self.layers if isinstance(layer, ResidualBlock)]
+        for layer in [*(block.second for block in blocks), self.layers[-1]] if blocks else []:
+            nn.init.zeros_(cast("Tensor", layer.weight))
 
     def forward(self, pixels: Tensor, noise_levels: Tensor | None = None) -> Tensor:
         """(N, C, H, W), H and W even, and (N,) to (N, C, H, W); values of neither are bounded."""
@@ -142,7 +152,7 @@ def decoder(architecture: Architecture, image_shape: ImageShape) -> Decoder:
 
 
 def denoiser(architecture: Architecture, image_shape: ImageShape) -> ResidualDenoiser:
-    """A denoiser of as many layers as `blocks`, all of the first width.
+    """A denoiser of as many layers, or blocks of two with a shortcut, as `blocks`, all of the first width.
 
     Raises:
         ConfigError: there is no width, or an image of odd height or width.
@@ -150,7 +160,13 @@ def denoiser(architecture: Architecture, image_shape: ImageShape) -> ResidualDen
     downsampling(architecture.channels)
     check_size(image_shape, DENOISER_MULTIPLE)
     width, blocks = architecture.channels[0], architecture.blocks
-    return ResidualDenoiser(image_shape[2], width, blocks, noise_levels=architecture.noise_level_input)
+    return ResidualDenoiser(
+        image_shape[2],
+        width,
+        blocks,
+        shortcuts=architecture.shortcuts,
+        noise_levels=architecture.noise_level_input,
+    )
 
 
 def describe(network: Network, architecture: Architecture) -> None:

@@ -8,13 +8,14 @@ import time
 from math import prod
 from pathlib import Path
 
+from bundle.detection import HeldOutScores
 from bundle.latents import LatentStatistics
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.config import Config
 from training.data.dataset import Dataset
 from training.errors import TrainingError
-from training.evaluation import evaluate, inference, latent_statistics
+from training.evaluation import detection, evaluate, inference, latent_statistics
 from training.evaluation.journal import Journal
 from training.evaluation.notes import Notes
 from training.figures import report, run
@@ -38,9 +39,10 @@ def finalize(config: Config, dataset: Dataset, workdir: Path) -> None:
     _log.info("evaluating epoch %s on %s test images", best.meta["epoch"], f"{len(dataset.test):,}")
     try:
         statistics = _fit_statistics(best.model, dataset, config.run.seed, notes)
-        figures = evaluate.measure(best.model, dataset, config, statistics, notes)
+        held_out = _score_held_out(best.model, dataset, notes)
+        figures = evaluate.measure(best.model, dataset, config, statistics, notes, held_out)
         meta = {**best.meta, "metrics": {**best.meta["metrics"], **figures}, "notes": list(notes.sentences)}
-        finished = Checkpoint(best.model, meta, best.reference, statistics)
+        finished = Checkpoint(best.model, meta, best.reference, statistics, held_out)
         checkpoint.rewrite(workdir / "best", finished)
         run.draw(workdir, config, dataset, finished, notes)
         report.write(workdir, config, finished, notes.sentences)
@@ -48,6 +50,15 @@ def finalize(config: Config, dataset: Dataset, workdir: Path) -> None:
     except OSError as error:
         raise TrainingError(f"cannot write {workdir}: {error}; --resume tries again") from error
     _log.info("evaluation and pictures took %.1f s; read %s", time.monotonic() - started, workdir / "report.md")
+
+
+def _score_held_out(model: Network, dataset: Dataset, notes: Notes) -> HeldOutScores | None:
+    """What detection is calibrated on; None of a network that detects nothing."""
+    if not hasattr(model, "detect"):
+        return None
+    _log.info("  calibration of detection")
+    what = "scores of held-out images, which Detect needs"
+    return notes.attempt(what, lambda: detection.held_out_scores(model, dataset), None)
 
 
 def _fit_statistics(model: Network, dataset: Dataset, seed: int, notes: Notes) -> LatentStatistics | None:

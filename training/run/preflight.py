@@ -26,6 +26,8 @@ def check(config: Config, dataset: Dataset) -> None:
         got = "one class" if classes else "images without labels"
         raise ConfigError(f"a {architecture.family} model needs labelled images of at least two classes, got {got}")
     network = autoencoders.outline(architecture, network_shape(config, dataset), dataset.classes)
+    if dataset.paired:
+        _check_pairs(config, network)
     _check_loss(config, network)
     parameters = sum(each.numel() for each in network.parameters())
     needed, left = parameters * _BYTES_EACH, available_memory()
@@ -54,6 +56,18 @@ def _check_loss(config: Config, network: Network) -> None:
         raise ConfigError(
             f"{names}: no effect on {config.model.network}, which is trained as the family {network.family}"
         )
+
+
+def _check_pairs(config: Config, network: Network) -> None:
+    """Refuse what has no use for pairs of noisy and clean images."""
+    if not hasattr(network, "denoise"):
+        raise ConfigError(
+            f"pairs are for denoisers, as photo-denoiser trains one; {config.name} would not see the noise"
+        )
+    if network.takes_noise_levels:
+        raise ConfigError("the noise of pairs has no known level to give: set model.noise_level_input=false")
+    if config.loss.noise:
+        raise ConfigError("loss.noise has no effect on pairs, which have noise of their own: set it to 0")
 
 
 def _changed(loss: Loss) -> set[str]:

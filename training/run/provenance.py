@@ -3,7 +3,7 @@
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -109,9 +109,10 @@ def deciding(config: Config) -> Config:
 
 
 def reference(dataset: Dataset) -> Split:
-    """The images that export tries a model on: the first of the test split."""
+    """The images that export tries a model on: the first of the test split, of pairs the clean ones."""
     fitting = _REFERENCE_BYTES // max(1, dataset.test.images[0].nbytes)
-    return dataset.test.take(slice(max(1, min(_REFERENCE_IMAGES, fitting))))
+    found = dataset.test.take(slice(max(1, min(_REFERENCE_IMAGES, fitting))))
+    return replace(found, images=found.images[..., : dataset.image_shape[2]])
 
 
 @cache

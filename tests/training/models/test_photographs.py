@@ -68,6 +68,15 @@ def test_a_denoiser_keeps_any_even_size_and_takes_noise_away(takes_levels: bool)
         assert not torch.equal(model.denoise(seen, *levels), model.denoise(seen, torch.zeros(2)))
 
 
+def test_a_denoiser_with_shortcuts_starts_by_changing_nothing() -> None:
+    model, seen = made("denoiser", FREE, shortcuts=True, noise_level_input=True), images(2, 3, 6, 4)
+    assert torch.equal(model.denoise(seen, torch.zeros(2)), seen)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.add_(0.1)
+    assert not torch.equal(model.denoise(seen, torch.zeros(2)), seen)
+
+
 @pytest.mark.parametrize(
     ("family", "shape", "settings", "message"),
     [
