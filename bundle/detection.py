@@ -29,7 +29,7 @@ CONFIDENCE = 0.999
 _ONE_IN = (10_000, 1_000, 500, 200, 100, 50, 20, 10)
 _DEFAULT_ONE_IN = 100
 LEAST_IMAGES = _ONE_IN[-1] - 1
-"""Fewer held-out images tell no rate."""
+"""Fewer held-out images are too few for any rate."""
 _PREFIX = "detection_"
 _BISECTIONS = 80
 
@@ -81,22 +81,22 @@ def calibrate(held_out: HeldOutScores, score: Score) -> Detection:
         BundleError: too few images for any.
     """
     count = len(held_out.scores)
-    told = [each for each in _ONE_IN if count + 1 >= each]
-    if not told:
+    known = [each for each in _ONE_IN if count + 1 >= each]
+    if not known:
         raise BundleError(
             f"expected at least {LEAST_IMAGES} held-out normal images to calibrate false-alarm rates on, got {count}: "
             "add normal images"
         )
     # So many of the n + 1 places that a new image can take among the held-out ones are above the threshold.
-    places = [(count + 1) // each for each in told]
+    places = [(count + 1) // each for each in known]
     kept = [count - above for above in places]
     intervals = [rate_interval(above, count) for above in places]
     return Detection(
         score=score,
-        rates=[1 / each for each in told],
+        rates=[1 / each for each in known],
         thresholds=np.sort(held_out.scores)[kept].tolist(),
         map_thresholds=np.sort(held_out.maxima)[kept].tolist(),
-        default_rate=1 / min(told[0], _DEFAULT_ONE_IN),
+        default_rate=1 / min(known[0], _DEFAULT_ONE_IN),
         map_low=held_out.map_low,
         calibrated_on=count,
         rate_lower=[lower for lower, _ in intervals],

@@ -80,6 +80,23 @@ def test_many_small_images_are_worked_off_together() -> None:
     assert found(maps, 0.7) == expected(maps, 0.7)
 
 
+def test_no_image_is_ranked_again_for_those_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regions, "_BLOCK_PIXELS", 32 * 32)
+    maps = np.zeros((200, 32, 32), np.float32)
+    maps[:, ::2, ::2] = 1
+    ranked: list[int] = []
+    lexsort = np.lexsort
+
+    def counted(keys: tuple[np.ndarray, ...]) -> np.ndarray:
+        ranked.append(len(keys[0]))
+        return lexsort(keys)
+
+    monkeypatch.setattr(np, "lexsort", counted)
+    assert len(found(maps, 0.5)) == 200 * regions.MOST_REGIONS
+    # Each part once or twice: when its block ends, and with the others of its image.
+    assert sum(ranked) <= 2 * 200 * 16 * 16
+
+
 def test_rows_come_in_bands() -> None:
     picture = ndimage.gaussian_filter(np.random.default_rng(0).random((200, 90)), 2).astype(np.float32)
     finder = regions.RegionFinder(200, 90, 0.5)

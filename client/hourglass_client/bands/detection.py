@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import regions
+from autoencoder.v1.anomaly_maps import drawn
 
 from hourglass_client import answers
 from hourglass_client.bands.jobs import Job, Part, rounded
@@ -41,7 +42,8 @@ class DetectJob(Job):
         divided = next((source for source in self._sources if source.divided), None)
         if request.HasField("false_alarm_rate") and divided is not None:
             size = "{} x {}".format(*divided.size)
-            known = f"{detection.calibrated_height} x {detection.calibrated_width}"
+            calibrated = detection.calibrated_height, detection.calibrated_width
+            known = "{} x {}".format(*calibrated) if all(calibrated) else "the calibrated size, which is not known,"
             raise invalid(
                 "false_alarm_rate",
                 f"expected images of {known} that fit in one request, for which rates are calibrated, got {size}: send "
@@ -85,20 +87,11 @@ class DetectJob(Job):
             for each in regions.find(image[None, ..., 0], map_threshold)
         ]
         if self._is_drawn():
-            self._results = [[rounded(self._drawn(each), self._request.map_format)] for each in maps]
+            low, form = self._detection.map_low, self._request.map_format
+            self._results = [[rounded(drawn(each, low, map_threshold), form)] for each in maps]
         shown = self._pictures(self._request.map_format)
         anomalous = scores > np.float32(threshold)
         return answers.Detected(scores, anomalous, threshold, map_threshold, tuple(found), *shown, self._info())
 
     def _score(self, image: NDArray[np.float32]) -> float:
         return float(image.max() if self._detection.score == "max" else image.mean(dtype=np.float64))
-
-    def _drawn(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Values in 0…1, as the server draws them: linear, `map_low` becomes 0 and `map_threshold` 128 of 255."""
-        low = np.float32(self._detection.map_low)
-        span = np.float32(self._thresholds[1]) - low
-        drawn = np.clip(image, low, low + 2 * span)
-        drawn -= low
-        drawn /= span
-        drawn *= np.float32(128 / 255)
-        return drawn

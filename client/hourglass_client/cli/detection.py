@@ -80,7 +80,8 @@ def _promise(model: Model, arguments: Namespace) -> dict[str, object]:
     if arguments.json:
         interval = {"false_alarm_rate": rate, "false_alarm_interval": [lower, upper]}
         return {**interval, "calibrated_on": detection.calibrated_on, "calibrated_size": size}
-    on = f"{detection.calibrated_on} images of {size[0]} x {size[1]}"
+    of_size = f" of {size[0]} x {size[1]}" if all(size) else ""
+    on = f"{detection.calibrated_on} images{of_size}" if detection.calibrated_on else "images that are not known"
     others = "; of other sizes it is not known" if Shapes.of(model).free else ""
     return {"false_alarm_rate": f"{rate:.2g} (99.9 % interval {lower:.2g} to {upper:.2g}, calibrated on {on}{others})"}
 

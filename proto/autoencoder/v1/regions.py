@@ -39,9 +39,16 @@ def find(maps: NDArray[np.float32], threshold: float, check_wanted: Callable[[],
             region.top, region.left = region.left, region.top
             region.height, region.width = region.width, region.height
         return sorted(found, key=lambda region: (region.image, -region.score, region.top, region.left))
-    finder = RegionFinder(height, width, threshold, check_wanted)
-    finder.add(maps.reshape(-1, width))
-    return finder.regions()
+    found: list[Region] = []
+    # A finder ranks all that it has found after each block: one for many images would rank the first again and again.
+    step = max(_BLOCK_PIXELS // (height * width), 1)
+    for first in range(0, len(maps), step):
+        finder = RegionFinder(height, width, threshold, check_wanted)
+        finder.add(maps[first : first + step].reshape(-1, width))
+        for region in finder.regions():
+            region.image += first
+            found.append(region)
+    return found
 
 
 class RegionFinder:

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import regions
+from autoencoder.v1.anomaly_maps import drawn
 from numpy.typing import NDArray
 
 from server.batching.entry import Each, Entry
@@ -21,8 +22,6 @@ from server.types import Array
 # Reducing and drawing so many pixels takes about as long as a small batch; more goes to another thread, and so do
 # regions, which take that long for the smallest map.
 _HEAVY_PIXELS = 4096
-# Where the map's threshold lies among 0 … 255.
-_THRESHOLD_SHARE = np.float32(128 / 255)
 
 
 class DetectCalls:
@@ -101,8 +100,9 @@ class _Answer:
         )
         tensors.fill(response.scores, scores)
         if self._format != pb.IMAGE_FORMAT_NONE:
-            drawn = maps if self._format == pb.IMAGE_FORMAT_FLOAT32 else [_drawn(each, chosen) for each in maps]
-            images.fill(response.maps, drawn, self._format)
+            if self._format != pb.IMAGE_FORMAT_FLOAT32:
+                maps = [drawn(each, chosen.map_low, chosen.map) for each in maps]
+            images.fill(response.maps, maps, self._format)
         self._graphs.answer(call, response)
 
 
@@ -115,16 +115,3 @@ def _regions(maps: images.ManyImages, threshold: float, call: Call) -> list[pb.R
             region.image = index
             found.append(region)
     return found
-
-
-def _drawn(anomalies: NDArray[np.float32], thresholds: Thresholds) -> NDArray[np.float32]:
-    """Values of a map in 0 … 1: linear, `map_low` becomes 0 and the map's threshold 128 of 255."""
-    low = np.float32(thresholds.map_low)
-    span = np.float32(thresholds.map) - low
-    with np.errstate(over="ignore"):
-        # The difference of a far larger value would overflow.
-        drawn = np.clip(anomalies, low, low + 2 * span)
-    drawn -= low
-    drawn /= span
-    drawn *= _THRESHOLD_SHARE
-    return drawn

@@ -42,6 +42,9 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, by
         "detector": free_models.write_detector(repository, smooth=True, detection=detection),
         "mean": free_models.write_detector(repository, "mean", smooth=True, score="mean"),
     }
+    for name in ("calibrated_on", "calibrated_height", "calibrated_width"):
+        detection.ClearField(name)
+    free_models.write_detector(repository, "unknown", detection=detection)
     for path in repository.glob("*/1"):
         free_models.limit_pixels(path, MOST_PIXELS)
     return repository, found
@@ -105,6 +108,12 @@ def test_maps_are_drawn_as_the_server_draws_them(client: Client, form: Any) -> N
     # But for one pixel at the edge, the graph sees the same.
     np.testing.assert_array_equal(split[101:199, 51:149], drawn[1:-1, 1:-1])
     assert {0, np.iinfo(drawn.dtype).max} <= set(drawn.ravel().tolist())
+
+
+def test_a_map_far_below_its_threshold_is_black(client: Client) -> None:
+    answer = client.detect(PICTURE, model="detector", map_threshold=3.4e38, map_format="uint8")
+    assert (answer.maps.shape, answer.maps.any()) == ((1, *PICTURE.shape), False)
+    assert not answer.regions
 
 
 def test_both_clients_agree(server: Served, client: Client) -> None:
@@ -171,3 +180,8 @@ def test_what_is_refused(client: Client, options: dict[str, Any], words: str) ->
     with pytest.raises(InvalidArgumentError) as raised:
         client.detect(PICTURE, model="detector", **options)
     assert words in str(raised.value)
+
+
+def test_rates_of_unknown_origin(client: Client) -> None:
+    with pytest.raises(InvalidArgumentError, match="expected images of the calibrated size, which is not known, that"):
+        client.detect(PICTURE, model="unknown", false_alarm_rate=0.1)

@@ -28,6 +28,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     detection.calibrated_height = detection.calibrated_width = SIZE
     free_models.write_detector(folder, "free", detection=detection)
     free_models.write_detector(folder, "fixed", size=SIZE)
+    for name in ("calibrated_on", "calibrated_height", "calibrated_width"):
+        detection.ClearField(name)
+    free_models.write_detector(folder, "unknown", detection=detection)
     return folder
 
 
@@ -100,6 +103,13 @@ def test_a_table_for_people(server: Served, parts: Path, capsys: pytest.CaptureF
         "anomalous in good: 0 of 3",
         "anomalous in scratched: 2 of 2",
     ]
+
+
+def test_a_calibration_of_unknown_origin(server: Served, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", str(parts), "--model", "unknown", "--address", server.address]) == ANOMALOUS
+    lines = capsys.readouterr().out.splitlines()
+    (promise,) = (line for line in lines if line.startswith("false_alarm_rate: "))
+    assert "calibrated on images that are not known; of other sizes" in promise
 
 
 def test_the_operator_s_own_thresholds(server: Served, parts: Path, capsys: pytest.CaptureFixture[str]) -> None:

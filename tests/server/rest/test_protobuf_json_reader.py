@@ -158,6 +158,14 @@ BODIES: dict[str, tuple[Any, str]] = {
     "padding inside": (encode("A" * 3 + "=" + "A" * 2000), "images.tensor.data: expected base64"),
     "padding between pieces": (encode("A" * (2**17 - 1) + "=" + "A" * 2000), "images.tensor.data: expected base64"),
     "a line break": (encode("A" * 1000 + "\n" + "A" * 1000), "images.tensor.data: expected base64"),
+    "a short text that is not base64": (encode("A" * 8 + "$$$$"), "images.tensor.data: expected base64"),
+    "a short line break": (encode("AAAA\nAAAA"), "images.tensor.data: expected base64"),
+    "letters beyond ASCII": (encode("AAAé"), "images.tensor.data: expected base64"),
+    "short padding inside": (encode("AAA=AAAA"), "images.tensor.data: expected base64"),
+    "a file that is not base64": (
+        {"images": {"encoded": {"files": ["AAAA", "A-_*"]}}},
+        "images.encoded.files[1]: expected base64",
+    ),
     "a long name": ({"model_name": LONG}, "request: expected texts of more than 512 bytes for fields of bytes only"),
     "a long key": ({LONG: 1}, "no field named"),
     "one field twice": (
