@@ -1,8 +1,6 @@
 """Detect on real graphs, on both transports: scores, maps, regions, thresholds, and what is refused."""
 
 import io
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,36 +105,6 @@ def test_a_checkerboard_of_a_megapixel_ends_with_a_hundred_regions(served: Serve
     batch = np.zeros((1, 1000, 1000, 1), np.float32)
     batch[:, ::2, ::2] = 1
     assert len(detect(served, batch).regions) == regions.MOST_REGIONS
-
-
-def test_the_search_for_a_caller_that_has_gone_ends(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    searching, gone, ended = threading.Event(), threading.Event(), threading.Event()
-    blocks: list[int] = []
-    find, add = regions.find, regions.RegionFinder._add
-
-    def held(finder: regions.RegionFinder, rows: np.ndarray) -> None:
-        blocks.append(len(rows))
-        searching.set()
-        assert gone.wait(60)
-        add(finder, rows)
-
-    def watched(*arguments: Any) -> list[pb.Region]:
-        try:
-            return find(*arguments)
-        finally:
-            ended.set()
-
-    monkeypatch.setattr(regions.RegionFinder, "_add", held)
-    monkeypatch.setattr(regions, "find", watched)
-    before = metric(served, "autoencoder_requests_total", method="Detect", code="CANCELLED")
-    call = served.stub.Detect.future(pb.DetectRequest(model_name="free", images=images(pictures(1, 600, 400))))
-    assert searching.wait(60)
-    call.cancel()
-    while metric(served, "autoencoder_requests_total", method="Detect", code="CANCELLED") == before:
-        time.sleep(0.01)
-    gone.set()
-    assert ended.wait(60)
-    assert len(blocks) == 1
 
 
 @pytest.mark.parametrize("name", ["fixed", "free"])
