@@ -59,9 +59,10 @@ class Segmentation(nn.Module):
         )
         upwards = list(pairwise(reversed(channels)))
         self.up = nn.ModuleList(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1) for before, after in upwards)
-        self.merge = nn.ModuleList(_block(2 * after, after) for _, after in upwards)
+        merges = [_block(2 * after, after) for _, after in upwards]
         # Not rectified: where all features of a defect were zero, the bias alone would say how likely it is.
-        (self.merge[-1] if upwards else self.first)[-1] = nn.Identity()
+        [self.first, *merges][-1][-1] = nn.Identity()
+        self.merge = nn.ModuleList(merges)
         self.last = nn.Conv2d(channels[0], _FOLDED**2, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
