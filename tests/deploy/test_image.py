@@ -19,6 +19,8 @@ from tests.server.conftest import pixels
 
 LINE = re.compile(r"listening grpc=(\S+) metrics=(\S+)\n")
 MIB = 2**20
+# Of the explorer, a page.
+PAGE_SUFFIXES = {".html", ".css", ".js", ".svg", ".txt"}
 
 
 def closure(lines: list[str]) -> set[str]:
@@ -105,7 +107,7 @@ def test_holds_the_server_and_nothing_else(image: Path) -> None:
         "inference",
     }
     suffixes = {path.suffix for path in (image / "app").rglob("*") if path.is_file()}
-    assert suffixes <= {".py", ".typed", ""}
+    assert suffixes <= {".py", ".typed", "", *PAGE_SUFFIXES}
 
 
 def test_serves_from_its_own_files_alone(address: str) -> None:

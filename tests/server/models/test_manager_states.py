@@ -30,7 +30,7 @@ class Version:
         self.model = SimpleNamespace(family="vae")
         self.provider, self.opset, self.statistics = "CPUExecutionProvider", 20, None
         self.batchers: dict[str, Any] = {}
-        self.drift = SimpleNamespace(flush=lambda: None)
+        self.drift = SimpleNamespace(flush=lambda: None, detections=SimpleNamespace(announce=lambda: None))
         self.self_test_errors: dict[str, float] = {}
         self.self_test = self_test
         self.busy = self.abandoned = False
