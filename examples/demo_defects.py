@@ -25,7 +25,7 @@ from examples.demo_picture import EDGE, FAINT, INK
 from examples.local_server import ServerError, running
 from training.data.defects import textures
 
-MODEL, TEXTURE = "defects", "brick"
+MODEL, TEXTURE = "defects", "gravel"
 RATES = (0.1, 0.01)
 COLUMNS = 8
 DOTS_PER_INCH = 150
@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> None:
     """Train, export, serve, detect, draw and print the table."""
     out: Path = options.runs / MODEL
     epochs = ["--epochs", str(options.epochs)] if options.epochs else []
-    seconds = step("training", MODEL, "--data", "textures", *epochs, "--overwrite", "--out", str(out))
+    data = ["--data", "textures", "--set", f"data.normal={TEXTURE}"]
+    seconds = step("training", MODEL, *data, *epochs, "--overwrite", "--out", str(out))
     seconds += step("export", str(out), "--repository", str(options.models))
     folder: Path = options.runs / "demo"
     folder.mkdir(parents=True, exist_ok=True)
