@@ -10,7 +10,7 @@ import argparse
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -32,7 +32,11 @@ class DemoError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 on success, 1 if a step failed."""
-    options = parse(arguments)
+    return exit_code(run, parse(arguments))
+
+
+def exit_code(run: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Run a demo: 0 on success, 1 if a step failed, which is printed."""
     try:
         run(options)
     except (DemoError, ServerError, HourglassError) as error:

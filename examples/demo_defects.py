@@ -14,15 +14,15 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from hourglass_client import Client, HourglassError
+from hourglass_client import Client
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from examples.demo import DemoError, step
+from examples.demo import exit_code, step
 from examples.demo_picture import EDGE, FAINT, INK
-from examples.local_server import ServerError, running
+from examples.local_server import running
 from training.data.defects import textures
 
 MODEL, TEXTURE = "defects", "gravel"
@@ -49,13 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, help="of training; by default the recipe's")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where checkpoints and pictures go")
     parser.add_argument("--models", type=Path, default=Path("models"), help="where exported models go")
-    options = parser.parse_args(arguments)
-    try:
-        run(options)
-    except (DemoError, ServerError, HourglassError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(run, parser.parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> None:

@@ -14,16 +14,16 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from hourglass_client import Client, HourglassError
+from hourglass_client import Client
 from numpy.typing import NDArray
 from skimage import data
 from skimage.restoration import denoise_nl_means
 from sklearn.datasets import load_sample_image
 
-from examples.demo import DemoError, step
+from examples.demo import exit_code, step
 from examples.demo_photo_picture import Panel, draw
 from examples.lecture_numbers import psnr
-from examples.local_server import ServerError, running
+from examples.local_server import running
 
 RECIPE = "photo-denoiser"
 MINUTES = 4.0
@@ -39,13 +39,7 @@ SHOWN = (slice(20, 276), slice(90, 410)), (slice(60, 316), slice(160, 480))
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 on success, 1 if a step failed."""
-    options = parse(arguments)
-    try:
-        run(options)
-    except (DemoError, ServerError, HourglassError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_code(run, parse(arguments))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,7 +1,6 @@
 """Images too large for one request, by both clients and a real server: the bits of the whole picture."""
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -37,18 +36,6 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, by
     for path in repository.glob("*/1"):
         free_models.limit_pixels(path, MOST_PIXELS)
     return repository, found
-
-
-@pytest.fixture(scope="module")
-def server(graphs: tuple[Path, dict[str, bytes]]) -> Iterator[Served]:
-    with serving(graphs[0], poll_seconds=0) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def client(server: Served) -> Iterator[Client]:
-    with Client(server.address) as connected:
-        yield connected
 
 
 def floats(image: np.ndarray) -> np.ndarray:
