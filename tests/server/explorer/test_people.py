@@ -102,7 +102,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(rest: Rest, open_pag
     for model in ("vae", "detector"):
         choose(page, model)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    page.get_by_label("Choose a file, or drop one here").scroll_into_view_if_needed()
+    page.get_by_label("Choose a file, or drop one on the page").scroll_into_view_if_needed()
 
 
 def test_the_page_works_under_a_prefix(rest: Rest, open_page: Open, complaints: Complaints) -> None:
