@@ -161,9 +161,10 @@ def test_a_token_is_asked_for_and_kept_in_memory_alone(
     with serving_rest(models, token_file=tokens) as closed:
         page = open_page(address(closed))
         expect(page.get_by_role("alert").first).to_have_text(
-            "The server asks for a bearer token: type yours into “Access token”."
+            "The server asks for a bearer token: type yours into “Access token”, and press Enter."
         )
         page.get_by_label("Access token").fill(TOKEN)
+        page.keyboard.press("Enter")
         choose(page, "vae")
         wait_for_picture(page, "Decoded picture")
         kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])")
