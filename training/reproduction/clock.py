@@ -55,8 +55,8 @@ DATA_DIR=mnist` runs it and writes this page.
   reports it (105.59 after 10 epochs). 90 and 86.76 nats are the negative log-likelihood of images that are binarised
   anew at every visit, here the bound of {samples} samples, which is above that of 5,000; 86.76 is that of the VAE of
   Burda et al. 2016.
-- Any network with one level of latents may be used, and settings may be chosen for the goal; each run is one seed, given
-  in its command. Threads are those of the command; CPU seconds are those of all threads.
+- Any network with one level of latents may be used, and settings may be chosen for the goal; each run is one seed, that
+  of its command. Threads are those of the command; CPU seconds are those of all threads.
 
 | goal, nats | seconds | CPU seconds | epochs | held-out figure | test figure | run | date | machine | revision |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
