@@ -1,11 +1,12 @@
 """The results page docs/results.md: figures reached against those expected, cost, and reasons for shortfalls."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from training.config import Config
-from training.evaluation import attributes
+from training.evaluation import attributes, classifier
 from training.figures.report import goal
 from training.reproduction import records
 from training.reproduction.records import Cost, Record
@@ -21,7 +22,9 @@ _HEAD = """# Results on MNIST
 Written by `python -m training.reproduction` from runs that really took place. Figures are means over the 10,000 test
 images; the epoch was chosen on 5,000 validation images out of the training files. BCE in nats per pixel, ELBO,
 reconstruction and NLL in nats per image. What export made of the models (size, distance from float64, batch invariance)
-stands in [export-results.md](export-results.md).
+stands in [export-results.md](export-results.md). Fréchet distances are between features of the
+classifier `mnist.safetensors` in `training/evaluation/classifiers/`, SHA-256
+`{judge}`.
 
 Every figure is mean ± standard deviation (n - 1) over so many seeds, with the best and the worst of them; n = 1 is one
 run, whose scatter is not known. Whether a new run departs from these figures is judged by the interval in which
@@ -66,7 +69,9 @@ def publish(runs: Path, results: Path = _RESULTS, pictures: Path = PICTURES) -> 
     """Writes the page; keeps the records and pictures of `runs` in the folder `pictures`."""
     known = by_run(records.collect(runs, pictures))
     planned = {each.name: each.config for each in RUNS}
-    text = _HEAD + "".join(_rows(name, recipe, known.get(name, [])) for name, recipe in planned.items())
+    text = _HEAD.format(judge=_judge()) + "".join(
+        _rows(name, recipe, known.get(name, [])) for name, recipe in planned.items()
+    )
     text += _shortfalls({name: recipe for name, recipe in planned.items() if missing(recipe, known.get(name, []))})
     text += _RUNS_SECTION + "".join(
         _run_row(name, recipe, record) for name, recipe in planned.items() for record in known.get(name, [])
@@ -81,6 +86,11 @@ def publish(runs: Path, results: Path = _RESULTS, pictures: Path = PICTURES) -> 
             text += shown(name, runs / name, pictures, results.parent)
     results.parent.mkdir(parents=True, exist_ok=True)
     results.write_text(text, encoding="utf-8")
+
+
+def _judge() -> str:
+    """The hash of the network whose features Fréchet distances are of."""
+    return hashlib.sha256((classifier.FOLDER / "mnist.safetensors").read_bytes()).hexdigest()
 
 
 def by_run(known: Mapping[str, Record]) -> dict[str, list[Record]]:
