@@ -1,0 +1,100 @@
+"""Measure batch inference: images a second on one core and on two, against a plain loop around onnxruntime.
+
+    python -m bench.batch_inference BUNDLE IMAGES [--task encode] [--cores 1 2]
+
+The loop is what one writes in ten minutes: Pillow, a session, batches of 256 or one image at a time where sizes differ, a
+Parquet file at the end. It is pinned to one core, as a worker of the job with its thread that reads ahead. Rates of the job are
+between the first part that is finished and the last: without the seconds in which Ray starts and the workers load the model.
+"""
+
+import argparse
+import io
+import os
+import shutil
+import tempfile
+import time
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from bundle import layout
+from deploy.batch.job import Job
+from deploy.batch.options import BATCH_IMAGES, Options
+
+
+def plain(bundle: Path, images: Path, task: str) -> float:
+    """Images a second of a plain loop on one core."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    model = layout.read_model(bundle)
+    (signature,) = (each for each in model.signatures if each.name == task)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(bundle / signature.file, options, providers=["CPUExecutionProvider"])
+    paths = sorted(images.rglob("*.png"))
+    free = signature.inputs[0].shape[1] < 1
+    size = 1 if free else BATCH_IMAGES
+    outputs: list[object] = []
+    started = time.perf_counter()
+    for start in range(0, len(paths), size):
+        batch = np.stack([_decoded(path, signature.inputs[0].shape[3]) for path in paths[start : start + size]])
+        if "float" in session.get_inputs()[0].type:
+            batch = batch.astype(np.float32) / 255
+        (first, *_) = session.run(None, {session.get_inputs()[0].name: batch})
+        outputs.extend(_png(each) for each in first) if task == "denoise" else outputs.extend(first)
+    table = pa.table({"path": [str(path) for path in paths], "output": pa.array(outputs)})
+    pq.write_table(table, io.BytesIO())
+    return len(paths) / (time.perf_counter() - started)
+
+
+def job(bundle: Path, images: Path, task: str, cores: int) -> tuple[float, float]:
+    """Images a second of the job: steadily, and of the whole command."""
+    folder = tempfile.mkdtemp()
+    started = time.perf_counter()
+    options = Options(task=task, bundle=str(bundle), images=str(images), output=folder, workers=cores)
+    work = Job(options, {})
+    times: list[float] = []
+    counts: list[int] = []
+    for done in work.run():
+        times.append(time.perf_counter())
+        counts.append(done.images)
+    seconds = time.perf_counter() - started
+    shutil.rmtree(folder)
+    return sum(counts[1:]) / (times[-1] - times[0]), sum(counts) / seconds
+
+
+def main() -> None:
+    """Measure and print, each in a process of its own."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--task", default="encode")
+    parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
+    options = parser.parse_args()
+    with get_context("spawn").Pool(1) as pool:
+        base = pool.apply(plain, (options.bundle, options.images, options.task))
+    print(f"plain loop, one core: {base:,.0f} images/s")
+    for cores in options.cores:
+        with get_context("spawn").Pool(1) as pool:
+            steady, whole = pool.apply(job, (options.bundle, options.images, options.task, cores))
+        print(f"job, {cores} core(s): {steady:,.0f} images/s ({steady / base:.2f} of the loop), {whole:,.0f} with the start")
+
+
+def _decoded(path: Path, channels: int) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(image.height, image.width, channels)
+
+
+def _png(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    pixels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+if __name__ == "__main__":
+    main()
