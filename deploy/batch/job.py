@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ _SHIPPED = ("server", "bundle", "deploy", "proto/autoencoder", "proto/inference"
 _JOB_FILE = "job.json"
 # Ray Data waits for its actors without a word.
 _START_SECONDS = 300
+_REACH_SECONDS = 5
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024
 
 
@@ -167,9 +169,21 @@ def _connect(options: Options) -> None:
         return
     modules = [str(_ROOT / name) for name in _SHIPPED]
     try:
+        _reach(options.address)
         ray.init(address=options.address, runtime_env={"py_modules": modules}, **quiet)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"--address: expected a Ray cluster at {options.address}: {_last_line(error)}") from error
+
+
+def _reach(address: str) -> None:
+    """Try whether anything listens there: Ray itself tries for minutes.
+
+    Raises:
+        OSError: nothing does.
+    """
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), _REACH_SECONDS).close()
 
 
 def _workers(options: Options) -> int:

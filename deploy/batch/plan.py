@@ -113,9 +113,9 @@ def done(output: Store) -> set[str]:
 
 
 def _items(images: Store, part_images: int, check: CheckColumns) -> Iterable[Item]:
-    if images.fs.isfile(images.root):
-        raise InputError(f"{images.url}: expected a folder of images or of Parquet files, got a file")
     found = _visible(images.find())
+    if "" in found:
+        raise InputError(f"{images.url}: expected a folder of images or of Parquet files, got a file")
     tables = [name for name in found if name.lower().endswith(TABLE_SUFFIX)]
     files = {name: size for name, size in found.items() if name.lower().endswith(SUFFIXES)}
     if tables and files:
