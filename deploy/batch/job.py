@@ -172,7 +172,8 @@ def _connect(options: Options) -> None:
         _reach(options.address)
         ray.init(address=options.address, runtime_env={"py_modules": modules}, **quiet)
     except (OSError, ValueError) as error:
-        raise InputError(f"--address: expected a Ray cluster at {options.address}: {_last_line(error)}") from error
+        cause = _last_line(error.__cause__ or error).partition(" Note:")[0]
+        raise InputError(f"--address: expected a Ray cluster at {options.address}: {cause}") from error
 
 
 def _reach(address: str) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,9 @@ def test_a_table_with_failures_and_rows_that_come_later(tmp_path: Path, run: Cal
     table(tmp_path / "in" / "x.parquet", {"picture": files, "key": [f"k{index}" for index in range(50)]}, group=20)
     arguments = ["reconstruct", VAE, tmp_path / "in", tmp_path / "out", "--workers", 1, "--id-column", "key"]
     code, said = run(*arguments)
-    assert (code, "x.parquet: expected a binary column 'image' with image files, got picture" in said) == (2, True), said
+    assert (code, "x.parquet: expected a binary column 'image' with image files, got picture" in said) == (2, True), (
+        said
+    )
     arguments += ["--image-column", "picture"]
     code, said = run(*arguments)
     assert (code, "1 of them with an `error`" in said, "k7: expected a PNG" in said) == (1, True, True), said
@@ -103,8 +106,10 @@ def test_a_table_with_failures_and_rows_that_come_later(tmp_path: Path, run: Cal
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[str]:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A Ray cluster of one node with two cores; its address."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
     ray = str(Path(sys.executable).with_name("ray"))
     command = [ray, "start", "--head", "--block", "--port=0", "--num-cpus=2", "--include-dashboard=false"]
     command += ["--object-store-memory=100000000", "--disable-usage-stats"]
@@ -119,8 +124,10 @@ def cluster(tmp_path: Path) -> Iterator[str]:
         wait_for(lambda: "--address='" in said.read_text() or process.poll() is not None)
         yield said.read_text().split("--address='")[1].split("'")[0]
     finally:
-        process.terminate()
-        process.wait(60)
+        for pid in [*descendants(process.pid), process.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
 
 
 HOLD = """
@@ -137,18 +144,24 @@ time.sleep(600)
 
 
 def test_runs_on_a_cluster_and_says_when_its_cores_are_taken(
-    tmp_path: Path, cluster: str, run: Callable[..., tuple[int, str]]
+    tmp_path: Path, cluster: str, run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("encode", VAE, images(tmp_path / "images", 40), tmp_path / "out", "--address", cluster)
     command = [sys.executable, "-c", HOLD, cluster]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as holder:
         assert holder.stdout.readline() == "holds\n"
         code, said = run(*arguments)
-        assert (code, "expected at most the 0 of 2 cores of the cluster that are free, got 1" in said) == (2, True), said
+        assert (code, "expected at most the 0 of 2 cores of the cluster that are free, got 1" in said) == (2, True), (
+            said
+        )
         holder.kill()
     code, said = run(*arguments)
     assert code == 0, said
     assert len(rows(tmp_path / "out")) == 40
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    code, said = run(*arguments[:3], tmp_path / "other", *arguments[4:])
+    assert (code, "Authentication token is missing or incorrect" in said) == (2, True), said
 
 
 def test_says_where_no_cluster_is(tmp_path: Path, run: Callable[..., tuple[int, str]]) -> None:

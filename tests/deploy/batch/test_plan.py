@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from deploy.batch import plan
@@ -99,6 +98,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 def test_columns_are_checked(tmp_path: Path) -> None:
     table(tmp_path / "images" / "x.parquet", {"picture": noise(1)})
-    seen: list[tuple[str, pa.Schema]] = []
-    plan.missing(Store(str(tmp_path / "out")), Store(str(tmp_path / "images")), 8, lambda *given: seen.append(given))
-    assert [(name, schema.names) for name, schema in seen] == [("x.parquet", ["picture"])]
+    seen: dict[str, list[str]] = {}
+    store = Store(str(tmp_path / "images"))
+    plan.missing(Store(str(tmp_path / "out")), store, 8, lambda name, schema: seen.update({name: schema.names}))
+    assert seen == {"x.parquet": ["picture"]}

@@ -14,7 +14,9 @@ from deploy.batch.storage import Store
 from tests.deploy.batch.conftest import noise, table, write
 
 
-def read(images: str, *, ids: str = "", column: str = "image", batch: int = 256, most: int = 2**26) -> list[list[Image]]:
+def read(
+    images: str, *, ids: str = "", column: str = "image", batch: int = 256, most: int = 2**26
+) -> list[list[Image]]:
     store = Store(images)
     items = plan.missing(Store("memory://nowhere"), store, 4, lambda *_: None)
     return [*Source(store, column, ids, batch, most).batches(items)]

@@ -115,9 +115,7 @@ def test_reconstructions_and_their_errors_are_those_of_the_server(
     files = images()
     write(tmp_path / "images", files)
     for name, row in do_all(work(tmp_path, repository / "vae" / "1", "reconstruct"), tmp_path).items():
-        request = pb.ReconstructRequest(
-            model_name="vae", images=encoded(files[name]), image_format=pb.IMAGE_FORMAT_PNG
-        )
+        request = pb.ReconstructRequest(model_name="vae", images=encoded(files[name]), image_format=pb.IMAGE_FORMAT_PNG)
         answer = server.stub.Reconstruct(request)
         assert [row["image"]] == list(answer.images.encoded.files)
         assert np.float32(row["squared_error"]) == array(answer.squared_errors)[0]
