@@ -165,7 +165,9 @@ def _connect(options: Options) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not options.address:
         workers = options.workers or cores()
-        ray.init(num_cpus=workers, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **quiet)
+        # "local": without it Ray joins a cluster that happens to run on this machine.
+        sizes = {"num_cpus": workers, "object_store_memory": _OBJECT_STORE_BYTES}
+        ray.init("local", include_dashboard=False, **sizes, **quiet)
         return
     modules = [str(_ROOT / name) for name in _SHIPPED]
     try:
