@@ -20,6 +20,7 @@ MadeOnce: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 # would leave the others idle.
 LONGEST = (
     "end_to_end/test_methods.py",
+    "deploy/cluster/test_cluster.py",
     "deploy/test_alerts.py",
     "server/models/test_watchdog.py",
     "end_to_end/test_drift.py",
