@@ -127,13 +127,13 @@ class Controller:
         seen = self._fleet.observe(self._current, trial)
         room = self._fleet.room(self._next or self._current)
         with self._lock:
-            self._room = room
             self._count = self._scaler.count(self._count, self._fleet.rows_waiting())
             wanted = Wanted(0 if self._down else self._count, self._current.revision, trial)
             steps = decide(wanted, seen, room if time.monotonic() >= self._not_before else 0)
             for step in steps:
                 _LOGGER.warning("%s", step)
                 self._take(step)
+            self._room = room - sum(isinstance(step, Start) for step in steps)
             self._judge(seen)
         # Envoy knows of a stop before it begins.
         self._publish()
