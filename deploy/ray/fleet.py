@@ -2,7 +2,6 @@
 
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,6 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError
 from ray.util import list_named_actors
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deploy.ray.actors import Replica
 from deploy.ray.decision import Phase, Seen
@@ -32,23 +30,12 @@ class _Held:
     owed: Any = None
     asked: int = 0
     was_ready: bool = False
-    node: str = ""
-    """Address of its node: where it was sent, then where it is."""
     stopping: bool = False
     signalled: bool = False
 
     @property
     def revision(self) -> str:
         return self.name.split("-")[1]
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A live node with room for replicas."""
-
-    id: str
-    address: str
-    free: int
 
 
 @dataclass(frozen=True)
@@ -82,17 +69,13 @@ class Fleet:
         return len(self._held)
 
     def start(self, settings: ClusterSettings) -> None:
-        """Start a replica on the node with most room; it waits where none has any."""
+        """Start a replica somewhere; it is placed when a node has room."""
         revision, wanted = settings.revision, settings.replicas
         name = f"{_PREFIX}{revision}-{uuid.uuid4().hex[:6]}"
-        node = self._roomiest(settings)
-        # A wish: other work of the cluster may have taken that place.
-        there = NodeAffinitySchedulingStrategy(node.id, soft=True, _spill_on_unavailable=True) if node else "SPREAD"
-        options: dict[str, Any] = {"name": name, "lifetime": "detached", "scheduling_strategy": there}
+        options: dict[str, Any] = {"name": name, "lifetime": "detached", "scheduling_strategy": "SPREAD"}
         actor: Any = ray.remote(Replica)
         actor = actor.options(**options, num_cpus=wanted.cores, num_gpus=wanted.gpus)
-        held = _Held(name, actor.remote(settings.as_json(), revision), self._clock(), node=node.address if node else "")
-        self._held[name] = held
+        self._held[name] = _Held(name, actor.remote(settings.as_json(), revision), self._clock())
 
     def stop(self, name: str) -> None:
         """Take a replica out of the endpoints; `signal` lets it end."""
@@ -139,27 +122,15 @@ class Fleet:
 
     def room(self, settings: ClusterSettings) -> int:
         """How many more replicas fit, other work on the cluster left aside."""
-        nowhere = sum(not held.node for held in self._held.values())
-        return max(0, sum(node.free for node in self._places(settings)) - nowhere)
-
-    def _places(self, settings: ClusterSettings) -> list[_Place]:
         wanted = settings.replicas
         asked = {"CPU": wanted.cores, "GPU": wanted.gpus}
-        taken = Counter(held.node for held in self._held.values())
-        places: list[_Place] = []
         nodes: list[dict[str, Any]] = ray.nodes()
-        for node in nodes:
-            has, address = node["Resources"], node["NodeManagerAddress"]
-            fits = min(int(has.get(kind, 0.0) / amount) for kind, amount in asked.items() if amount)
-            if node["Alive"] and fits > taken[address]:
-                places.append(_Place(node["NodeID"], address, fits - taken[address]))
-        return places
-
-    def _roomiest(self, settings: ClusterSettings) -> _Place | None:
-        """The node with most free places; one that has just lost a replica is the last choice."""
-        lost = {held.node for held in self._held.values() if held.probe.phase in {Phase.LOST, Phase.FAILED}}
-        places = self._places(settings)
-        return max(places, key=lambda place: (place.address not in lost, place.free), default=None)
+        fits = [
+            min(int(node["Resources"].get(kind, 0.0) / amount) for kind, amount in asked.items() if amount)
+            for node in nodes
+            if node["Alive"]
+        ]
+        return max(0, sum(fits) - len(self._held))
 
     def table(self) -> list[Row]:
         """All replicas, oldest first."""
@@ -190,8 +161,6 @@ class Fleet:
                 held.probe = replace(held.probe, phase=Phase.LOST, reason=f"no answer for {limits.lost_seconds:g} s")
         except (RayActorError, RayError) as error:
             held.probe = Probe(Phase.FAILED, f"its process or its node ended ({type(error).__name__})")
-        if held.probe.address:
-            held.node = held.probe.address.rpartition(":")[0].strip("[]")
         if held.revision == trial and held.probe.refused:
             held.probe = replace(held.probe, phase=Phase.FAILED)
         held.was_ready |= held.probe.phase in {Phase.READY, Phase.STOPPING}

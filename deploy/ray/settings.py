@@ -40,7 +40,7 @@ class ReplicaSettings:
     port: int = 0
     metrics_port: int = 0
     interval_seconds: float = 0.5
-    lost_seconds: float = 2.0
+    lost_seconds: float = 3.0
     start_seconds: float = 120.0
 
 
