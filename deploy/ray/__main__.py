@@ -143,8 +143,10 @@ def _scale(_settings: ClusterSettings, arguments: argparse.Namespace) -> None:
 
 
 def _check_room(status: Status) -> None:
-    if status.count > len(status.rows) + status.room:
-        fits = len(status.rows) + status.room
+    if status.room is None:
+        return
+    fits = len(status.rows) + status.room
+    if status.count > fits:
         raise ClusterError(f"not enough cores or GPUs: {status.count} replicas asked for, {fits} fit; add nodes")
 
 
@@ -206,7 +208,7 @@ def _table(status: Status) -> str:
     refused = f", refused: {status.refused}" if status.refused else ""
     refused += f", failed: {status.problem}" if status.problem else ""
     summary = f"{_ready(status)} of {status.count} ready, revision {status.revision}{trial}{refused}"
-    return "\n".join([*text, f"{summary}; {status.published} published, room for {status.room} more"])
+    return "\n".join([*text, f"{summary}; {status.published} published, room for {status.room or 0} more"])
 
 
 if __name__ == "__main__":

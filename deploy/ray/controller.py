@@ -41,7 +41,8 @@ class Status:
     problem: str
     """Why the newest replica of the current revision failed before it was ready."""
     count: int
-    room: int
+    room: int | None
+    """How many more replicas fit; None until the controller has looked."""
     published: int
     rows: list[Row]
 
@@ -61,7 +62,7 @@ class Controller:
         self._fleet = Fleet()
         self._scaler = Autoscaler(self._current.scaling)
         self._count = max(self._current.scaling.least, self._fleet.adopt())
-        self._room = 0
+        self._room: int | None = None
         self._problem, self._failures, self._not_before = "", 0, 0.0
         self._publishers: dict[str, tuple[Any, Any]] = {}
         self._published = 0
