@@ -1,6 +1,7 @@
-"""Several real servers without a proxy: one dies and comes back, one stops, one is slow to say no."""
+"""Several real servers without a proxy: one is killed and comes back, the other one stops."""
 
 import asyncio
+import re
 import threading
 import time
 from collections import Counter
@@ -9,30 +10,34 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import urlopen
 
+import grpc
 import pytest
+from autoencoder.v1 import autoencoder_pb2 as pb
+from autoencoder.v1 import autoencoder_pb2_grpc
 from hourglass_client import AsyncClient, Client, HourglassError, InvalidArgumentError
 from hourglass_client.channels import channel_settings
 from hourglass_client.cli.main import main
 
 from examples.local_server import LocalServer, running
-from tests.deploy.conftest import GOLDEN
-from tests.server.conftest import pixels
+from tests.deploy.conftest import GOLDEN, ROOT
+from tests.server.conftest import images, pixels
 
 FLAGS = ("--poll-seconds", "0", "--lame-duck-seconds", "1")
 SECONDS = 60.0
+PAGE = ROOT / "docs" / "scale-out.md"
+RECONNECT = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000))
+REQUEST = pb.EncodeRequest(model_name="vae", images=images(pixels(1)))
 
 
 class Callers:
-    """A blocking and an asyncio client in a loop, each over all servers."""
+    """Clients in a loop, each over all servers: blocking, asyncio, plain gRPC with the service config of the docs."""
 
     def __init__(self, addresses: str) -> None:
         self.codes: Counter[str] = Counter()
         self._addresses = addresses
         self._over = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._block),
-            threading.Thread(target=lambda: asyncio.run(self._wait())),
-        ]
+        targets = (self._block, lambda: asyncio.run(self._wait()), self._plain)
+        self._threads = [threading.Thread(target=target) for target in targets]
 
     def __enter__(self) -> "Callers":  # noqa: PYI034 (not a class to derive from)
         for thread in self._threads:
@@ -68,6 +73,18 @@ class Callers:
                     self.codes["OK"] += 1
                 except HourglassError as error:
                     self.codes[str(error)] += 1
+
+    def _plain(self) -> None:
+        config = re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
+        options = [("grpc.service_config", config), ("grpc.default_authority", "models"), *RECONNECT]
+        with grpc.insecure_channel(f"ipv4:{self._addresses}", options) as channel:
+            stub = autoencoder_pb2_grpc.AutoencoderServiceStub(channel)
+            while not self._over.is_set():
+                try:
+                    stub.Encode(REQUEST, timeout=30)
+                    self.codes["OK"] += 1
+                except grpc.RpcError as error:
+                    self.codes[f"plain: {error.details()}"] += 1
 
 
 def calls(server: LocalServer) -> float:
