@@ -31,7 +31,7 @@ from tests.deploy.conftest import DEPLOY
 from tests.deploy.envoy.proxy import Envoy, envoy, program, wait_for
 from tests.server.conftest import pixels
 
-BUCKET = "token_bucket: {max_tokens: 4000, tokens_per_fill: 2000, fill_interval: 1s}"
+BUCKET = "token_bucket: {max_tokens: 10000, tokens_per_fill: 5000, fill_interval: 1s}"
 
 
 def test_the_configuration_is_valid_and_warns_of_nothing(proxy: Envoy) -> None:
