@@ -96,13 +96,19 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def describe(
-    architecture: Architecture, image_shape: autoencoders.ImageShape, labels: tuple[str, ...], loss: Loss | None = None
+    architecture: Architecture,
+    image_shape: autoencoders.ImageShape,
+    labels: tuple[str, ...],
+    loss: Loss | None = None,
+    *,
+    float_images: bool = False,
 ) -> dict[str, Any]:
     """The model's own constructor arguments, for checkpoint.json, and what else it must know of itself."""
     return {
         "architecture": architecture.model_dump(mode="json"),
         "image_shape": list(image_shape),
         "labels": list(labels),
+        **({"float_images": True} if float_images else {}),
         **(
             {"noise_level": [*loss.noise_range, 0.0]}
             if loss and (architecture.noise_level_input or architecture.network)
@@ -206,6 +212,8 @@ def _rebuild(description: Mapping[str, Any], weights: dict[str, Tensor]) -> auto
     if not architecture.network:
         model.to_empty(device="cpu")
     model.load_state_dict(weights)
+    if description.get("float_images", False):
+        model.float_images = True
     if model.takes_noise_levels:
         low, high, default = map(float, description["noise_level"])
         model.noise_level = low, high, default

@@ -1,4 +1,4 @@
-"""Data sets as uint8 arrays in memory, bundled or from IDX files, folders, arrays; split once and for all."""
+"""Data sets as arrays in memory, uint8, uint16 or float32: bundled, IDX files, folders, arrays; split for good."""
 
 import dataclasses
 import hashlib
@@ -57,6 +57,11 @@ class Dataset:
     """What random crops are taken from, where images are cropped; the splits are then squares side by side."""
     inspection: Inspection | None = None
     """What anomaly detection is calibrated on and judged by, where `data.normal` says what is normal."""
+
+    @property
+    def float_images(self) -> bool:
+        """Whether images are finer than 8 bits, so that graphs of a network must not round them to bytes."""
+        return self.train.images[0].dtype != np.uint8
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from training.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """Whole images uint8 (N, H, W, C), also where training takes crops of them."""
+    """Whole images (N, H, W, C), also where training takes crops of them."""
 
     calibration: np.ndarray
     """(N, H, W, C): normal images that are not trained on."""
