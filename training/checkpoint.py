@@ -138,13 +138,19 @@ def files(
 def is_data_of(dataset: Dataset, sha256: str) -> bool:
     """Whether a run with data of this hash was trained on this data set.
 
-    Images of a single class have no labels; they once had, each of them 0.
+    Images of a single class have no labels; they once had, each of them 0. All images once had 8 bits.
     """
-    if dataset.sha256 == sha256 or dataset.train.labels is not None:
-        return dataset.sha256 == sha256
+    known = [dataset, dataset.in_bytes()] if dataset.float_images else [dataset]
+    if dataset.train.labels is None:
+        known += [_labelled(each) for each in known]
+    return any(each.sha256 == sha256 for each in known)
+
+
+def _labelled(dataset: Dataset) -> Dataset:
     splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
-    labelled = {name: replace(split, labels=np.zeros(len(split), np.int64)) for name, split in splits.items()}
-    return replace(dataset, **labelled).sha256 == sha256
+    return replace(
+        dataset, **{name: replace(split, labels=np.zeros(len(split), np.int64)) for name, split in splits.items()}
+    )
 
 
 def rewrite(folder: Path, changed: Checkpoint) -> None:

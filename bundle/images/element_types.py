@@ -30,6 +30,11 @@ def alike(images: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     return [_as(each, finest) for each in images]
 
 
+def rounded(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """Images of any element type as bytes."""
+    return images if images.dtype == np.uint8 else np.rint(floats(images) * _LARGEST["uint8"]).astype(np.uint8)
+
+
 def _as(images: NDArray[Any], kind: str) -> NDArray[Any]:
     if images.dtype.name == kind:
         return images

@@ -63,4 +63,4 @@ def fed(images: Array, signature: Signature) -> Array:
     """Images as a graph's input: float32, or uint8, to which finer ones are rounded."""
     if signature.inputs[0].data_type != DATA_TYPE_UINT8:
         return pixels(images)
-    return images if images.dtype == np.uint8 else np.rint(pixels(images) * 255).astype(np.uint8)
+    return element_types.rounded(images)

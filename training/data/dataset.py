@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from bundle.images import element_types
 from training.config import Data
 from training.data import download, idx
 from training.data.arrays import read_npz
@@ -68,6 +69,19 @@ class Dataset:
         """(H, W, C), of one image of a pair."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels // 2 if self.paired else channels
+
+    def in_bytes(self) -> "Dataset":
+        """The same with every image rounded to 8 bits."""
+        splits = {
+            name: dataclasses.replace(split, images=element_types.rounded(split.images))
+            for name, split in (("train", self.train), ("validation", self.validation), ("test", self.test))
+        }
+        pictures, inspection = self.pictures, self.inspection
+        if pictures is not None:
+            pictures = dataclasses.replace(pictures, images=[*map(element_types.rounded, pictures.images)])
+        if inspection is not None:
+            inspection = inspection.in_bytes()
+        return dataclasses.replace(self, **splits, pictures=pictures, inspection=inspection)
 
     @cached_property
     def sha256(self) -> str:
