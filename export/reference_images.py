@@ -4,7 +4,7 @@ The gate, golden vectors, statistics of latents and thresholds of detection are 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bundle.images.decoder import SUFFIXES, ImageReader, Limits
 from bundle.images.element_types import Images
 from export.errors import InputError
 from training.config import Data
-from training.data import arrays, image_paths
+from training.data import arrays, folder_layout, image_paths
 from training.data.pixel_range import as_images
 from training.errors import DataError
 
@@ -36,6 +36,8 @@ class Reference:
 
     pixels: Images
     name: str
+    label: str = ""
+    """The name of its class, where images lie in folders of classes or an array says so."""
 
 
 def read(
@@ -58,7 +60,7 @@ def read(
     if channels is None:
         channels = 1 if all(_is_grey(each.pixels) for each in found) else _COLOURS
     alike = element_types.alike([_in_channels(each, channels) for each in found])
-    return [Reference(pixels, each.name) for pixels, each in zip(alike, found, strict=True)]
+    return [replace(each, pixels=pixels) for pixels, each in zip(alike, found, strict=True)]
 
 
 def of_one_size(references: Sequence[Reference], size: tuple[int, int] | None, advice: str = "resize them") -> Images:
@@ -111,12 +113,16 @@ def _read(source: Path | NDArray[np.generic], channels: int, most: int) -> Itera
             [Reference(each, "the array") for each in as_images({"": images}, Path("the array"))[0][""]], most
         )
     if source.is_dir():
-        return [_decoded(path, channels) for path in _spread(image_paths.find(source, SUFFIXES).paths, most)]
+        paths = image_paths.find(source, SUFFIXES).paths
+        classes = folder_layout.class_of_each([path.relative_to(source) for path in paths])
+        return [_decoded(path, channels, label) for path, label in _spread([*zip(paths, classes, strict=True)], most)]
     if not source.is_file():
         raise InputError(f"{source}: expected an image file, a folder of them, or a .npz or .npy file, got none")
     if source.suffix.lower() in {".npz", ".npy"}:
-        images = arrays.read_npz(source, Data()).train.images
-        return [Reference(each, source.name) for each in _spread(list(images), most)]
+        split = arrays.read_npz(source, Data()).train
+        classes = [""] * len(split) if split.labels is None else [*map(str, split.labels)]
+        found = _spread([*zip(split.images, classes, strict=True)], most)
+        return [Reference(each, source.name, label) for each, label in found]
     return [_decoded(source, channels)]
 
 
@@ -126,12 +132,12 @@ def _spread(found: list[Any], most: int) -> list[Any]:
     return [found[index] for index in np.linspace(0, len(found) - 1, most).astype(int)]
 
 
-def _decoded(path: Path, channels: int) -> Reference:
+def _decoded(path: Path, channels: int, label: str = "") -> Reference:
     try:
         decoded = ImageReader(path.read_bytes(), Limits()).decode(channels, keep_sixteen_bits=True)
     except (OSError, ImageFileError) as error:
         raise InputError(f"{path}: expected a readable image: {error}") from error
-    return Reference(decoded.pixels, path.name)
+    return Reference(decoded.pixels, path.name, label)
 
 
 def _in_channels(image: Reference, channels: int) -> Images:

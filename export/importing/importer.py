@@ -151,7 +151,8 @@ class _Draft:
         """
         about, options = self.about, self._options
         found = _reference(options.reference, about)
-        recorder = Recorder(self._graphs, about, self._sandbox, _stacked(found, about) if found else None)
+        images, classes = _stacked(found, about) if found else None, [each.label for each in found]
+        recorder = Recorder(self._graphs, about, self._sandbox, images, classes)
         tiled = self._tiled(recorder)
         statistics = recorder.statistics(say)
         bundle = self._bundle(recorder.golden(statistics), tiled)

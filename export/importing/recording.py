@@ -29,13 +29,21 @@ _FIT_SEED = 0
 
 
 class Recorder:
-    """Adapted graphs of one model, the runtime that answers for them, and reference images (N, H, W, C) or none."""
+    """Adapted graphs of one model, their runtime, and reference images (N, H, W, C) with their classes, or none."""
 
-    def __init__(self, graphs: Mapping[str, bytes], about: Facts, sandbox: Sandbox, images: Array | None) -> None:
+    def __init__(
+        self,
+        graphs: Mapping[str, bytes],
+        about: Facts,
+        sandbox: Sandbox,
+        images: Array | None,
+        classes: Sequence[str] = (),
+    ) -> None:
         self._graphs = graphs
         self._about = about
         self._sandbox = sandbox
         self._images = images
+        self._classes = classes
 
     def golden(self, statistics: LatentStatistics | None) -> Golden:
         """Golden vectors from the runtime's own outputs: there is no network to compute them."""
@@ -60,7 +68,7 @@ class Recorder:
             errors = np.square(self._rows("reconstruct", given, "reconstructions") - pixels(given))
             errors = errors.mean((1, 2, 3), np.float64)
         try:
-            return _fit(codes, errors, self._about.shapes.numbers)
+            return _fit(codes, errors, self._about.shapes.numbers, self._classes)
         except UnavailableError as error:
             say(f"no statistics of latents, so drift is not measured: {error}")
             return None
@@ -131,14 +139,21 @@ class Recorder:
             return self._sandbox.run(outputs, self._graphs[name], [*inputs])
 
 
-def _fit(codes: NDArray[np.float32], errors: NDArray[np.float64], width: int) -> LatentStatistics:
+def _fit(
+    codes: NDArray[np.float32], errors: NDArray[np.float64], width: int, classes: Sequence[str]
+) -> LatentStatistics:
     """Statistics of codes (N, …), every second one held out, in vectors of `width` numbers; errors (N,) per pixel.
+
+    Where a code is one vector, held-out ones are kept as reference points, with the class of each image, if any.
 
     Raises:
         UnavailableError: codes too wide, or not finite.
     """
     # scikit-learn takes a second to load.
-    from training.evaluation import latent_statistics  # noqa: PLC0415
+    from training.evaluation import latent_statistics, reference_points  # noqa: PLC0415
 
     fitted, held_out = codes[::2].reshape(-1, width), codes[1::2].reshape(-1, width)
-    return latent_statistics.fit(fitted, held_out, errors[1::2], _FIT_SEED)
+    statistics = latent_statistics.fit(fitted, held_out, errors[1::2], _FIT_SEED)
+    if width != codes[0].size:
+        return statistics
+    return reference_points.add(statistics, held_out, *reference_points.numbered(classes[1::2]))

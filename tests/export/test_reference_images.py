@@ -111,3 +111,14 @@ def test_files_are_read_in_the_channels_asked_for_and_colours_of_an_array_are_re
     assert reference_images.read([grey], channels=3)[0].pixels.shape == (8, 8, 3)
     with pytest.raises(InputError, match=r"expected grey reference images, got colours \(the array\): convert them"):
         reference_images.read([colours], channels=1)
+
+
+def test_folders_of_classes_and_arrays_with_labels_name_classes(tmp_path: Path) -> None:
+    images = users.images(3)
+    for name, each in zip(("cat", "dog", "cat"), images, strict=True):
+        (tmp_path / name).mkdir(exist_ok=True)
+        write(tmp_path / name, f"{len(list((tmp_path / name).iterdir()))}.png", each)
+    assert [each.label for each in reference_images.read([tmp_path])] == ["cat", "cat", "dog"]
+    assert [each.label for each in reference_images.read([tmp_path / "cat"])] == ["", ""]
+    np.savez(tmp_path / "images.npz", images=images, labels=np.array([2, 0, 1]))
+    assert [each.label for each in reference_images.read([tmp_path / "images.npz"])] == ["2", "0", "1"]
