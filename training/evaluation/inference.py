@@ -13,9 +13,11 @@ from training.config import Loss
 from training.data.batches import InMemoryBatches
 from training.data.split import Split
 from training.errors import UnavailableError
+from training.evaluation import reference_points
 from training.losses import objectives
 from training.models.families import Network
 from training.models.posterior import Posterior
+from training.models.priors import FlowPrior
 from training.random_streams import Draws
 
 _LARGEST_BATCH = 1_000
@@ -136,15 +138,17 @@ def sample(
     Raises:
         UnavailableError: that is a mixture, and none was fitted.
     """
-    if model.prior == "mixture" and latents is None:
+    if model.sampling == "mixture" and latents is None:
         raise UnavailableError("samples need the mixture of the latent statistics")
     drawn = draw(model.family, shape, latents, 0, first, count, 1.0)
     if drawn is None:
         raise UnavailableError("a plain autoencoder of free sizes has no density to sample from")
+    if isinstance(getattr(model, "prior", None), FlowPrior):
+        with torch.no_grad():
+            return model.prior.latents(torch.from_numpy(drawn)).numpy()
     return drawn
 
 
 def spread(split: Split, count: int) -> np.ndarray:
     """Positions (n,) of up to `count` images that show a split: spaced evenly over its classes, else over its order."""
-    order = np.arange(len(split)) if split.labels is None else np.argsort(split.labels, kind="stable")
-    return order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.intp)]
+    return reference_points.spread(len(split), split.labels, count)

@@ -1,12 +1,27 @@
 """Loss terms, one formula per function, in nats per image: sums over pixels and latents, never means."""
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from training.config import Loss
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """p(x | z) of a pixel. The images that it is of are 0 or 1 where it is Bernoulli's, else grey."""
+
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    sigma: float = 0.1
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether it is of binary images: grey ones have none."""
+        return self.likelihood == "bernoulli"
 
 
 def bernoulli_nll(logits: Tensor, images: Tensor) -> Tensor:
@@ -25,7 +40,7 @@ def gaussian_nll_of_pixels(pixels: Tensor, images: Tensor, sigma: float) -> Tens
     return (squares + math.log(sigma * math.sqrt(2 * math.pi))).flatten(1).sum(1)
 
 
-def nll(settings: Loss, outputs: Tensor, images: Tensor, output: str = "logits") -> Tensor:
+def nll(settings: Loss | Likelihood, outputs: Tensor, images: Tensor, output: str = "logits") -> Tensor:
     """(N, C, H, W) twice to (N,): negative log-likelihood of the images under the likelihood of the settings.
 
     Outputs are logits, or pixels, for which the likelihood is Gaussian.

@@ -4,7 +4,7 @@ from scipy.ndimage import gaussian_filter
 
 from training.config import Architecture
 from training.errors import ConfigError
-from training.models import autoencoders
+from training.models import autoencoders, initial_weights
 from training.models.detectors import GaussianSmoothing
 from training.models.families import Network
 
@@ -12,7 +12,7 @@ from training.models.families import Network
 def made(shape: tuple[int, int, int] = (0, 0, 1), **settings: object) -> Network:
     values = {"family": "detector", "body": "residual", "channels": [4, 6], **settings}
     model = autoencoders.build(Architecture.model_validate(values), shape)
-    autoencoders.initialise(model, torch.Generator().manual_seed(0))
+    initial_weights.initialise(model, torch.Generator().manual_seed(0))
     return model.eval()
 
 
@@ -42,7 +42,7 @@ def test_an_autoencoder_detects_where_a_score_is_set() -> None:
     plain = made((12, 10, 2), family="ae", body="dense", channels=[], latent_size=3)
     assert not hasattr(plain, "detect")
     model = made((12, 10, 2), family="ae", body="dense", channels=[], latent_size=3, score="mean", smoothing=1.0)
-    assert (model.detection_score, model.family, model.prior) == ("mean", "ae", "mixture")
+    assert (model.detection_score, model.family, model.sampling) == ("mean", "ae", "mixture")
     seen = images(3, 2, 12, 10)
     with torch.no_grad():
         difference = seen - model.images(model.decode(model.encode(seen)))
