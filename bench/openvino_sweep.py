@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from statistics import median
 
-from bench import load_generators, machine, server_list, works
+from bench import load_generators, machine, openvino_servers, server_list, works
 from bench.load_generators import Load
 from bench.server_list import ROOT, WORKSPACE
 from bench.servers import Running, Server, start
@@ -29,11 +29,11 @@ def settings() -> Iterator[tuple[str, ...]]:
 
 def main() -> int:
     """Measure all settings, and write the page."""
-    models, runs = WORKSPACE / "models", WORKSPACE / "runs"
+    models, runs, program = WORKSPACE / "models", WORKSPACE / "runs", WORKSPACE / "openvino_server"
     work, logs = works.works(runs, models), WORKSPACE / "logs"
     named = {server.name: server for server in server_list.all_servers(models)}
     servers = [named["C++ echo"], named["OpenVINO, stubbed"], named["hourglass native"]]
-    servers += [server_list.openvino(" ".join(flags), "", models, *flags) for flags in settings()]
+    servers += [openvino_servers.server(program, " ".join(flags), "", models, *flags) for flags in settings()]
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         running: list[Running] = []

@@ -1,6 +1,5 @@
 """Servers of the comparison: ours on each transport, bare echo servers as limits, and peers set up by their manuals."""
 
-import math
 import shutil
 import sys
 import sysconfig
@@ -8,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from bench import targets
+from bench import openvino_servers, targets
 from bench.behind_envoy import ENVOY, certificate
 from bench.servers import Server
 from bench.targets import Target, Work
@@ -20,11 +19,6 @@ PEERS = ROOT / "build" / "peers"
 PROGRAMS = HERE / "peers"
 # Of Debian's libtcmalloc-minimal4.
 TCMALLOC = Path("/usr/lib") / (sysconfig.get_config_var("MULTIARCH") or "") / "libtcmalloc_minimal.so.4"
-
-# Latents of an untrained scale differ by a hundredth.
-BFLOAT16_TOLERANCE = 0.05
-_OPENVINO_ONE = ("--sync", "1", "--fixed", "1", "--streams", "1", "--threads", "1")
-_OPENVINO_LARGE = ("--sync", "0", "--fixed", "1", "--streams", "2", "--threads", "2")
 
 TRITON_CONFIG = """\
 name: "{name}"
@@ -56,7 +50,7 @@ def all_servers(models: Path) -> list[Server]:
         _hourglass_open_inference(models),
         behind_envoy(models),
         *_echoes(),
-        *_openvino(models),
+        *openvino_servers.servers(WORKSPACE / "openvino_server", models),
         _triton(graphs),
         _mlserver(graphs),
         _mosec(graphs),
@@ -154,38 +148,6 @@ def _echoes() -> list[Server]:
             encode_only,
             aio,
         ),
-    ]
-
-
-def openvino(name: str, note: str, models: Path, *flags: str) -> Server:
-    """The C++ server on the OpenVINO runtime, with more flags."""
-    program = WORKSPACE / "openvino_server"
-    graphs = [f"encode={models}/fc-ae/1/encode.onnx", f"denoise={models}/denoiser/1/denoise.onnx"]
-    return Server(
-        name,
-        note,
-        [str(program), "{port}", *graphs, *flags],
-        lambda work: targets.model_infer(work, work.signature),
-        program,
-        tolerance=BFLOAT16_TOLERANCE,
-    )
-
-
-def _openvino(models: Path) -> list[Server]:
-    note = (
-        "2026.4 in a C++ server of gRPC's callback API, ModelInfer, default precision (bfloat16 where there is one), "
-        "no batching; the setting of [a sweep](benchmarks-openvino.md) that is best with one image"
-    )
-
-    def encode_one(work: Work) -> Target | None:
-        return targets.model_infer(work, work.signature) if work.name == "encode 1 image" else None
-
-    stub = openvino("OpenVINO, stubbed", "the same without inference: what its server costs", models, "--stub", "1")
-    return [
-        openvino("OpenVINO", note, models, *_OPENVINO_ONE),
-        openvino("OpenVINO, two streams", "the same, best with 64 images and with Denoise", models, *_OPENVINO_LARGE),
-        # Its answers are zeros.
-        replace(stub, target=encode_one, tolerance=math.inf),
     ]
 
 
