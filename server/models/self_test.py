@@ -48,18 +48,20 @@ def replay(signature: Signature, session: Session, golden: Golden) -> float:
 
 
 def replay_sample(bundle: LoadedBundle, case: SampleCase) -> None:
-    """Compare what the golden seed draws: latents to the bit, images within tolerance.
+    """Compare what the golden seed draws: latents, or a learned prior's noise, to the bit, the rest within tolerance.
 
     Raises:
         SelfTestError: they differ.
     """
     if not bundle_replay.draws_golden_latents(bundle.model, bundle.statistics, case):
         raise SelfTestError("golden.npz: the golden seed draws other latents here")
-    decoder = next(signature for signature in bundle.model.signatures if signature.name == "decode")
-    run = _runner(decoder, bundle.sessions["decode"])
-    for seen in bundle_replay.golden_vectors(run, [case.decoded], decoder.golden_tolerance):
-        if not seen.agrees:
-            raise SelfTestError(f"{decoder.file}: the golden sample is off by {seen.max_error:.3g}")
+    steps = {"decode": case.decoded, "prior": case.drawn}
+    for signature in bundle.model.signatures:
+        step = steps.get(signature.name)
+        run = _runner(signature, bundle.sessions[signature.name])
+        for seen in bundle_replay.golden_vectors(run, () if step is None else [step], signature.golden_tolerance):
+            if not seen.agrees:
+                raise SelfTestError(f"{signature.file}: the golden sample is off by {seen.max_error:.3g}")
 
 
 def check_invariance(signature: Signature, session: Session, golden: Golden) -> None:
