@@ -173,6 +173,8 @@ def assemble(loaded: Checkpoint, weights: str) -> Draft:
     description = describe(facts, described, contents, about, loaded.latents, metrics)
     if detection is not None:
         description.detection.CopyFrom(detection)
+    if "log_weights" in built:
+        description.likelihood.CopyFrom(methods.likelihood(model))
     return Draft(CheckedGraphs(model, built, loaded.reference.images), golden, contents, description)
 
 
