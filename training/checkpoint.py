@@ -23,6 +23,7 @@ from training.data.dataset import Dataset
 from training.data.split import Split
 from training.errors import CheckpointError, ConfigError, NetworkError, one_line, short_repr
 from training.models import autoencoders, own
+from training.models.families import Likelihood
 
 _FORMAT_VERSION = 1
 # What damaged or hostile files make their readers raise.
@@ -58,6 +59,7 @@ def load(folder: Path) -> Checkpoint:
     meta = read_meta(folder)
     try:
         model = _rebuild(meta["model"], load_tensors((folder / WEIGHTS).read_bytes()))
+        model.likelihood = _likelihood(meta.get("config", {}).get("loss", {}))
     except NetworkError as error:
         raise CheckpointError(f"the checkpoint in {folder} cannot be used: {one_line(error)}") from error
     except (*_DAMAGE, SafetensorError, ConfigError) as error:
@@ -210,6 +212,12 @@ def _rebuild(description: Mapping[str, Any], weights: dict[str, Tensor]) -> auto
         low, high, default = map(float, description["noise_level"])
         model.noise_level = low, high, default
     return model.float().eval()
+
+
+def _likelihood(settings: Mapping[str, Any]) -> Likelihood:
+    """That of a pixel, by the settings of the loss."""
+    loss = Loss.model_validate({name: settings[name] for name in ("likelihood", "sigma") if name in settings})
+    return Likelihood(loss.likelihood, loss.sigma)
 
 
 def _check_source(network: str, expected: object) -> None:

@@ -13,6 +13,8 @@ Stages = Annotated[tuple[Positive, ...], Field(max_length=16)]
 Layers = Annotated[tuple[Positive, ...], Field(max_length=64)]
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Bound = Annotated[float, Field(ge=-14, le=14)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -42,6 +44,14 @@ class Architecture(Section):
     """Values at each position of the spatial code of a residual body; 0 for a code of `latent_size` values."""
     activation: Literal["relu", "tanh", "gated"] = "relu"
     """Between hidden layers."""
+    prior: Literal["normal", "flow"] = "normal"
+    """Of a VAE's code: N(0, I), or a RealNVP flow that is trained with the network (Dinh et al. 2017)."""
+    couplings: Annotated[int, Field(gt=0, le=64)] = 8
+    """Affine couplings of the flow."""
+    coupling_hidden: Layers = (128, 128)
+    """Widths of the hidden layers of each coupling."""
+    log_variances: tuple[Bound, Bound] = (-14.0, 14.0)
+    """Between which a posterior's log-variances are clamped."""
     code_activation: Literal["none", "relu"] = "none"
     """On the code itself."""
     upsampling: Literal["nearest", "transposed"] = "nearest"
@@ -82,6 +92,8 @@ class Loss(Section):
     """Draw each pixel as a Bernoulli variable at every visit."""
     importance_samples: Positive = 1
     """Samples an image; more than 1 make it the bound of the IWAE (Burda et al. 2016)."""
+    doubly_reparameterised: bool = False
+    """Whether the encoder of an IWAE learns from the doubly reparameterised gradient (DReG; Tucker et al. 2019)."""
     noise: NotNegative = 0.0
     """Standard deviation of the noise that a denoiser removes, in pixel values 0 to 1; or the highest of a range."""
     noise_low: NotNegative | None = None
@@ -120,6 +132,8 @@ class Optimizer(Section):
     """Decoupled from the gradient (AdamW)."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
     """How the learning rate goes over the run."""
+    warm_up_share: Share = 0.1
+    """Share of the run over which `one-cycle` rises."""
     clip_norm: NotNegative = 0.0
     """Largest norm of the gradient; 0 never clips. The norm is logged either way."""
 
@@ -136,6 +150,8 @@ class Run(Section):
     """Images a step, of all processes together."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of everything random."""
+    pixel_means: bool = False
+    """Whether the decoder starts at the mean of the training images: its last bias becomes their logits."""
     code_spread: NotNegative = 0.0
     """Initial standard deviation, over codes from N(0, I), of what the decoder's first layer computes; 0: Glorot's."""
     ema_decay: Decay = 0.0

@@ -9,17 +9,15 @@ from torch import Tensor, nn
 
 from training.config import Loss, Optimizer
 
-_WARM_UP_SHARE = 0.1
-
 
 def learning_rate(settings: Optimizer, step: int, steps: int) -> float:
-    """The learning rate at a step: constant, half a cosine to 0, or a rise over the first tenth before the cosine.
+    """The learning rate at a step: constant, half a cosine to 0, or a rise before the cosine.
 
     With a budget of time, both are milliseconds.
     """
     if settings.schedule == "constant":
         return settings.learning_rate
-    rise = int(steps * _WARM_UP_SHARE) if settings.schedule == "one-cycle" else 0
+    rise = int(steps * settings.warm_up_share) if settings.schedule == "one-cycle" else 0
     if step < rise:
         return settings.learning_rate * (step + 1) / rise
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))

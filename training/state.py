@@ -18,7 +18,7 @@ from training.data.dataset import Dataset
 from training.distributed import ProcessGroup
 from training.errors import CheckpointError, one_line
 from training.models import autoencoders
-from training.models.families import Network
+from training.models.families import Likelihood, Network
 from training.run import step_memory
 from training.run.provenance import network_shape
 
@@ -110,6 +110,7 @@ class TrainingState:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.run.seed)
             self.model = autoencoders.build(config.model, network_shape(config, dataset), dataset.classes)
+        self.model.likelihood = Likelihood(config.loss.likelihood, config.loss.sigma)
         cast("Any", self.model).to(device, memory_format=self.memory_format)
         decay = config.run.ema_decay
         self.average = AveragedModel(self.model, multi_avg_fn=optimization.moving_average(decay)) if decay else None

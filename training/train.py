@@ -69,6 +69,8 @@ class Trainer:
             if not self._config.model.network:
                 source = generator(self._config.run.seed, Purpose.WEIGHTS)
                 autoencoders.initialise(self.state.model, source, self._config.run.code_spread)
+            if self._config.run.pixel_means:
+                autoencoders.start_at(self.state.model, self._training.mean())
             # A full disk should be noticed now, not when there is something to lose.
             self._save_latest()
         else:

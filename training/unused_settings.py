@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from training.config import Config, Data, Section
+from training.config import Config, Data, Optimizer, Section
 from training.models import autoencoders
 
 # The bound of many samples has no KL divergence of its own that could be free, and sees images as they are.
@@ -44,8 +44,31 @@ def find(config: Config) -> Iterator[str]:
             yield f"loss.{name} has no effect on the family {network.family}"
         elif name in _ONE_SAMPLE and config.loss.importance_samples > 1:
             yield f"loss.{name} has no effect with loss.importance_samples above 1"
+    yield from _unused_settings_of_priors(config)
+    if config.optimizer.warm_up_share != Optimizer().warm_up_share and config.optimizer.schedule != "one-cycle":
+        yield "optimizer.warm_up_share has no effect without optimizer.schedule one-cycle"
+    if config.run.pixel_means and (config.model.body != "dense" or config.data.crop):
+        yield "run.pixel_means needs a dense decoder"
     if config.evaluation.nll_samples and not (network.variational and config.loss.likelihood == "bernoulli"):
         yield "evaluation.nll_samples needs a variational model with loss.likelihood bernoulli"
+
+
+def _unused_settings_of_priors(config: Config) -> Iterator[str]:
+    """Those of learned priors and of the bound of many samples."""
+    model, loss = config.model, config.loss
+    if model.prior == "flow":
+        if model.latent_channels:
+            yield "model.prior flow needs a vector code: model.latent_size, not model.latent_channels"
+        if loss.free_bits:
+            yield "loss.free_bits has no effect with model.prior flow, whose KL divergence has no part of each latent"
+    else:
+        yield from (
+            f"model.{name} has no effect without model.prior flow"
+            for name in _changed(model)
+            if name in ("couplings", "coupling_hidden")
+        )
+    if loss.doubly_reparameterised and loss.importance_samples == 1:
+        yield "loss.doubly_reparameterised has no effect with loss.importance_samples 1"
 
 
 def find_in_data(data: Data) -> Iterator[str]:

@@ -213,9 +213,9 @@ def facts(model: Any) -> Facts:  # noqa: ANN401 (any network that describes itse
             free sizes what cannot be.
     """
     served = prior(model.family)
-    if getattr(model, "prior", served) != served:
+    if getattr(model, "sampling", served) != served:
         expected = f"the server draws samples of the family {model.family!r} from the {served} prior"
-        raise ExportError(f"{expected}, got a network with the {model.prior} prior")
+        raise ExportError(f"{expected}, got a network with the {model.sampling} prior")
     latent_shape = tuple(getattr(model, "latent_shape", ()))
     spatial = latent_shape if len(latent_shape) > 1 else ()
     found = Facts(

@@ -6,6 +6,8 @@ from torch import Tensor
 from training.data.split import Split
 from training.random_streams import Purpose, generator
 
+_ROWS_AT_ONCE = 1_000
+
 
 class InMemoryBatches:
     """A split on the device. Images come out float32 (N, C, H, W) in 0 to 1."""
@@ -17,6 +19,12 @@ class InMemoryBatches:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def mean(self) -> Tensor:
+        """The mean image (C, H, W), in 0 to 1."""
+        parts = (scaled(part).sum(0, dtype=torch.float64) for part in self.images.split(_ROWS_AT_ONCE))
+        total = sum(parts, start=torch.zeros(self.images.shape[1:], dtype=torch.float64, device=self.images.device))
+        return (total / len(self)).float()
 
     def visit(self, rows: Tensor, share: slice, seed: int, step: int) -> tuple[Tensor, Tensor | None]:  # noqa: ARG002 (random crops depend on them)
         """Images and labels of this process's share of a step's rows (N,)."""

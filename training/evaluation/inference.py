@@ -16,6 +16,7 @@ from training.errors import UnavailableError
 from training.losses import objectives
 from training.models.families import Network
 from training.models.posterior import Posterior
+from training.models.priors import FlowPrior
 from training.random_streams import Draws
 
 _LARGEST_BATCH = 1_000
@@ -136,11 +137,14 @@ def sample(
     Raises:
         UnavailableError: that is a mixture, and none was fitted.
     """
-    if model.prior == "mixture" and latents is None:
+    if model.sampling == "mixture" and latents is None:
         raise UnavailableError("samples need the mixture of the latent statistics")
     drawn = draw(model.family, shape, latents, 0, first, count, 1.0)
     if drawn is None:
         raise UnavailableError("a plain autoencoder of free sizes has no density to sample from")
+    if isinstance(getattr(model, "prior", None), FlowPrior):
+        with torch.no_grad():
+            return model.prior.latents(torch.from_numpy(drawn)).numpy()
     return drawn
 
 

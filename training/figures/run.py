@@ -51,7 +51,7 @@ def _figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoin
         figures["reconstructions"] = lambda: _reconstructions(config, dataset, trained)
     if trained.held_out_scores is not None and dataset.inspection and dataset.inspection.test is not None:
         figures["defects"] = lambda: detection.found_defects(name, dataset, trained)
-    if model.latent_shape and (model.prior == "normal" or not model.is_free):
+    if model.latent_shape and (model.sampling == "normal" or not model.is_free):
         figures["samples"] = lambda: _samples(config, dataset, trained)
     if model.latent_shape:
         figures["interpolations"] = lambda: latents.interpolations(name, dataset, trained)
@@ -100,7 +100,7 @@ def _samples(config: Config, dataset: Dataset, trained: Checkpoint) -> Figure:
     pictures = inference.decode(trained.model, drawn).numpy()
     figure = Figure(figsize=(_COLUMNS * 0.85, _SAMPLE_ROWS * 0.85 + 0.5), layout="constrained")
     show(figure.subplots(), np.concatenate([strip(row) for row in np.split(pictures, _SAMPLE_ROWS)]))
-    name = "N(0, I)" if trained.model.prior == "normal" else "the mixture fitted to the training codes"
+    name = "N(0, I)" if trained.model.sampling == "normal" else "the mixture fitted to the training codes"
     figure.suptitle(f"{config.name}: samples from {name}")
     return figure
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from training.config import Loss
 from training.losses import terms
 from training.models.posterior import Posterior
+from training.models.priors import Prior
 from training.random_streams import Draws
 
 ROWS_PER_DECODE = 4_000
@@ -20,6 +21,7 @@ class Variational(Protocol):
     """An encoder to a posterior and a decoder to logits or pixels."""
 
     output: Literal["logits", "pixels"]
+    prior: Prior
 
     def encode(self, images: Tensor, /) -> Posterior:
         """(N, C, H, W) to the posterior of (N, D)."""
@@ -59,7 +61,4 @@ def log_densities(
     logits = model.decode(latents.flatten(0, 1))
     repeated = images.repeat_interleave(normals.shape[1], 0)
     likelihood = -terms.nll(settings, logits, repeated, model.output).unflatten(0, latents.shape[:2])
-    flat = latents.flatten(2)
-    zero = torch.zeros_like(flat)
-    density = posterior.log_prob(latents)
-    return likelihood, terms.log_normal(flat, zero, zero), density
+    return likelihood, model.prior.log_density(latents.flatten(2)), posterior.log_prob(latents)

@@ -165,8 +165,9 @@ def binarised(images: Tensor, draws: Draws) -> Tensor:
 
 
 def _elbo(model: Variational, posterior: Posterior, given: Inputs) -> Outcome:
-    kl = posterior.kl()
-    latents = posterior.sample(given.draws.normal(tuple(posterior.means.shape[1:])))
+    normals = given.draws.normal(tuple(posterior.means.shape[1:]))
+    kl = model.prior.divergence(posterior, normals)
+    latents = posterior.sample(normals)
     reconstruction_loss = terms.nll(given.settings, model.decode(latents), given.images, model.output)
     total = reconstruction_loss + given.kl_weight * terms.with_free_bits(kl, given.settings.free_bits)
     return _single(total, {"reconstruction": reconstruction_loss, "kl": kl.flatten(1).sum(1)})

@@ -1,12 +1,25 @@
 """Loss terms, one formula per function, in nats per image: sums over pixels and latents, never means."""
 
 import math
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.config import Loss
+
+class PixelLikelihood(Protocol):
+    """Which distribution a pixel has, given the reconstruction."""
+
+    @property
+    def likelihood(self) -> Literal["bernoulli", "gaussian"]:
+        """Its family."""
+        ...
+
+    @property
+    def sigma(self) -> float:
+        """Of a Gaussian, its standard deviation."""
+        ...
 
 
 def bernoulli_nll(logits: Tensor, images: Tensor) -> Tensor:
@@ -25,7 +38,7 @@ def gaussian_nll_of_pixels(pixels: Tensor, images: Tensor, sigma: float) -> Tens
     return (squares + math.log(sigma * math.sqrt(2 * math.pi))).flatten(1).sum(1)
 
 
-def nll(settings: Loss, outputs: Tensor, images: Tensor, output: str = "logits") -> Tensor:
+def nll(settings: PixelLikelihood, outputs: Tensor, images: Tensor, output: str = "logits") -> Tensor:
     """(N, C, H, W) twice to (N,): negative log-likelihood of the images under the likelihood of the settings.
 
     Outputs are logits, or pixels, for which the likelihood is Gaussian.

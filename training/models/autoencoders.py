@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from training.config import Architecture
 from training.errors import ConfigError, one_line
-from training.losses import objectives, vae_gan
+from training.losses import objectives, terms, vae_gan
 from training.losses.objectives import Inputs, Outcome
 from training.models import photographs
 from training.models.families import ImageShape, Network, families
@@ -26,20 +26,25 @@ from training.models.layers import (
     dense_stack,
 )
 from training.models.posterior import Posterior
+from training.models.priors import Coupling, FlowPrior, Prior, StandardNormalPrior
 
 # Beyond these bounds a posterior is a point or the prior many times over; the exponential must stay finite.
-LOG_VARIANCE_BOUNDS = (-14.0, 14.0)
+LOG_VARIANCE_BOUNDS = Architecture().log_variances
 
+
+# Pixels that are always black begin with the logit of these.
+_MEANS = (1e-3, 1 - 1e-3)
 
 _PIXELS = frozenset({"likelihood", "sigma", "binarise"})
 _BOUND = frozenset({"beta", "warm_up_epochs"})
+_PRIOR = frozenset({"prior", "couplings", "coupling_hidden"})
 
 
 class Autoencoder(Network):
     """Images to a code and back (Hinton & Salakhutdinov 2006)."""
 
     family = "ae"
-    prior = "mixture"
+    sampling = "mixture"
     model_settings = frozenset({"latent_size", "latent_channels", "code_activation", "score", "smoothing"})
     loss_settings = _PIXELS | {"encoder_noise"}
 
@@ -75,8 +80,8 @@ class VariationalAutoencoder(Network):
 
     family = "vae"
     variational = True
-    model_settings = frozenset({"latent_size", "latent_channels"})
-    loss_settings = _PIXELS | _BOUND | {"free_bits", "importance_samples", "encoder_noise"}
+    model_settings = frozenset({"latent_size", "latent_channels", "log_variances"}) | _PRIOR
+    loss_settings = _PIXELS | _BOUND | {"free_bits", "importance_samples", "doubly_reparameterised", "encoder_noise"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
         super().__init__(architecture, image_shape, labels)
@@ -84,16 +89,29 @@ class VariationalAutoencoder(Network):
             raise ConfigError("a variational model needs model.latent_size of at least 1, got 0")
         self.encoder, self.latent_size = _make_encoder(architecture, image_shape, heads=2)
         self.decoder = _make_decoder(architecture, image_shape)
+        self.prior = _make_prior(architecture)
+        self.log_variance_bounds = architecture.log_variances
         photographs.describe(self, architecture)
 
     def encode(self, images: Tensor) -> Posterior:
         """(N, C, H, W) to the posterior: means and log-variances, (N, D) or (N, c, h, w) each."""
         means, log_variances = self.encoder(images).chunk(2, dim=1)
-        return Posterior(means, log_variances.clamp(*LOG_VARIANCE_BOUNDS))
+        return Posterior(means, log_variances.clamp(*self.log_variance_bounds))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to logits (N, C, H, W)."""
         return self.decoder(latents)
+
+    def log_weights(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Images (N, C, H, W) and noise (N, D) from N(0, I) to (N,): log p(x | z) + log p(z) - log q(z | x), in nats.
+
+        z is the posterior's sample for that noise. Images are 0 or 1 where `likelihood.is_binary`, else grey. The mean
+        of the exponentials over samples estimates p(x) (Burda et al. 2016, equation 8). For `can_score` alone.
+        """
+        posterior = self.encode(images)
+        latents = posterior.sample(noise)
+        reconstruction = terms.nll(self.likelihood, self.decode(latents), images, self.output)
+        return self.prior.log_density(latents) - reconstruction - posterior.log_prob(latents)
 
     def objective(self, given: Inputs) -> Outcome:
         """The evidence lower bound, or the tighter one of several importance samples."""
@@ -105,7 +123,7 @@ class VaeGan(VariationalAutoencoder):
     """A VAE with a discriminator whose features measure the reconstruction (Larsen et al. 2016)."""
 
     family = "vae-gan"
-    model_settings = frozenset({"latent_size", "discriminator_channels"})
+    model_settings = frozenset({"latent_size", "log_variances", "discriminator_channels"})
     loss_settings = _BOUND | {"binarise", "adversarial", "gradient_penalty"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
@@ -127,7 +145,7 @@ class MultitaskVae(VariationalAutoencoder):
     """A VAE with a classifier on the posterior mean (Le, Patterson & White 2018)."""
 
     family = "multitask"
-    model_settings = frozenset({"latent_size", "classifier_hidden"})
+    model_settings = frozenset({"latent_size", "log_variances", "classifier_hidden"}) | _PRIOR
     loss_settings = _PIXELS | _BOUND | {"free_bits", "classification", "classifier_noise"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
@@ -244,13 +262,13 @@ def initialise(network: nn.Module, generator: torch.Generator, code_spread: floa
     PyTorch's own default loses units of `fc-ae`: 0.101 instead of 0.091 nats per pixel on MNIST.
     With a `code_spread` the first dense layer of the decoder is drawn by `_spread_units`.
     """
-    starting: list[photographs.Parallel | photographs.ResidualDenoiser] = []
+    starting: list[photographs.Parallel | photographs.ResidualDenoiser | Coupling] = []
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(module.weight, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, photographs.Parallel | photographs.ResidualDenoiser):
+        elif isinstance(module, photographs.Parallel | photographs.ResidualDenoiser | Coupling):
             starting.append(module)
     for module in starting:
         module.start()
@@ -259,6 +277,13 @@ def initialise(network: nn.Module, generator: torch.Generator, code_spread: floa
         _spread_units(
             next(layer for layer in decoder.modules() if isinstance(layer, nn.Linear)), code_spread, generator
         )
+
+
+def start_at(network: nn.Module, means: Tensor) -> None:
+    """Set the last bias of a dense decoder to the logits of mean pixels (C, H, W), with which it then begins."""
+    last = [layer for layer in network.get_submodule("decoder").modules() if isinstance(layer, nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias.copy_(means.flatten().clamp(*_MEANS).logit())
 
 
 def _spread_units(layer: nn.Linear, spread: float, generator: torch.Generator) -> None:
@@ -286,6 +311,13 @@ def _make_encoder(architecture: Architecture, image_shape: ImageShape, heads: in
     return (
         nn.Sequential(encoder, nn.ReLU()) if architecture.code_activation == "relu" else encoder
     ), architecture.latent_size
+
+
+def _make_prior(architecture: Architecture) -> Prior:
+    """The density of the codes."""
+    if architecture.prior == "normal":
+        return StandardNormalPrior()
+    return FlowPrior(architecture.latent_size, architecture.couplings, architecture.coupling_hidden)
 
 
 def _make_decoder(architecture: Architecture, image_shape: ImageShape) -> nn.Module:

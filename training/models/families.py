@@ -5,17 +5,31 @@ To add a family, write a subclass with a `family` name of its own, and a recipe 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from bundle.latents import Prior
+from bundle.latents import Prior as Sampling
 from training.config import Architecture
 from training.losses.objectives import Inputs, Outcome
 
 ImageShape = tuple[int, int, int]
 
 _FAMILIES: dict[str, type["Network"]] = {}
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """p(x | z) of a pixel. The images that it is of are 0 or 1 where it is Bernoulli's, else grey."""
+
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    sigma: float = 0.1
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether it is of binary images: grey ones have none."""
+        return self.likelihood == "bernoulli"
 
 
 class Network(nn.Module, ABC):
@@ -27,8 +41,8 @@ class Network(nn.Module, ABC):
     family: ClassVar[str]
     variational: ClassVar[bool] = False
     """Whether `encode` returns a `Posterior` and not a plain code."""
-    prior: ClassVar[Prior] = "normal"
-    """What samples are decoded from: N(0, I), or the Gaussian mixture fitted to the training codes."""
+    sampling: ClassVar[Sampling] = "normal"
+    """What samples are drawn from: noise of N(0, I), or the Gaussian mixture fitted to the training codes."""
     model_settings: ClassVar[frozenset[str]] = frozenset()
     """Settings of `[model]` that have an effect, apart from those of the body."""
     loss_settings: ClassVar[frozenset[str]] = frozenset()
@@ -56,6 +70,10 @@ class Network(nn.Module, ABC):
     noise_level: tuple[float, float, float] | None = None
     """Lowest, highest and default standard deviation (0: none) for a `denoise` that is given noise levels (N,)."""
     labels: tuple[str, ...] = ()
+    likelihood: Likelihood = Likelihood()
+    """Of a pixel, as it was trained."""
+    prior: Any
+    """Of a variational network: a module of `training.models.priors`."""
     encode: Any
     decode: Any
     classify: Any
@@ -90,6 +108,16 @@ class Network(nn.Module, ABC):
     def takes_any_size(self) -> bool:
         """Whether it is convolutional throughout: images of any size, and no code or one that grows with them."""
         return len(self.latent_shape) != 1
+
+    @property
+    def can_score(self) -> bool:
+        """Whether `log_weights` tells the likelihood of an image: a VAE of fixed size and a vector code.
+
+        It needs a likelihood of pixels, which a VAE/GAN has not.
+        """
+        return (
+            self.variational and "likelihood" in self.loss_settings and len(self.latent_shape) == 1 and not self.is_free
+        )
 
     @property
     def is_free(self) -> bool:

@@ -19,6 +19,7 @@ from training.errors import NetworkError, one_line
 from training.models.autoencoders import LOG_VARIANCE_BOUNDS, Autoencoder, Denoiser, VariationalAutoencoder
 from training.models.families import ImageShape, Network
 from training.models.posterior import Posterior
+from training.models.priors import StandardNormalPrior
 
 # Free sizes are tried at one that most multiples divide.
 _TRIED_SIDE, _TRIED_ROWS = 64, 2
@@ -48,7 +49,7 @@ class OwnVariationalAutoencoder(VariationalAutoencoder):
 
     def __init__(self, module: Any, image_shape: ImageShape) -> None:  # noqa: ANN401 (whatever the user wrote)
         Network.__init__(self, Architecture(), image_shape)
-        self.module = module
+        self.module, self.prior = module, StandardNormalPrior()
         _adopt(self, module)
 
     def encode(self, images: Tensor) -> Posterior:

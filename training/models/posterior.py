@@ -1,5 +1,6 @@
 """The diagonal Gaussian posterior q(z | x): reparameterised samples, KL divergence, log-density."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,10 @@ class Posterior(NamedTuple):
     def kl(self) -> Tensor:
         """(N, D): KL divergence of each latent from N(0, 1), in nats."""
         return terms.kl_to_standard_normal(self.means, self.log_variances)
+
+    def entropy(self) -> Tensor:
+        """(N,): the entropy, in nats."""
+        return 0.5 * (self.log_variances + (1 + math.log(2 * math.pi))).flatten(1).sum(1)
 
     def log_prob(self, latents: Tensor) -> Tensor:
         """Latents (N, D) or (N, K, D) to their log-density (N,) or (N, K), in nats."""

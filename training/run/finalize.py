@@ -77,7 +77,7 @@ def _fit_statistics(model: Network, dataset: Dataset, seed: int, notes: Notes) -
         fitted = latent_statistics.fit(train.reshape(len(train), -1), test, errors, seed)
         return reference_points.add(fitted, test.reshape(len(test), -1), dataset.test, dataset.classes)
 
-    sampled = model.prior == "mixture" and not model.is_free
+    sampled = model.sampling == "mixture" and not model.is_free
     needing = "Sample, drift metrics and attributes" if sampled else "drift metrics and attributes"
     _log.info("  latent statistics")
     return notes.attempt(f"latent statistics, which {needing} need", fit, None)

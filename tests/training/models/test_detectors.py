@@ -42,7 +42,7 @@ def test_an_autoencoder_detects_where_a_score_is_set() -> None:
     plain = made((12, 10, 2), family="ae", body="dense", channels=[], latent_size=3)
     assert not hasattr(plain, "detect")
     model = made((12, 10, 2), family="ae", body="dense", channels=[], latent_size=3, score="mean", smoothing=1.0)
-    assert (model.detection_score, model.family, model.prior) == ("mean", "ae", "mixture")
+    assert (model.detection_score, model.family, model.sampling) == ("mean", "ae", "mixture")
     seen = images(3, 2, 12, 10)
     with torch.no_grad():
         difference = seen - model.images(model.decode(model.encode(seen)))
