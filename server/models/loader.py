@@ -204,7 +204,8 @@ class Loader:
         progress: _Progress,
     ) -> ServedModel:
         model, statistics = parts.model, parts.statistics
-        drift = Drift(self._metrics, model, statistics)
+        density = parts.sessions.get("log_density")
+        drift = Drift(self._metrics, model, statistics, density and density.run)
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
         shaped: dict[str, ShapedGraph] = {}

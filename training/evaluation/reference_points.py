@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bundle.latents import MAX_COMPONENTS, MAX_REFERENCE_POINTS, REFERENCE_COMPONENTS, LatentStatistics
+from bundle.latent_arrays import MAX_COMPONENTS, MAX_REFERENCE_POINTS
+from bundle.latents import REFERENCE_COMPONENTS, LatentStatistics
 from training.data.split import Split
 from training.evaluation import inference
 
