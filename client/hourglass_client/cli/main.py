@@ -129,6 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_folder(edit)
     _add(every, "classify", commands.classify, "classes of images", images="+")
     _add_detect(every)
+    score = _add(every, "score", commands.score, "log-likelihoods of images in nats, as lower bounds", images="+")
+    score.add_argument(
+        "--samples", type=_positive, default=0, help="importance samples an image (64): more are tighter"
+    )
+    score.add_argument("--seed", type=int, help="seed of the samples: the same seed gives the same bounds")
     _add_bench(every)
     return parser
 

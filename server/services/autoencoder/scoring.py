@@ -36,7 +36,10 @@ class ScoreCalls:
         most = self._graphs.limits.max_score_rows
         samples = request.samples or likelihood.DEFAULT_SAMPLES
         if not 1 <= samples <= most:
-            raise InvalidArgumentError("samples", f"expected 1 to {most} samples, or 0 for 64, got {request.samples}")
+            default = likelihood.DEFAULT_SAMPLES
+            raise InvalidArgumentError(
+                "samples", f"expected 1 to {most} samples an image, or 0 for {default}, got {request.samples}"
+            )
         seed = request.seed if request.HasField("seed") else draw_seed()
         job = partial(self._score, call, served, request, samples, seed)
         self._graphs.offload(call, job, request.images.ByteSize())
