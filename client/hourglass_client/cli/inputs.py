@@ -41,7 +41,7 @@ class ImageBatch:
 
 
 def image_batches(paths: Sequence[Path], model_of: ModelOf, most: int = BATCH_ITEMS) -> Iterator[ImageBatch]:
-    """Images of files, of folders with their subfolders (sorted) and of .npy arrays, in this order, at most so many each.
+    """Images of files, of folders with their subfolders (sorted) and of .npy arrays, in order, at most so many a batch.
 
     An image of a folder is named by its path in it, without the suffix.
 
