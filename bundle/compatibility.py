@@ -11,12 +11,12 @@ from autoencoder.v1.shapes import DTYPES, FREE, ShapeError, Shapes, Size
 from numpy.typing import NDArray
 
 from bundle import latents
+from bundle.density.likelihood import check_likelihood
 from bundle.detection import check_detection, scores_of
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase, agrees
 from bundle.graph_memory.trial import MAX_BATCH, largest_batch, trial_side
 from bundle.latents import LatentStatistics
-from bundle.likelihood import check_likelihood
 from bundle.noise import MAX_SEED
 
 # Graph -> its inputs and outputs; those in brackets are optional.

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle import latent_arrays, npz
+from bundle import npz
+from bundle.density import latent_arrays
 from bundle.noise import Purpose, normals, uniforms
 
 Prior: TypeAlias = Literal["normal", "mixture"]

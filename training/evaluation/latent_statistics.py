@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from bundle.latent_arrays import MAX_COMPONENTS
+from bundle.density.latent_arrays import MAX_COMPONENTS
 from bundle.latents import LatentStatistics
 from training.cpu import available_memory, one_blas_thread
 from training.errors import UnavailableError

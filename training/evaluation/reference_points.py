@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bundle.latent_arrays import MAX_COMPONENTS, MAX_REFERENCE_POINTS
+from bundle.density.latent_arrays import MAX_COMPONENTS, MAX_REFERENCE_POINTS
 from bundle.latents import REFERENCE_COMPONENTS, LatentStatistics
 from training.data.split import Split
 from training.evaluation import inference

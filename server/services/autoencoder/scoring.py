@@ -9,7 +9,7 @@ import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from numpy.typing import NDArray
 
-from bundle import likelihood
+from bundle.density import likelihood
 from server.batching.gradual import GradualRequest
 from server.batching.shaped import ShapedGraph
 from server.batching.shaped_batcher import ShapedEntry

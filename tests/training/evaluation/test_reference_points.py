@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bundle.latent_arrays import MAX_REFERENCE_POINTS
+from bundle.density.latent_arrays import MAX_REFERENCE_POINTS
 from bundle.latents import LatentStatistics
 from training.data.split import Split
 from training.evaluation import latent_statistics, reference_points

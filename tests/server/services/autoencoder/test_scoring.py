@@ -15,7 +15,7 @@ from autoencoder.v1.model_pb2 import Likelihood
 from inference import open_inference_pb2 as oip
 from inference import open_inference_pb2_grpc
 
-from bundle import likelihood
+from bundle.density import likelihood
 from bundle.latents import standard
 from tests.server import score_models
 from tests.server.conftest import GOLDEN, TRANSPORTS, Served, array, images, metric, pixels, serving
