@@ -2,6 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Before all else: a wheel with another hash ends the setup. What is installed already is fetched again and compared.
+HASHED := -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall --requirement hashed-requirements.txt
 BUF := build/npm/node_modules/.bin/buf
 PYTHON ?= python3
 DATA ?= digits
@@ -23,7 +25,8 @@ $(BIN)/hourglass: | $(VENV)/bin/python
 	@chmod +x $@
 
 # For the demo: every role, the CPU runtime.
-$(VENV)/run: pyproject.toml constraints.txt | $(VENV)/bin/python $(BIN)/hourglass
+$(VENV)/run: pyproject.toml constraints.txt hashed-requirements.txt | $(VENV)/bin/python $(BIN)/hourglass
+	$(BIN)/python $(HASHED)
 	$(PIP) --editable '.[export,server,rest,cpu]'
 	@touch $@
 

@@ -14,8 +14,9 @@ gpu-check:  ## check this server on a CUDA card, write docs/gpu.md; without a ca
 		build/gpu/bin/python -m bench.gpu --repository build/bench/models $(GPU); \
 	else $(PYTHON) -m bench.gpu $(GPU); fi
 
-build/gpu/ready: pyproject.toml constraints.txt
+build/gpu/ready: pyproject.toml constraints.txt hashed-requirements.txt
 	$(PYTHON) -m venv build/gpu
+	build/gpu/bin/python $(HASHED)
 	build/gpu/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,gpu]'
 	@touch $@
 

@@ -21,7 +21,7 @@ from training.data.batches import shuffled_batches
 from training.data.dataset import Dataset
 from training.data.split import Split
 from training.distributed import ProcessGroup
-from training.models import autoencoders
+from training.models import initial_weights
 from training.random_streams import Purpose, generator
 from training.recipe import load_recipe
 from training.train import Trainer
@@ -59,7 +59,7 @@ def our_step(split: Split, folder: Path) -> Callable[[torch.Tensor], object]:
     """The step of the trainer: with its sums, the norm of the gradient, the guard and the schedule."""
     settings = load_recipe("fc-ae", "mnist")
     trainer = Trainer(settings, Dataset("random", split, split, split), folder, ProcessGroup(), Event())
-    autoencoders.initialise(trainer.state.model, generator(0, Purpose.WEIGHTS))
+    initial_weights.initialise(trainer.state.model, generator(0, Purpose.WEIGHTS))
 
     def step(rows: torch.Tensor) -> None:
         trainer.step(rows)

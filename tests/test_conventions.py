@@ -116,7 +116,7 @@ COVERED_BY = {
     "training/figures/report.py": "training/test_train.py",
     "training/figures/run.py": "training/test_commands.py",
     "training/figures/style.py": "training/test_commands.py",
-    "training/losses/importance_sampling.py": "training/losses/test_objectives.py",
+    "training/models/initial_weights.py": "training/models/test_autoencoders.py",
     "training/models/layers.py": "training/models/test_autoencoders.py",
     "training/random_streams.py": "training/test_known_defects.py",
     "training/recipe.py": "training/test_config.py",

@@ -22,8 +22,8 @@ from training.config import Architecture, Loss
 from training.data.dataset import Dataset
 from training.data.split import Split
 from training.errors import CheckpointError, ConfigError, NetworkError, one_line, short_repr
+from training.losses.terms import Likelihood
 from training.models import autoencoders, own
-from training.models.families import Likelihood
 
 _FORMAT_VERSION = 1
 # What damaged or hostile files make their readers raise.

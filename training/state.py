@@ -17,8 +17,9 @@ from training.config import Config
 from training.data.dataset import Dataset
 from training.distributed import ProcessGroup
 from training.errors import CheckpointError, one_line
+from training.losses.terms import Likelihood
 from training.models import autoencoders
-from training.models.families import Likelihood, Network
+from training.models.families import Network
 from training.run import step_memory
 from training.run.provenance import network_shape
 

@@ -23,7 +23,7 @@ from training.distributed import ProcessGroup, pick_device, process_group
 from training.errors import StoppedError, TrainingError
 from training.evaluation.inference import rows_at_once
 from training.losses import objectives
-from training.models import autoencoders
+from training.models import initial_weights
 from training.random_streams import Draws, Purpose, generator
 from training.run import preflight
 from training.run.directory import RunDirectory
@@ -68,9 +68,9 @@ class Trainer:
                 _logger.info("nothing saved in --out: the run begins")
             if not self._config.model.network:
                 source = generator(self._config.run.seed, Purpose.WEIGHTS)
-                autoencoders.initialise(self.state.model, source, self._config.run.code_spread)
-            if self._config.run.pixel_means:
-                autoencoders.start_at(self.state.model, self._training.mean())
+                initial_weights.initialise(self.state.model, source, self._config.run.code_spread)
+            if self._config.run.pixel_means and isinstance(self._training, InMemoryBatches):
+                initial_weights.start_at(self.state.model, self._training.mean())
             # A full disk should be noticed now, not when there is something to lose.
             self._save_latest()
         else:

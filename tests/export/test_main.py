@@ -27,7 +27,7 @@ from training import checkpoint
 from training.config import Architecture
 from training.data.dataset import Split
 from training.evaluation import latent_statistics
-from training.models import autoencoders
+from training.models import autoencoders, initial_weights
 
 CODE = Architecture(family="ae", hidden=(6,), latent_size=4)
 NO_CODE = Architecture(family="denoiser", body="conv", channels=(2,))
@@ -36,7 +36,7 @@ NO_CODE = Architecture(family="denoiser", body="conv", channels=(2,))
 def write_checkpoint(folder: Path, architecture: Architecture = CODE) -> Path:
     """An untrained checkpoint, as training writes it."""
     model = autoencoders.build(architecture, (8, 8, 1)).eval()
-    autoencoders.initialise(model, torch.Generator().manual_seed(0))
+    initial_weights.initialise(model, torch.Generator().manual_seed(0))
     images = networks.blobs(128, (8, 8, 1))
     statistics = None
     if isinstance(model, autoencoders.Autoencoder):

@@ -69,6 +69,18 @@ def test_a_wrong_override_is_named(override: str, message: str) -> None:
         ("vae", "model.code_activation=relu", "model.code_activation has no effect on the family vae"),
         ("vae", "model.classifier_hidden=[9]", "model.classifier_hidden has no effect on the family vae"),
         ("denoiser", "model.latent_size=9", "model.latent_size has no effect on the family denoiser"),
+        ("vae", "model.couplings=4", "model.couplings has no effect without model.prior flow"),
+        ("fc-ae", "model.prior=flow", "model.prior has no effect on the family ae"),
+        ("vae-gan", "model.prior=flow", "model.prior has no effect on the family vae-gan"),
+        ("photo-vae", "model.prior=flow", "model.prior flow needs a vector code"),
+        ("vae-flow", "loss.free_bits=0.5", "loss.free_bits has no effect with model.prior flow"),
+        (
+            "vae",
+            "loss.doubly_reparameterised=true",
+            "has no effect with loss.importance_samples 1",
+        ),
+        ("vae-gan", "optimizer.warm_up_share=0.5", "has no effect without optimizer.schedule one-cycle"),
+        ("conv-ae", "run.pixel_means=true", "run.pixel_means needs a dense decoder"),
         ("fc-ae", "evaluation.nll_samples=5", "evaluation.nll_samples needs a variational model"),
     ],
 )

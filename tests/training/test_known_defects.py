@@ -24,7 +24,7 @@ from training.errors import CheckpointError, StoppedError, TrainingError
 from training.figures import latents
 from training.losses import objectives
 from training.losses.importance_sampling import negative_log_likelihood
-from training.models import autoencoders
+from training.models import autoencoders, initial_weights
 from training.models.autoencoders import VaeGan
 from training.models.posterior import Posterior
 from training.random_streams import Draws, Purpose, generator
@@ -48,7 +48,7 @@ def test_the_weight_of_the_kl_counts_in_every_family(recipe: str) -> None:
     # lightning-bolts #328: it is read and then ignored.
     settings, labels = quick(recipe), torch.arange(8) % 10
     model = autoencoders.build(settings.model, (28, 28, 1), tuple("0123456789"))
-    autoencoders.initialise(model, generator(0, Purpose.WEIGHTS))
+    initial_weights.initialise(model, generator(0, Purpose.WEIGHTS))
     images = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     parts = [
         next(iter(objectives.evaluate(model, images, labels, draws(8), settings.loss, weight).losses.values()))
@@ -117,7 +117,7 @@ def test_every_epoch_has_an_order_of_its_own() -> None:
 def test_the_distance_of_features_moves_the_decoder() -> None:
     # diffusers PR #10605: the perceptual loss is taken without gradient.
     model = autoencoders.build(quick("vae-gan").model, (28, 28, 1))
-    autoencoders.initialise(model, generator(0, Purpose.WEIGHTS))
+    initial_weights.initialise(model, generator(0, Purpose.WEIGHTS))
     assert isinstance(model, VaeGan)
     images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     outcome = objectives.evaluate(model, images, None, draws(4), Loss(adversarial=0), kl_weight=0.0)

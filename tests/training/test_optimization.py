@@ -21,6 +21,13 @@ def test_one_cycle_rises_a_tenth_and_then_falls() -> None:
     assert rates[-1] < 1e-4
 
 
+def test_the_share_of_the_rise_can_be_set() -> None:
+    settings = Optimizer(learning_rate=0.1, schedule="one-cycle", warm_up_share=0.05)
+    rates = [optimization.learning_rate(settings, step, 200) for step in range(200)]
+    assert rates[9] == max(rates) == pytest.approx(0.1)
+    assert rates[8] < rates[9] > rates[11]
+
+
 def test_the_kl_weight_grows_linearly_to_beta() -> None:
     settings = Loss(beta=4.0, warm_up_epochs=2)
     assert [optimization.kl_weight(settings, step, 10) for step in (0, 5, 10, 20, 99)] == [0, 1, 2, 4, 4]

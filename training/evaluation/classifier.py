@@ -18,7 +18,8 @@ from training.cpu import one_blas_thread
 from training.data.batches import InMemoryBatches, shuffled_batches
 from training.data.dataset import Dataset
 from training.errors import DataError
-from training.models.autoencoders import ImageShape, initialise
+from training.models.autoencoders import ImageShape
+from training.models.initial_weights import initialise
 from training.random_streams import Purpose, generator
 
 FOLDER = Path(__file__).parent / "classifiers"

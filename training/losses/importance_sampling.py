@@ -8,6 +8,7 @@ from torch import Tensor
 
 from training.config import Loss
 from training.losses import terms
+from training.losses.terms import Likelihood
 from training.models.posterior import Posterior
 from training.models.priors import Prior
 from training.random_streams import Draws
@@ -22,6 +23,7 @@ class Variational(Protocol):
 
     output: Literal["logits", "pixels"]
     prior: Prior
+    likelihood: Likelihood
 
     def encode(self, images: Tensor, /) -> Posterior:
         """(N, C, H, W) to the posterior of (N, D)."""
@@ -45,20 +47,20 @@ def negative_log_likelihood(model: Variational, images: Tensor, draws: Draws, sa
     for done in range(0, samples, samples_at_once):
         count = min(samples_at_once, samples - done)
         normals = draws.normal((count, *posterior.means.shape[1:]))
-        likelihood, prior, density = log_densities(model, images, posterior, normals, Loss())
+        latents = posterior.sample(normals)
+        likelihood, prior, density = log_densities(model, images, latents, posterior, model.likelihood)
         total = torch.logaddexp(total, (likelihood + prior - density).double().logsumexp(1).cpu())
     return math.log(samples) - total
 
 
 def log_densities(
-    model: Variational, images: Tensor, posterior: Posterior, normals: Tensor, settings: Loss
+    model: Variational, images: Tensor, latents: Tensor, posterior: Posterior, settings: Loss | Likelihood
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (N, C, H, W), their posteriors and normals (N, K, D) to log p(x | z), log p(z), log q(z | x), (N, K) each.
+    """Images (N, C, H, W), samples (N, K, D) and their posteriors to log p(x|z), log p(z), log q(z|x), (N, K) each.
 
-    The importance weight of a sample is p(x | z) p(z) / q(z | x).
+    The importance weight of a sample is p(x|z) p(z) / q(z|x).
     """
-    latents = posterior.sample(normals)
     logits = model.decode(latents.flatten(0, 1))
-    repeated = images.repeat_interleave(normals.shape[1], 0)
-    likelihood = -terms.nll(settings, logits, repeated, model.output).unflatten(0, latents.shape[:2])
-    return likelihood, model.prior.log_density(latents.flatten(2)), posterior.log_prob(latents)
+    repeated = images.repeat_interleave(latents.shape[1], 0)
+    reconstruction = terms.nll(settings, logits, repeated, model.output).unflatten(0, latents.shape[:2])
+    return -reconstruction, model.prior.log_density(latents.flatten(2)), posterior.log_prob(latents)

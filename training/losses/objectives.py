@@ -130,13 +130,27 @@ def multitask(model: VariationalClassifier, given: Inputs, labels: Tensor) -> Ou
 
 
 def importance_weighted(model: Variational, given: Inputs) -> Outcome:
-    """Minus the bound of K samples (Burda et al. 2015, equation 8); reported with the mean of their log-weights."""
-    posterior = model.encode(given.images)
-    normals = given.draws.normal((given.settings.importance_samples, *posterior.means.shape[1:]))
-    likelihood, prior, density = log_densities(model, given.images, posterior, normals, given.settings)
+    """Minus the bound of K samples (Burda et al. 2015, equation 8); reported with the mean of their log-weights.
+
+    Its doubly reparameterised gradient (Tucker et al. 2019, equation 8) is that of another sum: where the encoder is
+    concerned, samples count by the squares of their weights, and only through the latents.
+    """
+    settings, posterior = given.settings, model.encode(given.images)
+    normals = given.draws.normal((settings.importance_samples, *posterior.means.shape[1:]))
+    latents = posterior.sample(normals)
+    doubly = settings.doubly_reparameterised and latents.requires_grad
+    density_of = Posterior(*(each.detach() for each in posterior)) if doubly else posterior
+    likelihood, prior, density = log_densities(model, given.images, latents, density_of, settings)
     divergence = density - prior
-    total = -terms.log_mean_exp((likelihood - given.kl_weight * divergence).T)
-    return _single(total, {"reconstruction": -likelihood.mean(1), "kl": divergence.mean(1)})
+    log_weights = likelihood - given.kl_weight * divergence
+    total = -terms.log_mean_exp(log_weights.T)
+    found = _single(total, {"reconstruction": -likelihood.mean(1), "kl": divergence.mean(1)})
+    if not doubly:
+        return found
+    shares = log_weights.detach().softmax(1)
+    of_latents = shares.reshape(*shares.shape, *[1] * (latents.ndim - shares.ndim))
+    latents.register_hook(of_latents.mul)
+    return Outcome({"model": -(shares * log_weights).sum(1)}, found.measures)
 
 
 def with_input_noise(images: Tensor, draws: Draws, sigma: float) -> Tensor:

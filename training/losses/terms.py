@@ -1,25 +1,27 @@
 """Loss terms, one formula per function, in nats per image: sums over pixels and latents, never means."""
 
 import math
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.config import Loss
 
-class PixelLikelihood(Protocol):
-    """Which distribution a pixel has, given the reconstruction."""
+
+@dataclass(frozen=True)
+class Likelihood:
+    """p(x | z) of a pixel. The images that it is of are 0 or 1 where it is Bernoulli's, else grey."""
+
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    sigma: float = 0.1
 
     @property
-    def likelihood(self) -> Literal["bernoulli", "gaussian"]:
-        """Its family."""
-        ...
-
-    @property
-    def sigma(self) -> float:
-        """Of a Gaussian, its standard deviation."""
-        ...
+    def is_binary(self) -> bool:
+        """Whether it is of binary images: grey ones have none."""
+        return self.likelihood == "bernoulli"
 
 
 def bernoulli_nll(logits: Tensor, images: Tensor) -> Tensor:
@@ -38,7 +40,7 @@ def gaussian_nll_of_pixels(pixels: Tensor, images: Tensor, sigma: float) -> Tens
     return (squares + math.log(sigma * math.sqrt(2 * math.pi))).flatten(1).sum(1)
 
 
-def nll(settings: PixelLikelihood, outputs: Tensor, images: Tensor, output: str = "logits") -> Tensor:
+def nll(settings: Loss | Likelihood, outputs: Tensor, images: Tensor, output: str = "logits") -> Tensor:
     """(N, C, H, W) twice to (N,): negative log-likelihood of the images under the likelihood of the settings.
 
     Outputs are logits, or pixels, for which the likelihood is Gaussian.

@@ -4,7 +4,6 @@ Images are float32 (N, C, H, W) in 0 to 1, latents (N, D) or spatial (N, c, h, w
 those of residual bodies pixels.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -26,14 +25,10 @@ from training.models.layers import (
     dense_stack,
 )
 from training.models.posterior import Posterior
-from training.models.priors import Coupling, FlowPrior, Prior, StandardNormalPrior
+from training.models.priors import FlowPrior, Prior, StandardNormalPrior
 
 # Beyond these bounds a posterior is a point or the prior many times over; the exponential must stay finite.
 LOG_VARIANCE_BOUNDS = Architecture().log_variances
-
-
-# Pixels that are always black begin with the logit of these.
-_MEANS = (1e-3, 1 - 1e-3)
 
 _PIXELS = frozenset({"likelihood", "sigma", "binarise"})
 _BOUND = frozenset({"beta", "warm_up_epochs"})
@@ -209,7 +204,7 @@ def find(name: str) -> type[Network]:
 
 
 def build(architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> Network:
-    """The network that an architecture describes, with weights not yet drawn; see `initialise`.
+    """The network that an architecture describes, with weights not yet drawn; see `training.models.initial_weights`.
 
     Raises:
         ConfigError: there is no such family, or the architecture does not fit the images.
@@ -254,47 +249,6 @@ def outline(architecture: Architecture, image_shape: ImageShape, labels: Sequenc
             return build(architecture, image_shape, labels)
     except (RuntimeError, OverflowError) as error:
         raise ConfigError(f"the network would be too large: {one_line(error)}") from None
-
-
-def initialise(network: nn.Module, generator: torch.Generator, code_spread: float = 0.0) -> None:
-    """Draw Glorot uniform weights (Glorot & Bengio 2010) and set biases to 0.
-
-    PyTorch's own default loses units of `fc-ae`: 0.101 instead of 0.091 nats per pixel on MNIST.
-    With a `code_spread` the first dense layer of the decoder is drawn by `_spread_units`.
-    """
-    starting: list[photographs.Parallel | photographs.ResidualDenoiser | Coupling] = []
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.xavier_uniform_(module.weight, generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, photographs.Parallel | photographs.ResidualDenoiser | Coupling):
-            starting.append(module)
-    for module in starting:
-        module.start()
-    if code_spread:
-        decoder = network.get_submodule("decoder")
-        _spread_units(
-            next(layer for layer in decoder.modules() if isinstance(layer, nn.Linear)), code_spread, generator
-        )
-
-
-def start_at(network: nn.Module, means: Tensor) -> None:
-    """Set the last bias of a dense decoder to the logits of mean pixels (C, H, W), with which it then begins."""
-    last = [layer for layer in network.get_submodule("decoder").modules() if isinstance(layer, nn.Linear)][-1]
-    with torch.no_grad():
-        last.bias.copy_(means.flatten().clamp(*_MEANS).logit())
-
-
-def _spread_units(layer: nn.Linear, spread: float, generator: torch.Generator) -> None:
-    """Draw a layer whose outputs for N(0, I) have this standard deviation, and biases of the same spread.
-
-    Glorot's weights for 512 units on 2 values are so small that every unit is nearly linear on the plane, and biases
-    of 0 place all kinks at its centre. Here each unit bends elsewhere, which a small code needs.
-    """
-    reach = spread * math.sqrt(3 / layer.in_features)
-    nn.init.uniform_(layer.weight, -reach, reach, generator=generator)
-    nn.init.uniform_(layer.bias, -spread, spread, generator=generator)
 
 
 def _make_encoder(architecture: Architecture, image_shape: ImageShape, heads: int) -> tuple[nn.Module, int]:

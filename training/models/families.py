@@ -5,7 +5,6 @@ To add a family, write a subclass with a `family` name of its own, and a recipe 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -13,23 +12,11 @@ from torch import Tensor, nn
 from bundle.latents import Prior as Sampling
 from training.config import Architecture
 from training.losses.objectives import Inputs, Outcome
+from training.losses.terms import Likelihood
 
 ImageShape = tuple[int, int, int]
 
 _FAMILIES: dict[str, type["Network"]] = {}
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """p(x | z) of a pixel. The images that it is of are 0 or 1 where it is Bernoulli's, else grey."""
-
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
-    sigma: float = 0.1
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether it is of binary images: grey ones have none."""
-        return self.likelihood == "bernoulli"
 
 
 class Network(nn.Module, ABC):

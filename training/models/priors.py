@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -43,16 +44,17 @@ class FlowPrior(nn.Module):
         if size < _PARTS:
             raise ConfigError(f'model.prior "flow" needs model.latent_size of at least {_PARTS}, got {size}')
         # The parts change places in each coupling.
-        halves = size - size // 2, size // 2
+        larger, smaller = size - size // 2, size // 2
         self.couplings = nn.ModuleList(
-            Coupling(*(halves if position % 2 == 0 else halves[::-1]), hidden) for position in range(couplings)
+            Coupling(smaller, larger, hidden) if position % 2 else Coupling(larger, smaller, hidden)
+            for position in range(couplings)
         )
 
     def latents(self, noise: Tensor) -> Tensor:
         """Noise (N, D) from N(0, I) to draws of the prior (N, D)."""
         values = noise
         for coupling in reversed(self.couplings):
-            values = coupling.inverse(values)  # pyright: ignore[reportCallIssue]
+            values = cast("Coupling", coupling).inverse(values)
         return values
 
     def noise(self, latents: Tensor) -> tuple[Tensor, Tensor]:

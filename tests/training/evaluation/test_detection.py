@@ -12,7 +12,7 @@ from training.data.split import Split
 from training.errors import UnavailableError
 from training.evaluation import detection
 from training.evaluation.notes import Notes
-from training.models import autoencoders
+from training.models import autoencoders, initial_weights
 from training.models.families import Network
 
 SIDE = 24
@@ -21,7 +21,7 @@ SIDE = 24
 def detector(score: str = "max") -> Network:
     settings = {"family": "detector", "body": "residual", "channels": [4, 6], "score": score, "smoothing": 1.0}
     model = autoencoders.build(Architecture.model_validate(settings), (0, 0, 1))
-    autoencoders.initialise(model, torch.Generator().manual_seed(0))
+    initial_weights.initialise(model, torch.Generator().manual_seed(0))
     return model.eval()
 
 

@@ -11,7 +11,7 @@ from training.__main__ import main
 from training.config import Architecture
 from training.errors import ConfigError
 from training.evaluation import photographs
-from training.models import autoencoders
+from training.models import autoencoders, initial_weights
 
 SETTINGS = ("model.channels=[8]", "model.blocks=1", "data.crop=16", "device.threads=1")
 TINY = ["--minutes", "0.05", *(word for setting in SETTINGS for word in ("--set", setting))]
@@ -120,5 +120,5 @@ def test_quality_is_that_of_images_of_8_bits() -> None:
 def test_a_photograph_of_odd_size_keeps_it() -> None:
     settings = {"family": "denoiser", "body": "residual", "channels": [4], "noise_level_input": True}
     model = autoencoders.build(Architecture.model_validate(settings), (0, 0, 3)).eval()
-    autoencoders.initialise(model, torch.Generator().manual_seed(0))
+    initial_weights.initialise(model, torch.Generator().manual_seed(0))
     assert photographs.denoise(model, np.zeros((7, 9, 3), np.float32), 0.1).shape == (7, 9, 3)

@@ -5,7 +5,7 @@ from training.config import Architecture, Loss
 from training.losses import objectives, terms
 from training.losses.importance_sampling import negative_log_likelihood
 from training.losses.objectives import Inputs
-from training.models import autoencoders
+from training.models import autoencoders, initial_weights
 from training.models.autoencoders import Denoiser, MultitaskVae, VariationalAutoencoder
 from training.random_streams import Draws, Purpose, generator
 
@@ -16,7 +16,7 @@ SHAPE = (4, 4, 1)
 def made(**settings: object) -> VariationalAutoencoder:
     settings = {"family": "vae", "hidden": [8], "latent_size": 2, **settings}
     model = autoencoders.build(Architecture.model_validate(settings), SHAPE, ("a", "b", "c"))
-    autoencoders.initialise(model, torch.Generator().manual_seed(3))
+    initial_weights.initialise(model, torch.Generator().manual_seed(3))
     assert isinstance(model, VariationalAutoencoder)
     return model
 

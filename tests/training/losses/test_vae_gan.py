@@ -7,7 +7,7 @@ from tests.training.conftest import quick, train_alone
 from training import checkpoint
 from training.config import Architecture, Loss
 from training.losses import objectives
-from training.models import autoencoders
+from training.models import autoencoders, initial_weights
 from training.models.autoencoders import VaeGan
 from training.random_streams import Draws, Purpose, generator
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def model() -> VaeGan:
     architecture = Architecture(family="vae-gan", hidden=(20,), latent_size=3)
     made = autoencoders.build(architecture, (28, 28, 1))
-    autoencoders.initialise(made, generator(0, Purpose.WEIGHTS))
+    initial_weights.initialise(made, generator(0, Purpose.WEIGHTS))
     assert isinstance(made, VaeGan)
     return made
 
@@ -65,7 +65,7 @@ def test_all_three_parts_move(tmp_path: Path) -> None:
     train_alone(quick("vae-gan", "run.epochs=1", "run.ema_decay=0"), tmp_path)
     trained = checkpoint.load(tmp_path).model
     untrained = autoencoders.build(quick("vae-gan").model, (28, 28, 1))
-    autoencoders.initialise(untrained, generator(0, Purpose.WEIGHTS))
+    initial_weights.initialise(untrained, generator(0, Purpose.WEIGHTS))
     for part in ("encoder", "decoder", "discriminator"):
         pairs = zip(getattr(trained, part).parameters(), getattr(untrained, part).parameters(), strict=True)
         assert all(not torch.equal(after, before) for after, before in pairs), part

@@ -3,7 +3,7 @@ import torch
 
 from training.config import Architecture
 from training.errors import ConfigError
-from training.models import autoencoders
+from training.models import autoencoders, initial_weights
 from training.models.layers import Crop
 
 # The last two cannot be halved twice.
@@ -17,7 +17,7 @@ def images(shape: autoencoders.ImageShape, count: int = 3) -> torch.Tensor:
 
 def made(shape: autoencoders.ImageShape, **settings: object) -> autoencoders.Network:
     model = autoencoders.build(Architecture.model_validate(settings), shape)
-    autoencoders.initialise(model, torch.Generator().manual_seed(0))
+    initial_weights.initialise(model, torch.Generator().manual_seed(0))
     return model.eval()
 
 
@@ -88,7 +88,7 @@ def test_the_generator_alone_decides_the_weights() -> None:
 def test_a_code_can_be_spread_over_the_first_layer_of_the_decoder(body: dict) -> None:
     model = autoencoders.build(Architecture.model_validate({"family": "vae", "latent_size": 2, **body}), GREY)
     assert not isinstance(model, autoencoders.Denoiser)
-    autoencoders.initialise(model, torch.Generator().manual_seed(0), code_spread=4.0)
+    initial_weights.initialise(model, torch.Generator().manual_seed(0), code_spread=4.0)
     first = next(layer for layer in model.decoder.modules() if isinstance(layer, torch.nn.Linear))
     # The variance of w.z over z from N(0, I) is |w|^2; averaged over the units it is the square of the spread.
     assert first.weight.square().sum(1).mean().sqrt().item() == pytest.approx(4, rel=0.4)

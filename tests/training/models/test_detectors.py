@@ -4,7 +4,7 @@ from scipy.ndimage import gaussian_filter
 
 from training.config import Architecture
 from training.errors import ConfigError
-from training.models import autoencoders
+from training.models import autoencoders, initial_weights
 from training.models.detectors import GaussianSmoothing
 from training.models.families import Network
 
@@ -12,7 +12,7 @@ from training.models.families import Network
 def made(shape: tuple[int, int, int] = (0, 0, 1), **settings: object) -> Network:
     values = {"family": "detector", "body": "residual", "channels": [4, 6], **settings}
     model = autoencoders.build(Architecture.model_validate(values), shape)
-    autoencoders.initialise(model, torch.Generator().manual_seed(0))
+    initial_weights.initialise(model, torch.Generator().manual_seed(0))
     return model.eval()
 
 

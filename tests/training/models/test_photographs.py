@@ -3,7 +3,7 @@ import torch
 
 from training.config import Architecture
 from training.errors import ConfigError
-from training.models import autoencoders
+from training.models import autoencoders, initial_weights
 from training.models.families import ImageShape, Network
 from training.models.posterior import Posterior
 
@@ -14,7 +14,7 @@ SPATIAL = {"latent_channels": 5}
 def made(family: str, shape: ImageShape, **settings: object) -> Network:
     values = {"family": family, "body": "residual", "channels": [4, 6], "blocks": 1, **settings}
     model = autoencoders.build(Architecture.model_validate(values), shape)
-    autoencoders.initialise(model, torch.Generator().manual_seed(0))
+    initial_weights.initialise(model, torch.Generator().manual_seed(0))
     return model.eval()
 
 

@@ -28,6 +28,10 @@ def test_several_samples_an_image_come_with_their_densities(count: int) -> None:
     torch.testing.assert_close(POSTERIOR.log_prob(latents), expected)
 
 
+def test_the_entropy_is_that_of_torch() -> None:
+    torch.testing.assert_close(POSTERIOR.entropy(), REFERENCE.entropy().sum(1))
+
+
 def test_the_divergence_is_that_of_torch() -> None:
     expected = kl_divergence(REFERENCE, Normal(torch.zeros(2, 2), torch.ones(2, 2)))
     torch.testing.assert_close(POSTERIOR.kl(), expected)
