@@ -52,7 +52,7 @@ def nll(settings: Loss | Likelihood, outputs: Tensor, images: Tensor, output: st
     return bernoulli_nll(outputs, images)
 
 
-def log_likelihood(settings: PixelLikelihood, outputs: Tensor, images: Tensor, output: str = "logits") -> Tensor:
+def log_likelihood(settings: Loss | Likelihood, outputs: Tensor, images: Tensor, output: str = "logits") -> Tensor:
     """(N, C, H, W) twice to (N,): minus `nll`, in operations that are as exact in an ONNX graph.
 
     The exporter makes the logarithm of a sigmoid of PyTorch's cross-entropy: -infinity where the sigmoid is 0.
