@@ -147,10 +147,10 @@ class _Draft:
             GateError: a check refused.
         """
         about, options = self.about, self._options
-        images = (
-            reference.read(options.reference, about.image_shape, about.sizes.multiple) if options.reference else None
-        )
-        recorder = Recorder(self._graphs, about, self._sandbox, images)
+        images, classes = None, list[str]()
+        if options.reference:
+            images, classes = reference.read(options.reference, about.image_shape, about.sizes.multiple)
+        recorder = Recorder(self._graphs, about, self._sandbox, images, classes)
         tiled = self._tiled(recorder)
         statistics = recorder.statistics(say)
         bundle = self._bundle(recorder.golden(statistics), tiled)

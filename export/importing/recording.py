@@ -26,13 +26,21 @@ _ROWS_AT_ONCE = 32
 
 
 class Recorder:
-    """Adapted graphs of one model, the runtime that answers for them, and reference images (N, H, W, C) or none."""
+    """Adapted graphs of one model, their runtime, and reference images (N, H, W, C) with their classes, or none."""
 
-    def __init__(self, graphs: Mapping[str, bytes], about: Facts, sandbox: Sandbox, images: Array | None) -> None:
+    def __init__(
+        self,
+        graphs: Mapping[str, bytes],
+        about: Facts,
+        sandbox: Sandbox,
+        images: Array | None,
+        classes: Sequence[str] = (),
+    ) -> None:
         self._graphs = graphs
         self._about = about
         self._sandbox = sandbox
         self._images = images
+        self._classes = classes
 
     def golden(self, statistics: LatentStatistics | None) -> Golden:
         """Golden vectors from the runtime's own outputs: there is no network to compute them."""
@@ -60,7 +68,7 @@ class Recorder:
             errors = np.square(self._rows("reconstruct", given, "reconstructions") - pixels(self._images))
             errors = errors.mean((1, 2, 3), np.float64)
         try:
-            return reference.fit(codes, errors, self._about.shapes.numbers)
+            return reference.fit(codes, errors, self._about.shapes.numbers, self._classes)
         except UnavailableError as error:
             say(f"no statistics of latents, so drift is not measured: {error}")
             return None

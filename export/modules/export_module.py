@@ -107,7 +107,7 @@ def export_module(
     images = _declare(model, declared, found)
     data_dependent = probe(model, statistics.as_pixels(images[:_PROBED_IMAGES]))
     _check_picklable(model)
-    checkpoint = _checkpoint(model, images, declared, str(place.name), say)
+    checkpoint = _checkpoint(model, images, [each.label for each in found], declared, str(place.name), say)
     if "detect" in model.methods:
         checkpoint = replace(checkpoint, held_out_scores=_held_out_scores(model, found))
         say(f"detect: thresholds are those of {len(found)} reference images, taken for normal and not trained on")
@@ -187,13 +187,18 @@ def _in_channels(found: list[Reference], declared: Declaration) -> list[Referenc
 
 
 def _checkpoint(
-    model: AdaptedModule, images: Images, declared: Declaration, name: str, say: Callable[[str], None]
+    model: AdaptedModule,
+    images: Images,
+    classes: Sequence[str],
+    declared: Declaration,
+    name: str,
+    say: Callable[[str], None],
 ) -> Checkpoint:
     """A module as the exporter knows a network that training has written."""
     most = max(1, min(_GATE_IMAGES, _GATE_NUMBERS // images[0].size))
     chosen = images if len(images) <= most else images[np.linspace(0, len(images) - 1, most).astype(int)]
     try:
-        latents = statistics.fit(model, images)
+        latents = statistics.fit(model, images, classes)
     except UnavailableError as error:
         latents = None
         say(f"no statistics of latents, so drift will not be measured: {error}")

@@ -1,7 +1,7 @@
 """Reference images of a module: image files, folders of them, or an array; they stand in for a checkpoint's."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from bundle.errors import ImageFileError
 from bundle.images.decoder import SUFFIXES, ImageReader, Limits
 from export.errors import InputError
 from training.config import Data
-from training.data import arrays, image_paths
+from training.data import arrays, folder_layout, image_paths
 from training.data.pixel_range import as_bytes
 from training.errors import DataError
 
@@ -33,6 +33,8 @@ class Reference:
 
     pixels: Images
     name: str
+    label: str = ""
+    """The name of its class, where images lie in folders of classes or an array says so."""
 
 
 def read(sources: Sequence[Path | NDArray[np.generic]]) -> list[Reference]:
@@ -51,8 +53,8 @@ def read(sources: Sequence[Path | NDArray[np.generic]]) -> list[Reference]:
     if not found:
         raise InputError("expected reference images, got none: give a folder, files, or a .npz or .npy file")
     if all(_is_grey(each.pixels) for each in found):
-        return [Reference(each.pixels[..., :1], each.name) for each in found]
-    return [Reference(np.repeat(each.pixels, _COLOURS // each.pixels.shape[2], 2), each.name) for each in found]
+        return [replace(each, pixels=each.pixels[..., :1]) for each in found]
+    return [replace(each, pixels=np.repeat(each.pixels, _COLOURS // each.pixels.shape[2], 2)) for each in found]
 
 
 def of_one_size(references: Sequence[Reference], size: tuple[int, int] | None) -> Images:
@@ -105,11 +107,15 @@ def _read(source: Path | NDArray[np.generic]) -> Iterable[Reference]:
         images = source[None] if source.ndim == _IMAGE_AXES and source.shape[2] in {1, _COLOURS} else source
         return _spread([Reference(each, "the array") for each in as_bytes({"": images}, Path("the array"))[0][""]])
     if source.is_dir():
-        paths = _spread(image_paths.find(source, SUFFIXES).paths)
-        return [_decoded(path) for path in paths]
+        paths = image_paths.find(source, SUFFIXES).paths
+        classes = folder_layout.class_of_each([path.relative_to(source) for path in paths])
+        return [_decoded(path, label) for path, label in _spread([*zip(paths, classes, strict=True)])]
     if source.suffix.lower() in {".npz", ".npy"}:
-        images = arrays.read_npz(source, Data()).train.images
-        return [Reference(each, source.name) for each in _spread(list(images))]
+        split = arrays.read_npz(source, Data()).train
+        labels = [""] * len(split) if split.labels is None else list(map(str, split.labels))
+        return [
+            Reference(each, source.name, label) for each, label in _spread([*zip(split.images, labels, strict=True)])
+        ]
     return [_decoded(source)]
 
 
@@ -119,13 +125,12 @@ def _spread(found: list[Any]) -> list[Any]:
     return [found[index] for index in np.linspace(0, len(found) - 1, MAX_IMAGES).astype(int)]
 
 
-def _decoded(path: Path) -> Reference:
+def _decoded(path: Path, label: str = "") -> Reference:
     if not path.is_file():
         raise InputError(f"{path}: expected an image file, a folder of them, or a .npz or .npy file, got none")
     try:
-        return Reference(
-            np.asarray(ImageReader(path.read_bytes(), Limits()).decode(_COLOURS).pixels, np.uint8), path.name
-        )
+        pixels = ImageReader(path.read_bytes(), Limits()).decode(_COLOURS).pixels
+        return Reference(np.asarray(pixels, np.uint8), path.name, label)
     except (OSError, ImageFileError) as error:
         raise InputError(f"{path}: expected a readable image: {error}") from error
 

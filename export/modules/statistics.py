@@ -1,6 +1,7 @@
 """Latent statistics of a module on its reference images: drift is measured against them, `Sample` draws from them."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from bundle.golden import Array
 from bundle.latents import LatentStatistics
 from export.modules.adapter import AdaptedModule
 from training.errors import UnavailableError
-from training.evaluation import latent_statistics
+from training.evaluation import latent_statistics, reference_points
+from training.evaluation.reference_points import numbered
 
 LEAST_IMAGES = 100
 _ROWS_AT_ONCE = 32
@@ -22,8 +24,10 @@ class TooFewError(UnavailableError):
     """Statistics of so few images would say nothing."""
 
 
-def fit(model: AdaptedModule, images: Array) -> LatentStatistics | None:
+def fit(model: AdaptedModule, images: Array, classes: Sequence[str]) -> LatentStatistics | None:
     """Statistics of the latents of images (N, H, W, C) uint8, every second one held out; None without an encoder.
+
+    Where a latent is of one size, held-out ones are kept as reference points, with the class of each image, if any.
 
     Raises:
         UnavailableError: too few images, or latents too wide.
@@ -41,6 +45,8 @@ def fit(model: AdaptedModule, images: Array) -> LatentStatistics | None:
     # Of an image, not of its positions.
     distances = np.quantile(statistics.distance(held_out), statistics.quantile_levels)
     statistics = dataclasses.replace(statistics, latent_distance_quantiles=distances)
+    if size == codes[0].size:
+        statistics = reference_points.add(statistics, held_out.reshape(-1, size), *numbered(classes[1::2]))
     return _without_mixture(statistics) if model.variational or size != codes[0].size else statistics
 
 

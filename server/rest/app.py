@@ -19,7 +19,7 @@ from server.explorer import page
 from server.rest import protobuf_json_reader, protobuf_json_writer
 from server.rest.bodies import JSON_BYTES, BodyReader, json_bytes, json_object
 from server.rest.bridge import Body, Bridge, IncomingRequest
-from server.rest.cross_origin import check_origin
+from server.rest.cross_origin import check_origin, check_simple_request
 from server.rest.failures import HANDLERS
 from server.rest.infer_json import InferDocument, response_document
 from server.rest.json_messages import to_dict
@@ -154,7 +154,7 @@ class Rest:
         """Call a unary method of autoencoder.v1."""
         kinds: list[type[Message]] = [getattr(autoencoder_pb2, f"{method}{end}") for end in ("Request", "Response")]
         read = partial(protobuf_json_reader.read, kinds[0], self._max_rows)
-        receive = partial(self._bodies.receive, request, read, self._bridge.max_message_bytes)
+        receive = partial(self._receive_typed, request, read)
         data = await self._bridge.call(AUTOENCODER_SERVICE, method, _incoming(request, receive))
         response = kinds[1].FromString(data)
         if len(data) <= _INLINE_MESSAGE_BYTES:
@@ -162,6 +162,10 @@ class Rest:
         else:
             document = await asyncio.to_thread(protobuf_json_writer.write, response)
         return Response(document, media_type="application/json")
+
+    async def _receive_typed(self, request: Request, read: Callable[[bytes], Message]) -> Body:
+        check_simple_request(request)
+        return await self._bodies.receive(request, read, self._bridge.max_message_bytes)
 
     async def reference(self, request: Request) -> Response:
         """Where a model's latents lie."""

@@ -59,7 +59,7 @@ def _retry_seconds(status: Status) -> int | None:
 
 async def _no_route(request: Request, error: HTTPException) -> Response:
     del request
-    return JSONResponse({"error": error.detail}, error.status_code)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 async def _disconnected(request: Request, error: ClientDisconnect) -> Response:

@@ -53,6 +53,15 @@ def lay_out(paths: Sequence[PurePath]) -> Layout:
     return Layout(rows, labels, class_names(known), tuple(notes))
 
 
+def class_of_each(paths: Sequence[PurePath]) -> list[str]:
+    """The class of each image by its path; all of them "" where folders are no classes."""
+    try:
+        found = lay_out(paths)
+    except DataError:
+        return [""] * len(paths)
+    return [""] * len(paths) if found.labels is None else [found.classes[label] for label in found.labels]
+
+
 def class_names(names: Sequence[str]) -> tuple[str, ...]:
     r"""Printable names, as different as the ones given: they go into plots, JSON and metrics.
 

@@ -13,6 +13,7 @@ from training.config import Loss
 from training.data.batches import InMemoryBatches
 from training.data.split import Split
 from training.errors import UnavailableError
+from training.evaluation import reference_points
 from training.losses import objectives
 from training.models.families import Network
 from training.models.posterior import Posterior
@@ -158,5 +159,4 @@ def log_densities(model: Network, codes: np.ndarray) -> np.ndarray | None:
 
 def spread(split: Split, count: int) -> np.ndarray:
     """Positions (n,) of up to `count` images that show a split: spaced evenly over its classes, else over its order."""
-    order = np.arange(len(split)) if split.labels is None else np.argsort(split.labels, kind="stable")
-    return order[np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.intp)]
+    return reference_points.spread(len(split), split.labels, count)

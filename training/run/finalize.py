@@ -78,7 +78,7 @@ def _fit_statistics(model: Network, dataset: Dataset, seed: int, notes: Notes) -
         densities = inference.log_densities(model, test)
         if densities is not None:
             fitted = latent_statistics.with_densities(fitted, densities)
-        return reference_points.add(fitted, test.reshape(len(test), -1), dataset.test, dataset.classes)
+        return reference_points.add(fitted, test.reshape(len(test), -1), dataset.test.labels, dataset.classes)
 
     sampled = model.sampling == "mixture" and not model.is_free
     needing = "Sample, drift metrics and attributes" if sampled else "drift metrics and attributes"

@@ -1,5 +1,6 @@
 // The page: chooses a model, and lets each view show what that model can do.
 
+import { sentence } from "./api.js";
 import { html, useEffect, useMemo, useState } from "./preact.js";
 import { Choice, Field, Problem } from "./parts.js";
 import { Place } from "./place.js";
@@ -62,7 +63,7 @@ function Token({ api, wanted, onChange }) {
     api.token = text;
     onChange();
   }
-  return html`<${Field} name="Access token" type="password" autocomplete="off" onInput=${take} />`;
+  return html`<${Field} name="Access token" type="password" autocomplete="off" onChange=${take} />`;
 }
 
 // Why there is no model, and what to do.
@@ -108,7 +109,7 @@ function useSpace(api, model, answers) {
     if (codeKind(model) !== "vector" || !answers || found.space) return undefined;
     load(api, model).then(
       (loaded) => ended || setFound(loaded),
-      (error) => ended || setFound((old) => ({ ...old, problem: error.message })),
+      (error) => ended || setFound((old) => ({ ...old, problem: sentence(error) })),
     );
     return () => {
       ended = true;

@@ -59,6 +59,8 @@ export function toPicture(source, model) {
   const canvas = new OffscreenCanvas(size.width, size.height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
+  // Transparent pixels are black, as they are to the server.
+  context.fillRect(0, 0, size.width, size.height);
   context.drawImage(source, 0, 0, size.width, size.height);
   const rgba = context.getImageData(0, 0, size.width, size.height).data;
   const picture = blank(size.height, size.width, model.channels);
@@ -110,6 +112,22 @@ export function errorMap(one, other) {
     map.data[pixel] = most;
   }
   return map;
+}
+
+// Pictures of one size side by side, as one.
+export function mosaic(all, across) {
+  const { height, width, channels } = all[0];
+  const down = Math.ceil(all.length / across);
+  const whole = blank(height * down, width * across, channels);
+  const stride = width * channels;
+  all.forEach((picture, index) => {
+    const top = Math.floor(index / across) * height;
+    const left = (index % across) * stride;
+    for (let row = 0; row < height; row += 1) {
+      whole.data.set(picture.data.subarray(row * stride, (row + 1) * stride), (top + row) * stride * across + left);
+    }
+  });
+  return whole;
 }
 
 // mulberry32, public domain: noise that looks random and can be drawn again.

@@ -13,14 +13,14 @@ export function Section({ title, about, children, wide = false }) {
 }
 
 // A picture on a canvas; where there is none yet, an empty frame.
-export function Picture({ picture, name, large = false, children }) {
+export function Picture({ picture, name, large = false }) {
   const canvas = useRef(null);
   useLayoutEffect(() => {
     if (picture) paint(canvas.current, picture);
   }, [picture]);
   return html`<figure class=${large ? "large" : ""}>
     <canvas ref=${canvas} role="img" aria-label=${picture ? name : `${name}: none yet`} width="1" height="1"></canvas>
-    <figcaption>${name}${children}</figcaption>
+    <figcaption>${name}</figcaption>
   </figure>`;
 }
 
@@ -34,11 +34,12 @@ export function Slider({ name, value, low, high, step = "any", text, onInput, on
   </div>`;
 }
 
-export function Field({ name, type = "number", value, onInput, ...rest }) {
+export function Field({ name, type = "number", value, onInput, onChange, ...rest }) {
   const id = useId();
   return html`<div class="field">
     <label for=${id}>${name}</label>
-    <input id=${id} type=${type} value=${value} onInput=${(event) => onInput(event.target.value)} ...${rest} />
+    <input id=${id} type=${type} value=${value} onInput=${(event) => onInput?.(event.target.value)}
+      onChange=${(event) => onChange?.(event.target.value)} ...${rest} />
   </div>`;
 }
 

@@ -7,7 +7,7 @@ export class Place {
 
   constructor(latent) {
     this.latent = latent;
-    this.shifts = {};
+    this.shifts = new Map();
   }
 
   // Go to a latent.
@@ -16,9 +16,15 @@ export class Place {
     this.#tell();
   }
 
-  // Move along attributes, { name: standard deviations }.
-  shift(shifts) {
-    this.shifts = shifts;
+  // Go to a latent, and along no attribute.
+  reset(latent) {
+    this.shifts = new Map();
+    this.go(latent);
+  }
+
+  // Move along an attribute by standard deviations.
+  shift(attribute, amount) {
+    this.shifts = new Map(this.shifts).set(attribute, amount);
     this.#tell();
   }
 

@@ -1,26 +1,30 @@
 // What every view does with a request: at most one in flight, the newest wins, errors become a sentence.
 
+import { sentence } from "./api.js";
 import { Latest } from "./latest.js";
-import { useMemo, useRef, useState } from "./preact.js";
+import { useEffect, useMemo, useRef, useState } from "./preact.js";
 
 // `run` makes an answer of what `send` is given; returns the last answer, the problem, and `send`.
-export function useRequest(run) {
+// What failed because the server was away is sent again once it answers.
+export function useRequest(api, run) {
   const [state, setState] = useState({ answer: null, problem: "" });
   const current = useRef(run);
   current.current = run;
-  const latest = useMemo(
-    () =>
-      new Latest(async (wanted) => {
-        try {
-          const answer = await current.current(wanted);
-          setState({ answer, problem: "" });
-        } catch (error) {
-          setState((old) => ({ ...old, problem: error.message }));
-        }
-      }),
-    [],
-  );
-  const send = useMemo(() => (wanted) => latest.push(wanted), []);
+  const forget = useRef(() => {});
+  const send = useMemo(() => {
+    const newest = new Latest(async (wanted) => {
+      forget.current();
+      try {
+        const answer = await current.current(wanted);
+        setState({ answer, problem: "" });
+      } catch (error) {
+        setState((old) => ({ ...old, problem: sentence(error) }));
+        if (error.passing) forget.current = api.onceAnswering(() => newest.push(wanted));
+      }
+    });
+    return (wanted) => newest.push(wanted);
+  }, [api]);
+  useEffect(() => () => forget.current(), []);
   return { ...state, send };
 }
 

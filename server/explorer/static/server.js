@@ -1,5 +1,6 @@
 // What the page knows of its server: models and metrics, asked for every two seconds while the page is seen.
 
+import { sentence } from "./api.js";
 import { useEffect, useRef, useState } from "./preact.js";
 
 const INTERVAL_MS = 2000;
@@ -27,7 +28,7 @@ export function useServer(api) {
         if (!ended) setServer((old) => seen(old, metrics, models));
       } catch (error) {
         known = "";
-        if (!ended) setServer((old) => ({ ...old, problem: error.message, needsToken: Boolean(error.needsToken) }));
+        if (!ended) setServer((old) => ({ ...old, problem: sentence(error), needsToken: Boolean(error.needsToken) }));
       }
       running = false;
       if (!ended && !document.hidden) timer = setTimeout(look, INTERVAL_MS);

@@ -67,6 +67,7 @@ export class Space {
   // A sentence about what the map of two axes leaves out.
   describe(x, y) {
     if (!this.known) return `The bundle says nothing of its latents: these are 2 of ${this.size} numbers, whose spread is unknown.`;
+    if (this.size === 1) return "The latent space has one dimension: the map shows it along both axes.";
     if (this.whole) return "The latent space has two dimensions: the map shows all of it.";
     const share = asNumber(100 * (this.explained[x] + this.explained[y]), 2);
     return `Components ${x + 1} and ${y + 1} of a latent space of ${this.size} dimensions, with ${share} % of its variance.`;

@@ -47,6 +47,25 @@ def test_a_plain_autoencoder_gets_drift_and_sample_without_torch(tmp_path: Path)
     np.testing.assert_array_equal(golden.of("encode")[2].inputs["images"], images[:4])
 
 
+def test_held_out_codes_are_reference_points_by_folder(tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (100, *SHAPE), dtype=np.uint8)
+    for index, each in enumerate(images):
+        folder = tmp_path / "photos" / ("cat" if index < 30 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(each).save(folder / f"{index:03}.png")
+    assert run_import(tmp_path, encoder(tmp_path), decoder(tmp_path), "--reference", tmp_path / "photos") == 0
+    folder, _ = imported(tmp_path)
+    statistics = LatentStatistics.from_bytes((folder / "latents.npz").read_bytes())
+    assert statistics.reference_points is not None
+    assert statistics.reference_labels is not None
+    assert statistics.reference_label_names is not None
+    codes = answer(folder, "encode", {"images": images})["latents"][1::2]
+    # Sorted by class, in the order of files within one, as they were given.
+    np.testing.assert_allclose(statistics.reference_points.astype(np.float32), codes, rtol=1e-3, atol=1e-2)
+    assert statistics.reference_label_names.tolist() == ["cat", "dog"]
+    assert np.bincount(statistics.reference_labels).tolist() == [15, 35]
+
+
 def test_few_images_give_golden_vectors_and_a_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photographs(tmp_path, 3)
     assert run_import(tmp_path, encoder(tmp_path), "--reference", tmp_path / "photos.npz") == 0
@@ -63,9 +82,9 @@ def test_files_folders_and_arrays_are_read_alike(tmp_path: Path) -> None:
     np.save(tmp_path / "floats.npy", images / np.float32(255))
     np.savez(tmp_path / "named.npz", other=images)
     for name in ("in", "floats.npy", "named.npz"):
-        np.testing.assert_array_equal(reference.read([tmp_path / name], SHAPE), images)
+        np.testing.assert_array_equal(reference.read([tmp_path / name], SHAPE)[0], images)
     both = [tmp_path / "in" / "a.png", tmp_path / "in" / "side" / "b.png"]
-    np.testing.assert_array_equal(reference.read(both, (0, 0, 3), 4), images[:, :, 1:5])
+    np.testing.assert_array_equal(reference.read(both, (0, 0, 3), 4)[0], images[:, :, 1:5])
 
 
 @pytest.mark.parametrize(

@@ -89,3 +89,14 @@ def test_many_images_are_thinned_out_evenly(monkeypatch: pytest.MonkeyPatch) -> 
     images = users.images(7)
     found = references.read([images])
     assert np.array_equal(np.stack([each.pixels for each in found]), images[[0, 3, 6]])
+
+
+def test_folders_of_classes_and_arrays_with_labels_name_classes(tmp_path: Path) -> None:
+    images = users.images(3)
+    for name, each in zip(("cat", "dog", "cat"), images, strict=True):
+        (tmp_path / name).mkdir(exist_ok=True)
+        write(tmp_path / name, f"{len(list((tmp_path / name).iterdir()))}.png", each)
+    assert [each.label for each in references.read([tmp_path])] == ["cat", "cat", "dog"]
+    assert [each.label for each in references.read([tmp_path / "cat"])] == ["", ""]
+    np.savez(tmp_path / "images.npz", images=images, labels=np.array([2, 0, 1]))
+    assert [each.label for each in references.read([tmp_path / "images.npz"])] == ["2", "0", "1"]

@@ -13,6 +13,8 @@ from export.modules.statistics import LEAST_IMAGES, as_pixels, fit
 from tests.export.modules import user_modules as users
 from training.errors import UnavailableError
 
+UNLABELLED = [""] * LEAST_IMAGES
+
 
 def spatial(*, free: bool) -> AdaptedModule:
     torch.manual_seed(0)
@@ -27,7 +29,7 @@ def spatial(*, free: bool) -> AdaptedModule:
 @pytest.mark.parametrize(("free", "size"), [(False, 4 * 4 * 2), (True, 2)])
 def test_spatial_codes_are_flattened_or_taken_position_by_position(free: bool, size: int) -> None:
     images, model = users.images(LEAST_IMAGES), spatial(free=free)
-    statistics = fit(model, images)
+    statistics = fit(model, images, UNLABELLED)
     assert statistics is not None
     assert statistics.latent_size == size
     assert statistics.held_out_rows == LEAST_IMAGES // 2
@@ -37,12 +39,12 @@ def test_spatial_codes_are_flattened_or_taken_position_by_position(free: bool, s
 
 
 def test_a_module_without_latents_has_none() -> None:
-    assert fit(AdaptedModule(users.Denoiser(), ("denoise",)), users.images(LEAST_IMAGES)) is None
+    assert fit(AdaptedModule(users.Denoiser(), ("denoise",)), users.images(LEAST_IMAGES), UNLABELLED) is None
 
 
 def test_too_few_images_are_a_reason() -> None:
     with pytest.raises(UnavailableError, match=f"at least {LEAST_IMAGES} reference images, got 6"):
-        fit(spatial(free=False), users.images(6))
+        fit(spatial(free=False), users.images(6), UNLABELLED)
 
 
 def test_a_plain_autoencoder_is_sampled_from_its_mixture_and_a_variational_one_is_not() -> None:
@@ -51,7 +53,7 @@ def test_a_plain_autoencoder_is_sampled_from_its_mixture_and_a_variational_one_i
     plain = AdaptedModule(module, methods_of(module, None)).eval()
     plain.image_shape = (users.SIDE, users.SIDE, 1)
     probe(plain, as_pixels(images[:3]))
-    fitted, unfitted = fit(plain, images), fit(spatial(free=False), images)
+    fitted, unfitted = fit(plain, images, UNLABELLED), fit(spatial(free=False), images, UNLABELLED)
     assert fitted is not None
     assert unfitted is not None
     assert (latents.prior("module", fitted), latents.prior("module", unfitted)) == ("mixture", "normal")
@@ -60,3 +62,20 @@ def test_a_plain_autoencoder_is_sampled_from_its_mixture_and_a_variational_one_i
     assert drawn is not None
     assert np.allclose(drawn.mean(0), fitted.mean, atol=0.2 * np.sqrt(fitted.total_variance))
     assert LatentStatistics.from_bytes(unfitted.to_bytes()).mixture_weights.size == 0
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_held_out_latents_of_one_size_become_reference_points_by_class(free: bool) -> None:
+    images, model = users.images(LEAST_IMAGES), spatial(free=free)
+    classes = ["cat" if index < LEAST_IMAGES // 4 else "dog" for index in range(LEAST_IMAGES)]
+    statistics = fit(model, images, classes)
+    assert statistics is not None
+    if free:
+        assert statistics.reference_points is None
+        return
+    held_out = model.encode(as_pixels(images[1::2]))[0].movedim(1, -1).reshape(LEAST_IMAGES // 2, -1).numpy()
+    assert statistics.reference_points is not None
+    assert statistics.reference_labels is not None
+    assert statistics.reference_label_names is not None
+    np.testing.assert_allclose(statistics.reference_points.astype(np.float32), held_out, rtol=1e-3, atol=1e-3)
+    assert [statistics.reference_label_names[label] for label in statistics.reference_labels] == classes[1::2]

@@ -1,13 +1,15 @@
 """The page in a real browser: Debian's Chromium, driven by playwright."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Response, sync_playwright
 
 from tests.server.explorer.models import write_models
 from tests.server.rest.conftest import Rest, serving_rest
@@ -15,9 +17,9 @@ from tests.server.rest.conftest import Rest, serving_rest
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of a module; without Chromium they are skipped, which TEST_REQUIRE_ALL=1 forbids."""
+    """One browser for all tests of the folder; without Chromium they are skipped, which TEST_REQUIRE_ALL=1 forbids."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("chromium is absent: apt-get install chromium fonts-dejavu-core")
@@ -27,7 +29,7 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a model of every kind."""
     repository = tmp_path_factory.mktemp("explorer") / "models"
@@ -36,7 +38,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def rest(models: Path) -> Iterator[Rest]:
     with serving_rest(models, versions="all") as started:
         yield started
@@ -140,3 +142,20 @@ def draw(page: Page) -> None:
     page.mouse.down()
     page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.8 * box["height"], steps=4)
     page.mouse.up()
+
+
+def grey(rgba: list[int]) -> np.ndarray:
+    """RGBA of a canvas to its first channel."""
+    return np.array(rgba, np.uint8).reshape(-1, 4)[:, 0]
+
+
+def section(page: Page, title: str) -> Locator:
+    """The part of the page under a heading."""
+    return page.locator("section", has=page.get_by_role("heading", name=title, exact=True))
+
+
+def place(page: Page, pattern: str = r"component 1 (\S+), component 2 ([^,\s]+)") -> tuple[float, float]:
+    """Where the cross is on the map."""
+    found = re.search(pattern, section(page, "Latent space").locator(".place").inner_text())
+    assert found is not None
+    return float(found[1]), float(found[2])

@@ -102,7 +102,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(rest: Rest, open_pag
     for model in ("vae", "detector"):
         choose(page, model)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    page.get_by_label("Choose a file, or drop one here").scroll_into_view_if_needed()
+    page.get_by_label("Choose a file, or drop one on the page").scroll_into_view_if_needed()
 
 
 def test_the_page_works_under_a_prefix(rest: Rest, open_page: Open, complaints: Complaints) -> None:
@@ -161,9 +161,10 @@ def test_a_token_is_asked_for_and_kept_in_memory_alone(
     with serving_rest(models, token_file=tokens) as closed:
         page = open_page(address(closed))
         expect(page.get_by_role("alert").first).to_have_text(
-            "The server asks for a bearer token: type yours into “Access token”."
+            "The server asks for a bearer token: type yours into “Access token”, and press Enter."
         )
         page.get_by_label("Access token").fill(TOKEN)
+        page.keyboard.press("Enter")
         choose(page, "vae")
         wait_for_picture(page, "Decoded picture")
         kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])")

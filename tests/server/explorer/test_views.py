@@ -2,14 +2,13 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.server.conftest import array, images, tensor
 from tests.server.explorer.conftest import (
@@ -17,30 +16,16 @@ from tests.server.explorer.conftest import (
     address,
     choose,
     draw,
+    grey,
     pixels_of,
+    place,
+    section,
     until,
     wait_for_change,
     wait_for_picture,
 )
 from tests.server.explorer.models import NAMES, POINTS
 from tests.server.rest.conftest import Rest
-
-PLACE = re.compile(r"component 1 (\S+), component 2 ([^,\s]+)")
-
-
-def grey(rgba: list[int]) -> np.ndarray:
-    """RGBA of a canvas to its first channel."""
-    return np.array(rgba, np.uint8).reshape(-1, 4)[:, 0]
-
-
-def section(page: Page, title: str):  # noqa: ANN201 (a locator)
-    return page.locator("section", has=page.get_by_role("heading", name=title, exact=True))
-
-
-def place(page: Page) -> tuple[float, float]:
-    found = PLACE.search(section(page, "Latent space").locator(".place").inner_text())
-    assert found is not None
-    return float(found[1]), float(found[2])
 
 
 def test_a_model_and_version_are_chosen_and_described(rest: Rest, open_page: Open) -> None:
@@ -192,7 +177,7 @@ def test_a_picture_of_ones_own_is_placed_reconstructed_and_classified(rest: Rest
 def test_a_file_is_denoised_and_a_bad_one_refused_in_a_sentence(rest: Rest, open_page: Open) -> None:
     page = open_page(address(rest))
     choose(page, "denoiser")
-    chooser = page.get_by_label("Choose a file, or drop one here")
+    chooser = page.get_by_label("Choose a file, or drop one on the page")
     chooser.set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"})
     expect(page.get_by_text("“notes.txt” is no picture that this browser can read")).to_be_visible()
     png = page.evaluate_handle("document.createElement('canvas')").evaluate(

@@ -60,6 +60,24 @@ def test_pages_of_others_do_not(controlled: Rest, action: str, case: str) -> Non
     assert controlled.get("/v2/models/vae/ready").status == 200
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded; charset=utf-8", ""])
+def test_pages_of_others_call_typed_methods_with_a_preflight_alone(controlled: Rest, kind: str) -> None:
+    """A browser asks before it sends JSON to another origin, and this server does not answer that with yes."""
+    other = {"Host": "localhost:8000", "Origin": "http://evil.example"}
+    answer = controlled.post("/v1/ListModels", b"{}", Content_Type=kind, **other)
+    assert answer.status == 403
+    assert "Content-Type" in answer.document["error"]
+    asked = controlled.send("OPTIONS", "/v1/ListModels", None, {**other, "Access_Control_Request_Method": "POST"})
+    assert asked.status == 405
+    assert asked.headers["allow"] == "POST"
+    assert not any(name.startswith("access-control-") for name in asked.headers)
+    # Behind a proxy that allows the origin, or of programs, which name none.
+    assert controlled.post("/v1/ListModels", b"{}", **JSON, **other).status == 200
+    assert controlled.post("/v1/ListModels", b"{}", Content_Type=kind).status == 200
+    own = {"Host": "localhost:8000", "Origin": "http://localhost:8000"}
+    assert controlled.post("/v1/ListModels", b"{}", Content_Type=kind, **own).status == 200
+
+
 def test_inference_is_open_to_any_page(controlled: Rest) -> None:
     headers = {"Content_Type": "text/plain", "Host": "evil.example", "Origin": "http://evil.example"}
     assert controlled.post("/v2/models/vae.encode/infer", document(pixels(1)), **headers).status == 200

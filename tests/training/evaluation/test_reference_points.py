@@ -5,16 +5,11 @@ import pytest
 
 from bundle.density.latent_arrays import MAX_REFERENCE_POINTS
 from bundle.latents import LatentStatistics
-from training.data.split import Split
 from training.evaluation import latent_statistics, reference_points
 
 
 def codes(count: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((count, size)).astype(np.float32)
-
-
-def split(count: int, labels: np.ndarray | None) -> Split:
-    return Split(np.zeros((count, 1, 1, 1), np.uint8), labels)
 
 
 def fitted(values: np.ndarray) -> LatentStatistics:
@@ -24,7 +19,7 @@ def fitted(values: np.ndarray) -> LatentStatistics:
 def test_they_are_spread_over_the_classes_and_named() -> None:
     values = codes(5000, 3)
     labels = np.repeat([0, 1], [1000, 4000])
-    found = reference_points.add(fitted(values), values, split(5000, labels), ("cat", "dog"))
+    found = reference_points.add(fitted(values), values, labels, ("cat", "dog"))
     assert found.reference_points is not None
     assert found.reference_points.shape == (MAX_REFERENCE_POINTS, 3)
     assert found.reference_labels is not None
@@ -40,7 +35,7 @@ def test_they_are_spread_over_the_classes_and_named() -> None:
 def test_wide_codes_leave_their_leading_coordinates() -> None:
     values = codes(600, 80)
     statistics = fitted(values)
-    found = reference_points.add(statistics, values[:50], split(50, None), ())
+    found = reference_points.add(statistics, values[:50], None, ())
     assert found.reference_points is not None
     assert found.reference_points.shape == (50, 16)
     assert found.reference_labels is None
@@ -50,7 +45,7 @@ def test_wide_codes_leave_their_leading_coordinates() -> None:
 
 def test_classes_without_names_are_numbers() -> None:
     values = codes(600, 2)
-    found = reference_points.add(fitted(values), values[:4], split(4, np.array([0, 2, 2, 0])), ())
+    found = reference_points.add(fitted(values), values[:4], np.array([0, 2, 2, 0]), ())
     assert found.reference_label_names is not None
     assert found.reference_label_names.tolist() == ["0", "1", "2"]
 
@@ -59,10 +54,17 @@ def test_classes_without_names_are_numbers() -> None:
 def test_codes_beyond_float16_have_none(size: int) -> None:
     values = 1e6 * codes(600, size)
     statistics = fitted(values)
-    assert reference_points.add(statistics, values, split(600, None), ()) is statistics
+    assert reference_points.add(statistics, values, None, ()) is statistics
 
 
 def test_statistics_without_points_keep_their_bytes() -> None:
     statistics = fitted(codes(600, 3))
     assert dataclasses.replace(statistics, reference_points=None).to_bytes() == statistics.to_bytes()
     assert b"reference" not in statistics.to_bytes()
+
+
+def test_classes_of_images_are_numbered_unless_one_has_none() -> None:
+    labels, names = reference_points.numbered(["dog", "cat", "dog"])
+    assert labels is not None
+    assert (labels.tolist(), names) == ([1, 0, 1], ["cat", "dog"])
+    assert reference_points.numbered(["dog", ""]) == (None, [])

@@ -10,7 +10,7 @@ import { tensor } from "../tensors.js";
 const MOST_MEASURES = 1000;
 
 export function Decoded({ api, model, space, place }) {
-  const request = useRequest(async (since) => ({ since, picture: await decode(api, model, space, place) }));
+  const request = useRequest(api, async (since) => ({ since, picture: await decode(api, model, space, place) }));
   const { answer, problem, send } = request;
   useLayoutEffect(() => {
     send(performance.now());
@@ -29,7 +29,7 @@ export function Decoded({ api, model, space, place }) {
 }
 
 async function decode(api, model, space, place) {
-  const shifts = Object.entries(place.shifts).filter(([, amount]) => amount !== 0);
+  const shifts = [...place.shifts].filter(([, amount]) => amount !== 0);
   const request = {
     ...to(model),
     latents: tensor(place.latent, [1, ...space.shape]),

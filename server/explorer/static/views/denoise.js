@@ -12,7 +12,7 @@ export function Denoise({ api, model, picture }) {
   const level = model.noise_level;
   const [added, setAdded] = useState(level ? (level.minimum + level.maximum) / 2 : 0.5);
   const shown = useMemo(() => picture && noisy(picture, added), [picture, added]);
-  const request = useRequest(async (given) => {
+  const request = useRequest(api, async (given) => {
     const answer = await api.call("Denoise", {
       ...to(model),
       images: asImages(given.picture),

@@ -14,7 +14,7 @@ export function Detect({ api, model, picture }) {
   const calibrated = useMemo(() => defaults(model.detection), [model]);
   const [threshold, setThreshold] = useState(calibrated.threshold);
   const [mapThreshold, setMapThreshold] = useState(calibrated.mapThreshold);
-  const request = useRequest(async (wanted) => {
+  const request = useRequest(api, async (wanted) => {
     const answer = await api.call("Detect", {
       ...to(model),
       images: asImages(wanted.picture),

@@ -17,26 +17,22 @@ export function Explore({ api, model, space, place, points, ranges, marks }) {
   const scene = useMemo(() => ({ points, axes, ranges: ranges(axes), picked }), [points, axes, ranges, picked]);
   const coordinates = space.coordinates(place.latent);
   const attributes = model.methods.includes("Edit") ? model.attributes : [];
+  // Where both axes are the same one, as those of a latent of one number, the one across counts.
   const move = (wanted) => place.go(space.moved(place.latent, wanted));
-
-  function goBack() {
-    place.shift({});
-    place.go(space.mean);
-  }
 
   return html`<${Section} title="Latent space" about=${describe(space, axes, points)} wide=${true}>
     <div class="explore">
       <div>
         <${LatentMap} scene=${scene} space=${space} marks=${marks} coordinates=${coordinates}
-          onMove=${([x, y]) => move({ [axes[0]]: x, [axes[1]]: y })} />
+          onMove=${([x, y]) => move({ [axes[1]]: y, [axes[0]]: x })} />
         <${Legend} points=${points} picked=${picked} onPick=${setPicked} />
         ${attributes.length > 0 && html`<${Attributes} names=${attributes} shifts=${place.shifts}
-          onShift=${(name, amount) => place.shift({ ...place.shifts, [name]: amount })} />`}
+          onShift=${(name, amount) => place.shift(name, amount)} />`}
       </div>
       <div>
         <${Decoded} api=${api} model=${model} space=${space} place=${place} />
         <p class="place"><output>${where(space, axes, coordinates, points)}</output></p>
-        <button type="button" onClick=${goBack}>Back to the mean</button>
+        <button type="button" onClick=${() => place.reset(space.mean)}>Back to the mean</button>
         ${space.count > 2 && html`<${Axes} space=${space} axes=${axes} onChange=${setAxes} />`}
         <${Components} space=${space} coordinates=${coordinates} onMove=${move} />
       </div>
@@ -68,7 +64,7 @@ function Attributes({ names, shifts, onShift }) {
   return html`<h3>Attributes, in standard deviations</h3>
     <div class="sliders">
       ${names.map((name) => html`<${Slider} key=${name} name=${name} low=${-REACH} high=${REACH} step="0.05"
-        value=${shifts[name] ?? 0} text=${asPosition(shifts[name] ?? 0)}
+        value=${shifts.get(name) ?? 0} text=${asPosition(shifts.get(name) ?? 0)}
         onInput=${(amount) => onShift(name, amount)} onReset=${() => onShift(name, 0)} />`)}
     </div>`;
 }

@@ -1,6 +1,6 @@
 // A plane of the latent space, decoded at the nodes of a grid, as one picture.
 
-import { blank, pictures } from "../images.js";
+import { mosaic, pictures } from "../images.js";
 import { Choice, Picture, Problem, Section } from "../parts.js";
 import { html, useState } from "../preact.js";
 import { to, useRequest } from "../requests.js";
@@ -13,7 +13,7 @@ export function Grid({ api, model, space, place }) {
   const [side, setSide] = useState(9);
   const [reach, setReach] = useState(2);
   const [axes, setAxes] = useState([0, Math.min(1, space.count - 1)]);
-  const request = useRequest(async () => {
+  const request = useRequest(api, async () => {
     const nodes = gridNodes(space, place.latent, axes, side, reach);
     const codes = new Float32Array(side * side * space.size);
     nodes.forEach((node, index) => codes.set(node, index * space.size));
@@ -57,25 +57,9 @@ function gridNodes(space, latent, axes, side, reach) {
   return steps.toReversed().flatMap((up) =>
     steps.map((across) =>
       space.moved(latent, {
-        [axes[0]]: across * (space.deviations[axes[0]] || 1),
         [axes[1]]: up * (space.deviations[axes[1]] || 1),
+        [axes[0]]: across * (space.deviations[axes[0]] || 1),
       }),
     ),
   );
-}
-
-// Pictures of one size side by side.
-export function mosaic(all, across) {
-  const { height, width, channels } = all[0];
-  const down = Math.ceil(all.length / across);
-  const whole = blank(height * down, width * across, channels);
-  const stride = width * channels;
-  all.forEach((picture, index) => {
-    const top = Math.floor(index / across) * height;
-    const left = (index % across) * stride;
-    for (let row = 0; row < height; row += 1) {
-      whole.data.set(picture.data.subarray(row * stride, (row + 1) * stride), (top + row) * stride * across + left);
-    }
-  });
-  return whole;
 }

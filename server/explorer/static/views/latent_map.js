@@ -7,6 +7,7 @@ import { html, useEffect, useLayoutEffect, useRef } from "../preact.js";
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 // Of the range on the map; with Shift ten times as far.
 const STEP = 0.01;
+const MOST_CLASSES = 60;
 
 export function LatentMap({ scene, space, marks, coordinates, onMove }) {
   const canvas = useRef(null);
@@ -68,11 +69,13 @@ function useRedraw(canvas, onTheme, onSize) {
 // Classes by colour; pressing one fades the others.
 export function Legend({ points, picked, onPick }) {
   if (!points.names.length) return null;
+  const more = points.names.length - MOST_CLASSES;
   return html`<ul class="legend" aria-label="Classes">
-    ${points.names.map((name, label) => html`<li key=${name}>
+    ${points.names.slice(0, MOST_CLASSES).map((name, label) => html`<li key=${label}>
       <button type="button" aria-pressed=${picked === label} onClick=${() => onPick(picked === label ? null : label)}>
         <span class="swatch" style=${{ background: colourOf(label) }}></span>${name}
       </button>
     </li>`)}
+    ${more > 0 && html`<li>and ${more} more classes</li>`}
   </ul>`;
 }

@@ -3,7 +3,7 @@
 import { asImages, errorMap, inverted, pictures, readFile, toPicture } from "../images.js";
 import { asNumber, asShare } from "../format.js";
 import { Picture, Problem, Section } from "../parts.js";
-import { html, useEffect, useId, useState } from "../preact.js";
+import { html, useEffect, useId, useRef, useState } from "../preact.js";
 import { to, useRequest } from "../requests.js";
 import { numbers, rows } from "../tensors.js";
 import { Denoise } from "./denoise.js";
@@ -25,9 +25,9 @@ export function OwnPicture({ api, model, space, place, picture, onPicture, onMar
     }
   }
 
+  useDroppedFile(take);
   return html`<${Section} title="A picture of your own" wide=${true} about=${sizeSentence(model)}>
-    <div class="row drop" onDragOver=${(event) => event.preventDefault()}
-      onDrop=${(event) => { event.preventDefault(); void take(event.dataTransfer.files[0]); }}>
+    <div class="row">
       <${FileInput} onFile=${take} />
       <${Pad} onDrawn=${(canvas) => onPicture(toPicture(canvas, model))} />
       <div>
@@ -56,14 +56,33 @@ function sizeSentence(model) {
 function FileInput({ onFile }) {
   const id = useId();
   return html`<div class="field">
-    <label for=${id}>Choose a file, or drop one here</label>
+    <label for=${id}>Choose a file, or drop one on the page</label>
     <input id=${id} type="file" accept="image/*" onChange=${(event) => void onFile(event.target.files[0])} />
   </div>`;
 }
 
+// A file dropped anywhere on the page: beside a smaller target it would replace the page.
+function useDroppedFile(onFile) {
+  const current = useRef(onFile);
+  current.current = onFile;
+  useEffect(() => {
+    const allow = (event) => event.preventDefault();
+    const drop = (event) => {
+      event.preventDefault();
+      void current.current(event.dataTransfer.files[0]);
+    };
+    addEventListener("dragover", allow);
+    addEventListener("drop", drop);
+    return () => {
+      removeEventListener("dragover", allow);
+      removeEventListener("drop", drop);
+    };
+  }, []);
+}
+
 // Its place on the map.
 function Code({ api, model, space, place, picture, onMarks }) {
-  const request = useRequest(async (images) => {
+  const request = useRequest(api, async (images) => {
     const answer = await api.call("Encode", { ...to(model), images });
     const latent = rows(answer.latents)[0];
     onMarks([{ name: "yours", coordinates: space.coordinates(latent) }]);
@@ -85,7 +104,7 @@ function shown(latent) {
 }
 
 function Reconstruction({ api, model, picture }) {
-  const request = useRequest(async (given) => {
+  const request = useRequest(api, async (given) => {
     const answer = await api.call("Reconstruct", { ...to(model), images: asImages(given), image_format: "IMAGE_FORMAT_UINT8" });
     const [made] = pictures(answer.images);
     return { made, errors: errorMap(given, made), error: numbers(answer.squared_errors)[0] };
@@ -104,7 +123,7 @@ function Reconstruction({ api, model, picture }) {
 }
 
 function Classes({ api, model, picture }) {
-  const request = useRequest(async (images) => {
+  const request = useRequest(api, async (images) => {
     const answer = await api.call("Classify", { ...to(model), images });
     const probabilities = numbers(answer.probabilities);
     return answer.labels.map((name, index) => ({ name, probability: probabilities[index] })).sort((a, b) => b.probability - a.probability);

@@ -14,7 +14,7 @@ export function Sample({ api, model, place, onPicture }) {
   const [count, setCount] = useState(16);
   const [seed, setSeed] = useState("");
   const [temperature, setTemperature] = useState(1);
-  const request = useRequest(async (wanted) => {
+  const request = useRequest(api, async (wanted) => {
     const answer = await api.call("Sample", {
       ...to(model),
       ...wanted,

@@ -1,11 +1,10 @@
 // A walk between two pictures.
 
-import { asImages, pictures } from "../images.js";
+import { asImages, mosaic, pictures } from "../images.js";
 import { Choice, Field, Picture, Problem, Section, Slider } from "../parts.js";
 import { html, useState } from "../preact.js";
 import { to, useRequest } from "../requests.js";
 import { tensor } from "../tensors.js";
-import { mosaic } from "./grid.js";
 
 const PATHS = [
   ["INTERPOLATION_LINEAR", "straight"],
@@ -17,7 +16,7 @@ export function Walk({ api, model, space, place, picture }) {
   const [steps, setSteps] = useState(11);
   const [path, setPath] = useState(PATHS[0][0]);
   const [step, setStep] = useState(0);
-  const request = useRequest(async (wanted) => {
+  const request = useRequest(api, async (wanted) => {
     const answer = await api.call("Interpolate", {
       ...to(model),
       ...wanted.ends.from.field("from"),
