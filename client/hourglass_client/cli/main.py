@@ -170,7 +170,7 @@ def _add_detect(every: _AddParser) -> None:
 
 def _add_bench(every: _AddParser) -> None:
     load = _add(every, "bench", bench, "quick load test with percentiles; bound by its Python callers, not the server")
-    methods = ("encode", "decode", "reconstruct", "denoise", "sample", "classify", "detect")
+    methods = ("encode", "decode", "reconstruct", "denoise", "sample", "classify", "detect", "score")
     load.add_argument("--method", choices=methods, default="encode", help="(encode)")
     load.add_argument("--callers", type=_positive, default=8, help="concurrent callers (8)")
     load.add_argument("--rows", type=_positive, default=1, help="images or latents per request (1)")

@@ -1,6 +1,5 @@
 """Score, and Sample through a learned prior, on both transports: noise, binary images, limits, and what is refused."""
 
-import base64
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from bundle.density import likelihood
 from bundle.latents import standard
 from tests.server import score_models
 from tests.server.conftest import GOLDEN, TRANSPORTS, Served, array, images, metric, pixels, serving
-from tests.server.rest.conftest import Rest
 from tests.server.score_models import SHIFT, SIDE, SIZE
 
 SHAPE = (SIDE, SIDE, 1)
@@ -39,7 +37,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
 def served(request: pytest.FixtureRequest, repository: Path) -> Iterator[Served]:
-    with serving(repository, transport=request.param, poll_seconds=0, max_score_rows=LIMIT, rest_port=0) as made:
+    with serving(repository, transport=request.param, poll_seconds=0, max_score_rows=LIMIT) as made:
         yield made
 
 
@@ -47,10 +45,6 @@ def score(served: Served, batch: np.ndarray, name: str = "scorer", **more: Any) 
     answer = served.stub.Score(pb.ScoreRequest(model_name=name, images=images(batch), **more))
     assert answer.info.model_name == name
     return array(answer.log_likelihoods)
-
-
-def _base64(batch: np.ndarray) -> str:
-    return base64.b64encode(batch.tobytes()).decode()
 
 
 def expected(batch: np.ndarray, samples: int, seed: int, first: int = 0, *, binary: bool = False) -> np.ndarray:
@@ -99,22 +93,12 @@ def test_black_and_white_images_stay_as_they_are(served: Served) -> None:
     np.testing.assert_array_equal(score(served, (batch / 255).astype(np.float32), samples=9, seed=5), wanted)
 
 
-def test_over_a_stream_and_as_json(served: Served) -> None:
+def test_over_a_stream(served: Served) -> None:
     batch = pixels(2, SHAPE)
     wanted = score(served, batch, samples=9, seed=5)
     request = pb.ScoreRequest(model_name="scorer", images=images(batch), samples=9, seed=5)
     (answer,) = served.stub.Stream(iter([pb.StreamRequest(id="a", score=request)]))
     np.testing.assert_array_equal(array(answer.score.log_likelihoods), wanted)
-    sent = {
-        "model_name": "scorer",
-        "images": {"tensor": {"data_type": "DATA_TYPE_UINT8", "shape": batch.shape, "data": _base64(batch)}},
-        "samples": 9,
-        "seed": "5",
-    }
-    got = Rest(served, f"127.0.0.1:{served.app.rest_port}").post("/v1/Score", sent, Content_Type="application/json")
-    assert (got.status, got.document["seed"]) == (200, "5"), got.body
-    found = np.frombuffer(base64.b64decode(got.document["log_likelihoods"]["data"]), np.float32)
-    np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +175,22 @@ def test_the_graphs_are_models_of_the_open_inference_protocol(served: Served) ->
             infer("scorer.log_weights", **inputs)
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert text in error.value.details()
+
+
+def test_an_idle_model_with_a_learned_prior_costs_few_series(repository: Path) -> None:
+    with serving(repository, poll_seconds=0) as fresh:
+        shown = [
+            sample
+            for family in fresh.app.metrics.registry.collect()
+            for sample in family.samples
+            if sample.labels.get("model") == "learned"
+        ]
+        # Reconstruct beside these graphs, and a classifier.
+        assert len(shown) + 3 * 2 <= 40
+        fresh.stub.Sample(pb.SampleRequest(model_name="learned", count=3))
+        labels = {"model": "learned", "signature": "prior"}
+        assert metric(fresh, "autoencoder_rows_total", **labels) == 3
+        assert metric(fresh, "autoencoder_self_test_max_error", **labels) < 1e-4
 
 
 def test_drift_is_told_by_the_density_of_a_learned_prior(served: Served) -> None:
