@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = re.compile(r"_pb2(_grpc)?\.pyi?$")
-PROGRAMS = ("server", "training", "export", "bundle", "client/hourglass_client")
+PROGRAMS = ("server", "training", "export", "bundle", "client/hourglass_client", "deploy/batch")
 MAX_MODULES = 15
 # Modules without a test of their own name, and the test that covers each.
 COVERED_BY = {
@@ -31,6 +31,10 @@ COVERED_BY = {
     "client/hourglass_client/cli/results.py": "client/cli/test_drawing.py",
     "client/hourglass_client/client.py": "client/test_calls.py",
     "client/hourglass_client/connection.py": "client/test_calls.py",
+    "deploy/batch/engine.py": "deploy/batch/test_worker.py",
+    "deploy/batch/errors.py": "deploy/batch/test_main.py",
+    "deploy/batch/options.py": "deploy/batch/test_main.py",
+    "deploy/batch/tasks.py": "deploy/batch/test_worker.py",
     "export/checkpoint.py": "export/test_main.py",
     "export/errors.py": "export/test_main.py",
     "export/gate/golden.py": "export/test_golden_repository.py",
