@@ -70,9 +70,7 @@ def test_without_a_seed_all_requests_have_that_of_the_first(
     assert [row["nats"] for row in found["items"]] == wanted
 
 
-@pytest.mark.parametrize(
-    "wrong", [["--samples", "0"], ["--samples", "many"], ["--seed", "-1"], ["--samples", "300000"]]
-)
+@pytest.mark.parametrize("wrong", ["--samples=0", "--samples=many", "--seed=-1", "--samples=300000"])
 def test_wrong_usage_ends_with_2(server: Served, folder: Path, capsys: pytest.CaptureFixture[str], wrong: str) -> None:
     given = ["score", str(folder), "--address", server.address, wrong]
     try:
