@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from server.settings import Settings, setting
 
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "openvino"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,9 @@ class HeavyConfig(Settings):
 class SessionConfig(Settings):
     """How onnxruntime runs graphs."""
 
-    device: Device = setting("auto", "`cuda` fails if CUDA is unavailable; `auto` falls back to the CPU")
+    device: Device = setting(
+        "auto", "`cuda` and `openvino` fail where they are unavailable; `auto` is CUDA, or else the CPU"
+    )
     intra_op_threads: int = setting(1, "CPU threads of one graph run", least=1)
     cuda_device: int = setting(0, "number of the CUDA device", least=0)
     cuda_graphs: bool = setting(False, "capture a CUDA graph per batch bucket")

@@ -55,7 +55,6 @@ COVERED_BY = {
     "export/importing/adapt.py": "export/importing/test_importer.py",
     "export/importing/facts.py": "export/importing/test_importer.py",
     "export/importing/ranges.py": "export/importing/test_importer.py",
-    "export/importing/recording.py": "export/importing/test_reference.py",
     "export/publication/signing.py": "bundle/test_signing.py",
     "export/text_table.py": "export/inspection/test_results_table.py",
     "server/rest/failures.py": "server/rest/test_app.py",

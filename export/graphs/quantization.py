@@ -1,6 +1,7 @@
 """Quantisation: the same network in half precision, or in static eight-bit integers (QDQ).
 
-Never dynamic quantisation: its scales are those of a whole batch, so that rows change each other's outputs.
+A variant in bfloat16 has the float32 graphs: OpenVINO rounds weights and activations when it runs them. Never dynamic
+quantisation: its scales are those of a whole batch, so that rows change each other's outputs.
 """
 
 import logging
@@ -13,11 +14,12 @@ import onnx
 from torch import nn
 
 from bundle.golden import Array
+from bundle.runtime_options import PRECISION
 from export.graphs import build, methods, tensor_specs
 from export.graphs.metadata import stripped
 from export.graphs.methods import Method
 
-Precision: TypeAlias = Literal["float32", "float16", "int8"]
+Precision: TypeAlias = Literal["float32", "float16", "bfloat16", "int8"]
 
 # A prior is small, and draws what fewer bits would move; a likelihood sums up the error of every pixel.
 KEPT = frozenset({"prior", "log_density"})
@@ -73,7 +75,7 @@ def weight_bits() -> int:
 
 def variant_facts(precision: Precision) -> dict[str, str]:
     """Provenance of a variant's numbers for model.json."""
-    return {"precision": precision} | ({"weight_bits": str(weight_bits())} if precision == "int8" else {})
+    return {PRECISION: precision} | ({"weight_bits": str(weight_bits())} if precision == "int8" else {})
 
 
 def _reader(untyped: Any, inputs: Mapping[str, Array]) -> Any:  # noqa: ANN401 (a class of an untyped package)

@@ -12,6 +12,7 @@ from bundle.errors import BundleError
 from bundle.golden import Golden, SampleCase
 from bundle.latents import LatentStatistics
 from bundle.replay import Run
+from server.runtime.providers import ExecutionProvider
 from server.runtime.session import Session
 
 
@@ -26,6 +27,7 @@ class LoadedBundle:
     model: Model
     golden: Golden
     statistics: LatentStatistics | None
+    provider: ExecutionProvider
     sessions: Mapping[str, Session]
     opset: int
     untiled_pixels: Mapping[str, int] = field(default_factory=dict[str, int])

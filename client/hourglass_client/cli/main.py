@@ -188,8 +188,8 @@ def _add(
     parser = every(name, help=text, description=text.capitalize() + ".")
     parser.set_defaults(run=run)
     server = os.environ.get("HOURGLASS_ADDRESS", "127.0.0.1:8001")
-    shown = server.replace("%", "%%")
-    parser.add_argument("--address", default=server, metavar="HOST:PORT", help=f"server ({shown}; HOURGLASS_ADDRESS)")
+    shown = f"server, or several by commas ({server.replace('%', '%%')}; HOURGLASS_ADDRESS)"
+    parser.add_argument("--address", default=server, metavar="HOST:PORT", help=shown)
     parser.add_argument("--model", default="", help="model; optional when only one is loaded")
     parser.add_argument("--version", default="", help="number or label; by default the newest that works")
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")

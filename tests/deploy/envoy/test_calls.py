@@ -31,7 +31,7 @@ from tests.deploy.conftest import DEPLOY
 from tests.deploy.envoy.proxy import Envoy, envoy, program, wait_for
 from tests.server.conftest import pixels
 
-BUCKET = "token_bucket: {max_tokens: 4000, tokens_per_fill: 2000, fill_interval: 1s}"
+BUCKET = "token_bucket: {max_tokens: 10000, tokens_per_fill: 5000, fill_interval: 1s}"
 
 
 def test_the_configuration_is_valid_and_warns_of_nothing(proxy: Envoy) -> None:
@@ -78,9 +78,9 @@ def test_only_tls_is_spoken_and_a_new_certificate_is_taken(proxy: Envoy) -> None
 
 def test_a_large_message_goes_through(proxy: Envoy) -> None:
     file = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (1400, 1400, 3), dtype=np.uint8)
     Image.fromarray(noise).save(file, "PNG", compress_level=0)
-    assert len(file.getvalue()) > 10 * 2**20
+    assert len(file.getvalue()) > 5 * 2**20
     with Client(proxy.address, tls=proxy.tls) as client:
         assert client.encode([file.getvalue()], model="vae", resize=True).latents.shape[0] == 1
 

@@ -234,33 +234,6 @@ def test_an_empty_server_is_explained_and_a_model_appears(tmp_path: Path, open_p
         wait_for_picture(page, "Decoded picture")
 
 
-def test_a_token_is_asked_for_and_kept_in_memory_alone(
-    models: Path, tmp_path: Path, open_page: Open, complaints: Complaints
-) -> None:
-    tokens = tmp_path / "tokens"
-    tokens.write_text(f"inference {TOKEN}\n")
-    with serving_rest(models, token_file=tokens) as closed:
-        page = open_page(address(closed))
-        expect(page.get_by_role("alert").first).to_have_text(
-            "The server asks for a bearer token: type yours into “Access token”, and press Enter."
-        )
-        page.get_by_label("Access token").fill(TOKEN)
-        page.keyboard.press("Enter")
-        choose(page, "vae")
-        wait_for_picture(page, "Decoded picture")
-        kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])")
-        assert kept == f'[{{}},{{}},"","{address(closed)}"]'
-        call = page.get_by_role("region", name="The last call")
-        call.get_by_text("curl", exact=True).click()
-        expect(call.get_by_role("region", name="curl call")).to_contain_text("Bearer $TOKEN")
-        assert TOKEN not in page.content()
-        page.reload()
-        expect(page.get_by_label("Access token")).to_have_value("")
-        assert complaints.texts
-        assert all("401" in text for text in complaints.texts)
-        complaints.texts.clear()
-
-
 def test_a_server_that_dies_and_comes_back(models: Path, open_page: Open, complaints: Complaints) -> None:
     with serving_rest(models) as first:
         port = first.served.app.rest_port
