@@ -37,7 +37,6 @@ from server.models.watchdog import CancelledError, TimedOutError, run_with_timeo
 from server.runtime.cpu import cores
 from server.runtime.providers import ExecutionProvider, provider_for
 from server.runtime.session import DEFAULT_BUCKETS, DeviceError, Interrupt, Session, is_uniform
-from server.types import Array
 
 _LOGGER = logging.getLogger(__name__)
 # Rows of images smaller than a tile that may share a run, whatever the buckets of tiles: export tries as many.
@@ -206,7 +205,7 @@ class Loader:
         progress: _Progress,
     ) -> ServedModel:
         model, statistics = parts.model, parts.statistics
-        drift = Drift(self._metrics, model, statistics, _density(parts))
+        drift = Drift(self._metrics, model, statistics, parts.density)
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
         shaped: dict[str, ShapedGraph] = {}
@@ -286,12 +285,6 @@ def _until_cancelled(cancelled: Callable[[], bool], model: Model) -> Iterator[Si
         if cancelled():
             raise CancelledError
         yield signature
-
-
-def _density(parts: LoadedBundle) -> Callable[[Array], Sequence[Array]] | None:
-    """Computes that of latents under a learned prior."""
-    session = parts.sessions.get("log_density")
-    return None if session is None else session.run
 
 
 def _buckets(signature: Signature) -> Sequence[int]:

@@ -1,6 +1,6 @@
 """Self-test of a loaded bundle: golden vectors, the golden sample and batch invariance must be here as at export."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from bundle.latents import LatentStatistics
 from bundle.replay import Run
 from server.runtime.providers import ExecutionProvider
 from server.runtime.session import Session
+from server.types import Array
 
 
 class SelfTestError(BundleError):
@@ -32,6 +33,12 @@ class LoadedBundle:
     opset: int
     untiled_pixels: Mapping[str, int] = field(default_factory=dict[str, int])
     """By signature: most pixels of an image that a graph of free sizes and without tiles runs."""
+
+    @property
+    def density(self) -> Callable[[Array], Sequence[Array]] | None:
+        """Computes the log-density of latents (N, D) under a learned prior, (N,); None without one."""
+        session = self.sessions.get("log_density")
+        return None if session is None else session.run
 
 
 def replay(signature: Signature, session: Session, golden: Golden) -> float:
