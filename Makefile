@@ -10,7 +10,7 @@ DATA ?= digits
 SEEDS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients reproduce clock reproduce-defects demo demo-photo demo-defects serve test test-slow zoo check wire proto unasync docs rules clean
+.PHONY: help setup clients reproduce clock reproduce-defects demo demo-photo demo-defects serve test test-slow zoo check wire proto unasync docs rules openvino-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,17 @@ test: $(VENV)/dev  ## run the tests; TESTS=tests/server for some of them
 
 test-slow: $(VENV)/dev  ## run the long forms that `make test` leaves out
 	$(PYTEST) -m slow $(TESTS)
+
+# onnxruntime-openvino fills the package onnxruntime, so what needs it has an environment of its own.
+build/openvino/ready: pyproject.toml constraints.txt hashed-requirements.txt
+	$(PYTHON) -m venv build/openvino
+	build/openvino/bin/python $(HASHED)
+	build/openvino/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[export,server,openvino]' pytest pytest-timeout filelock
+	@touch $@
+
+openvino-check: build/openvino/ready  ## test variants in bfloat16 with onnxruntime's OpenVINO provider
+	build/openvino/bin/python -m pytest tests/openvino/checks.py
 
 zoo: $(VENV)/dev  ## export and serve twenty architectures after published recipes, write docs/zoo.md
 	$(BIN)/python -m tests.export.zoo.page

@@ -89,7 +89,7 @@ def h2load(address: str, target: Target, load: Load, seconds: float) -> Answers:
                 "h2load",
                 *_shape(target, load),
                 *("-D", f"{seconds * 1000:.0f}ms", "-d", str(body), f"--log-file={log}"),
-                f"http://{address}{target.path}",
+                f"{'https' if target.certificate else 'http'}://{address}{target.path}",
             ]
         )
         microseconds = np.loadtxt(log, dtype=np.int64, usecols=2, ndmin=1)

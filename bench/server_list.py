@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from bench import targets
+from bench import openvino_servers, targets
+from bench.behind_envoy import ENVOY, certificate
 from bench.servers import Server
 from bench.targets import Target, Work
 
@@ -47,7 +48,9 @@ def all_servers(models: Path) -> list[Server]:
         _hourglass_uncounted(models),
         _hourglass_stream(models),
         _hourglass_open_inference(models),
+        behind_envoy(models),
         *_echoes(),
+        *openvino_servers.servers(WORKSPACE / "openvino_server", models),
         _triton(graphs),
         _mlserver(graphs),
         _mosec(graphs),
@@ -107,6 +110,19 @@ def _hourglass_open_inference(models: Path) -> Server:
     typed = hourglass("native", models)
     note = "as the first, called by ModelInfer of the Open Inference Protocol"
     return replace(typed, name=f"{typed.name}, ModelInfer", note=note, target=encode_one)
+
+
+def behind_envoy(models: Path) -> Server:
+    """The native transport behind Envoy, which TLS callers reach."""
+    folder, native = WORKSPACE / "envoy", hourglass("native", models)
+    return replace(
+        native,
+        name=f"{native.name}, Envoy with TLS",
+        note="as the first, behind Envoy 1.40 of deploy/envoy on the same cores, called with TLS; Envoy has one thread",
+        command=[sys.executable, "-m", "bench.behind_envoy", str(models), str(folder), "{port}"],
+        target=lambda work: replace(targets.hourglass(work), certificate=certificate(folder)),
+        needs=ENVOY,
+    )
 
 
 def _echoes() -> list[Server]:

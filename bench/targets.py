@@ -4,6 +4,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class Target:
     """Anything but gRPC is sent over HTTP/1.1."""
     stream: bool = False
     """Whether the messages are sent on streams, one per connection."""
+    certificate: Path | None = None
+    """File of the server's certificate, if it speaks TLS, which only h2load does too."""
 
 
 def hourglass(work: Work) -> Target:

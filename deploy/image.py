@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("server", "bundle", "proto/autoencoder", "proto/inference")
+PACKAGES = ("server", "bundle", "proto/autoencoder", "proto/inference", "proto/xds")
 EXTRAS = ("server", "signatures", "rest", "tracing")
 
 

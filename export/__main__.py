@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bundle.detection import SCORES
 from bundle.graph import MAX_RUN_BYTES
-from bundle.runtime_options import PROVIDER_NAMES
+from bundle.runtime_options import DEVICES
 from export.errors import ExportError, InputError
 from export.graphs import scaling
 from export.publication.publish import Place
@@ -59,8 +59,8 @@ def _export(given: list[str]) -> int:
         help="folder of a checkpoint, or of a run (its best one)",
     )
     _add_place(parser)
-    parser.add_argument("--precision", choices=("float32", "float16", "int8"), default="float32", help=_PRECISION_HELP)
-    parser.add_argument("--device", choices=PROVIDER_NAMES, default="cpu", help="where a variant must be faster")
+    parser.add_argument("--precision", choices=_PRECISIONS, default="float32", help=_PRECISION_HELP)
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where a variant must be faster")
     options = parser.parse_args(given)
     from export import exporter  # noqa: PLC0415
     from export.gate import report  # noqa: PLC0415
@@ -77,7 +77,7 @@ def _verify(given: list[str]) -> int:
         "verify", "Check a version again: hashes, structure, golden vectors, batch invariance. Needs no torch."
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="<repository>/<name>/<version>")
-    parser.add_argument("--device", choices=PROVIDER_NAMES, default="cpu", help="device to run the graphs on")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="device to run the graphs on")
     parser.add_argument("--public-key", type=Path, metavar="PEM", help="also check that this key signed the version")
     _add_memory(parser)
     options = parser.parse_args(given)
@@ -205,6 +205,7 @@ def _add_place(parser: argparse.ArgumentParser, *, recipe: bool = True) -> None:
 
 
 _EXTRA = frozenset({"torch", "onnx", "onnxscript", "safetensors", "sklearn", "PIL"})
+_PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 _PRECISION_HELP = "of the graphs; a variant in fewer bits is refused unless it keeps the quality and is faster"
 _REFERENCE_HELP = (
     "images that a network made elsewhere is tried on, and detect is calibrated on: a folder, files, or a .npz or .npy "

@@ -7,6 +7,7 @@ from typing import cast
 
 from bundle.errors import quotable
 from bundle.files import FileIdentity, identity
+from bundle.images import element_types
 from export.errors import InputError
 from export.gate.weights import unfit_weights
 from export.graphs.methods import facts
@@ -16,8 +17,6 @@ from training.errors import TrainingError
 
 # A run in progress replaces its checkpoint within milliseconds, and then not for seconds.
 _ATTEMPTS = 3
-# Element types of reference images; the finer ones for graphs that take float images.
-_IMAGE_KINDS = ("uint8", "uint16", "float32")
 # Optional objects that model.json takes entries from.
 _SECTIONS = (("config", "run"), ("data",), ("metrics",), ("tools",))
 
@@ -78,7 +77,8 @@ def _misfit(loaded: Checkpoint) -> str | None:
     """Part of a checkpoint that does not fit its network or has the wrong type."""
     images, about = loaded.reference.images, facts(loaded.model)
     shape = about.image_shape if not about.shapes.free else (*images.shape[1:3], about.image_shape[2])
-    kinds = _IMAGE_KINDS if about.float_images else _IMAGE_KINDS[:1]
+    # The finer ones are for graphs that take float images.
+    kinds = element_types.KINDS if about.float_images else element_types.KINDS[:1]
     if images.dtype.name not in kinds or images.shape[1:] != shape or not images.size:
         expected = f"{' or '.join(kinds)} images of {about.image_shape}"
         return f"{checkpoint.REFERENCE}: expected {expected}, got {images.dtype} {images.shape}"

@@ -17,7 +17,7 @@ from bundle.errors import BundleError
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE, REPORT_FILE, describe_files
-from bundle.runtime_options import Device
+from bundle.runtime_options import BFLOAT16, Device, lacks_bfloat16
 from export.checkpoint import load
 from export.errors import InputError
 from export.gate import checks, gate, quantized, report
@@ -25,7 +25,8 @@ from export.gate.checks import Check, Finding, crash_refused
 from export.gate.gate import CheckedGraphs, GateResult
 from export.gate.golden import golden_vectors
 from export.gate.sandbox import Sandbox
-from export.graphs import build, methods, tensor_specs
+from export.gate.session import missing
+from export.graphs import build, methods, quantization, tensor_specs
 from export.graphs.methods import Detect
 from export.graphs.quantization import Precision, half, quantised, variant_facts
 from export.publication.model_json import describe, finite_metrics, provenance, with_measurements
@@ -77,7 +78,8 @@ def export(
     """Export a checkpoint, or the best one of a run's folder, through the gate; the recipe's name unless one is given.
 
     Raises:
-        InputError: the checkpoint, name, version, repository or key is unusable, or a model that detects in fewer bits.
+        InputError: the checkpoint, name, version, repository or key is unusable, a model that detects in fewer bits, or
+            bfloat16 without a processor and a provider for it.
         GateError: a check refused; nothing was written.
         ExportError: the repository could not be written.
     """
@@ -88,6 +90,8 @@ def export(
             f"expected --precision float32 for a model that detects, got {precision}: its thresholds are calibrated on "
             "float32 scores"
         )
+    if precision == BFLOAT16:
+        _require_bfloat16(device)
     place = place.named(str(found.checkpoint.meta.get("name", "")))
     place.check()
     say(f"{place.name}: building and checking the graphs of {source}")
@@ -111,10 +115,18 @@ def build_and_check(
             draft, result = baseline, gate.run_checks(baseline.checked, baseline.golden, sandbox)
         else:
             draft = in_fewer_bits(baseline, precision, loaded.latents, sandbox)
-            result = quantized.run_checks(draft.checked, baseline.checked, baseline.golden, sandbox, device)
+            result = quantized.run_checks(draft.checked, baseline.checked, baseline.golden, sandbox, device, precision)
         last = check_reproducible(draft, again())
     checks.run((DESCRIPTION,), (draft.with_result(result), draft.golden))
     return draft, replace(result, passed=(*result.passed, *last))
+
+
+def _require_bfloat16(device: Device) -> None:
+    problem = lacks_bfloat16() or missing("openvino-bfloat16")
+    if device == "cuda":
+        problem = "expected --device cpu or openvino, got cuda: OpenVINO runs it on the processor"
+    if problem is not None:
+        raise InputError(f"--precision {BFLOAT16}: {problem}")
 
 
 @contextmanager
@@ -173,6 +185,8 @@ def assemble(loaded: Checkpoint, weights: str) -> Draft:
     description = describe(facts, described, contents, about, loaded.latents, metrics)
     if detection is not None:
         description.detection.CopyFrom(detection)
+    if "log_weights" in built:
+        description.likelihood.CopyFrom(methods.likelihood(model))
     return Draft(CheckedGraphs(model, built, loaded.reference.images), golden, contents, description)
 
 
@@ -188,7 +202,7 @@ def _calibrated(model: nn.Module, loaded: Checkpoint) -> Detection | None:
 
 
 def in_fewer_bits(baseline: Draft, precision: Precision, latents: LatentStatistics | None, sandbox: Sandbox) -> Draft:
-    """The same model in float16 or int8.
+    """The same model in float16, bfloat16 or int8.
 
     Raises:
         GateError: the quantiser refuses a graph.
@@ -196,19 +210,39 @@ def in_fewer_bits(baseline: Draft, precision: Precision, latents: LatentStatisti
     model, images = baseline.checked.model, baseline.checked.images
     if precision == "float16":
         model, built = half(model)
+    elif precision == BFLOAT16:
+        built = {name: graph for name, graph in baseline.checked.graphs.items() if name not in quantization.LEFT_OUT}
     else:
         built = {}
-        for method in methods.methods(model):
+        for method in quantization.in_fewer_bits(model):
             inputs = quantized.calibration(method, images[: len(images) // 2], latents)
             with crash_refused("structure", method.name):
                 built[method.name] = sandbox.run(quantised, baseline.checked.graphs[method.name], inputs)
+    left_out = quantization.LEFT_OUT
+    built |= {name: graph for name, graph in baseline.checked.graphs.items() if name in quantization.KEPT}
+    golden = replace(
+        baseline.golden, cases={name: cases for name, cases in baseline.golden.cases.items() if name not in left_out}
+    )
     contents = baseline.contents | {f"{name}.onnx": graph for name, graph in built.items()}
-    described = Model()
-    described.CopyFrom(baseline.model)
+    contents = {file: data for file, data in contents.items() if file.removesuffix(".onnx") not in left_out}
+    contents[GOLDEN_FILE] = golden.to_bytes()
+    described = _without_likelihood(baseline.model)
     described.provenance.update(variant_facts(precision))
     del described.files[:]
     described.files.extend(describe_files(contents))
-    return Draft(CheckedGraphs(model, built, images), baseline.golden, contents, described)
+    return Draft(CheckedGraphs(model, built, images), golden, contents, described)
+
+
+def _without_likelihood(model: Model) -> Model:
+    """The description of a model that serves no Score."""
+    found = Model()
+    found.CopyFrom(model)
+    found.ClearField("likelihood")
+    del found.methods[:]
+    found.methods.extend(name for name in model.methods if name != "Score")
+    del found.signatures[:]
+    found.signatures.extend(each for each in model.signatures if each.name not in quantization.LEFT_OUT)
+    return found
 
 
 def check_reproducible(first: Draft, second: Draft) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent
 # google/ is vendored for other languages; its Python stubs come from PyPI.
-PACKAGES = ("autoencoder", "inference")
+PACKAGES = ("autoencoder", "inference", "xds")
 PROTOS = sorted(path for package in PACKAGES for path in ROOT.glob(f"{package}/**/*.proto"))
 
 

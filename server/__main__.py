@@ -73,7 +73,7 @@ def _serve(config: Config) -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     while signal.sigwait(_SIGNALS) == signal.SIGHUP:
         app.reload()
-    seconds = config.lame_duck_seconds + config.drain_seconds + LAST_SECONDS
+    seconds = config.lame_duck + config.drain_seconds + LAST_SECONDS
     for kill in (_exit_at_second_signal, threading.Timer(seconds, _exit_now).run):
         threading.Thread(target=kill, daemon=True).start()
     if not app.stop():

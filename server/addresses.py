@@ -1,6 +1,13 @@
-"""Addresses to listen on: IP addresses, host names, Unix sockets."""
+"""Addresses: to listen on (IP addresses, host names, Unix sockets), and of callers behind proxies (x-forwarded-for)."""
 
 import ipaddress
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+_FORWARDED = "x-forwarded-for"
+# A customer of a provider has an IPv6 network of this size, and may change addresses in it at will.
+_NETWORK_BITS = 64
 
 
 def is_unix(host: str) -> bool:
@@ -28,3 +35,62 @@ def plain_host(host: str) -> str:
     if is_unix(host):
         return "unix:" + host.removeprefix("unix:").removeprefix("//")
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+class TrustedProxies:
+    """Finds the caller behind proxies whose word is taken: `unix` for Unix sockets, addresses and networks."""
+
+    def __init__(self, listed: str) -> None:
+        """Take proxies by commas.
+
+        Raises:
+            ValueError: one is neither an address nor a network nor `unix`.
+        """
+        names = [name.strip() for name in listed.split(",") if name.strip()]
+        self._unix = "unix" in names
+        self._networks = [ipaddress.ip_network(name, strict=False) for name in names if name != "unix"]
+        # Proxies are few, and each sends many calls.
+        self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
+
+    def peer(self, peer: str, metadata: Iterable[tuple[str, str | bytes]]) -> str:
+        """Scheme:host:port of the caller, port 0 if a trusted `peer` names it; otherwise `peer` itself.
+
+        The last entry counts: the proxy has written it, what comes before it may be the caller's own.
+        """
+        if not self._trusts(peer.rpartition(":")[0]):
+            return peer
+        values = [value for key, value in metadata if key == _FORWARDED and isinstance(value, str)]
+        named = values[-1].rpartition(",")[2].strip() if values else ""
+        return _caller(named) or peer
+
+    def _is_trusted(self, host: str) -> bool:
+        """Whether a host, such as ipv4:10.0.0.1, ipv6:[::1] or unix, is a trusted proxy."""
+        scheme, _, text = host.partition(":")
+        if scheme == "unix" or not host:
+            return self._unix
+        address = _address(text.replace("%5B", "[").replace("%5D", "]"))
+        return address is not None and any(_within(address, network) for network in self._networks)
+
+
+@lru_cache(maxsize=4096)
+def _caller(named: str) -> str:
+    """The peer of an address; an IPv6 one stands for its network; empty if it is no address."""
+    address = _address(named)
+    if address is None:
+        return ""
+    if isinstance(address, IPv4Address):
+        return f"ipv4:{address}:0"
+    return f"ipv6:[{ipaddress.ip_network((address, _NETWORK_BITS), strict=False).network_address}]:0"
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped
+
+
+def _within(address: IPv4Address | IPv6Address, network: IPv4Network | IPv6Network) -> bool:
+    return address.version == network.version and address in network

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 from autoencoder.v1 import autoencoder_pb2 as pb
 
-from server.addresses import is_unix, join_host_port
+from server.addresses import TrustedProxies, is_unix, join_host_port
 from server.batching.executor import Executor
 from server.calls.auth import TokenAuth
 from server.calls.call import STOPPED
@@ -33,6 +33,7 @@ from server.runtime.session import RUNTIME_VERSION
 from server.services.autoencoder import service as autoencoder
 from server.services.graph_calls import GraphCalls
 from server.services.health import HealthService
+from server.services.load_reports import LoadMeter, LoadReportService
 from server.services.open_inference import service as open_inference
 from server.transport.select import admin_transport, main_transport
 from server.transport.tls import Certificates
@@ -92,8 +93,12 @@ class App:
             self._metrics_host, config.metrics_port, self.metrics.registry, self._readiness
         )
         self._certificates = _certificates(config)
+        meter = LoadMeter(self.metrics, self.table)
         self._endpoint = self._make_endpoint(model_control=config.model_control)
-        self._transport = main_transport(config, self._endpoint, self._health, self._certificates)
+        if config.load_reports == "calls":
+            self._endpoint.load_report = meter.trailer
+        reports = [] if config.load_reports == "off" else [LoadReportService(meter, *watches)]
+        self._transport = main_transport(config, self._endpoint, [self._health, *reports], self._certificates)
         self._admin_endpoint = self._make_endpoint(model_control=True)
         self._admin = admin_transport(config, self._admin_endpoint, self._admin_health, self._certificates)
         self.rest_port: int | None = None
@@ -148,7 +153,7 @@ class App:
         """
         self._readiness.stop()
         self._update_health()
-        time.sleep(self._config.lame_duck_seconds)
+        time.sleep(self._config.lame_duck)
         self._endpoint.drain()
         self._admin_endpoint.drain()
         deadline = time.monotonic() + self._config.drain_seconds
@@ -182,7 +187,7 @@ class App:
         )
         methods = [*autoencoder.methods(graphs), *open_inference.methods(protocol)]
         declared = [*(f"/{autoencoder.SERVICE}/{name}" for name in _declared()), *open_inference.declared()]
-        return Endpoint(
+        endpoint = Endpoint(
             methods,
             declared,
             self._executor,
@@ -191,6 +196,9 @@ class App:
             config.max_message_bytes,
             model_control=model_control,
         )
+        if config.trusted_proxies:
+            endpoint.proxies = TrustedProxies(config.trusted_proxies)
+        return endpoint
 
     def _make_rest(self) -> "RestServer":
         try:

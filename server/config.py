@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Literal
 
 from bundle.graph import MAX_RUN_BYTES
-from server.addresses import is_loopback, is_unix, plain_host
+from server.addresses import TrustedProxies, is_loopback, is_unix, plain_host
 from server.execution_config import BatchingConfig, HeavyConfig, LimitsConfig, SessionConfig
 from server.settings import Settings, setting
 
 _PORTS = {"least": 0, "most": 65535}
 _LONGEST_NUMBER = 18
+# Two health checks of deploy/envoy, at most 2 s, and half as much again.
+_LAME_DUCK_SECONDS = 3.0
+_PROXIES = "expected addresses or networks by commas, such as 10.0.0.1,10.1.0.0/16, or unix"
 _VERSION_POLICIES = "expected latest, all, or version numbers such as 1,3"
 
 
@@ -68,6 +71,11 @@ class ConnectionConfig(Settings):
     max_connection_age_seconds: float = setting(
         0, "ask clients to reconnect after this time, in s; 0: never; grpcio transport only", least=0
     )
+    trusted_proxies: str = setting(
+        "",
+        "addresses and networks of proxies, by commas (`unix`: Unix sockets), whose x-forwarded-for says who calls; "
+        "callers behind any other are one caller to the fair queue",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +104,11 @@ class ObservabilityConfig(Settings):
 
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "minimum level of log lines")
     log_format: Literal["text", "json"] = setting("text", "`text`: lines for people; `json`: one JSON object per line")
+    load_reports: Literal["off", "stream", "calls"] = setting(
+        "stream",
+        "ORCA load reports for balancers: `stream`: to those that ask for a stream of them; `calls`: in trailers of "
+        "unary answers as well",
+    )
     otlp_endpoint: str | None = setting(
         None, "OTLP/gRPC endpoint for traces, such as http://collector:4317; off unless set"
     )
@@ -154,8 +167,11 @@ class Config(
         False, "become ready when every model in the repository serves; stay ready while those that have served do"
     )
     drain_seconds: float = setting(30, "time to answer accepted requests when stopping, in s", above=0)
-    lame_duck_seconds: float = setting(
-        0, "time to keep serving while not ready when stopping, before new calls are refused, in s", least=0
+    lame_duck_seconds: float | None = setting(
+        None,
+        "time to keep serving while not ready when stopping, before new calls are refused, in s; default: 3 where "
+        "--host can be reached from other machines, otherwise 0",
+        least=0,
     )
     io_threads: int = setting(0, "I/O threads of the native transport; 0: half the cores, 4 at most", least=0)
     spin_microseconds: float = setting(
@@ -170,6 +186,13 @@ class Config(
             if isinstance(got := getattr(self, name), str):
                 object.__setattr__(self, name, plain_host(got))
         super().__post_init__()
+
+    @property
+    def lame_duck(self) -> float:
+        """The lame-duck time in seconds: balancers look at servers that other machines can reach."""
+        if self.lame_duck_seconds is None:
+            return 0.0 if is_loopback(self.host) else _LAME_DUCK_SECONDS
+        return self.lame_duck_seconds
 
     def problems(self) -> list[str]:
         """What is wrong with settings together."""
@@ -190,6 +213,10 @@ class Config(
             (
                 self.versions not in {"latest", "all"} and not all(map(_is_version, self.versions.split(","))),
                 f"--versions (HOURGLASS_VERSIONS): {_VERSION_POLICIES}, got {self.versions!r}",
+            ),
+            (
+                not _are_proxies(self.trusted_proxies),
+                f"--trusted-proxies (HOURGLASS_TRUSTED_PROXIES): {_PROXIES}, got {self.trusted_proxies!r}",
             ),
             (
                 self.max_queue_rows < self.max_request_rows,
@@ -224,6 +251,14 @@ class Config(
     def _has_remote_model_control(self) -> bool:
         hosts = [self.host] * self.model_control + [self.admin_host] * (self.admin_port is not None)
         return not all(map(is_loopback, hosts))
+
+
+def _are_proxies(text: str) -> bool:
+    try:
+        TrustedProxies(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_version(text: str) -> bool:

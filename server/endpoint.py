@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from server.addresses import TrustedProxies
 from server.batching.executor import Executor
 from server.calls.auth import Right, TokenAuth
 from server.calls.call import FOREVER, Call, Metadata, Replies, Token
@@ -27,6 +28,8 @@ from server.parse_cache import ParseCache, Ready
 
 # Copying and checking this much takes about as long as a small batch; larger messages go to another thread.
 _HEAVY_BYTES = 512 * 1024
+LOAD_REPORT_KEY = "endpoint-load-metrics-bin"
+"""Metadata of an ORCA load report (gRFC A51)."""
 _STOPPING = "The server is stopping: try another one, or this one again later."
 
 
@@ -59,6 +62,11 @@ class Method:
 
 class Endpoint:
     """Everything between the transports and the services."""
+
+    proxies: TrustedProxies | None = None
+    """Whose word is taken for who calls."""
+    load_report: Callable[[], bytes] | None = None
+    """The load now, for the trailers of answers; None if they carry none."""
 
     def __init__(
         self,
@@ -100,7 +108,7 @@ class Endpoint:
             now = time.monotonic()
         deadline = FOREVER if seconds_left is None else now + seconds_left
         call = Call(method, now, deadline, metadata, replies, token, self._finished)
-        call.peer = peer
+        call.peer = peer if self.proxies is None else self.proxies.peer(peer, metadata)
         if self._auth.required:
             call.bearer = self._auth.bearer(metadata)
         self._observer.started(call)

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from server.settings import Settings, setting
 
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "openvino"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,9 @@ class BatchingConfig(Settings):
     max_queue_delay_ms: float = setting(0, "maximum time that a batch waits to fill, in ms", least=0)
     max_queue_rows: int = setting(8192, "maximum rows queued per model", least=1)
     max_queue_pixels: int = setting(
-        134_217_728, "maximum pixels of images of free sizes, or with noise levels, that wait or run per model", least=1
+        134_217_728,
+        "maximum pixels of images of free sizes, with noise levels, or to score, that wait or run per model",
+        least=1,
     )
     fair_queue: bool = setting(
         True,
@@ -34,6 +36,9 @@ class LimitsConfig(Settings):
     """Limits of one request."""
 
     max_request_rows: int = setting(1024, "maximum images or latents per request, and `count` of Sample", least=1)
+    max_score_rows: int = setting(
+        262_144, "maximum images times samples of a Score request: each is a row of its graph", least=1
+    )
     max_message_bytes: int = setting(64 * 1024 * 1024, "maximum size of a request, in bytes", least=1)
     max_image_pixels: int = setting(4_194_304, "maximum pixels of an encoded image, checked before decoding", least=1)
     max_resized_pixels: int = setting(
@@ -83,7 +88,9 @@ class HeavyConfig(Settings):
 class SessionConfig(Settings):
     """How onnxruntime runs graphs."""
 
-    device: Device = setting("auto", "`cuda` fails if CUDA is unavailable; `auto` falls back to the CPU")
+    device: Device = setting(
+        "auto", "`cuda` and `openvino` fail where they are unavailable; `auto` is CUDA, or else the CPU"
+    )
     intra_op_threads: int = setting(1, "CPU threads of one graph run", least=1)
     cuda_device: int = setting(0, "number of the CUDA device", least=0)
     cuda_graphs: bool = setting(False, "capture a CUDA graph per batch bucket")

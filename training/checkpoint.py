@@ -98,13 +98,19 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def describe(
-    architecture: Architecture, image_shape: autoencoders.ImageShape, labels: tuple[str, ...], loss: Loss | None = None
+    architecture: Architecture,
+    image_shape: autoencoders.ImageShape,
+    labels: tuple[str, ...],
+    loss: Loss | None = None,
+    *,
+    float_images: bool = False,
 ) -> dict[str, Any]:
     """The model's own constructor arguments, for checkpoint.json, and what else it must know of itself."""
     return {
         "architecture": architecture.model_dump(mode="json"),
         "image_shape": list(image_shape),
         "labels": list(labels),
+        **({"float_images": True} if float_images else {}),
         **(
             {"noise_level": [*loss.noise_range, 0.0]}
             if loss and (architecture.noise_level_input or architecture.network)
@@ -134,13 +140,19 @@ def files(
 def is_data_of(dataset: Dataset, sha256: str) -> bool:
     """Whether a run with data of this hash was trained on this data set.
 
-    Images of a single class have no labels; they once had, each of them 0.
+    Images of a single class have no labels; they once had, each of them 0. All images once had 8 bits.
     """
-    if dataset.sha256 == sha256 or dataset.train.labels is not None:
-        return dataset.sha256 == sha256
+    known = [dataset, dataset.in_bytes()] if dataset.float_images else [dataset]
+    if dataset.train.labels is None:
+        known += [_labelled(each) for each in known]
+    return any(each.sha256 == sha256 for each in known)
+
+
+def _labelled(dataset: Dataset) -> Dataset:
     splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
-    labelled = {name: replace(split, labels=np.zeros(len(split), np.int64)) for name, split in splits.items()}
-    return replace(dataset, **labelled).sha256 == sha256
+    return replace(
+        dataset, **{name: replace(split, labels=np.zeros(len(split), np.int64)) for name, split in splits.items()}
+    )
 
 
 def rewrite(folder: Path, changed: Checkpoint) -> None:
@@ -208,6 +220,8 @@ def _rebuild(description: Mapping[str, Any], weights: dict[str, Tensor]) -> auto
     if not architecture.network:
         model.to_empty(device="cpu")
     model.load_state_dict(weights)
+    if description.get("float_images", False):
+        model.float_images = True
     if model.takes_noise_levels:
         low, high, default = map(float, description["noise_level"])
         model.noise_level = low, high, default

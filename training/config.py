@@ -82,8 +82,9 @@ class Loss(Section):
 
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
     """Of a pixel given the reconstruction."""
-    sigma: Scale = 0.1
-    """Standard deviation of the Gaussian likelihood, in pixel values 0 to 1."""
+    sigma: NotNegative = 0.1
+    """Standard deviation of the Gaussian likelihood, in pixel values 0 to 1; 0 fits it to each image, so that smooth
+    images count as much as others, as they do in a mean of PSNRs."""
     beta: NotNegative = 1.0
     """Weight of the KL divergence."""
     warm_up_epochs: NotNegative = 0.0

@@ -128,7 +128,7 @@ class ImageReader:
             raise self._source.interruption or _unreadable(error) from error
 
     def _decode(self, channels: int, target: Size | None) -> Decoded:
-        image = self._image
+        image, deep = self._image, sixteen_bits.is_deep(self._image)
         if (scale := self._draft_scale(target)) > 1:
             image.draft(None, (self.size[0] // scale, self.size[1] // scale))
         # Pillow itself rotates TIFF files as it loads them.
@@ -142,7 +142,7 @@ class ImageReader:
         if target is not None and converted.size != target:
             converted = _resized(converted, target)
         pixels = np.asarray(converted, dtype=np.uint8).reshape(converted.height, converted.width, channels)
-        return Decoded(pixels, rotated or orientation != 1, transparent, upright.mode.startswith("I"))
+        return Decoded(pixels, rotated or orientation != 1, transparent, deep)
 
     def _keep(self, stored: NDArray[np.uint16], channels: int) -> Decoded:
         """As `_decode`, with 16 bits a channel."""

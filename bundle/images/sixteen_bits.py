@@ -39,6 +39,11 @@ def check_planes(image: "ImageFile") -> None:
         raise ImageFileError("expected 16-bit colours of a pixel side by side, got a planar TIFF: save it as PNG")
 
 
+def is_deep(image: "ImageFile") -> bool:
+    """Whether a file stores 16 bits a channel; asked before its pixels are loaded."""
+    return image.mode.startswith("I") or (bool(image.tile) and ";16" in _raw_mode(image))
+
+
 def stored(image: "ImageFile", data: bytes) -> NDArray[np.uint16] | None:
     """(H, W, C) as stored: grey, grey and alpha, RGB or RGBA; None for a file of 8 bits.
 

@@ -62,7 +62,9 @@ class AsyncConnection:
         retry: Retry | None = None,
         message_bytes: int = 64 * 2**20,
     ) -> None:
-        """Prepares to call `address`: HOST:PORT, or several IP:PORT that share the load.
+        """Prepares to call `address`: HOST:PORT, several of them (a list, or by commas), or dns:///NAME:PORT.
+
+        Several servers, those of a list or all that a name of dns:/// resolves to, get calls by their load and health.
 
         `message_bytes`: largest message, as the server's --max-message-bytes; larger images go in bands.
         """

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -15,9 +16,19 @@ from hourglass_client.proxies import proxy_advice
 
 # All addresses of a name share the load.
 _SHARE: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
-# Among several servers, one whose health service says NOT_SERVING gets no calls. A single server is called anyway:
-# its own error says more than "unhealthy".
-_SHARE_AMONG_HEALTHY = _SHARE | {"healthCheckConfig": {"serviceName": ""}}
+# Several servers get calls by the rate that each can serve, as they report it (ORCA); all the same where they do not.
+# One whose health service says NOT_SERVING gets none. A single server is called anyway: its own error says more than
+# "unhealthy".
+_BY_LOAD = {
+    "enableOobLoadReport": True,
+    "oobReportingPeriod": "5s",
+    "blackoutPeriod": "5s",
+    "weightExpirationPeriod": "30s",
+}
+_SHARE_AMONG_HEALTHY: dict[str, object] = {
+    "loadBalancingConfig": [{"weighted_round_robin": _BY_LOAD}, {"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": ""},
+}
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # The server's limit applies, not gRPC's 4 MiB.
     ("grpc.max_receive_message_length", -1),
@@ -106,7 +117,7 @@ class ChannelSettings:
 
 def channel_settings(address: str | Sequence[str], tls: Tls | None, token: str | None) -> ChannelSettings:
     """Check addresses and credentials, and combine them."""
-    addresses = [address] if isinstance(address, str) else _listed(address)
+    addresses = _split(address) if isinstance(address, str) else _listed(address)
     if not isinstance(token, (str, NoneType)):  # pyright: ignore[reportUnnecessaryIsInstance] (from outside)
         raise invalid("token", f"expected a string, got {type(token).__name__}")
     for each in addresses:
@@ -122,7 +133,9 @@ def channel_settings(address: str | Sequence[str], tls: Tls | None, token: str |
     direct = local or len(addresses) > 1
     advice = "" if direct else proxy_advice(_bare(target))
     if len(addresses) == 1:
-        return ChannelSettings(target, None, json.dumps(_SHARE), tls, metadata, direct, advice)
+        # Whoever writes the scheme asks for all addresses of the name.
+        share = _SHARE_AMONG_HEALTHY if target.startswith("dns:") else _SHARE
+        return ChannelSettings(target, None, json.dumps(share), tls, metadata, direct, advice)
     authority = (tls.server_name if tls else None) or addresses[0]
     return ChannelSettings(target, authority, json.dumps(_SHARE_AMONG_HEALTHY), tls, metadata, direct, advice)
 
@@ -172,27 +185,56 @@ def _is_ip(address: str) -> bool:
     return True
 
 
+def _split(address: str) -> list[str]:
+    """Addresses by commas; gRPC's own lists, ipv4:HOST:PORT,HOST:PORT, stay whole."""
+    if _SCHEME.match(address) or address.startswith(_WITHOUT_PORTS):
+        return [address]
+    return [each.strip() for each in address.split(",")]
+
+
 def _listed(address: object) -> list[str]:
     each = list(cast("Iterable[object]", address)) if isinstance(address, Iterable) else [address]
     if not all(isinstance(one, str) for one in each):
-        raise invalid("address", f"expected HOST:PORT or a list of IP:PORT, got {address!r}")
+        raise invalid("address", f"expected HOST:PORT or a list of them, got {address!r}")
     return cast("list[str]", each)
 
 
 def _target(addresses: list[str]) -> str:
-    """One target: gRPC resolves one name to all its addresses, or takes a list of IP addresses."""
+    """One target: gRPC resolves one name to all its addresses, again and again, or takes a list of IP addresses."""
     if not addresses:
-        raise invalid("address", "expected HOST:PORT or a list of IP:PORT, got an empty list")
+        raise invalid("address", "expected HOST:PORT or a list of them, got an empty list")
     if len(addresses) == 1:
         return addresses[0]
-    versions = {_ip_version(each) for each in addresses}
-    if len(versions) != 1 or None in versions:
-        raise invalid(
-            "address",
-            f"several addresses must be IPv4 or IPv6 ones with ports, got {', '.join(addresses)}; "
-            "a host name must be given alone: all addresses that it resolves to are used",
-        )
-    return f"ipv{versions.pop()}:{','.join(addresses)}"
+    found = [_resolved(each) for each in addresses]
+    for version in (4, 6):
+        if all(version in each for each in found):
+            return f"ipv{version}:{','.join(one for each in found for one in each[version])}"
+    raise invalid("address", f"several addresses must all be IPv4 or all IPv6, got {', '.join(addresses)}")
+
+
+def _resolved(address: str) -> dict[int, list[str]]:
+    """IP:PORT of one of several addresses, by IP version; a name is looked up here, once.
+
+    Raises:
+        InvalidArgumentError: its name has no address, or it is one of a kind that gRPC takes alone.
+    """
+    if _SCHEME.match(address) or address.startswith(_WITHOUT_PORTS):
+        raise invalid("address", f"expected HOST:PORT in a list of addresses, got {address}: give it alone")
+    version = _ip_version(address)
+    if version is not None:
+        return {version: [address]}
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise invalid("address", f"cannot look up {host}, of {address}: {error}") from error
+    ips: dict[int, list[str]] = {}
+    for family, _, _, _, (ip, number, *_) in found:
+        if family == socket.AF_INET:
+            ips.setdefault(4, []).append(f"{ip}:{number}")
+        else:
+            ips.setdefault(6, []).append(f"[{ip}]:{number}")
+    return ips
 
 
 def _ip_version(address: str) -> int | None:

@@ -8,9 +8,10 @@ from autoencoder.v1.shapes import Shapes, Size
 from numpy.typing import NDArray
 
 from bundle.golden import Array
+from bundle.images import element_types
+from bundle.noise import Purpose, normals
 from export.graphs.tensor_specs import Facts
 
-_MOST_VALUES = {"uint8": 255, "uint16": 65535}
 # Beside the smallest size, in pixels, before they are padded to the network's multiple: odd, long and thin, large.
 _OTHER_SIZES = ((37, 53), (24, 200), (256, 320))
 # Of free sizes, in pixels, before they are padded: one for held-out images, one for noise.
@@ -32,7 +33,9 @@ def resized(images: Array, size: Size) -> Array:
 
 
 def beside(about: Facts, signature: Signature, rows: int) -> list[Array]:
-    """Further inputs of a graph: noise levels from the highest to the lowest that the network takes."""
+    """Further inputs of a graph: noise of N(0, 1), or noise levels from the highest to the lowest that it takes."""
+    if any(spec.name == "noise" for spec in signature.inputs[1:]):
+        return [normals(1, Purpose.SCORE, 0, rows, about.latent_size)]
     if about.noise_level is None or len(signature.inputs) == 1:
         return []
     lowest, highest, _ = about.noise_level
@@ -41,7 +44,7 @@ def beside(about: Facts, signature: Signature, rows: int) -> list[Array]:
 
 def pixels(images: Array, kind: type[np.floating[Any]] = np.float32) -> Array:
     """Images of any element type to floats, integers divided by their largest value."""
-    return images.astype(kind) / kind(_MOST_VALUES.get(images.dtype.name, 1))
+    return element_types.floats(images, kind)
 
 
 def _mirrored(length: int, wanted: int) -> NDArray[np.intp]:
@@ -63,4 +66,4 @@ def fed(images: Array, signature: Signature) -> Array:
     """Images as a graph's input: float32, or uint8, to which finer ones are rounded."""
     if signature.inputs[0].data_type != DATA_TYPE_UINT8:
         return pixels(images)
-    return images if images.dtype == np.uint8 else np.rint(pixels(images) * 255).astype(np.uint8)
+    return element_types.rounded(images)

@@ -20,9 +20,9 @@ def latencies_ms(graph: bytes, inputs: Arrays, buckets: Sequence[int], device: D
     return {bucket: _best_ms(session, _filled(inputs, bucket)) for bucket in buckets}
 
 
-def speed_up(slow: bytes, fast: bytes, inputs: Arrays, batches: Sequence[int], device: Device) -> float:
+def speed_up(slow: bytes, fast: bytes, inputs: Arrays, batches: Sequence[int], devices: tuple[Device, Device]) -> float:
     """How many times faster the second graph is: geometric mean over batch sizes, best of interleaved rounds."""
-    sessions = open_session(slow, device), open_session(fast, device)
+    sessions = open_session(slow, devices[0]), open_session(fast, devices[1])
     ratios = [_ratio(sessions, _filled(inputs, batch)) for batch in batches]
     return float(np.exp(np.mean(np.log(ratios))))
 

@@ -13,7 +13,7 @@ from bundle import latents
 from bundle.golden import TEMPERATURE, Array, Golden
 from bundle.latents import LatentStatistics
 from bundle.replay import RowDifference
-from bundle.runtime_options import Device
+from bundle.runtime_options import BFLOAT16, Device
 from export.gate import checks
 from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, Finding, crash_refused
 from export.gate.gate import BOUNDS, TILES, WEIGHTS, CheckedGraphs, GateResult, GateRun, Tradeoff
@@ -25,6 +25,7 @@ from export.gate.sandbox import Sandbox
 from export.gate.structure import ONNX_CHECKER
 from export.graphs import methods, tensor_specs
 from export.graphs.methods import Method
+from export.graphs.quantization import KEPT, Precision, in_fewer_bits
 
 MAX_PSNR_DROP_DB = 0.1
 MIN_RANK_CORRELATION = 0.999
@@ -41,11 +42,13 @@ class VariantRun(GateRun):
     """A variant on its way through the gate, with the float32 graphs that it was made from."""
 
     baseline_graphs: Mapping[str, bytes]
+    baseline_device: Device = "cpu"
 
     @cached_property
     def tolerances(self) -> dict[str, float]:
-        """What the self-test of a server must allow each graph."""
-        return golden_tolerances(self.graphs, self.golden, self.sandbox, self.device)
+        """What the self-test of a server must allow each graph in fewer bits."""
+        changed = {name: graph for name, graph in self.graphs.items() if name not in self.kept}
+        return golden_tolerances(changed, self.golden, self.sandbox, self.device)
 
     @cached_property
     def tradeoff(self) -> Tradeoff:
@@ -53,25 +56,39 @@ class VariantRun(GateRun):
         images = resized(self.images, self.about.shapes.padded(*self.images.shape[1:3]))[len(self.images) // 2 :]
         answers: dict[str, tuple[dict[str, Array], dict[str, Array]]] = {}
         gains: list[float] = []
-        for method in methods.methods(self.network):
+        for method in in_fewer_bits(self.network):
             inputs = real_inputs(method, images)
             graphs = self.baseline_graphs[method.name], self.graphs[method.name]
+            devices = self.baseline_device, self.device
             with crash_refused("quality", method.name):
-                before, after = (self.sandbox.run(outputs, graph, [inputs], self.device)[0] for graph in graphs)
-                gains.append(self.sandbox.run(speed_up, *graphs, inputs, _TIMED_BATCHES, self.device))
+                before, after = (
+                    self.sandbox.run(outputs, graph, [inputs], device)[0]
+                    for graph, device in zip(graphs, devices, strict=True)
+                )
+                gains.append(self.sandbox.run(speed_up, *graphs, inputs, _TIMED_BATCHES, devices))
             answers[method.name] = before, after
         return _tradeoff(answers, images, float(np.exp(np.mean(np.log(gains)))))
 
     def row_difference(self, signature: Signature) -> RowDifference:
         """How far a row alone is from the same row in a batch; a variant allows its distance from float32."""
-        largest, tolerance = super().row_difference(signature).largest, self.tolerances[signature.name]
+        difference = super().row_difference(signature)
+        if signature.name in self.kept:
+            return difference
+        largest, tolerance = difference.largest, self.tolerances[signature.name]
         return RowDifference(largest, largest / tolerance if tolerance > 0 else np.inf)
 
 
 def run_checks(
-    variant: CheckedGraphs, baseline: CheckedGraphs, golden: Golden, sandbox: Sandbox, device: Device
+    variant: CheckedGraphs,
+    baseline: CheckedGraphs,
+    golden: Golden,
+    sandbox: Sandbox,
+    device: Device,
+    precision: Precision,
 ) -> GateResult:
     """Run the checks of a variant; `baseline` is the float32 model. Reproducibility is `exporter`'s.
+
+    Graphs in bfloat16 are those of the baseline, on a device of their own; what they must beat is float32 on the CPU.
 
     Raises:
         GateError: a check refused, the last of them because the variant is not worth its loss.
@@ -81,14 +98,16 @@ def run_checks(
         graphs=variant.graphs,
         golden=golden,
         sandbox=sandbox,
-        device=device,
+        device="openvino-bfloat16" if precision == BFLOAT16 else device,
         network=baseline.model,
         model=variant.model,
         images=variant.images,
         baseline_graphs=baseline.graphs,
+        baseline_device="cpu" if precision == BFLOAT16 else device,
         is_variant=True,
+        kept=frozenset() if precision == BFLOAT16 else frozenset(KEPT & variant.graphs.keys()),
     )
-    wanted = INT8_CHECKS if variant.model is baseline.model else FLOAT16_CHECKS
+    wanted = INT8_CHECKS if precision == "int8" else FLOAT16_CHECKS
     passed = checks.run((*wanted, TILES) if variant_run.about.shapes.free else wanted, variant_run)
     return GateResult(
         passed,

@@ -5,7 +5,7 @@ from typing import Any
 
 from bundle.errors import BundleError
 from bundle.golden import Array, Arrays
-from bundle.runtime_options import PROVIDER_NAMES, Device, cuda_options, set_session_options
+from bundle.runtime_options import PROVIDER_NAMES, Device, cuda_options, openvino_options, set_session_options
 
 # Linux builds of onnxruntime report usage unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -14,8 +14,12 @@ import onnxruntime as _untyped
 onnxruntime: Any = _untyped  # it ships no types
 
 
-_CPU, _CUDA = PROVIDER_NAMES["cpu"], PROVIDER_NAMES["cuda"]
-_PROVIDERS: dict[Device, list[Any]] = {"cpu": [_CPU], "cuda": [(_CUDA, cuda_options()), _CPU]}
+_CPU = PROVIDER_NAMES["cpu"]
+_INSTALL: dict[Device, str] = {
+    "cuda": "onnxruntime-gpu[cuda,cudnn]",
+    "openvino": "onnxruntime-openvino",
+    "openvino-bfloat16": "onnxruntime-openvino",
+}
 # Of onnxruntime's levels of logging.
 _FATAL = 4
 
@@ -60,16 +64,17 @@ def open_session(graph: bytes, device: Device = "cpu", threads: int = 1, *, quie
     set_session_options(options, intra_op_threads=threads)
     if quiet:
         options.log_severity_level = _FATAL
-    if device == "cuda":
-        _require_cuda()
+    _require(device)
     try:
-        inner = onnxruntime.InferenceSession(graph, options, providers=_PROVIDERS[device], enable_fallback=0)
+        inner = onnxruntime.InferenceSession(graph, options, providers=_chain(device, threads), enable_fallback=0)
     except Exception as error:
         # The exceptions of onnxruntime have no common base class.
         raise BundleError(f"onnxruntime refuses the graph on {device}: {error}") from error
-    # A CUDA session that cannot start is silently a CPU session.
-    if device == "cuda" and inner.get_providers()[0] != _CUDA:
-        raise BundleError("expected CUDA, onnxruntime could not start it: check the driver, CUDA and cuDNN")
+    # Where a provider cannot start, onnxruntime silently takes the next.
+    if inner.get_providers()[0] != PROVIDER_NAMES[device]:
+        raise BundleError(
+            f"expected {PROVIDER_NAMES[device]}, onnxruntime could not start it: check its libraries and drivers"
+        )
     return Session(inner)
 
 
@@ -78,7 +83,27 @@ def runtime_version() -> str:
     return str(onnxruntime.__version__)
 
 
-def _require_cuda() -> None:
-    if _CUDA not in onnxruntime.get_available_providers():
-        raise BundleError("expected CUDA, this onnxruntime has none: install onnxruntime-gpu[cuda,cudnn] in its place")
-    onnxruntime.preload_dlls()
+def missing(device: Device) -> str | None:
+    """Why onnxruntime cannot run on a device, as far as its build tells."""
+    name = PROVIDER_NAMES[device]
+    if name in onnxruntime.get_available_providers():
+        return None
+    return f"expected {name}, this onnxruntime has none: install {_INSTALL[device]} in its place"
+
+
+def _chain(device: Device, threads: int) -> list[Any]:
+    """Providers in order of preference, with their options."""
+    options: dict[Device, dict[str, str]] = {
+        "cuda": cuda_options(),
+        "openvino": openvino_options(threads=threads),
+        "openvino-bfloat16": openvino_options(bfloat16=True, threads=threads),
+    }
+    return [_CPU] if device == "cpu" else [(PROVIDER_NAMES[device], options[device]), _CPU]
+
+
+def _require(device: Device) -> None:
+    problem = missing(device)
+    if problem is not None:
+        raise BundleError(problem)
+    if device == "cuda":
+        onnxruntime.preload_dlls()

@@ -13,6 +13,7 @@ from bundle.detection import Score
 from bundle.golden import Golden
 from bundle.graph import MAX_RUN_BYTES, read_graph
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE
+from export import reference_images
 from export.errors import InputError
 from export.gate import checks
 from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
@@ -23,7 +24,7 @@ from export.gate.tiling import tiles
 from export.gate.tiling.tiles import Tiled
 from export.graphs.scaling import PLAIN, Scaling
 from export.graphs.tensor_specs import Facts, Sizes, batch_buckets, signature
-from export.importing import reference, sizes
+from export.importing import sizes
 from export.importing.adapt import adapt, fed, joined
 from export.importing.facts import facts
 from export.importing.ports import ImageShape, ports
@@ -32,8 +33,10 @@ from export.importing.recording import Recorder
 from export.importing.source import SourceFile
 from export.publication.model_json import describe
 from export.publication.publish import Place, publish
+from export.reference_images import Images, Reference
 
 _NO_GOLDEN = Golden({})
+_MAX_REFERENCES = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +150,8 @@ class _Draft:
             GateError: a check refused.
         """
         about, options = self.about, self._options
-        images, classes = None, list[str]()
-        if options.reference:
-            images, classes = reference.read(options.reference, about.image_shape, about.sizes.multiple)
+        found = _reference(options.reference, about)
+        images, classes = _stacked(found, about) if found else None, [each.label for each in found]
         recorder = Recorder(self._graphs, about, self._sandbox, images, classes)
         tiled = self._tiled(recorder)
         statistics = recorder.statistics(say)
@@ -164,7 +166,7 @@ class _Draft:
         known |= {f"untileable_{name}": each.untileable for name, each in tiled.items() if each.untileable}
         model = describe(about, signatures, contents, known, statistics, imported=True)
         if "detect" in self._graphs:
-            wholes = reference.read_whole(options.reference, about.image_shape)
+            wholes = [each.pixels for each in found]
             model.detection.CopyFrom(recorder.detection(wholes, options.detection_score))
             say(f"detect: thresholds are those of {len(wholes)} reference images, taken for normal and not trained on")
         with crash_refused("structure", MODEL_FILE):
@@ -203,6 +205,18 @@ class _Imported(CheckedBundle):
     """With how its graphs may be cut."""
 
     tiled: Mapping[str, Tiled]
+
+
+def _reference(sources: Sequence[Path], about: Facts) -> list[Reference]:
+    """Whole images in the channels that the graphs take."""
+    return reference_images.read(sources, about.image_shape[2], _MAX_REFERENCES) if sources else []
+
+
+def _stacked(found: Sequence[Reference], about: Facts) -> Images:
+    """(N, H, W, C) that the graphs take: of free sizes squares."""
+    if about.shapes.free:
+        return reference_images.crops(found, about.sizes.multiple, about.sizes.minimum)
+    return reference_images.of_one_size(found, about.image_shape[:2])
 
 
 def _downsampling(ratios: Mapping[str, float]) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bundle import latents, replay
 from bundle.detection import Score, calibrate
 from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase
+from bundle.images.element_types import Images
 from bundle.latents import LatentStatistics
 from bundle.noise import Purpose, normals, uniforms
 from export.gate.checks import crash_refused
@@ -18,11 +19,13 @@ from export.gate.images import fed, golden_sizes, pixels, resized
 from export.gate.parity import outputs
 from export.gate.sandbox import Sandbox
 from export.graphs.tensor_specs import Facts, signature
-from export.importing import reference
-from export.publication.calibration import Images, held_out_scores
+from export.publication.calibration import held_out_scores
 from training.errors import UnavailableError
 
 _ROWS_AT_ONCE = 32
+# Statistics of fewer images would say nothing.
+_LEAST_FITTED = 100
+_FIT_SEED = 0
 
 
 class Recorder:
@@ -55,20 +58,17 @@ class Recorder:
         """Of the latents of the reference images, where there are enough."""
         if self._images is None or "encode" not in self._graphs:
             return None
-        if len(self._images) < reference.LEAST_FITTED:
-            least = reference.LEAST_FITTED
-            say(
-                f"no statistics of latents, so drift is not measured: they take {least} images, got {len(self._images)}"
-            )
+        if (count := len(self._images)) < _LEAST_FITTED:
+            say(f"no statistics of latents, so drift is not measured: they take {_LEAST_FITTED} images, got {count}")
             return None
         given = fed(self._images, signature("encode", self._about))
         codes = self._rows("encode", given, "latents")
         errors = np.zeros(len(given))
         if "reconstruct" in self._graphs:
-            errors = np.square(self._rows("reconstruct", given, "reconstructions") - pixels(self._images))
+            errors = np.square(self._rows("reconstruct", given, "reconstructions") - pixels(given))
             errors = errors.mean((1, 2, 3), np.float64)
         try:
-            return reference.fit(codes, errors, self._about.shapes.numbers, self._classes)
+            return _fit(codes, errors, self._about.shapes.numbers, self._classes)
         except UnavailableError as error:
             say(f"no statistics of latents, so drift is not measured: {error}")
             return None
@@ -137,3 +137,23 @@ class Recorder:
     def _run(self, name: str, inputs: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:
         with crash_refused("numbers", name):
             return self._sandbox.run(outputs, self._graphs[name], [*inputs])
+
+
+def _fit(
+    codes: NDArray[np.float32], errors: NDArray[np.float64], width: int, classes: Sequence[str]
+) -> LatentStatistics:
+    """Statistics of codes (N, …), every second one held out, in vectors of `width` numbers; errors (N,) per pixel.
+
+    Where a code is one vector, held-out ones are kept as reference points, with the class of each image, if any.
+
+    Raises:
+        UnavailableError: codes too wide, or not finite.
+    """
+    # scikit-learn takes a second to load.
+    from training.evaluation import latent_statistics, reference_points  # noqa: PLC0415
+
+    fitted, held_out = codes[::2].reshape(-1, width), codes[1::2].reshape(-1, width)
+    statistics = latent_statistics.fit(fitted, held_out, errors[1::2], _FIT_SEED)
+    if width != codes[0].size:
+        return statistics
+    return reference_points.add(statistics, held_out, *reference_points.numbered(classes[1::2]))

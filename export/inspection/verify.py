@@ -18,7 +18,7 @@ from bundle.graph import MAX_RUN_BYTES
 from bundle.latents import LatentStatistics
 from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE, SIGNING_FILE
 from bundle.replay import draws_golden_latents
-from bundle.runtime_options import Device
+from bundle.runtime_options import PROMISES_BITS, Device, is_bfloat16
 from bundle.signing import MAX_SIGNING_BYTES, KeyFileError, PublicKey, check_signing
 from export.errors import InputError
 from export.gate.checks import BATCH_INVARIANCE, GOLDEN_VECTORS, STRUCTURE, Check, CheckedBundle, Finding
@@ -43,7 +43,7 @@ def verify(
     """Check a version's folder; a failed check ends those that need it.
 
     Raises:
-        InputError: there is no version in the folder, or no key in the file.
+        InputError: there is no version in the folder, no key in the file, or the version does not run on the device.
     """
     try:
         key = None if public_key is None else PublicKey.read(public_key)
@@ -63,7 +63,7 @@ def verify(
             graphs={signature.name: contents[signature.file] for signature in model.signatures},
             golden=Golden({}),
             sandbox=sandbox,
-            device=device,
+            device=_device(model, device),
             imported=model.imported,
             max_run_bytes=max_run_bytes,
             folder=folder,
@@ -72,6 +72,15 @@ def verify(
             key=key,
         )
         return [hashes, *_verify(version)]
+
+
+def _device(model: Model, device: Device) -> Device:
+    """The device asked for; for a variant in bfloat16, OpenVINO in bfloat16."""
+    if not is_bfloat16(model):
+        return device
+    if device == "openvino":
+        return "openvino-bfloat16"
+    raise InputError(f"expected --device openvino for a version in bfloat16, got {device}")
 
 
 def _verify(version: _Version) -> Iterator[Finding]:
@@ -158,7 +167,7 @@ def _tiles(version: _Version) -> Iterator[Finding]:
         except (BundleError, CrashError) as error:
             yield Finding(signature.name, str(error), passed=False)
             continue
-        claimed = signature.tiling.exact and version.device == "cpu"
+        claimed = signature.tiling.exact and version.device in PROMISES_BITS
         passed = found.largest == 0 or (not claimed and found.excess <= 1)
         off = f"off by {found.largest:.3g}" if found.largest else "the same bits"
         yield Finding(signature.name, off, passed=passed, where="tiles against the whole image")

@@ -19,19 +19,19 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from bundle.detection import HeldOutScores, Score
-from export import exporter
+from export import exporter, reference_images
 from export.errors import Failure, GateError, InputError
 from export.exporter import Exported
 from export.gate.sandbox import Sandbox
 from export.graphs import build, methods
-from export.modules import references, statistics, weights
+from export.modules import statistics, weights
 from export.modules.adapter import AdaptedModule, MethodName, Precision, Scaling, methods_of
 from export.modules.probe import check_mode, named, probe
-from export.modules.references import Images, Reference
 from export.modules.source import in_a_line
 from export.modules.trace import Operation
 from export.publication.calibration import held_out_scores
 from export.publication.publish import Place
+from export.reference_images import Images, Reference
 from training.checkpoint import Checkpoint
 from training.data.split import Split
 from training.errors import UnavailableError
@@ -40,6 +40,7 @@ Source: TypeAlias = Path | str | NDArray[Any]
 
 _PLAIN = Scaling()
 _PROBED_IMAGES = 3
+_ANY_SIZE = "resize them, or give --image-shape free for a module that takes any size"
 # The gate's own, apart from statistics: as many as a checkpoint keeps.
 _GATE_IMAGES = 1_024
 _GATE_NUMBERS = 2**24
@@ -103,7 +104,7 @@ def export_module(
         reference_precision=declared.reference_precision,
         detection_score=declared.detection_score or "max",
     ).eval()
-    found = _in_channels(references.read(_sources(reference)), declared)
+    found = _in_channels(reference_images.read(_sources(reference)), declared)
     images = _declare(model, declared, found)
     data_dependent = probe(model, statistics.as_pixels(images[:_PROBED_IMAGES]))
     _check_picklable(model)
@@ -163,10 +164,11 @@ def _declare(model: AdaptedModule, declared: Declaration, found: list[Reference]
     model.labels, model.noise_level = declared.labels, declared.noise_level
     if declared.image_shape == "free":
         model.image_shape, model.multiple, model.minimum = (0, 0, channels), declared.multiple, declared.minimum
-        return references.crops(found, declared.multiple, declared.minimum)
+        return reference_images.crops(found, declared.multiple, declared.minimum)
     if (declared.multiple, declared.minimum) != (1, 1):
         raise InputError("expected --multiple and --minimum with --image-shape free alone: a fixed size is not padded")
-    images = references.of_one_size(found, None if declared.image_shape is None else declared.image_shape[:2])
+    size = None if declared.image_shape is None else declared.image_shape[:2]
+    images = reference_images.of_one_size(found, size, _ANY_SIZE)
     model.image_shape = (images.shape[1], images.shape[2], channels)
     return images
 

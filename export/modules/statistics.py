@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bundle.golden import Array
+from bundle.images import element_types
 from bundle.latents import LatentStatistics
 from export.modules.adapter import AdaptedModule
 from training.errors import UnavailableError
@@ -25,7 +26,7 @@ class TooFewError(UnavailableError):
 
 
 def fit(model: AdaptedModule, images: Array, classes: Sequence[str]) -> LatentStatistics | None:
-    """Statistics of the latents of images (N, H, W, C) uint8, every second one held out; None without an encoder.
+    """Statistics of the latents of images (N, H, W, C), every second one held out; None without an encoder.
 
     Where a latent is of one size, held-out ones are kept as reference points, with the class of each image, if any.
 
@@ -75,5 +76,5 @@ def _codes_and_errors(model: AdaptedModule, images: Array) -> tuple[NDArray[np.f
 
 
 def as_pixels(images: Array) -> Tensor:
-    """(N, H, W, C) uint8 to float32 (N, C, H, W) in 0 … 1."""
-    return torch.tensor(images).permute(0, 3, 1, 2).contiguous() / 255
+    """(N, H, W, C) to float32 (N, C, H, W) in 0 … 1."""
+    return torch.tensor(element_types.floats(images)).permute(0, 3, 1, 2).contiguous()

@@ -9,9 +9,9 @@ from autoencoder.v1.shapes import Shapes
 from numpy.typing import NDArray
 
 from bundle.detection import LEAST_IMAGES, HeldOutScores, Score
+from bundle.images.element_types import Images
 from export.errors import InputError
 
-Images: TypeAlias = NDArray[np.uint8]
 Maps: TypeAlias = NDArray[np.float32]
 
 _MOST_ROWS = 32

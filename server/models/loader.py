@@ -20,8 +20,8 @@ from bundle.latents import LatentStatistics
 from server.batching.batcher import Batcher
 from server.batching.entry import Backlog
 from server.batching.executor import Executor
+from server.batching.gradual import Room
 from server.batching.policy import BatchPolicy, choose_policy, profile
-from server.batching.room import Room
 from server.batching.run import OnRunFailed, RunHooks
 from server.batching.shaped import ShapedGraph
 from server.batching.shaped_batcher import ShapedBatcher, ShapedQueue, cells
@@ -35,7 +35,7 @@ from server.models.signing import SigningVerifier
 from server.models.table import ServedModel
 from server.models.watchdog import CancelledError, TimedOutError, run_with_timeout
 from server.runtime.cpu import cores
-from server.runtime.providers import ExecutionProvider
+from server.runtime.providers import ExecutionProvider, provider_for
 from server.runtime.session import DEFAULT_BUCKETS, DeviceError, Interrupt, Session, is_uniform
 
 _LOGGER = logging.getLogger(__name__)
@@ -157,12 +157,13 @@ class Loader:
             for s in model.signatures
             if shapes.free and not s.HasField("tiling")
         }
+        provider = provider_for(model, self._provider, self._config)
         sessions = {
-            signature.name: self._provider.open(signature, files[signature.file], self._config, progress.interrupt)
+            signature.name: provider.open(signature, files[signature.file], self._config, progress.interrupt)
             for signature in _until_cancelled(progress.cancelled, model)
         }
         golden = Golden.from_bytes(files[layout.GOLDEN_FILE])
-        return LoadedBundle(model, golden, statistics, sessions, max(opsets), untiled)
+        return LoadedBundle(model, golden, statistics, provider, sessions, max(opsets), untiled)
 
     def _check_size(self, folder: Path, model: Model) -> None:
         got, most = sum(file.size_bytes for file in model.files), self._config.max_model_bytes
@@ -178,7 +179,7 @@ class Loader:
         check_golden(parts.model, parts.golden)
         for signature in _until_cancelled(cancelled, parts.model):
             errors[signature.name] = replay(signature, parts.sessions[signature.name], parts.golden)
-            if signature.batch_invariant and self._provider.deterministic:
+            if signature.batch_invariant and parts.provider.deterministic:
                 check_invariance(signature, parts.sessions[signature.name], parts.golden)
         if parts.golden.sample_case is not None:
             replay_sample(parts, parts.golden.sample_case)
@@ -204,7 +205,7 @@ class Loader:
         progress: _Progress,
     ) -> ServedModel:
         model, statistics = parts.model, parts.statistics
-        drift = Drift(self._metrics, model, statistics)
+        drift = Drift(self._metrics, model, statistics, parts.density)
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
         shaped: dict[str, ShapedGraph] = {}
@@ -213,7 +214,7 @@ class Loader:
             session = parts.sessions[signature.name]
             series = RunSeries(self._metrics, model.name, model.version, signature.name)
             traced = self._traced(model, signature.name)
-            policy = self._policy(session, signature, Shapes.of(model))
+            policy = self._policy(parts.provider, session, signature, Shapes.of(model))
             # Windows are no images: of graphs that may have them, callers of `shaped` observe the answers.
             observed = is_uniform(signature)
             hooks = RunHooks(series, on_run_failed, traced, drift.observer(signature.name) if observed else None)
@@ -239,21 +240,23 @@ class Loader:
             input_types={name: session.dtype for name, session in parts.sessions.items()},
             statistics=statistics,
             drift=drift,
-            provider=self._provider.name,
+            provider=parts.provider.name,
             opset=parts.opset,
             interrupt=progress.interrupt,
             self_test_errors=errors,
             self_test=partial(run_with_timeout, test, self._config.load_timeout_seconds, "self-test"),
         )
 
-    def _policy(self, session: Session, signature: Signature, shapes: Shapes) -> BatchPolicy:
+    def _policy(
+        self, provider: ExecutionProvider, session: Session, signature: Signature, shapes: Shapes
+    ) -> BatchPolicy:
         """Warm up a graph, and choose how it is run."""
-        provider, side = self._provider, trial_side(signature, shapes)
-        alone = provider.uses_cores and self._config.intra_op_threads == 1
+        side = trial_side(signature, shapes)
+        alone = provider.on_caller and self._config.intra_op_threads == 1
         seconds = profile(session, _buckets(signature), alone=alone, side=side)
         policy = choose_policy(seconds, self._config, cores() if provider.uses_cores else 1)
-        # A graph that is quick at one size need not be so at another.
-        return replace(policy, inline=False) if shapes.free else policy
+        # A graph that is quick at one size need not be so at another, and Score is many runs.
+        return replace(policy, inline=False) if shapes.free or signature.name == "log_weights" else policy
 
     def _shaped_batcher(
         self,

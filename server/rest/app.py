@@ -171,7 +171,8 @@ class Rest:
         """Where a model's latents lie."""
         self._bridge.check(AUTOENCODER_SERVICE, "GetModel", _metadata(request))
         name, version = request.path_params["name"], request.query_params.get("version", "")
-        return JSONResponse(await asyncio.to_thread(self._views.reference, name, version))
+        # Written on another thread too: axes of a wide latent are a MiB.
+        return await asyncio.to_thread(lambda: JSONResponse(self._views.reference(name, version)))
 
     async def metrics(self, request: Request) -> Response:
         """Readiness and some metrics."""

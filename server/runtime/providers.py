@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from autoencoder.v1.model_pb2 import Signature
+from autoencoder.v1.model_pb2 import Model, Signature
 
-from bundle.runtime_options import PROVIDER_NAMES, cuda_options
+from bundle.errors import BundleError
+from bundle.runtime_options import PROVIDER_NAMES, cuda_options, is_bfloat16, lacks_bfloat16, openvino_options
 from server.execution_config import Device, SessionConfig
 from server.runtime import session
+from server.runtime.cpu import cores
 from server.runtime.session import BoundSession, DeviceError, Interrupt, Session
 
 _LOGGER = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ class ExecutionProvider:
     """Whether a batch-invariant graph gives a row the same bits in every batch here."""
     uses_cores: bool
     """Whether several runs at a time share the processor's cores; otherwise a device does one after another."""
+    on_caller: bool
+    """Whether a run on one thread is the caller's, so that the caller's CPU time is that of the run."""
     instance_kind: Literal["KIND_CPU", "KIND_GPU"]
     """As the Open Inference Protocol calls it in a model's instance groups."""
     install: str | None
@@ -74,6 +78,18 @@ def _cuda_options(config: SessionConfig) -> dict[str, str]:
     )
 
 
+def _openvino_options(config: SessionConfig) -> dict[str, str]:
+    return openvino_options(threads=config.intra_op_threads, runs=_concurrent_runs(config))
+
+
+def _bfloat16_options(config: SessionConfig) -> dict[str, str]:
+    return openvino_options(bfloat16=True, threads=config.intra_op_threads, runs=_concurrent_runs(config))
+
+
+def _concurrent_runs(config: SessionConfig) -> int:
+    return max(1, cores() // config.intra_op_threads)
+
+
 CUDA = ExecutionProvider(
     name=PROVIDER_NAMES["cuda"],
     device="cuda",
@@ -81,6 +97,7 @@ CUDA = ExecutionProvider(
     session=BoundSession,
     deterministic=False,
     uses_cores=False,
+    on_caller=False,
     instance_kind="KIND_GPU",
     install="onnxruntime-gpu[cuda,cudnn]",
 )
@@ -91,11 +108,25 @@ CPU = ExecutionProvider(
     session=Session,
     deterministic=True,
     uses_cores=True,
+    on_caller=True,
     instance_kind="KIND_CPU",
     install=None,
 )
+OPENVINO = ExecutionProvider(
+    name=PROVIDER_NAMES["openvino"],
+    device="openvino",
+    options=_openvino_options,
+    session=Session,
+    deterministic=True,
+    uses_cores=True,
+    on_caller=False,
+    instance_kind="KIND_CPU",
+    install="onnxruntime-openvino",
+)
+# For versions that were judged in bfloat16, whatever `--device` says.
+_OPENVINO_BFLOAT16 = replace(OPENVINO, options=_bfloat16_options)
 # `auto` takes the first that works; what follows the CPU, which always works, must be asked for by name.
-_ROWS = (CUDA, CPU)
+_ROWS = (CUDA, CPU, OPENVINO)
 PROVIDERS = {provider.name: provider for provider in _ROWS}
 
 
@@ -113,6 +144,20 @@ def choose_provider(config: SessionConfig) -> ExecutionProvider:
             raise DeviceError(f"--device {config.device}: {problem}")
         _LOGGER.info("not running on %s: %s", provider.name, problem)
     raise DeviceError(f"--device {config.device}: expected one of {', '.join(row.device for row in _ROWS)}")
+
+
+def provider_for(model: Model, chosen: ExecutionProvider, config: SessionConfig) -> ExecutionProvider:
+    """Provider of a version: the chosen one, but OpenVINO in bfloat16 for a version that was judged so.
+
+    Raises:
+        BundleError: the version is in bfloat16, and the processor or this onnxruntime cannot run it.
+    """
+    if not is_bfloat16(model):
+        return chosen
+    problem = lacks_bfloat16() or _OPENVINO_BFLOAT16.problem(config)
+    if problem is not None:
+        raise BundleError(f"this version is in bfloat16: {problem}; its float32 version runs anywhere")
+    return _OPENVINO_BFLOAT16
 
 
 def expects_gpu(config: SessionConfig, gpus: int) -> bool:

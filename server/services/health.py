@@ -25,6 +25,8 @@ class HealthService:
     without a message is never answered. Watches need no token, so their number is limited, in all and per connection.
     """
 
+    name = health.SERVICE_NAME
+
     def __init__(self, max_watches: int, max_connection_watches: int) -> None:
         self._max_watches = max_watches
         self._max_connection_watches = max_connection_watches

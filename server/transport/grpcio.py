@@ -21,10 +21,9 @@ from server.calls.call import Call
 from server.calls.streaming import StreamMethod
 from server.calls.waiting import WaitingCalls
 from server.config import ConnectionConfig
-from server.endpoint import Endpoint, Method
+from server.endpoint import LOAD_REPORT_KEY, Endpoint, Method
 from server.errors import OverloadedError, ServingError, Status
-from server.services.health import HealthService
-from server.transport import BindError
+from server.transport import AttachedService, BindError
 from server.transport.connections.acceptor import Acceptor
 from server.transport.connections.external import ExternalListener
 from server.transport.connections.listeners import listen_at, port_of, release
@@ -57,7 +56,7 @@ class GrpcioTransport:
     def __init__(
         self,
         endpoint: Endpoint,
-        health: HealthService,
+        attached: Sequence[AttachedService],
         address: str | None,
         limits: ConnectionConfig,
         certificates: Certificates | None,
@@ -65,9 +64,10 @@ class GrpcioTransport:
         reflection: bool,
     ) -> None:
         self._endpoint = endpoint
+        self._load_report = endpoint.load_report
         self._limits = limits
         self._certificates = certificates
-        self._health = health
+        self._attached = attached
         self._address = address
         self._socket = unix_socket(address)
         self._reflection = reflection
@@ -140,7 +140,8 @@ class GrpcioTransport:
             return
         self._port.set_result(port)
         await self._stop.wait()
-        self._health.detach()
+        for service in self._attached:
+            service.detach()
         self._waiting.stop()
         for stream in self._streams:
             stream.stop()
@@ -151,9 +152,10 @@ class GrpcioTransport:
         await server.stop(_CLOSE_SECONDS)
 
     async def _listen(self, server: aio.Server) -> int:
-        await self._health.attach(self._loop, server, self._waiting)
+        for service in self._attached:
+            await service.attach(self._loop, server, self._waiting)
         if self._reflection:
-            add_reflection(server, self._endpoint, self._waiting)
+            add_reflection(server, self._endpoint, self._waiting, [service.name for service in self._attached])
         # Added last, because it handles every path.
         handlers = Handlers(self._unary, self._stream, self._refused, self._endpoint)
         server.add_generic_rpc_handlers([handlers])
@@ -236,8 +238,10 @@ class GrpcioTransport:
         finally:
             self._calls.discard(call)
         if isinstance(result, bytes):
-            refusal = self._hold(call.peer, len(result), context)
+            refusal = self._hold(len(result), context)
             if refusal is None:
+                if self._load_report is not None:
+                    context.set_trailing_metadata(((LOAD_REPORT_KEY, self._load_report()),))
                 return result
             result = refusal
         context.set_code(result.code)
@@ -246,10 +250,12 @@ class GrpcioTransport:
             context.set_trailing_metadata((("grpc-status-details-bin", result.details),))
         return b""
 
-    def _hold(self, peer: str, size_bytes: int, context: Any) -> Status | None:  # noqa: ANN401 (its stub asks for names)
+    def _hold(self, size_bytes: int, context: Any) -> Status | None:  # noqa: ANN401 (its stub asks for names)
         """Count an answer until it is sent; the status instead of it if too much is unsent."""
         if size_bytes < _SMALL_BYTES:
             return None
+        # The connection, whoever has called through it.
+        peer = context.peer()
         try:
             held = self._unsent.add(peer, size_bytes)
         except OverloadedError as error:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from grpc import StatusCode
@@ -11,7 +12,7 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from server.batching.gather import GatherPolicy
 from server.config import Config
-from server.endpoint import Endpoint, Method
+from server.endpoint import LOAD_REPORT_KEY, Endpoint, Method
 from server.errors import Status
 from server.runtime.cpu import cores
 from server.transport import BindError
@@ -40,6 +41,7 @@ class NativeTransport:
 
     def __init__(self, endpoint: Endpoint, fallback: GrpcioTransport, address: str, config: Config) -> None:
         self._endpoint = endpoint
+        self._load_report = endpoint.load_report
         self._fallback = fallback
         self._address = address
         self._socket = unix_socket(address)
@@ -148,6 +150,8 @@ class NativeTransport:
 
     def _respond(self, answers: Sequence[tuple[int, bytes]]) -> None:
         calls, respond = self._calls, self._front.respond
+        if self._load_report is not None:
+            respond = partial(respond, trailing_metadata=[(LOAD_REPORT_KEY, self._load_report())])
         for token, payload in answers:
             calls.pop(token, None)
             try:

@@ -1,11 +1,10 @@
 """gRPC server reflection, so that generic clients need no .proto files."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeAlias
 
 import grpc
 from grpc import aio
-from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
@@ -21,17 +20,16 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 
 
-def add_reflection(server: aio.Server, endpoint: Endpoint, waiting: WaitingCalls) -> None:
-    """Serve reflection of every service to callers with the inference right."""
-    server.add_generic_rpc_handlers([_Reflection(endpoint, waiting)])
+def add_reflection(server: aio.Server, endpoint: Endpoint, waiting: WaitingCalls, attached: Sequence[str]) -> None:
+    """Serve reflection of every service, those of `attached` names too, to callers with the inference right."""
+    server.add_generic_rpc_handlers([_Reflection(endpoint, waiting, attached)])
 
 
 class _Reflection(grpc.GenericRpcHandler):
     """grpc's own service, which checks no tokens and waits for messages without a limit."""
 
-    def __init__(self, endpoint: Endpoint, waiting: WaitingCalls) -> None:
-        health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        names = (autoencoder.SERVICE, open_inference.SERVICE, health, reflection.SERVICE_NAME)
+    def __init__(self, endpoint: Endpoint, waiting: WaitingCalls, attached: Sequence[str]) -> None:
+        names = (autoencoder.SERVICE, open_inference.SERVICE, reflection.SERVICE_NAME, *attached)
         self._servicer: Any = reflection.aio.ReflectionServicer(names)
         self._endpoint = endpoint
         self._waiting = waiting

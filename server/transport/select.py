@@ -2,12 +2,13 @@
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 
 from server.addresses import is_loopback, join_host_port
 from server.config import Config
 from server.endpoint import Endpoint
 from server.services.health import HealthService
-from server.transport import Transport
+from server.transport import AttachedService, Transport
 from server.transport.grpcio import GrpcioTransport
 from server.transport.tls import Certificates
 
@@ -15,12 +16,15 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def main_transport(
-    config: Config, endpoint: Endpoint, health: HealthService, certificates: Certificates | None
+    config: Config,
+    endpoint: Endpoint,
+    attached: Sequence[AttachedService],
+    certificates: Certificates | None,
 ) -> Transport:
-    """The transport of the gRPC port."""
+    """The transport of the gRPC port, with services of its own."""
     address = join_host_port(config.host, config.port)
     if not _wants_native(config, certificates):
-        return GrpcioTransport(endpoint, health, address, config, certificates, reflection=config.reflection)
+        return GrpcioTransport(endpoint, attached, address, config, certificates, reflection=config.reflection)
     from server.transport.native import NativeTransport  # noqa: PLC0415 (optional dependency)
 
     if not is_loopback(config.host):
@@ -30,7 +34,7 @@ def main_transport(
             "loopback it needs a proxy that refuses compressed messages and limits connections; or use --transport "
             "grpcio"
         )
-    behind = GrpcioTransport(endpoint, health, None, config, None, reflection=config.reflection)
+    behind = GrpcioTransport(endpoint, attached, None, config, None, reflection=config.reflection)
     return NativeTransport(endpoint, behind, address, config)
 
 
@@ -41,7 +45,7 @@ def admin_transport(
     if config.admin_port is None:
         return None
     address = join_host_port(config.admin_host, config.admin_port)
-    return GrpcioTransport(endpoint, health, address, config, certificates, reflection=config.reflection)
+    return GrpcioTransport(endpoint, [health], address, config, certificates, reflection=config.reflection)
 
 
 def _wants_native(config: Config, certificates: Certificates | None) -> bool:

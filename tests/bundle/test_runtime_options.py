@@ -1,6 +1,10 @@
-import onnxruntime
+import json
+from pathlib import Path
 
-from bundle.runtime_options import cuda_options, set_session_options
+import onnxruntime
+from autoencoder.v1.model_pb2 import Model
+
+from bundle.runtime_options import cuda_options, is_bfloat16, lacks_bfloat16, openvino_options, set_session_options
 
 
 def test_session_options() -> None:
@@ -23,3 +27,28 @@ def test_cuda_options() -> None:
     }
     limited = cuda_options(device=2, graphs=True, memory_limit_bytes=1024)
     assert (limited["device_id"], limited["enable_cuda_graph"], limited["gpu_mem_limit"]) == ("2", "1", "1024")
+
+
+def test_openvino_options_are_json_and_never_leave_the_precision_open() -> None:
+    options = openvino_options(threads=2, runs=3)
+    assert options["device_type"] == "CPU"
+    properties = json.loads(options["load_config"])["CPU"]
+    assert properties == {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "3", "INFERENCE_NUM_THREADS": "6"}
+    halved = json.loads(openvino_options(bfloat16=True)["load_config"])["CPU"]
+    assert halved["INFERENCE_PRECISION_HINT"] == "bf16"
+
+
+def test_a_processor_without_bfloat16_is_told_by_its_flags(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    for flags, able in (("fpu avx512f avx512_bf16 sha", True), ("asimd bf16", True), ("fpu avx2 avx512_vnni", False)):
+        cpuinfo.write_text(f"model name: a processor\nflags\t\t: {flags}\n")
+        problem = lacks_bfloat16(cpuinfo)
+        assert (problem is None) is able
+        assert able or "amx_bf16, avx512_bf16, bf16" in problem
+    assert lacks_bfloat16(tmp_path / "absent") is not None
+
+
+def test_bfloat16_is_known_by_the_provenance() -> None:
+    assert is_bfloat16(Model(provenance={"precision": "bfloat16"}))
+    assert not is_bfloat16(Model(provenance={"precision": "float16"}))
+    assert not is_bfloat16(Model())

@@ -28,7 +28,17 @@ def test_target(address: str | list[str], target: str) -> None:
     assert channel_settings(address, None, None).target == target
 
 
-@pytest.mark.parametrize("addresses", [[], ["a:1", "b:2"], ["10.0.0.1:1", "[::1]:1"], "http://127.0.0.1:8001"], ids=str)
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        [],
+        ["a.invalid:1", "127.0.0.1:2"],
+        ["unix:/run/x.sock", "127.0.0.1:1"],
+        ["10.0.0.1:1", "[::1]:1"],
+        "http://127.0.0.1:8001",
+    ],
+    ids=str,
+)
 def test_unusable_addresses_are_refused(addresses: str | list[str]) -> None:
     with pytest.raises(InvalidArgumentError, match="address"):
         Client(addresses)

@@ -15,7 +15,7 @@ def component(name: str) -> str:
     """Path of a program; without it the test is skipped (TEST_REQUIRE_ALL=1 makes that a failure)."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin")
     if path is None:
-        pytest.skip(f"{name} is absent: apt-get install prometheus haproxy gcc libc6-dev")
+        pytest.skip(f"{name} is absent: apt-get install prometheus haproxy gcc libc6-dev buildah mmdebstrap")
     return path
 
 

@@ -105,6 +105,7 @@ def test_holds_the_server_and_nothing_else(image: Path) -> None:
         "bundle",
         "autoencoder",
         "inference",
+        "xds",
     }
     suffixes = {path.suffix for path in (image / "app").rglob("*") if path.is_file()}
     assert suffixes <= {".py", ".typed", "", *PAGE_SUFFIXES}

@@ -11,6 +11,9 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from autoencoder.v1 import autoencoder_pb2
+from grpc_health.v1 import health_pb2
+from inference import open_inference_pb2
 
 from server.__main__ import LAST_SECONDS
 from server.config import Config
@@ -21,8 +24,14 @@ FILES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 MANIFESTS = [document for path in FILES for document in yaml.safe_load_all(path.read_text())]
 CORE = [each for each in MANIFESTS if each["apiVersion"].partition("/")[0] in {"v1", "apps", "policy", "autoscaling"}]
 CORE += [each for each in MANIFESTS if each["apiVersion"].startswith("networking.k8s.io/")]
+LATEST = "1.37"
 CUSTOM = [each for each in MANIFESTS if each not in CORE]
 SCHEMAS = yaml.safe_load(Path(__file__).with_name("custom_resources.yml").read_text())
+SERVICES = [
+    each
+    for file in (autoencoder_pb2, open_inference_pb2, health_pb2)
+    for each in file.DESCRIPTOR.services_by_name.values()
+]
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yml").read_text())
 
 
@@ -31,8 +40,10 @@ def label(manifest: dict) -> str:
 
 
 def kind(name: str) -> dict:
-    (found,) = (manifest for manifest in MANIFESTS if manifest["kind"] == name)
-    return found
+    """The manifest of a kind; of several the one that has the application's name."""
+    found = [manifest for manifest in MANIFESTS if manifest["kind"] == name]
+    (only,) = found if len(found) == 1 else (each for each in found if each["metadata"]["name"] == "hourglass")
+    return only
 
 
 def pod_specs() -> list[dict]:
@@ -42,7 +53,7 @@ def pod_specs() -> list[dict]:
 
 
 @pytest.mark.parametrize("manifest", CORE, ids=label)
-@pytest.mark.parametrize("version", ["1.29", "1.33"])
+@pytest.mark.parametrize("version", ["1.29", LATEST])
 def test_manifest_matches_the_schema(manifest: dict, version: str) -> None:
     kubernetes_validate.validate(manifest, version, strict=True)
 
@@ -50,7 +61,7 @@ def test_manifest_matches_the_schema(manifest: dict, version: str) -> None:
 def test_a_misspelt_field_would_be_found() -> None:
     wrong = {**kind("PodDisruptionBudget"), "spec": {"maxUnavailabel": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(wrong, "1.33", strict=True)
+        kubernetes_validate.validate(wrong, LATEST, strict=True)
 
 
 def check_custom(manifest: dict) -> None:
@@ -83,6 +94,10 @@ def test_custom_resource_matches_its_schema(manifest: dict) -> None:
         ("PrometheusRule", lambda spec: spec["groups"][0]["rules"][0].update({"for": "1m"})),
         ("PrometheusRule", lambda spec: spec["groups"][1]["rules"][0].pop("expr")),
         ("PrometheusRule", lambda spec: spec["groups"][1]["rules"][0].update({"for": "a minute"})),
+        ("GRPCRoute", lambda spec: spec["rules"][0]["matches"][0]["method"].update({"service": "a/b"})),
+        ("Gateway", lambda spec: spec["listeners"][0].update({"protocol": "GRPC"})),
+        ("BackendTrafficPolicy", lambda spec: spec["retry"]["retryOn"].update({"triggers": "reset"})),
+        ("BackendTrafficPolicy", lambda spec: spec["healthCheck"]["active"].update({"interval": "0.5s"})),
         ("ServiceMonitor", lambda spec: spec["endpoints"][0].update({"ports": "metrics"})),
         ("ServiceMonitor", lambda spec: spec.pop("selector")),
         ("ServingRuntime", lambda spec: spec.update({"protocolVersion": "grpc-v2"})),
@@ -101,7 +116,7 @@ def test_a_wrong_custom_resource_would_be_found(name: str, spoil: Callable[[dict
 def test_the_serving_runtimes_containers_match_the_schema() -> None:
     for spec in pod_specs():
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": spec}
-        kubernetes_validate.validate(pod, "1.33", strict=True)
+        kubernetes_validate.validate(pod, LATEST, strict=True)
 
 
 def test_everything_is_there() -> None:
@@ -110,6 +125,9 @@ def test_everything_is_there() -> None:
         "Service",
         "PodDisruptionBudget",
         "HorizontalPodAutoscaler",
+        "Gateway",
+        "GRPCRoute",
+        "BackendTrafficPolicy",
         "ServiceMonitor",
         "PrometheusRule",
         "ConfigMap",
@@ -224,6 +242,46 @@ def test_selectors_select() -> None:
         <= kind("Service")["metadata"]["labels"].items()
     )
     assert kind("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == kind("Deployment")["metadata"]["name"]
+
+
+def test_the_gateway_leads_to_the_service_and_offers_what_the_server_has() -> None:
+    service, gateway = kind("Service"), kind("Gateway")
+    listeners = {listener["name"] for listener in gateway["spec"]["listeners"]}
+    ports = {(service["metadata"]["name"], port["port"]) for port in service["spec"]["ports"]}
+    routes = [each["spec"] for each in MANIFESTS if each["kind"] == "GRPCRoute"]
+    served = {f"{each.full_name}/{method.name}" for each in SERVICES for method in each.methods}
+    offered: set[str] = set()
+    for route in routes:
+        assert {(each["name"], each["sectionName"]) for each in route["parentRefs"]} <= {
+            (gateway["metadata"]["name"], listener) for listener in listeners
+        }
+        for rule in route["rules"]:
+            assert {(each["name"], each["port"]) for each in rule["backendRefs"]} <= ports
+            for match in (each["method"] for each in rule["matches"]):
+                prefix = f"{match['service']}/{match['method']}/" if "method" in match else f"{match['service']}/"
+                names = {name for name in served if f"{name}/".startswith(prefix)}
+                assert names, match
+                offered |= names
+    assert {name.partition("/")[2] for name in served - offered} == {
+        "RepositoryIndex",
+        "RepositoryModelLoad",
+        "RepositoryModelUnload",
+    }
+
+
+def test_what_the_gateway_does_about_failures_fits_the_server() -> None:
+    policies = {each["metadata"]["name"]: each["spec"] for each in MANIFESTS if each["kind"] == "BackendTrafficPolicy"}
+    named = {(each["kind"], each["metadata"]["name"]) for each in MANIFESTS}
+    assert {(ref["kind"], ref["name"]) for spec in policies.values() for ref in spec["targetRefs"]} <= named
+    check = policies["hourglass"]["healthCheck"]["active"]
+    assert (check["interval"], check["timeout"]) == ("500ms", "1s")
+    noticed = (0.5 + 1) * check["unhealthyThreshold"]
+    assert all(parsed(spec["containers"][0]["args"]).lame_duck_seconds > noticed for spec in pod_specs())
+    envoy = yaml.safe_load((DEPLOY / "envoy" / "envoy.yaml").read_text())
+    (ours,) = envoy["static_resources"]["clusters"][0]["circuit_breakers"]["thresholds"]
+    breaker = policies["hourglass"]["circuitBreaker"]
+    assert breaker["maxParallelRequests"] == ours["max_requests"]
+    assert breaker["retryBudget"]["percent"]["numerator"] == ours["retry_budget"]["budget_percent"]["value"]
 
 
 def test_the_inference_service_uses_the_runtime() -> None:

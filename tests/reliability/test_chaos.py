@@ -53,7 +53,8 @@ def server(
     request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalServer]:
     log = tmp_path_factory.mktemp("log") / "server.log"
-    flags = ("--transport", request.param, "--host", "::", "--poll-seconds", "0.2", "--concurrent-runs", "1", *QUEUE)
+    host = ("--host", "::", "--lame-duck-seconds", "0")
+    flags = ("--transport", request.param, *host, "--poll-seconds", "0.2", "--concurrent-runs", "1", *QUEUE)
     with running(repository, log, *flags) as started:
         yield started
 

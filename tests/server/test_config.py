@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.addresses import is_loopback, join_host_port
+from server.addresses import TrustedProxies, is_loopback, join_host_port
 from server.config import Config
 from server.execution_config import BatchingConfig, LimitsConfig, SessionConfig
 from server.settings import SettingsError
@@ -25,6 +25,40 @@ def test_defaults() -> None:
     assert (config.max_image_scans, config.max_image_parts) == (32, 16_384)
     assert (config.max_queue_delay_ms, config.device, config.transport) == (0, "auto", "auto")
     assert (config.first_message_seconds, config.max_waiting_calls) == (60, 16_384)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds"),
+    [
+        ((), 0),
+        (("--host", "unix:/run/hourglass.sock"), 0),
+        (("--host", "::"), 3),
+        (("--host", "10.0.0.1", "--lame-duck-seconds", "0"), 0),
+        (("--lame-duck-seconds", "1.5"), 1.5),
+    ],
+)
+def test_balancers_have_time_to_notice_a_stop(arguments: tuple[str, ...], seconds: float) -> None:
+    assert parsed("--repository", "models", *arguments).lame_duck == seconds
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "caller"),
+    [
+        ("ipv4:10.1.2.3:50000", ["1.1.1.1, 192.0.2.7"], "ipv4:192.0.2.7:0"),
+        ("ipv4:10.1.2.3:50000", ["192.0.2.6", "192.0.2.7"], "ipv4:192.0.2.7:0"),
+        ("ipv4:10.1.2.3:50000", ["2001:db8:1:2:3::4"], "ipv6:[2001:db8:1:2::]:0"),
+        ("ipv6:%5B::ffff:10.1.2.3%5D:50000", ["192.0.2.7"], "ipv4:192.0.2.7:0"),
+        ("ipv6:[fd00::1]:50000", ["192.0.2.7"], "ipv4:192.0.2.7:0"),
+        ("unix:", ["192.0.2.7"], "ipv4:192.0.2.7:0"),
+        ("ipv4:10.1.2.3:50000", [], "ipv4:10.1.2.3:50000"),
+        ("ipv4:10.1.2.3:50000", ["192.0.2.7, nobody"], "ipv4:10.1.2.3:50000"),
+        ("ipv4:10.2.0.1:50000", ["192.0.2.7"], "ipv4:10.2.0.1:50000"),
+        ("", ["192.0.2.7"], "ipv4:192.0.2.7:0"),
+    ],
+)
+def test_a_trusted_proxy_says_who_calls(peer: str, forwarded: list[str], caller: str) -> None:
+    proxies = TrustedProxies("10.1.0.0/16, fd00::1,unix")
+    assert proxies.peer(peer, [("x-forwarded-for", value) for value in forwarded]) == caller
 
 
 def test_a_flag_comes_before_the_environment() -> None:
@@ -54,6 +88,8 @@ def test_parts_take_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch
     [
         ((), "--repository (HOURGLASS_REPOSITORY) is required"),
         (("--repository", "m", "--max-request-rows", "0"), "--max-request-rows (HOURGLASS_MAX_REQUEST_ROWS)"),
+        (("--repository", "m", "--trusted-proxies", "envoy"), "such as 10.0.0.1,10.1.0.0/16, or unix, got 'envoy'"),
+        (("--repository", "m", "--load-reports", "on"), "expected one of 'off', 'stream', 'calls', got 'on'"),
         (("--repository", "m", "--port", "65536"), "expected a whole number from 0 to 65535, got '65536'"),
         (("--repository", "m", "--port", "1.5"), "expected a whole number from 0 to 65535, got '1.5'"),
         (("--repository", "m", "--heavy-threads", ""), "expected a whole number from 1, got ''"),

@@ -236,14 +236,18 @@ def test_sigterm_answers_what_was_accepted(transport: str, repository: Path) -> 
 
 
 def test_beyond_loopback_native_says_what_it_lacks() -> None:
-    with program("--repository", str(GOLDEN), "--host", "::", "--transport", "native") as (process, _, _):
+    with program("--repository", str(GOLDEN), "--host", "::", "--lame-duck-seconds", "0", "--transport", "native") as (
+        process,
+        _,
+        _,
+    ):
         process.send_signal(signal.SIGTERM)
         assert "no TLS" in process.stderr.read()
 
 
 def test_auto_is_grpcio_beyond_loopback() -> None:
     """The native transport decompresses messages of any size, so that it needs a proxy there."""
-    with program("--repository", str(GOLDEN), "--host", "::") as (process, _, metrics):
+    with program("--repository", str(GOLDEN), "--host", "::", "--lame-duck-seconds", "0") as (process, _, metrics):
         assert 'transport="grpcio"' in probe(metrics.replace("::", "::1"), "/metrics")[1]
         process.send_signal(signal.SIGTERM)
         assert "WARNING" not in process.stderr.read()

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from training import checkpoint
-from training.data.dataset import Dataset
+from training.config import Data
+from training.data.dataset import Dataset, load
 from training.data.split import Split
 from training.errors import CheckpointError
 
@@ -146,3 +147,14 @@ def test_a_single_class_is_the_same_data_with_and_without_its_label() -> None:
     assert not checkpoint.is_data_of(plain, dataset(np.arange(4)).sha256)
     other = dataclasses.replace(plain, test=Split(np.zeros((4, 4, 4, 1), np.uint8), None))
     assert not checkpoint.is_data_of(other, labelled.sha256)
+
+
+def test_data_that_once_had_8_bits_are_recognised(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 65_536, (20, 8, 8), dtype=np.uint16)
+    found = []
+    for name, images in (("deep", deep), ("bytes", np.rint(deep / 257).astype(np.uint8)), ("other", deep[::-1])):
+        np.save(tmp_path / f"{name}.npy", images)
+        found.append(load(Data(kind="npz", folder=str(tmp_path / f"{name}.npy"))))
+    assert checkpoint.is_data_of(found[0], found[1].sha256)
+    assert not checkpoint.is_data_of(found[1], found[0].sha256)
+    assert not checkpoint.is_data_of(found[2], found[1].sha256)

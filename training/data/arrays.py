@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 
 from bundle.npz import check_entries
 from training.config import Data
-from training.data.pixel_range import as_bytes
+from training.data.pixel_range import as_images
 from training.data.split import Source, Split
 from training.errors import DataError
 
@@ -60,7 +60,7 @@ def read_npz(path: Path, _data: Data) -> Source:
             scheme, notes = _scheme(arrays, path)
             images = {role: arrays[name].read() for role, (name, _) in scheme.items()}
             labels = {role: arrays[name].read() for role, (_, name) in scheme.items() if name in arrays}
-        images, range_notes = as_bytes(images, path)
+        images, range_notes = as_images(images, path)
     checked = {role: _checked_labels(each, len(images[role]), path) for role, each in labels.items()}
     splits = {role: Split(each, checked.get(role)) for role, each in images.items()}
     classes = _class_count(checked)

@@ -1,4 +1,4 @@
-"""Data loader: batches of one uint8 tensor in memory, in an order that only (seed, epoch) decides; no workers."""
+"""Data loader: batches of one tensor in memory, in an order that only (seed, epoch) decides; no workers."""
 
 import torch
 from torch import Tensor
@@ -33,17 +33,23 @@ class InMemoryBatches:
     def batch(self, rows: Tensor | slice) -> tuple[Tensor, Tensor | None]:
         """Images and labels of some rows."""
         # index_select gathers whole images; indexing with brackets would take twice the time.
-        images = (
-            self.images[rows] if isinstance(rows, slice) else self.images.index_select(0, rows.to(self.images.device))
-        )
+        images = self.images[rows] if isinstance(rows, slice) else _gathered(self.images, rows)
         images = scaled(images)
         labels = None if self.labels is None else self.labels[rows]
         return images.contiguous(memory_format=self.memory_format), labels
 
 
 def scaled(pixels: Tensor) -> Tensor:
-    """uint8 of any shape to float32 in 0 to 1."""
-    return pixels.float().div_(255)
+    """uint8, uint16 or float32 of any shape to float32 in 0 to 1."""
+    return pixels.float() if pixels.dtype.is_floating_point else pixels.float().div_(torch.iinfo(pixels.dtype).max)
+
+
+def _gathered(images: Tensor, rows: Tensor) -> Tensor:
+    rows = rows.to(images.device)
+    # Of uint16 not every device of PyTorch can select.
+    if images.dtype == torch.uint16:
+        return images.view(torch.int16).index_select(0, rows).view(torch.uint16)
+    return images.index_select(0, rows)
 
 
 def shuffled_batches(seed: int, epoch: int, count: int, batch_size: int) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Data sets as uint8 arrays in memory, bundled or from IDX files, folders, arrays; split once and for all."""
+"""Data sets as arrays in memory, uint8, uint16 or float32: bundled, IDX files, folders, arrays; split for good."""
 
 import dataclasses
 import hashlib
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from bundle.images import element_types
 from training.config import Data
 from training.data import download, idx
 from training.data.arrays import read_npz
@@ -59,10 +60,28 @@ class Dataset:
     """What anomaly detection is calibrated on and judged by, where `data.normal` says what is normal."""
 
     @property
+    def float_images(self) -> bool:
+        """Whether images are finer than 8 bits, so that graphs of a network must not round them to bytes."""
+        return self.train.images[0].dtype != np.uint8
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C), of one image of a pair."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels // 2 if self.paired else channels
+
+    def in_bytes(self) -> "Dataset":
+        """The same with every image rounded to 8 bits."""
+        splits = {
+            name: dataclasses.replace(split, images=element_types.rounded(split.images))
+            for name, split in (("train", self.train), ("validation", self.validation), ("test", self.test))
+        }
+        pictures, inspection = self.pictures, self.inspection
+        if pictures is not None:
+            pictures = dataclasses.replace(pictures, images=[*map(element_types.rounded, pictures.images)])
+        if inspection is not None:
+            inspection = inspection.in_bytes()
+        return dataclasses.replace(self, **splits, pictures=pictures, inspection=inspection)
 
     @cached_property
     def sha256(self) -> str:

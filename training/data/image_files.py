@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.errors import ImageFileError
+from bundle.images import element_types
 from bundle.images.decoder import Decoded, ImageReader, Limits
 from training.config import Data
 from training.cpu import available_memory
@@ -21,10 +22,13 @@ class Conversion(IntFlag):
     ROTATED = 1
     BLENDED = 2
     SCALED_FROM_16_BITS = 4
+    """What is resized has 8 bits."""
 
 
 def read_all(paths: Sequence[Path], data: Data) -> tuple[list[np.ndarray], np.ndarray]:
-    """The images, uint8 (H, W, C), and the Conversion of each, uint8 (N,).
+    """The images (H, W, C), and the Conversion of each, uint8 (N,).
+
+    They are uint8, or all of them uint16 where a file has 16 bits a channel and none is resized.
 
     Raises:
         DataError: one is not a regular file, damaged, or of another format; or there is too little memory.
@@ -36,7 +40,8 @@ def read_all(paths: Sequence[Path], data: Data) -> tuple[list[np.ndarray], np.nd
             "free: lower data.size"
         )
     decoded = [_read(path, data) for path in paths]
-    return [image.pixels for image in decoded], np.array([_flags(image) for image in decoded], np.uint8)
+    pixels = element_types.alike([image.pixels for image in decoded])
+    return pixels, np.array([_flags(image) for image in decoded], np.uint8)
 
 
 def _read(path: Path, data: Data) -> Decoded:
@@ -45,7 +50,7 @@ def _read(path: Path, data: Data) -> Decoded:
         # Reading a named pipe would wait for ever.
         if not stat.S_ISREG(path.stat().st_mode):
             raise DataError(f"{path} is not a regular file: remove it")
-        return ImageReader(path.read_bytes(), Limits()).decode(1 if data.grey else 3, target)
+        return ImageReader(path.read_bytes(), Limits()).decode(1 if data.grey else 3, target, keep_sixteen_bits=True)
     except (OSError, ImageFileError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}; repair or remove it") from None
 
@@ -54,5 +59,5 @@ def _flags(image: Decoded) -> int:
     return (
         Conversion.ROTATED * image.rotated
         | Conversion.BLENDED * image.transparent
-        | Conversion.SCALED_FROM_16_BITS * image.sixteen_bits
+        | Conversion.SCALED_FROM_16_BITS * (image.sixteen_bits and image.pixels.dtype == np.uint8)
     )

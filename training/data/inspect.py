@@ -4,21 +4,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bundle.images import element_types
 from training.data.dataset import Dataset
 from training.data.image_files import Conversion
 from training.data.split import Split
 from training.errors import DataError
 
-_BYTE_MAX = 255
 _CONVERSIONS = {
     Conversion.ROTATED: "rotated by their EXIF orientation",
     Conversion.BLENDED: "transparent (blended onto black)",
-    Conversion.SCALED_FROM_16_BITS: "scaled from 16 bits",
+    Conversion.SCALED_FROM_16_BITS: "scaled from 16 bits to 8, as data.size does",
 }
 _SHOWN_CLASSES = 10
 # Below these the pixels were probably meant in another range, such as 0 to 1 or the numbers of classes.
 _DARK_MEAN = 0.002
-_DARK_VALUE = 15
+_DARK_VALUE = 1 / 16
 
 
 def describe(dataset: Dataset) -> str:
@@ -52,8 +52,9 @@ def _oddities(dataset: Dataset, flat: int, mean: float) -> Iterator[str]:
     """What a user may want to know, though training works."""
     if changed := _conversions(dataset):
         yield f"{changed}, as the server will do"
-    if (largest := dataset.train.images.max()) <= _DARK_VALUE:
-        yield f"the largest pixel value is {largest} of {_BYTE_MAX}: are the images in another range?"
+    white = element_types.largest(dataset.train.images.dtype)
+    if (largest := dataset.train.images.max()) < _DARK_VALUE * white:
+        yield f"the largest pixel value is {largest:.4g} of {white}: are the images in another range?"
     elif mean < _DARK_MEAN:
         yield f"the images are almost black (mean {mean:.4f}): are they in another range?"
     if flat:
@@ -79,9 +80,12 @@ def _conversions(dataset: Dataset) -> str:
 
 
 def moments(images: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of uint8 pixels, in 0 to 1; from a histogram, without a copy in floats."""
-    shares = np.bincount(images.reshape(-1), minlength=_BYTE_MAX + 1) / images.size
-    values = np.arange(_BYTE_MAX + 1) / _BYTE_MAX
+    """Mean and standard deviation of pixels, in 0 to 1; of integers from a histogram, without a copy in floats."""
+    if images.dtype.kind == "f":
+        return float(images.mean(dtype=np.float64)), float(images.std(dtype=np.float64))
+    largest = element_types.largest(images.dtype)
+    shares = np.bincount(images.reshape(-1), minlength=largest + 1) / images.size
+    values = np.arange(largest + 1) / largest
     mean = shares @ values
     return float(mean), float(np.sqrt(shares @ (values - mean) ** 2))
 

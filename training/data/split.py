@@ -14,7 +14,7 @@ MIN_PICTURES = 3
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 (N, H, W, C) and, where known, labels int64 (N,) and the images' positions (N,) in their source.
+    """Images (N, H, W, C), uint8, uint16 or float32; where known, labels int64 (N,) and positions (N,) in their source.
 
     Images of unlike sizes, until they are cropped, are an array (N,) of arrays (H, W, C).
     """

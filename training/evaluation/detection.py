@@ -40,7 +40,7 @@ class Found:
 
 @torch.no_grad()
 def maps(model: Network, images: np.ndarray) -> Iterator[np.ndarray]:
-    """Images uint8 (N, H, W, C) to maps float32 (n, H, W), a batch at a time; padded and cropped as the server does."""
+    """Images (N, H, W, C) to maps float32 (n, H, W), a batch at a time; padded and cropped as the server does."""
     _, height, width, _ = images.shape
     step = model.multiple if model.is_free else 1
     size = -(-height // step) * step, -(-width // step) * step

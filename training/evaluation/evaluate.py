@@ -53,7 +53,7 @@ def measure(
         measures["active_units, prior_distance"] = lambda: _posterior_figures(model, dataset.test)
     if model.latent_shape:
         measures["frechet_distance"] = lambda: _sample_figures(model, dataset, latents)
-    if model.latent_shape and model.float_images:
+    if model.latent_shape and model.output == "pixels":
         measures["pca_psnr"] = lambda: principal_components.figures(
             dataset, prod(inference.code_shape(model, dataset.test)), notes
         )

@@ -13,6 +13,7 @@ from autoencoder.v1.shapes import pad
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bundle.images import element_types
 from bundle.images.decoder import SUFFIXES
 from bundle.noise import Purpose, normals
 from training.config import Data
@@ -132,4 +133,4 @@ def check(model: Network, trained_on: tuple[float, float], levels: Sequence[floa
 
 def _read(path: Path, channels: int) -> Floats:
     (image,), _ = image_files.read_all([path], Data(kind="folder", grey=channels == 1))
-    return image.astype(np.float32) / np.float32(GREY_LEVELS)
+    return element_types.floats(image)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
+from bundle.images import element_types
 from training.data.dataset import Dataset
 from training.evaluation.notes import Notes
 from training.random_streams import Purpose, generator
@@ -43,7 +44,7 @@ def _training_images(dataset: Dataset) -> np.ndarray:
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1).astype(np.float32) / np.float32(np.iinfo(images.dtype).max)
+    return element_types.floats(images.reshape(len(images), -1))
 
 
 def _psnr(pca: Any, images: np.ndarray) -> np.ndarray:  # noqa: ANN401 (a PCA, whose methods have no types)

@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from bundle.images import element_types
 from training.cpu import one_blas_thread
 from training.data.dataset import Dataset
 from training.errors import UnavailableError
@@ -55,7 +56,10 @@ def probes(codes: np.ndarray, test_codes: np.ndarray, dataset: Dataset, notes: N
 
 def _principal_components(wanted: int, dataset: Dataset, notes: Notes) -> Pair:
     """Train and test pixels on the leading axes of the training pixels, (N, k) each."""
-    train, test = (split.images.reshape(len(split), -1) / 255 for split in (dataset.train, dataset.test))
+    train, test = (
+        element_types.floats(split.images.reshape(len(split), -1), np.float64)
+        for split in (dataset.train, dataset.test)
+    )
     count = min(wanted, *train.shape)
     if count < wanted:
         images = f"{train.shape[0]} training images of {train.shape[1]} values"

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
+from bundle.images import element_types
+
 _ENLARGED = 4
 _THRESHOLD = 0.5
 
@@ -31,8 +33,8 @@ MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"thickness": thicknes
 
 
 def grey(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W, C) to (N, H, W) in 0 to 1: the mean over the channels."""
-    return images.mean(3) / 255
+    """(N, H, W, C) to (N, H, W) in 0 to 1: the mean over the channels."""
+    return images.mean(3, np.float64) / element_types.largest(images.dtype)
 
 
 def _thickness(image: np.ndarray) -> float:

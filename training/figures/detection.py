@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bundle.images import element_types
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
 from training.errors import UnavailableError
@@ -31,7 +32,7 @@ def found_defects(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
     axes = figure.subplots(lines, len(rows), squeeze=False)
     low, high = trained.held_out_scores.map_low, found.map_threshold or float(found.maps.max())
     for column, (row, image, heat) in enumerate(zip(rows, images, found.maps, strict=True)):
-        show(axes[0, column], image / 255)
+        show(axes[0, column], element_types.floats(image))
         if judged.kinds:
             axes[0, column].set_title(legible(judged.kinds[row]), fontsize=10)
         if judged.masks is not None:
@@ -59,7 +60,7 @@ def _spread(kinds: tuple[str, ...], count: int) -> np.ndarray:
 
 def _overlay(axis: Axes, image: np.ndarray, heat: np.ndarray) -> None:
     """The image in grey under its map, 0 to 1: where that is 0 nothing is seen of it."""
-    grey = image.mean(-1, keepdims=True) / 255
+    grey = element_types.floats(image).mean(-1, keepdims=True)
     colour = np.stack([np.ones_like(heat), 1 - heat, np.zeros_like(heat)], -1)
     shown = grey * _FADED + 0.3
     show(axis, shown * (1 - heat[..., np.newaxis]) + colour * heat[..., np.newaxis])

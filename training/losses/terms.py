@@ -10,6 +10,9 @@ from torch.nn import functional
 
 from training.config import Loss
 
+# Of a fitted Gaussian: about what rounding to bytes leaves, 1 / (12 * 255**2).
+_LEAST_VARIANCE = 1e-6
+
 
 @dataclass(frozen=True)
 class Likelihood:
@@ -35,7 +38,14 @@ def gaussian_nll(logits: Tensor, images: Tensor, sigma: float) -> Tensor:
 
 
 def gaussian_nll_of_pixels(pixels: Tensor, images: Tensor, sigma: float) -> Tensor:
-    """(N, C, H, W) twice to (N,): negative log-density of images around pixels with fixed sigma."""
+    """(N, C, H, W) twice to (N,): negative log-density of images around pixels with fixed sigma.
+
+    For a sigma of 0 it is fitted to each image: that maximises the likelihood (Rybkin, Daniilidis & Levine 2021), and
+    the loss is linear in PSNR.
+    """
+    if not sigma:
+        variances = (pixels - images).square().flatten(1).mean(1) + _LEAST_VARIANCE
+        return images[0].numel() / 2 * (variances.log() + 1 + math.log(2 * math.pi))
     squares = (pixels - images).square() / (2 * sigma**2)
     return (squares + math.log(sigma * math.sqrt(2 * math.pi))).flatten(1).sum(1)
 
@@ -50,6 +60,17 @@ def nll(settings: Loss | Likelihood, outputs: Tensor, images: Tensor, output: st
     if settings.likelihood == "gaussian":
         return gaussian_nll(outputs, images, settings.sigma)
     return bernoulli_nll(outputs, images)
+
+
+def log_likelihood(settings: Loss | Likelihood, outputs: Tensor, images: Tensor, output: str = "logits") -> Tensor:
+    """(N, C, H, W) twice to (N,): minus `nll`, in operations that are as exact in an ONNX graph.
+
+    The exporter makes the logarithm of a sigmoid of PyTorch's cross-entropy: -infinity where the sigmoid is 0.
+    """
+    if output == "pixels" or settings.likelihood == "gaussian":
+        return -nll(settings, outputs, images, output)
+    losses = outputs.relu() - outputs * images + functional.softplus(-outputs.abs())
+    return -losses.flatten(1).sum(1)
 
 
 def kl_to_standard_normal(means: Tensor, log_variances: Tensor) -> Tensor:

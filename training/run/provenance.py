@@ -29,7 +29,13 @@ def describe(config: Config, dataset: Dataset, step: int, epoch: int, metrics: M
     """checkpoint.json but for its format version."""
     return {
         "name": config.name,
-        "model": checkpoint.describe(config.model, network_shape(config, dataset), dataset.classes, config.loss),
+        "model": checkpoint.describe(
+            config.model,
+            network_shape(config, dataset),
+            dataset.classes,
+            config.loss,
+            float_images=dataset.float_images,
+        ),
         "config": settings(config),
         "data": {
             "name": dataset.name,

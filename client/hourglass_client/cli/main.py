@@ -129,6 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_folder(edit)
     _add(every, "classify", commands.classify, "classes of images", images="+")
     _add_detect(every)
+    score = _add(every, "score", commands.score, "log-likelihoods of images in nats, as lower bounds", images="+")
+    score.add_argument(
+        "--samples", type=_positive, default=0, help="importance samples an image (64): more are tighter"
+    )
+    score.add_argument("--seed", type=int, help="seed of the samples: the same seed gives the same bounds")
     _add_bench(every)
     return parser
 
@@ -165,7 +170,7 @@ def _add_detect(every: _AddParser) -> None:
 
 def _add_bench(every: _AddParser) -> None:
     load = _add(every, "bench", bench, "quick load test with percentiles; bound by its Python callers, not the server")
-    methods = ("encode", "decode", "reconstruct", "denoise", "sample", "classify", "detect")
+    methods = ("encode", "decode", "reconstruct", "denoise", "sample", "classify", "detect", "score")
     load.add_argument("--method", choices=methods, default="encode", help="(encode)")
     load.add_argument("--callers", type=_positive, default=8, help="concurrent callers (8)")
     load.add_argument("--rows", type=_positive, default=1, help="images or latents per request (1)")
@@ -183,8 +188,8 @@ def _add(
     parser = every(name, help=text, description=text.capitalize() + ".")
     parser.set_defaults(run=run)
     server = os.environ.get("HOURGLASS_ADDRESS", "127.0.0.1:8001")
-    shown = server.replace("%", "%%")
-    parser.add_argument("--address", default=server, metavar="HOST:PORT", help=f"server ({shown}; HOURGLASS_ADDRESS)")
+    shown = f"server, or several by commas ({server.replace('%', '%%')}; HOURGLASS_ADDRESS)"
+    parser.add_argument("--address", default=server, metavar="HOST:PORT", help=shown)
     parser.add_argument("--model", default="", help="model; optional when only one is loaded")
     parser.add_argument("--version", default="", help="number or label; by default the newest that works")
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")

@@ -10,7 +10,7 @@ from autoencoder.v1.shapes import Shapes, Size
 from bundle import replay
 from bundle.errors import quotable
 from bundle.golden import Array, Arrays
-from bundle.runtime_options import Device
+from bundle.runtime_options import PROMISES_BITS, Device
 from export.gate.images import beside
 from export.gate.sandbox import Sandbox
 from export.gate.tiling import control, halo, proof
@@ -91,7 +91,7 @@ def tile(
     tiling = Tiling(halo=found.halo, multiple=found.multiple, tile=side)
     trials = list(_trials(shapes, signature, picture, tiling, pixels))
     proved = sandbox.run(proof.prove, graph, signature, found, trials, device)
-    tiling.exact = proved.difference.largest == 0 and device == "cpu"
+    tiling.exact = proved.difference.largest == 0 and device in PROMISES_BITS
     least = shapes.padded(shapes.minimum, 1)[0] // pixels
     controlled = found.halo and not is_variant
     shown = sandbox.run(control.problem, graph, signature, found, least) if controlled else ""

@@ -30,7 +30,7 @@ export function App({ api }) {
     </header>
     <main id="content" tabindex="-1">
       ${model
-        ? html`<${Views} key=${modelKey(model)} api=${api} model=${model} answers=${!server.problem} />`
+        ? html`<${Views} key=${modelKey(model)} api=${api} model=${model} />`
         : html`<${Nothing} server=${server} />`}
       <${Live} history=${server.history} />
       <${LastCall} api=${api} />
@@ -77,8 +77,8 @@ function Nothing({ server }) {
   </p>`;
 }
 
-function Views({ api, model, answers }) {
-  const { space, place, points, ranges, problem } = useSpace(api, model, answers);
+function Views({ api, model }) {
+  const { space, place, points, ranges, problem } = useSpace(api, model);
   const [marks, setMarks] = useState([]);
   const [picture, setPicture] = useState(null);
   const serves = (method) => model.methods.includes(method);
@@ -101,20 +101,27 @@ function withoutMap(model) {
     : "This model has no map: it has no code to decode.";
 }
 
-// Axes and points of a model's latent space; nulls until they have come. A server that answers again is asked again.
-function useSpace(api, model, answers) {
+// Axes and points of a model's latent space; nulls until they have come.
+function useSpace(api, model) {
   const [found, setFound] = useState({ space: null, place: null, points: null, problem: "" });
+  const [tries, setTries] = useState(0);
   useEffect(() => {
     let ended = false;
-    if (codeKind(model) !== "vector" || !answers || found.space) return undefined;
+    let forget = () => {};
+    if (codeKind(model) !== "vector") return undefined;
     load(api, model).then(
       (loaded) => ended || setFound(loaded),
-      (error) => ended || setFound((old) => ({ ...old, problem: sentence(error) })),
+      (error) => {
+        if (ended) return;
+        setFound((old) => ({ ...old, problem: sentence(error) }));
+        if (error.passing) forget = api.onceAnswering(() => setTries(tries + 1));
+      },
     );
     return () => {
       ended = true;
+      forget();
     };
-  }, [api, model.name, model.version, answers]);
+  }, [api, model.name, model.version, tries]);
   const ranges = useMemo(
     () => (found.space ? (axes) => bounds(found.space, found.points, axes) : null),
     [found],

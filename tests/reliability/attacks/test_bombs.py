@@ -32,7 +32,7 @@ def test_a_compressed_message_is_refused_unread(tmp_path: Path) -> None:
     call = frame(HEADERS, END_HEADERS, 1, block) + b"".join(
         frame(DATA, END_STREAM * (piece is pieces[-1]), 1, piece) for piece in pieces
     )
-    with running(GOLDEN, tmp_path / "server.log", "--host", "::") as server:
+    with running(GOLDEN, tmp_path / "server.log", "--host", "::", "--lame-duck-seconds", "0") as server:
         address = server.address.replace("::", "::1")
         before = peak_bytes(server.process.pid)
         statuses: list[bytes] = []

@@ -98,7 +98,7 @@ def test_tokens_tell_callers_apart(repository: Path, transport: str, flood_secon
 
 def test_addresses_tell_callers_apart(repository: Path, transport: str) -> None:
     write_slow_denoiser(repository)
-    with serving(repository, transport=transport, host="::", **QUEUE) as served:
+    with serving(repository, transport=transport, host="::", lame_duck_seconds=0, **QUEUE) as served:
         port = served.address.rpartition(":")[2]
         with (
             grpc.insecure_channel(f"127.0.0.1:{port}") as one,

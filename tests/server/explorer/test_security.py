@@ -165,6 +165,13 @@ def test_a_view_asks_again_what_an_absent_server_could_not_answer(
     look_now(page)
     wait_for_change(page, "Decoded picture", before)
     expect(section(page, "Latent space").get_by_role("alert")).to_be_hidden()
+    # Its axes and points too.
+    page.route("**/reference?*", lambda route: route.abort())
+    page.get_by_label("Model", exact=True).select_option("plane")
+    expect(page.get_by_role("alert").filter(has_text="The server does not answer")).to_be_visible()
+    page.unroute("**/reference?*")
+    look_now(page)
+    wait_for_picture(page, "Decoded picture")
     complaints.texts.clear()
 
 
@@ -197,6 +204,13 @@ def test_a_token_is_in_no_address_and_no_storage(
         # A token is sent when it is complete, not at each key.
         assert {headers.get("authorization") for _, headers in requests} == {None, "Bearer wrong", f"Bearer {TOKEN}"}
         assert stored(page) == []
+        call = section(page, "The last call")
+        call.get_by_text("curl", exact=True).click()
+        expect(call.get_by_role("region", name="curl call")).to_contain_text("Bearer $TOKEN")
+        assert TOKEN not in page.content()
+        page.reload()
+        expect(page.get_by_label("Access token")).to_have_value("")
+    assert all("401" in text for text in complaints.texts)
     complaints.texts.clear()
 
 

@@ -24,7 +24,7 @@ def loaded() -> LoadedBundle:
     files = layout.read_files(folder, model)
     sessions = {each.name: CPU.open(each, files[each.file], SessionConfig()) for each in model.signatures}
     statistics = LatentStatistics.from_bytes(files[layout.LATENTS_FILE])
-    return LoadedBundle(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, sessions, opset=20)
+    return LoadedBundle(model, Golden.from_bytes(files[layout.GOLDEN_FILE]), statistics, CPU, sessions, opset=20)
 
 
 def signature_of(loaded: LoadedBundle, name: str) -> Signature:

@@ -5,10 +5,12 @@ from typing import get_args
 
 import onnxruntime
 import pytest
+from autoencoder.v1.model_pb2 import Model
 from inference.model_config_pb2 import ModelInstanceGroup
 
+from bundle.errors import BundleError
 from server.execution_config import Device, SessionConfig
-from server.runtime.providers import CPU, CUDA, PROVIDERS, choose_provider, expects_gpu
+from server.runtime.providers import CPU, CUDA, OPENVINO, PROVIDERS, choose_provider, expects_gpu, provider_for
 from server.runtime.session import DeviceError, Session
 
 CUDA_HERE = CUDA.name in onnxruntime.get_available_providers()
@@ -23,8 +25,8 @@ def test_every_device_but_auto_is_one_provider() -> None:
         assert issubclass(row.session, Session)
 
 
-def test_only_the_cpu_gives_the_same_bits_in_every_batch() -> None:
-    assert [row for row in PROVIDERS.values() if row.deterministic] == [CPU]
+def test_only_the_processor_gives_the_same_bits_in_every_batch() -> None:
+    assert [row for row in PROVIDERS.values() if row.deterministic] == [CPU, OPENVINO]
 
 
 def test_settings_become_options() -> None:
@@ -52,3 +54,13 @@ def test_a_gpu_is_expected_where_there_is_one_and_the_device_allows_it(
     device: Device, gpus: int, expected: bool
 ) -> None:
     assert expects_gpu(SessionConfig(device=device), gpus) is expected
+
+
+@pytest.mark.skipif(OPENVINO.name in onnxruntime.get_available_providers(), reason="needs a build without OpenVINO")
+def test_a_version_in_bfloat16_is_refused_by_name_where_it_cannot_run() -> None:
+    config, model = SessionConfig(), Model(provenance={"precision": "bfloat16"})
+    with pytest.raises(BundleError, match=r"this version is in bfloat16: .*; its float32 version runs anywhere"):
+        provider_for(model, CPU, config)
+    assert provider_for(Model(provenance={"precision": "int8"}), CPU, config) is CPU
+    with pytest.raises(DeviceError, match=r"--device openvino: .*install onnxruntime-openvino"):
+        choose_provider(SessionConfig(device="openvino"))

@@ -40,13 +40,14 @@ def test_npz_of_bytes_or_floats(tmp_path: Path) -> None:
         ({"images": np.zeros((20, 8, 8, 2))}, "shape"),
         (
             {"images": np.zeros((20, 8, 8), np.int32)},
-            "uint8 in 0 to 255, floats in 0 to 1 or booleans, got int32 in 0 to 0",
+            "uint8 in 0 to 255, uint16 in 0 to 65535, floats in 0 to 1 or booleans, got int32 in 0 to 0",
         ),
         ({"images": np.full((20, 8, 8), 1.5)}, "floats in 0 to 1 .* got float64 in 1.5 to 1.5: divide them by 255"),
         ({"images": np.full((20, 8, 8), 1.002)}, "got float64 in 1.002 to 1.002"),
         ({"images": np.full((20, 8, 8), 254, np.int64)}, r"int64 in 254 to 254: convert .*astype\('uint8'\)"),
         ({"images": np.eye(20, 8 * 8, dtype=int).reshape(20, 8, 8)}, r"int64 in 0 to 1: convert .*astype\(bool\)"),
-        ({"images": np.full((20, 8, 8), 60_000, np.uint16)}, "uint16 in 60000 to 60000: divide .*65535"),
+        ({"images": np.full((20, 8, 8), 60_000, np.int32)}, r"int32 in 60000 to 60000: convert .*astype\('uint16'\)"),
+        ({"images": np.full((20, 8, 8), 255, np.uint16)}, r"uint16 in 255 to 255: convert .*astype\('uint8'\)"),
         ({"images": np.full((20, 8, 8), -1.0)}, r"float64 in -1 to -1: scale them with \(images \+ 1\) / 2"),
         ({"images": np.full((20, 8, 8), "x")}, "got <U1"),
         ({"images": np.zeros((20, 3, 8, 8))}, "got .20, 3, 8, 8.: move the channels"),
@@ -84,11 +85,30 @@ def test_bytes_of_0_and_1_are_black_and_white(tmp_path: Path) -> None:
     assert not booleans.notes
 
 
-def test_what_is_less_than_half_a_grey_level_beyond_is_clipped(tmp_path: Path) -> None:
-    images = noise() / 255
-    exact = dataset.load(stored(tmp_path / "x.npz", images=images))
-    beyond = dataset.load(stored(tmp_path / "y.npz", images=images * 1.0002 - 1e-4))
-    assert beyond.sha256 == exact.sha256
+def test_what_is_less_than_half_a_grey_level_beyond_is_clipped_and_nothing_else_is_rounded(tmp_path: Path) -> None:
+    images = noise() / 255 * 1.0002 - 1e-4
+    found = dataset.load(stored(tmp_path / "x.npz", images=images))
+    expected = np.clip(images, 0, 1).astype(np.float32)[found.train.positions]
+    np.testing.assert_array_equal(found.train.images[..., 0], expected)
+    assert "note: values beyond 0 to 1, by less than half a grey level of 255, are clipped" in inspect.describe(found)
+
+
+@pytest.mark.parametrize("deep", [np.uint16, ">u2"])
+def test_16_bits_are_kept(deep: object, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 65_536, (30, 8, 8), dtype=np.uint16)
+    found = dataset.load(stored(tmp_path / "x.npz", images=images.astype(deep)))
+    np.testing.assert_array_equal(found.train.images[..., 0], images[found.train.positions])
+    assert (found.train.images.dtype, found.float_images) == (np.uint16, True)
+    shown = inspect.describe(found)
+    assert f"mean {found.train.images.mean() / 65_535:.4f}" in shown
+    dark = dataset.load(stored(tmp_path / "y.npz", images=images >> 4))
+    assert "the largest pixel value is 4088 of 65535: are the images in another range?" in inspect.describe(dark)
+
+
+def test_splits_of_unlike_types_have_the_finest(tmp_path: Path) -> None:
+    deep = noise().astype(np.uint16) * np.uint16(250)
+    found = dataset.load(stored(tmp_path / "x.npz", x_train=deep, x_test=noise()))
+    np.testing.assert_array_equal(found.test.images[..., 0], noise() * np.uint16(257))
 
 
 def test_a_single_array_of_images_needs_no_name(tmp_path: Path) -> None:

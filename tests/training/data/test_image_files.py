@@ -62,7 +62,9 @@ def test_the_summary_says_what_the_rules_changed(tmp_path: Path) -> None:
     text = inspect.describe(load(tmp_path / "mixed", {name: FILES[name] for name in mixed}))
     counts = "10 images were rotated by their EXIF orientation, 3 images were transparent .blended onto black."
     assert counts.replace(".", "") in text.replace("(", "").replace(")", "")
-    assert "1 image was scaled from 16 bits, as the server will do" in text
+    assert "scaled from 16 bits" not in text
+    resized = inspect.describe(load(tmp_path / "mixed", {}, size=8))
+    assert "1 image was scaled from 16 bits to 8, as data.size does" in resized
     plain = [name for name in FILES if name.startswith(("rgb.", "grey.", "palette.", "animated.g", "cmyk", "pages"))]
     assert "image was" not in inspect.describe(load(tmp_path / "plain", {name: FILES[name] for name in plain}))
 

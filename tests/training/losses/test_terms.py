@@ -31,6 +31,17 @@ def test_gaussian_is_the_density_of_the_normal_distribution() -> None:
     torch.testing.assert_close(terms.gaussian_nll(logits(), images(), 0.3).double(), expected, rtol=1e-5, atol=1e-4)
 
 
+def test_a_fitted_gaussian_is_the_most_likely_one_of_each_image_and_linear_in_psnr() -> None:
+    pixels, errors = images(), torch.tensor([0.02, 0.3]).view(2, 1, 1, 1)
+    seen = pixels[:2] + errors
+    found = terms.gaussian_nll_of_pixels(seen, pixels[:2], 0)
+    fixed = [terms.gaussian_nll_of_pixels(seen, pixels[:2], float(error)) for error in errors]
+    torch.testing.assert_close(found, torch.stack([fixed[0][0], fixed[1][1]]), rtol=1e-3, atol=0.1)
+    nats = pixels[0].numel() * math.log(0.3 / 0.02)
+    assert float(found[1] - found[0]) == pytest.approx(nats, rel=1e-3)
+    assert terms.gaussian_nll_of_pixels(pixels, pixels, 0).isfinite().all()
+
+
 def test_kl_is_summed_over_nothing_and_agrees_with_torch() -> None:
     means, log_variances = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(2))
     expected = kl_divergence(Normal(means, (0.5 * log_variances).exp()), Normal(torch.zeros(6, 4), torch.ones(6, 4)))

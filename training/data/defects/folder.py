@@ -5,6 +5,7 @@ Without these folders, one of normal images and one for each kind of defect, or 
 """
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,10 @@ def read(folder: Path, data: Data) -> Inspected:
     masked = truth, folder / _GROUND_TRUTH
     paths = [path for path in found.paths if not any(map(path.is_relative_to, masked))]
     files = _arranged(folder, paths, data)
-    train, calibration, test = (
-        image_files.read_all(each, data) for each in (files.train, files.calibration, files.test)
-    )
+    roles = files.train, files.calibration, files.test
+    images, conversions = image_files.read_all([path for each in roles for path in each], data)
+    ends = [0, *accumulate(map(len, roles))]
+    train, calibration, test = ((images[first:last], conversions[first:last]) for first, last in pairwise(ends))
     named = [*zip(train[0], files.train, strict=True), *zip(calibration[0], files.calibration, strict=True)]
     for image, path in [*named, *zip(test[0], files.test, strict=True)]:
         _refuse_smaller(image, path, data.crop)

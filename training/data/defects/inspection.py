@@ -1,17 +1,18 @@
 """What anomaly detection is calibrated on and judged by; one class of a labelled data set as the normal one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bundle.images import element_types
 from training.data.split import Split
 from training.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """Whole images uint8 (N, H, W, C), also where training takes crops of them."""
+    """Whole images (N, H, W, C), also where training takes crops of them."""
 
     calibration: np.ndarray
     """(N, H, W, C): normal images that are not trained on."""
@@ -23,6 +24,11 @@ class Inspection:
     """What each test image shows, by name, M or none."""
     masks: np.ndarray | None = None
     """(M, H, W) bool: the pixels of defects, where they are known."""
+
+    def in_bytes(self) -> "Inspection":
+        """The same with every image rounded to 8 bits."""
+        test = None if self.test is None else element_types.rounded(self.test)
+        return replace(self, calibration=element_types.rounded(self.calibration), test=test)
 
     def arrays(self) -> list[np.ndarray]:
         """Those that are there, for a hash."""

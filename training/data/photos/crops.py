@@ -19,7 +19,7 @@ _WAYS = 4
 
 @dataclass(frozen=True)
 class Pictures:
-    """Whole images uint8 (H, W, C), and how training cuts them."""
+    """Whole images (H, W, C) of one element type, and how training cuts them."""
 
     images: Sequence[np.ndarray]
     owners: np.ndarray
@@ -28,7 +28,7 @@ class Pictures:
     flips: str
 
     def crops(self, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Rows (N,) of the training split and numbers (N, 4) in 0 to 1 to crops anywhere in their pictures, uint8."""
+        """Rows (N,) of the training split and numbers (N, 4) in 0 to 1 to crops anywhere in their pictures."""
         return np.stack([self._crop(int(self.owners[row]), each) for row, each in zip(rows, numbers, strict=True)])
 
     def _crop(self, picture: int, numbers: np.ndarray) -> np.ndarray:

@@ -40,12 +40,12 @@ def read_pairs(folder: Path, data: Data) -> Source:
     """
     found = find(folder)
     layout = folder_layout.lay_out([clean.relative_to(folder / "clean") for _, clean in found])
-    noisy, _ = image_files.read_all([each for each, _ in found], data)
-    clean, conversions = image_files.read_all([each for _, each in found], data)
+    images, conversions = image_files.read_all([each for pair in zip(*found, strict=True) for each in pair], data)
+    noisy, clean = images[: len(found)], images[len(found) :]
     for paths, seen, wanted in zip(found, noisy, clean, strict=True):
         check_sizes(paths[0], seen, paths[1], wanted)
     stacked = [np.concatenate(each, 2) for each in zip(clean, noisy, strict=True)]
-    everything = Split(_held(stacked, [path for _, path in found], data), None, conversions=conversions)
+    everything = Split(_held(stacked, [path for _, path in found], data), None, conversions=conversions[len(found) :])
     splits = (everything.take(layout.rows[role]) if role in layout.rows else None for role in folder_layout.SPLITS)
     train, validation, test = splits
     return Source(train or everything, validation, test, (), (f"{len(found)} pairs of noisy and clean images",))

@@ -10,8 +10,6 @@ from PIL import Image
 
 from bundle.golden import Golden
 from bundle.latents import LatentStatistics
-from export.errors import InputError
-from export.importing import reference
 from tests.export.importing.test_importer import RNG, answer, decoder, encoder, imported, run_import
 
 SHAPE = (4, 6, 3)
@@ -74,41 +72,7 @@ def test_few_images_give_golden_vectors_and_a_reason(tmp_path: Path, capsys: pyt
     assert len(Golden.from_bytes((folder / "golden.npz").read_bytes()).of("encode")) == 3
 
 
-def test_files_folders_and_arrays_are_read_alike(tmp_path: Path) -> None:
-    images = RNG.integers(0, 256, (2, *SHAPE), dtype=np.uint8)
-    (tmp_path / "in" / "side").mkdir(parents=True)
-    Image.fromarray(images[0]).save(tmp_path / "in" / "a.png")
-    Image.fromarray(images[1]).save(tmp_path / "in" / "side" / "b.png")
-    np.save(tmp_path / "floats.npy", images / np.float32(255))
-    np.savez(tmp_path / "named.npz", other=images)
-    for name in ("in", "floats.npy", "named.npz"):
-        np.testing.assert_array_equal(reference.read([tmp_path / name], SHAPE)[0], images)
-    both = [tmp_path / "in" / "a.png", tmp_path / "in" / "side" / "b.png"]
-    np.testing.assert_array_equal(reference.read(both, (0, 0, 3), 4)[0], images[:, :, 1:5])
-
-
-@pytest.mark.parametrize(
-    ("array", "shape", "message"),
-    [
-        (np.zeros((2, 5, 6, 3), np.uint8), SHAPE, "expected reference images of 4 x 6 x 3, got 5 x 6 x 3"),
-        (np.zeros((2, 4, 6, 1), np.uint8), SHAPE, "expected reference images of 4 x 6 x 3, got 4 x 6 x 1"),
-        (np.zeros((2, 2, 6, 3), np.uint8), (0, 0, 3), "at least 4 pixels in height and width"),
-        (np.full((2, *SHAPE), 2.0), SHAPE, "expected bytes in 0 to 255 or floats in 0 to 1"),
-        (np.full((2, *SHAPE), np.nan), SHAPE, "expected bytes in 0 to 255 or floats in 0 to 1"),
-        (np.zeros(4), SHAPE, r"expected images \(N, H, W\) or \(N, H, W, C\)"),
-        (np.zeros((0, *SHAPE), np.uint8), SHAPE, "expected reference images, got none"),
-    ],
-)
-def test_what_is_no_reference(array: np.ndarray, shape: tuple[int, int, int], message: str, tmp_path: Path) -> None:
-    np.save(tmp_path / "images.npy", array)
-    with pytest.raises(InputError, match=message):
-        reference.read([tmp_path / "images.npy"], shape, 4)
-
-
-@pytest.mark.parametrize("name", ["photo.png", "photos.npy", "photos.npz"])
-def test_a_damaged_or_missing_file_is_named(name: str, tmp_path: Path) -> None:
-    for content in (None, b"nothing of the kind"):
-        if content is not None:
-            (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=f"{name}: expected a readable"):
-            reference.read([tmp_path / name], SHAPE)
+def test_images_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "photos.npz", images=np.zeros((2, 5, 6, 3), np.uint8))
+    assert run_import(tmp_path, encoder(tmp_path), "--reference", tmp_path / "photos.npz") == 2
+    assert "expected reference images of 4 x 6, got 5 x 6 (photos.npz): resize them" in capsys.readouterr().err

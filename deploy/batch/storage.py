@@ -1,0 +1,79 @@
+"""Files in folders or buckets: any URL that fsspec knows; whole files only, each written atomically."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from bundle.files import write_synced
+from deploy.batch.errors import InputError
+
+
+class Store:
+    """A folder, local or behind a URL."""
+
+    def __init__(self, url: str) -> None:
+        """Open it.
+
+        Raises:
+            InputError: fsspec does not know the URL's protocol, or lacks the package for it.
+        """
+        try:
+            self.fs, root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"{url}: expected a folder or a URL that fsspec can open: {error}") from error
+        self.url = url
+        self.root = str(root).rstrip("/")
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on a disk of this machine."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """A file's path as fsspec takes it; the folder itself for an empty name."""
+        return f"{self.root}/{name}" if name and self.root else name or self.root
+
+    def name(self, path: str) -> str:
+        """The name of a file: its path without the folder's."""
+        return path.removeprefix(self.root).lstrip("/")
+
+    def find(self) -> dict[str, int]:
+        """Sizes in bytes of all files below it, by name, in alphabetical order; empty where there is no such folder."""
+        self.fs.invalidate_cache()
+        found: dict[str, dict[str, Any]] = self.fs.find(self.root, detail=True)
+        return {self.name(path): int(each["size"] or 0) for path, each in sorted(found.items())}
+
+    def read(self, name: str) -> bytes | None:
+        """A file; None where there is none."""
+        try:
+            data: bytes = self.fs.cat_file(self.path(name))
+        except FileNotFoundError:
+            return None
+        return data
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file, asked anew."""
+        self.fs.invalidate_cache()
+        return bool(self.fs.exists(self.path(name)))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, of which others see nothing or all: by rename on a disk, in one upload to a bucket."""
+        path = self.path(name)
+        if not self.local:
+            self.fs.pipe_file(path, data)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Two workers may write the same part, one of them given up for dead.
+        unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+        write_synced(unfinished, data)
+        unfinished.replace(target)
+
+    def remove(self, name: str) -> None:
+        """Remove a folder, if there is one."""
+        self.fs.invalidate_cache()
+        if self.fs.exists(self.path(name)):
+            self.fs.rm(self.path(name), recursive=True)

@@ -1,0 +1,45 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from deploy.batch.errors import InputError
+from deploy.batch.storage import Store
+
+
+@pytest.fixture(params=["disk", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """On a disk, and as a bucket."""
+    return Store(str(tmp_path / "out") if request.param == "disk" else f"memory://{tmp_path}")
+
+
+def test_writes_and_finds(store: Store) -> None:
+    assert store.find() == {}
+    assert store.read("a/b") is None
+    store.write("a/b", b"12")
+    store.write("a/b", b"123")
+    store.write("c", b"")
+    assert store.find() == {"a/b": 3, "c": 0}
+    assert (store.read("a/b"), store.exists("a/b"), store.exists("d")) == (b"123", True, False)
+    store.remove("a")
+    store.remove("a")
+    assert store.find() == {"c": 0}
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+    store.write("a", b"before")
+
+    def fail(_: int) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        store.write("a", b"after")
+    assert store.read("a") == b"before"
+
+
+@pytest.mark.parametrize("url", ["nothing://x", "s3://bucket/folder"])
+def test_an_unknown_protocol_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="expected a folder or a URL that fsspec can open"):
+        Store(url)
