@@ -19,12 +19,12 @@ def test_two_runs_allow_no_interval() -> None:
 
 @pytest.mark.parametrize("count", [3, 5])
 def test_new_runs_lie_within_the_interval_as_often_as_it_says(count: int) -> None:
-    drawn = np.random.default_rng(0).normal(80, 0.2, (4_000, count + 1))
+    drawn = np.random.default_rng(0).normal(80, 0.2, (1_000, count + 1))
     intervals = [Spread(tuple(map(float, row[:-1]))).interval for row in drawn]
     low, high = np.array(intervals).T
     inside = np.mean((low <= drawn[:, -1]) & (drawn[:, -1] <= high))
     # Four standard errors.
-    assert inside == pytest.approx(LEVEL, abs=4 * (LEVEL * (1 - LEVEL) / 4_000) ** 0.5)
+    assert inside == pytest.approx(LEVEL, abs=4 * (LEVEL * (1 - LEVEL) / 1_000) ** 0.5)
 
 
 def test_a_departure_names_the_interval() -> None:
