@@ -4,6 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from statistics import fmean
 
 from deploy.ray.settings import ScalingSettings
 
@@ -11,25 +12,27 @@ from deploy.ray.settings import ScalingSettings
 class Autoscaler:
     """Horizontal autoscaling as in Kubernetes: rows waiting by rows per replica, with windows against flapping.
 
-    More replicas only if that many were needed for the whole of `up_seconds`, fewer only if no more were needed for
-    the whole of `down_seconds`.
+    More replicas if the rows of `up_seconds` need them on average, fewer only if at no moment of `down_seconds` more
+    were needed: queues of a busy server are empty now and then.
     """
 
     def __init__(self, settings: ScalingSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self._clock = clock
-        self._needs: deque[tuple[float, int]] = deque()
+        self._rows: deque[tuple[float, float]] = deque()
         self._start = clock()
 
     def count(self, current: int, rows: float) -> int:
         """How many replicas there should be, while `rows` rows wait in all of them."""
         settings, now = self.settings, self._clock()
-        self._needs.append((now, math.ceil(rows / settings.rows)))
+        self._rows.append((now, rows))
         longest = max(settings.up_seconds, settings.down_seconds)
-        while self._needs[0][0] < now - longest:
-            self._needs.popleft()
-        up = min(need for at, need in self._needs if at >= now - settings.up_seconds)
-        down = max(need for at, need in self._needs if at >= now - settings.down_seconds)
+        while self._rows[0][0] < now - longest:
+            self._rows.popleft()
+        up = math.ceil(fmean(waiting for at, waiting in self._rows if at >= now - settings.up_seconds) / settings.rows)
+        down = math.ceil(
+            max(waiting for at, waiting in self._rows if at >= now - settings.down_seconds) / settings.rows
+        )
         age = now - self._start
         wanted = current
         if up > current and age >= settings.up_seconds:

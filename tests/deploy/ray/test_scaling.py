@@ -32,7 +32,11 @@ def test_more_when_rows_have_waited_for_a_while_and_fewer_when_they_have_not_for
 
 
 def test_a_short_peak_changes_nothing() -> None:
-    assert set(counts([0, 0, 0, 90, 90, 0, 0, 0], SETTINGS)) == {1}
+    assert set(counts([0, 0, 0, 0, 25, 0, 0, 0], SETTINGS)) == {1}
+
+
+def test_queues_that_are_empty_now_and_then_count_on_average() -> None:
+    assert counts([0, 60, 0, 60, 0, 60], SETTINGS)[-1] == 3
 
 
 def test_rows_that_come_and_go_do_not_make_replicas_come_and_go() -> None:
