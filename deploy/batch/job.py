@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -207,12 +208,9 @@ def _workers(options: Options) -> int:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong in a worker: the innermost cause of what Ray makes of it."""
-    inner = error
-    while (cause := getattr(inner, "cause", None) or inner.__cause__) is not None:
-        inner = cause
-    # Ray Data appends advice about its own settings.
-    return next(iter(str(inner).splitlines()), type(inner).__name__)
+    """What went wrong in a worker: Ray has its error as the text of a traceback, followed by advice of its own."""
+    found = re.search(r"\bJobError: (.+)", str(error))
+    return found[1] if found else next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _last_line(error: BaseException) -> str:
