@@ -21,6 +21,7 @@ MadeOnce: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 LONGEST = (
     "deploy/test_container.py",
     "end_to_end/test_methods.py",
+    "deploy/cluster/test_cluster.py",
     "deploy/test_alerts.py",
     "server/models/test_watchdog.py",
     "end_to_end/test_drift.py",

@@ -105,8 +105,8 @@ class VariationalAutoencoder(Network):
         """
         posterior = self.encode(images)
         latents = posterior.sample(noise)
-        reconstruction = terms.nll(self.likelihood, self.decode(latents), images, self.output)
-        return self.prior.log_density(latents) - reconstruction - posterior.log_prob(latents)
+        likelihood = terms.log_likelihood(self.likelihood, self.decode(latents), images, self.output)
+        return likelihood + self.prior.log_density(latents) - posterior.log_prob(latents)
 
     def objective(self, given: Inputs) -> Outcome:
         """The evidence lower bound, or the tighter one of several importance samples."""
