@@ -23,8 +23,8 @@ _LOGGER = logging.getLogger(__name__)
 _BLOCK = 256
 # A density takes a third of the time of encoding: of full blocks, every fourth row is enough to tell shares by.
 _THINNED = 4
-# A sum of distances must stay finite.
-_FARTHEST = 1e6
+# Nats of what is infinitely far: a sum of distances must stay finite.
+_FARTHEST = 1e12
 _LEVEL = 0.999
 # Alarm when the share of outliers exceeds this, ten times the normal share …
 _ALARM_SHARE = 0.01
@@ -114,8 +114,8 @@ class Drift:
             # The answers that the rows come from are good.
             _LOGGER.exception("the density of latents cannot be computed: they are not counted for drift")
             return
-        distances = statistics.density_distance(-np.nan_to_num(densities, nan=-np.inf))
-        self._count("latent", np.minimum(distances, _FARTHEST), self._distance_limit)
+        known = np.nan_to_num(densities, nan=-_FARTHEST, neginf=-_FARTHEST, posinf=_FARTHEST)
+        self._count("latent", statistics.density_distance(-known), self._distance_limit)
 
     def _add(self, waiting: deque[bytes], values: Array) -> None:
         waiting.append(values.tobytes())
