@@ -50,14 +50,15 @@ class Goal:
 
 _OURS = (
     ("Triton", ONE, "64 callers", RATE, 2.5, 2.0),
-    ("C++ echo", ONE, "64 callers", RATE, 0.65, 0.5),
+    ("OpenVINO", ONE, "64 callers", RATE, 1.5, 1.0),
+    ("C++ echo", ONE, "64 callers", RATE, 0.75, 0.5),
     ("MLServer", ONE, "64 callers", RATE, 15, None),
     ("mosec", ONE, "64 callers", RATE, 1.0, 0.8),
     ("Triton", ONE, "8 callers", RATE, 2.0, 1.6),
     ("Triton", ONE, "1 callers", P50, 0.7, None),
     ("Triton", ONE, "64 callers", P99, 0.5, 0.65),
     ("Triton", ONE, "64 callers", CPU, 0.35, None),
-    ("Triton", MANY, "4 callers", RATE, 2.0, None),
+    ("Triton", MANY, "4 callers", RATE, 2.5, 2.0),
     ("Triton", NOISY, "64 callers", RATE, 1.3, None),
     ("mosec", NOISY, "64 callers", RATE, 1.0, None),
 )
@@ -65,6 +66,7 @@ GOALS = (
     *(Goal(ours, *goal) for goal in _OURS for ours in (IMAGE, NATIVE)),
     Goal(GRPCIO, "grpc.aio echo", ONE, "64 callers", RATE, 0.8),
     Goal(STREAM, GRPCIO, ONE, "64 callers", RATE, 1.5),
+    Goal("OpenVINO, stubbed", "C++ echo", ONE, "64 callers", RATE, 0.9),
     Goal(INFER, NATIVE, ONE, "64 callers", RATE, 0.8),
     Goal(NATIVE, BARE, ONE, "64 callers", RATE, 0.95),
     Goal(NATIVE, BARE, ONE, "64 callers", CPU, 1.05),

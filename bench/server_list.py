@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from bench import targets
+from bench import openvino_servers, targets
 from bench.behind_envoy import ENVOY, certificate
 from bench.servers import Server
 from bench.targets import Target, Work
@@ -50,6 +50,7 @@ def all_servers(models: Path) -> list[Server]:
         _hourglass_open_inference(models),
         behind_envoy(models),
         *_echoes(),
+        *openvino_servers.servers(WORKSPACE / "openvino_server", models),
         _triton(graphs),
         _mlserver(graphs),
         _mosec(graphs),

@@ -11,6 +11,7 @@ from autoencoder.v1.shapes import DTYPES, FREE, ShapeError, Shapes, Size
 from numpy.typing import NDArray
 
 from bundle import latents
+from bundle.density.likelihood import check_likelihood
 from bundle.detection import check_detection, scores_of
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase, agrees
@@ -18,17 +19,21 @@ from bundle.graph_memory.trial import MAX_BATCH, largest_batch, trial_side
 from bundle.latents import LatentStatistics
 from bundle.noise import MAX_SEED
 
-# Graph -> its input and outputs; those in brackets are optional.
+# Graph -> its inputs and outputs; those in brackets are optional.
 _TENSORS = {
-    "encode": ("images", ("latents", "[log_variances]")),
-    "decode": ("latents", ("images",)),
-    "reconstruct": ("images", ("reconstructions", "squared_errors")),
-    "denoise": ("images", ("denoised",)),
-    "classify": ("images", ("probabilities",)),
-    "detect": ("images", ("scores", "maps")),
+    "encode": (("images",), ("latents", "[log_variances]")),
+    "decode": (("latents",), ("images",)),
+    "reconstruct": (("images",), ("reconstructions", "squared_errors")),
+    "denoise": (("images",), ("denoised",)),
+    "classify": (("images",), ("probabilities",)),
+    "detect": (("images",), ("scores", "maps")),
+    "log_weights": (("images", "noise"), ("log_weights",)),
+    "prior": (("noise",), ("latents",)),
+    "log_density": (("latents",), ("log_densities",)),
 }
 # Sums over an image, in which padding would count: of free sizes the server makes them of what is left after cropping.
 _SUMS = {"squared_errors", "scores"}
+_FIXED_SIZES = {"log_weights", "prior", "log_density"}
 _CHANNELS = (1, 3)
 _IMAGES_AXES = 4
 # Method -> the graphs that it runs.
@@ -39,6 +44,7 @@ _GRAPHS = {
     "Denoise": ("denoise",),
     "Classify": ("classify",),
     "Detect": ("detect",),
+    "Score": ("log_weights",),
     "Sample": ("decode",),
     "Interpolate": ("encode", "decode"),
     "Edit": ("encode", "decode"),
@@ -64,6 +70,7 @@ def check_model(model: Model) -> None:
         if missing:
             raise BundleError(f"method {method} needs the graphs {', '.join(missing)}, which are missing")
     _check_detection(model, names)
+    _check_density(model, names)
 
 
 def _check_detection(model: Model, graphs: Sequence[str]) -> None:
@@ -72,6 +79,20 @@ def _check_detection(model: Model, graphs: Sequence[str]) -> None:
         raise BundleError(f"expected the graph detect and its calibration, detection, or neither, got {got} alone")
     if model.HasField("detection"):
         check_detection(model.detection, model.height, model.width)
+
+
+def _check_density(model: Model, graphs: Sequence[str]) -> None:
+    if Shapes.of(model).free and (found := sorted(_FIXED_SIZES.intersection(graphs))):
+        raise BundleError(f"expected fixed sizes for the graphs {', '.join(found)}, because padding would count")
+    if model.HasField("likelihood") != ("log_weights" in graphs):
+        got = "the likelihood" if model.HasField("likelihood") else "the graph"
+        raise BundleError(f"expected the graph log_weights and its likelihood, or neither, got {got} alone")
+    if model.HasField("likelihood"):
+        check_likelihood(model.likelihood)
+    if "prior" in graphs and ("decode" not in graphs or latents.prior(model.family) != "normal"):
+        raise BundleError("expected a decoder, and no mixture to sample from, for a model with the graph prior")
+    if ("prior" in graphs) != ("log_density" in graphs):
+        raise BundleError("expected the graphs prior and log_density, or neither, got one of them")
 
 
 def _check_sizes(model: Model, shapes: Shapes) -> None:
@@ -118,10 +139,10 @@ def _check_signature(model: Model, signature: Signature) -> None:
 
 
 def _check_names(model: Model, signature: Signature) -> None:
-    input_name, outputs = _TENSORS[signature.name]
+    first, outputs = _TENSORS[signature.name]
     if Shapes.of(model).free:
         outputs = tuple(name for name in outputs if name not in _SUMS)
-    inputs = [input_name, *(["noise_levels"] if _takes_noise_level(model, signature) else [])]
+    inputs = [*first, *(["noise_levels"] if _takes_noise_level(model, signature) else [])]
     got = [spec.name for spec in signature.outputs]
     least = [name for name in outputs if not name.startswith("[")]
     most = [name.strip("[]") for name in outputs]
@@ -186,6 +207,8 @@ def check_golden(model: Model, golden: Golden) -> None:
                 _check_scores(model.detection, case)
     if golden.sample_case is not None:
         _check_sample(model, golden.sample_case)
+    elif any(signature.name == "prior" for signature in model.signatures):
+        raise BundleError("golden.npz: expected a sample for a model with the graph prior, got none")
 
 
 def _check_case(where: str, model: Model, signature: Signature, case: Case) -> None:
@@ -262,3 +285,8 @@ def _check_sample(model: Model, case: SampleCase) -> None:
         raise BundleError(f"{where}: expected a 64-bit seed and as many latents as it counts, got seed {case.seed}")
     decoded = case.decoded
     _check_case(where, model, decoder, Case(decoded.inputs, decoded.outputs))
+    learned = next((each for each in model.signatures if each.name == "prior"), None)
+    if (learned is None) != (case.drawn is None):
+        raise BundleError(f"{where}: expected noise for a model with the graph prior, and for no other")
+    if learned is not None and case.drawn is not None:
+        _check_case(where, model, learned, case.drawn)

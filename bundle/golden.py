@@ -35,13 +35,27 @@ class Case:
 
 @dataclass(frozen=True)
 class SampleCase:
-    """What `Sample` must draw: latents (count, D) to the bit, images (count, H, W, C) within tolerance."""
+    """What `Sample` must draw: latents (count, D) to the bit, images (count, H, W, C) within tolerance.
+
+    With a learned prior the noise (count, D) is drawn to the bit, and latents are within tolerance.
+    """
 
     seed: int
     count: int
     temperature: float
     latents: NDArray[np.float32]
     images: NDArray[np.float32]
+    noise: NDArray[np.float32] | None = None
+
+    @property
+    def exact(self) -> NDArray[np.float32]:
+        """What is drawn to the bit."""
+        return self.latents if self.noise is None else self.noise
+
+    @property
+    def drawn(self) -> Case | None:
+        """What a learned prior must give for the noise."""
+        return None if self.noise is None else Case({"noise": self.noise}, {"latents": self.latents})
 
     @property
     def decoded(self) -> Case:
@@ -57,9 +71,11 @@ class Golden:
     sample_case: SampleCase | None = None
 
     def of(self, signature: str) -> tuple[Case, ...]:
-        """Cases of a graph; for the decoder, the golden sample is one more."""
-        drawn = self.sample_case if signature == "decode" else None
-        return (*self.cases.get(signature, ()), *(() if drawn is None else (drawn.decoded,)))
+        """Cases of a graph; for the decoder, and for a learned prior, the golden sample is one more."""
+        sample = self.sample_case
+        steps = {} if sample is None else {"decode": sample.decoded, "prior": sample.drawn}
+        more = steps.get(signature)
+        return (*self.cases.get(signature, ()), *(() if more is None else (more,)))
 
     def to_bytes(self) -> bytes:
         """Make golden.npz: equal content, equal bytes."""
@@ -120,7 +136,7 @@ def _sample_arrays(case: SampleCase) -> dict[str, Any]:
         "temperature": np.float64(case.temperature),
         "latents": case.latents,
         "images": case.images,
-    }
+    } | ({} if case.noise is None else {"noise": case.noise})
 
 
 def _sample_case(arrays: Arrays) -> SampleCase:
@@ -131,6 +147,7 @@ def _sample_case(arrays: Arrays) -> SampleCase:
             temperature=float(arrays["temperature"]),
             latents=arrays["latents"],
             images=arrays["images"],
+            noise=arrays.get("noise"),
         )
     except (KeyError, TypeError) as error:
         raise BundleError(f"golden.npz: the sample case is incomplete: {error}") from error

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle import npz
-from bundle.errors import BundleError
+from bundle.density import latent_arrays
 from bundle.noise import Purpose, normals, uniforms
 
 Prior: TypeAlias = Literal["normal", "mixture"]
 Floats: TypeAlias = NDArray[np.float64]
 
-MAX_COMPONENTS = 64
-MAX_REFERENCE_POINTS = 2_000
 REFERENCE_COMPONENTS = 16
 """Coordinates of a reference point that are kept of a latent too wide to be kept whole."""
 OWN_MODULE = "module"
@@ -99,6 +97,8 @@ class LatentStatistics:
     """(Q,) of the squared error per pixel on held-out images."""
     latent_distance_quantiles: Floats
     """(Q,) of `distance` on held-out images."""
+    negative_log_density_quantiles: Floats | None = None
+    """(Q,) of -log p(z) on held-out images, where the prior p is learned."""
     held_out_rows: Floats | None = None
     """() images that the quantiles come from, where that is known."""
     attribute_names: NDArray[np.str_]
@@ -123,7 +123,7 @@ class LatentStatistics:
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Its arrays by name."""
         arrays: dict[str, NDArray[Any]] = {
-            field.name: np.asarray(getattr(self, field.name), _TYPES.get(field.name, np.float64))
+            field.name: np.asarray(getattr(self, field.name), latent_arrays.TYPES.get(field.name, np.float64))
             for field in fields(self)
             if getattr(self, field.name) is not None
         }
@@ -146,7 +146,7 @@ class LatentStatistics:
         Raises:
             BundleError: as `from_bytes`.
         """
-        _check_shapes(arrays)
+        latent_arrays.check(arrays)
         return cls(**arrays)
 
     @property
@@ -196,6 +196,25 @@ class LatentStatistics:
         """Quantile `level` of the latent distance on held-out images."""
         return float(np.interp(level, self.quantile_levels, self.latent_distance_quantiles))
 
+    def density_distance(self, negative_log_densities: NDArray[Any]) -> Floats:
+        """(N,) of -log p(z) under a learned prior to (N,): a distance that tells rare latents from common ones.
+
+        Its square is 1 for the median of held-out images and grows by 2 / D for each nat beyond it, as that of
+        `distance` does where latents are Gaussian; 0 where they are likelier than any Gaussian's would be. For versions
+        with `negative_log_density_quantiles`.
+        """
+        beyond = negative_log_densities - self._density_quantile(0.5)
+        return np.sqrt(np.maximum(1.0 + 2.0 * beyond / self.latent_size, 0.0))
+
+    def density_distance_quantile(self, level: float) -> float:
+        """Quantile `level` of the density distance on held-out images."""
+        return float(self.density_distance(np.array([self._density_quantile(level)]))[0])
+
+    def _density_quantile(self, level: float) -> float:
+        quantiles = self.negative_log_density_quantiles
+        assert quantiles is not None  # noqa: S101 (as the callers say)
+        return float(np.interp(level, self.quantile_levels, quantiles))
+
     def _choose(self, numbers: Floats) -> NDArray[np.intp]:
         edges = np.asarray(np.cumsum(self.mixture_weights), np.float64)
         targets: Floats = numbers * float(edges[-1])
@@ -239,62 +258,3 @@ def _cholesky(covariances: Floats) -> Floats:
         factors[:, index:, index] = column
         rest[:, index:, index:] -= column[:, :, None] * column[:, None, :]
     return factors
-
-
-def _check_shapes(arrays: Mapping[str, NDArray[Any]]) -> None:
-    expected = {field.name for field in fields(LatentStatistics)}
-    if expected - _OPTIONAL - arrays.keys() or arrays.keys() - expected:
-        raise BundleError(f"latents.npz: expected {sorted(expected)}, got {sorted(arrays)}")
-    sizes: dict[str, int] = {}
-    for name in filter(arrays.__contains__, _AXES):
-        axes, shape = _AXES[name], arrays[name].shape
-        if len(shape) != len(axes) or any(
-            sizes.setdefault(axis, size) != size for axis, size in zip(axes, shape, strict=True)
-        ):
-            raise BundleError(f"latents.npz: {name}: expected shape ({', '.join(axes)}) with {sizes}, got {shape}")
-        kind = np.dtype(_TYPES.get(name, np.float64))
-        if kind.kind != "U" and not (arrays[name].dtype == kind and np.isfinite(arrays[name]).all()):
-            raise BundleError(f"latents.npz: {name}: expected finite {kind} numbers, got {arrays[name].dtype}")
-    if sizes["k"] != min(sizes["D"], MAX_COMPONENTS):
-        raise BundleError(f"latents.npz: expected {min(sizes['D'], MAX_COMPONENTS)} components, got {sizes['k']}")
-    _check_reference(arrays, sizes)
-
-
-def _check_reference(arrays: Mapping[str, NDArray[Any]], sizes: Mapping[str, int]) -> None:
-    width = sizes["D"] if sizes["D"] <= MAX_COMPONENTS else min(sizes.get("r", 1), sizes["k"])
-    if sizes.get("r", width) != width or sizes.get("R", 0) > MAX_REFERENCE_POINTS:
-        expected = f"at most {MAX_REFERENCE_POINTS} reference points of {width} numbers"
-        raise BundleError(f"latents.npz: expected {expected}, got {sizes['R']} of {sizes['r']}")
-    labels, last = arrays.get("reference_labels"), sizes.get("L", 0) - 1
-    if labels is not None and not ((labels >= 0) & (labels <= last)).all():
-        raise BundleError(f"latents.npz: expected reference labels from 0 to {last}, got others")
-
-
-_OPTIONAL = {"covariance", "held_out_rows", "reference_points", "reference_labels", "reference_label_names"}
-_TYPES: Mapping[str, type[np.generic]] = {
-    "attribute_names": np.str_,
-    "reference_points": np.float16,
-    "reference_labels": np.int16,
-    "reference_label_names": np.str_,
-}
-_AXES = {
-    "mean": "D",
-    "components": "kD",
-    "variances": "k",
-    "total_variance": "",
-    "covariance": "DD",
-    "mixture_weights": "K",
-    "mixture_means": "Kk",
-    "mixture_covariances": "Kkk",
-    "quantile_levels": "Q",
-    "reconstruction_error_quantiles": "Q",
-    "latent_distance_quantiles": "Q",
-    "held_out_rows": "",
-    "attribute_names": "A",
-    "attribute_directions": "AD",
-    "attribute_means": "A",
-    "attribute_spreads": "A",
-    "reference_points": "Rr",
-    "reference_labels": "R",
-    "reference_label_names": "L",
-}

@@ -2,7 +2,8 @@
 
 Words come from Philox 4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), numbers from
 the words by arithmetic that IEEE 754 fixes to the bit. Row i of `size` numbers takes the words of counters
-i * blocks + 1 to (i + 1) * blocks, blocks = ceil(size / 4), under the key (seed, purpose).
+i * blocks + 1 to (i + 1) * blocks, blocks = ceil(size / 4), under the key (seed, purpose). Rows of rows, such as the
+samples of an image, are streams: stream j begins at counter j * 2^128.
 """
 
 from enum import IntEnum
@@ -14,6 +15,8 @@ SCHEME = "philox4x64-10-as241-v1"
 MAX_SEED = 2**64 - 1
 
 _WORDS_PER_BLOCK = 4
+# The upper half of a counter of 256 bits.
+_STREAM_BITS = 128
 
 
 class Purpose(IntEnum):
@@ -22,9 +25,11 @@ class Purpose(IntEnum):
     SAMPLE = 1
     ENCODE = 2
     MIXTURE = 3
+    SCORE = 4
+    BINARISE = 5
 
 
-def uniforms(seed: int, purpose: Purpose, first: int, count: int, size: int) -> NDArray[np.float64]:
+def uniforms(seed: int, purpose: Purpose, first: int, count: int, size: int, stream: int = 0) -> NDArray[np.float64]:
     """Draw (count, size) float64, uniform in the open interval (0, 1), for the rows first … first + count - 1.
 
     Raises:
@@ -32,23 +37,23 @@ def uniforms(seed: int, purpose: Purpose, first: int, count: int, size: int) -> 
     """
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"expected a seed from 0 to 2^64 - 1, got {seed}")
-    if min(first, count, size) < 0:
-        raise ValueError(f"expected first, count and size from 0, got {first}, {count}, {size}")
+    if min(first, count, size, stream) < 0:
+        raise ValueError(f"expected first, count, size and stream from 0, got {first}, {count}, {size}, {stream}")
     blocks = -(-size // _WORDS_PER_BLOCK)
-    generator = np.random.Philox(key=seed | purpose << 64, counter=first * blocks)
+    generator = np.random.Philox(key=seed | purpose << 64, counter=(stream << _STREAM_BITS) + first * blocks)
     words = np.asarray(generator.random_raw(count * blocks * _WORDS_PER_BLOCK), dtype=np.uint64)
     words = words.reshape(count, blocks * _WORDS_PER_BLOCK)[:, :size]
     # 52 bits and a half: the midpoint of each cell is exact in float64 and never 0 or 1.
     return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
-def normals(seed: int, purpose: Purpose, first: int, count: int, size: int) -> NDArray[np.float32]:
+def normals(seed: int, purpose: Purpose, first: int, count: int, size: int, stream: int = 0) -> NDArray[np.float32]:
     """Draw (count, size) float32 from N(0, 1) for the rows first … first + count - 1.
 
     Raises:
         ValueError: as `uniforms`.
     """
-    return inverse_normal_cdf(uniforms(seed, purpose, first, count, size)).astype(np.float32)
+    return inverse_normal_cdf(uniforms(seed, purpose, first, count, size, stream)).astype(np.float32)
 
 
 def inverse_normal_cdf(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ from export.gate.gate import CheckedGraphs, GateResult
 from export.gate.golden import golden_vectors
 from export.gate.sandbox import Sandbox
 from export.gate.session import missing
-from export.graphs import build, methods, tensor_specs
+from export.graphs import build, methods, quantization, tensor_specs
 from export.graphs.methods import Detect
 from export.graphs.quantization import Precision, half, quantised, variant_facts
 from export.publication.model_json import describe, finite_metrics, provenance, with_measurements
@@ -185,6 +185,8 @@ def assemble(loaded: Checkpoint, weights: str) -> Draft:
     description = describe(facts, described, contents, about, loaded.latents, metrics)
     if detection is not None:
         description.detection.CopyFrom(detection)
+    if "log_weights" in built:
+        description.likelihood.CopyFrom(methods.likelihood(model))
     return Draft(CheckedGraphs(model, built, loaded.reference.images), golden, contents, description)
 
 
@@ -209,20 +211,38 @@ def in_fewer_bits(baseline: Draft, precision: Precision, latents: LatentStatisti
     if precision == "float16":
         model, built = half(model)
     elif precision == BFLOAT16:
-        built = dict(baseline.checked.graphs)
+        built = {name: graph for name, graph in baseline.checked.graphs.items() if name not in quantization.LEFT_OUT}
     else:
         built = {}
-        for method in methods.methods(model):
+        for method in quantization.in_fewer_bits(model):
             inputs = quantized.calibration(method, images[: len(images) // 2], latents)
             with crash_refused("structure", method.name):
                 built[method.name] = sandbox.run(quantised, baseline.checked.graphs[method.name], inputs)
+    left_out = quantization.LEFT_OUT
+    built |= {name: graph for name, graph in baseline.checked.graphs.items() if name in quantization.KEPT}
+    golden = replace(
+        baseline.golden, cases={name: cases for name, cases in baseline.golden.cases.items() if name not in left_out}
+    )
     contents = baseline.contents | {f"{name}.onnx": graph for name, graph in built.items()}
-    described = Model()
-    described.CopyFrom(baseline.model)
+    contents = {file: data for file, data in contents.items() if file.removesuffix(".onnx") not in left_out}
+    contents[GOLDEN_FILE] = golden.to_bytes()
+    described = _without_likelihood(baseline.model)
     described.provenance.update(variant_facts(precision))
     del described.files[:]
     described.files.extend(describe_files(contents))
-    return Draft(CheckedGraphs(model, built, images), baseline.golden, contents, described)
+    return Draft(CheckedGraphs(model, built, images), golden, contents, described)
+
+
+def _without_likelihood(model: Model) -> Model:
+    """The description of a model that serves no Score."""
+    found = Model()
+    found.CopyFrom(model)
+    found.ClearField("likelihood")
+    del found.methods[:]
+    found.methods.extend(name for name in model.methods if name != "Score")
+    del found.signatures[:]
+    found.signatures.extend(each for each in model.signatures if each.name not in quantization.LEFT_OUT)
+    return found
 
 
 def check_reproducible(first: Draft, second: Draft) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ class BatchingConfig(Settings):
     max_queue_delay_ms: float = setting(0, "maximum time that a batch waits to fill, in ms", least=0)
     max_queue_rows: int = setting(8192, "maximum rows queued per model", least=1)
     max_queue_pixels: int = setting(
-        134_217_728, "maximum pixels of images of free sizes, or with noise levels, that wait or run per model", least=1
+        134_217_728,
+        "maximum pixels of images of free sizes, with noise levels, or to score, that wait or run per model",
+        least=1,
     )
     fair_queue: bool = setting(
         True,
@@ -34,6 +36,9 @@ class LimitsConfig(Settings):
     """Limits of one request."""
 
     max_request_rows: int = setting(1024, "maximum images or latents per request, and `count` of Sample", least=1)
+    max_score_rows: int = setting(
+        262_144, "maximum images times samples of a Score request: each is a row of its graph", least=1
+    )
     max_message_bytes: int = setting(64 * 1024 * 1024, "maximum size of a request, in bytes", least=1)
     max_image_pixels: int = setting(4_194_304, "maximum pixels of an encoded image, checked before decoding", least=1)
     max_resized_pixels: int = setting(

@@ -19,7 +19,9 @@ MadeOnce: TypeAlias = Callable[[str, Callable[[Path], object]], Path]
 # The files that take longest, longest first. A process runs whole files (`--dist loadfile`): one of these begun last
 # would leave the others idle.
 LONGEST = (
+    "deploy/test_container.py",
     "end_to_end/test_methods.py",
+    "deploy/cluster/test_cluster.py",
     "deploy/test_alerts.py",
     "server/models/test_watchdog.py",
     "end_to_end/test_drift.py",
@@ -34,6 +36,8 @@ LONGEST = (
     "server/test_main.py",
     "training/reproduction/test_reproduction.py",
     "training/test_kills.py",
+    "deploy/batch/test_job.py",
+    "training/test_several_nodes.py",
     "training/evaluation/test_attributes.py",
     "server/batching/test_admission.py",
     "reliability/test_chaos.py",

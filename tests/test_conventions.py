@@ -10,10 +10,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = re.compile(r"_pb2(_grpc)?\.pyi?$")
-PROGRAMS = ("server", "training", "export", "bundle", "client/hourglass_client", "deploy/batch")
+PROGRAMS = ("server", "training", "export", "bundle", "client/hourglass_client", "deploy/batch", "deploy/ray")
 MAX_MODULES = 15
 # Modules without a test of their own name, and the test that covers each.
 COVERED_BY = {
+    "bundle/density/latent_arrays.py": "bundle/test_latents.py",
     "bundle/graph_memory/sequences.py": "bundle/graph_memory/test_operators.py",
     "bundle/graph_memory/images.py": "bundle/graph_memory/test_operators.py",
     "bundle/graph_memory/node.py": "bundle/graph_memory/test_operators.py",
@@ -34,6 +35,9 @@ COVERED_BY = {
     "deploy/batch/errors.py": "deploy/batch/test_main.py",
     "deploy/batch/options.py": "deploy/batch/test_main.py",
     "deploy/batch/tasks.py": "deploy/batch/test_worker.py",
+    "deploy/ray/actors.py": "deploy/cluster/test_cluster.py",
+    "deploy/ray/controller.py": "deploy/cluster/test_cluster.py",
+    "deploy/ray/fleet.py": "deploy/cluster/test_cluster.py",
     "export/checkpoint.py": "export/test_main.py",
     "export/errors.py": "export/test_main.py",
     "export/gate/golden.py": "export/test_golden_repository.py",

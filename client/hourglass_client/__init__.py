@@ -19,6 +19,7 @@ from hourglass_client.answers import (
     Reconstructed,
     Region,
     Sampled,
+    Scored,
     ServingInfo,
 )
 from hourglass_client.channels import Tls
@@ -63,6 +64,7 @@ __all__ = [
     "ResourceExhaustedError",
     "Retry",
     "Sampled",
+    "Scored",
     "ServingInfo",
     "Tls",
     "UnauthenticatedError",

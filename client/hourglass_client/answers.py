@@ -227,7 +227,23 @@ class Detected:
         )
 
 
-Answer = Encoded | Decoded | Reconstructed | Denoised | Sampled | Interpolated | Edited | Classified | Detected
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Answer of Score."""
+
+    log_likelihoods: FloatArray
+    """(N,): lower bounds of log p(image) in nats, tighter with more samples."""
+    seed: int
+    """The seed used: the same seed gives the same bounds."""
+    info: ServingInfo
+
+    @classmethod
+    def from_message(cls, message: pb.ScoreResponse) -> Scored:
+        """From the wire."""
+        return cls(to_array(message.log_likelihoods), message.seed, ServingInfo.from_message(message.info))
+
+
+Answer = Encoded | Decoded | Reconstructed | Denoised | Sampled | Interpolated | Edited | Classified | Detected | Scored
 
 # By the field of StreamResponse that carries the answer.
 FROM_STREAM: dict[str, Callable[[Any], Answer]] = {
@@ -240,4 +256,5 @@ FROM_STREAM: dict[str, Callable[[Any], Answer]] = {
     "edit": Edited.from_message,
     "classify": Classified.from_message,
     "detect": Detected.from_message,
+    "score": Scored.from_message,
 }

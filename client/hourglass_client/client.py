@@ -249,6 +249,27 @@ class Client(Connection):
         method, kind = self._stub.Detect, answers.Detected
         return self._answer(method, request, kind, timeout_seconds, progress=progress, images=sent)
 
+    def score(  # noqa: PLR0913 (the request's own fields)
+        self,
+        images: ImageInput,
+        *,
+        model: str = "",
+        version: str | int = "",
+        samples: int = 0,
+        seed: int | None = None,
+        first_index: int = 0,
+        resize: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> answers.Scored:
+        """Log-likelihoods of images in nats: importance-weighted bounds of so many `samples` an image, 64 by default.
+
+        With a seed, `first_index` continues where another call ended: more images than a server scores at once.
+        """
+        request = requests.score(
+            images, model=model, version=version, samples=samples, seed=seed, first_index=first_index, resize=resize
+        )
+        return self._answer(self._stub.Score, request, answers.Scored, timeout_seconds)
+
     def list_models(self, *, timeout_seconds: float | None = None) -> tuple[Model, ...]:
         """Every loaded version of every model."""
         response = self._call(self._stub.ListModels, pb.ListModelsRequest(), timeout_seconds)

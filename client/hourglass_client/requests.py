@@ -26,6 +26,7 @@ Request = (
     | pb.EditRequest
     | pb.ClassifyRequest
     | pb.DetectRequest
+    | pb.ScoreRequest
 )
 
 _POSTERIORS = {"mean": pb.POSTERIOR_MEAN, "sample": pb.POSTERIOR_SAMPLE}
@@ -230,6 +231,27 @@ def detect(  # noqa: PLR0913 (the request's own fields)
         map_threshold=map_threshold,
         false_alarm_rate=false_alarm_rate,
         map_format=image_format(map_format),
+    )
+
+
+def score(
+    images: ImageInput,
+    *,
+    model: str = "",
+    version: str | int = "",
+    samples: int = 0,
+    seed: int | None = None,
+    first_index: int = 0,
+    resize: bool = False,
+) -> pb.ScoreRequest:
+    """Request of Score."""
+    return pb.ScoreRequest(
+        model_name=model,
+        model_version=str(version),
+        images=to_message("images", images, resize=resize),
+        samples=_int32("samples", samples),
+        seed=_uint64("seed", seed),
+        first_index=_uint64("first_index", first_index),
     )
 
 

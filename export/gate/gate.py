@@ -113,6 +113,8 @@ class GateRun(CheckedBundle):
     """The network is the user's own, and this machine has trained it."""
     is_variant: bool = False
     """In fewer bits than the network."""
+    kept: frozenset[str] = frozenset()
+    """Graphs of a variant that are the network's own."""
     _timed: dict[str, Arrays] = field(default_factory=dict[str, Arrays], init=False, repr=False)
     """Inputs of graphs of a fixed size, kept from the measurement of their numbers."""
     deviations: dict[str, str] = field(default_factory=dict[str, str], init=False, repr=False)
@@ -120,8 +122,8 @@ class GateRun(CheckedBundle):
 
     @cached_property
     def exact(self) -> list[tuple[Method, Signature]]:
-        """Methods of the network in float64."""
-        return exact_methods(self.network)
+        """Methods of the network in float64, of those graphs that there are."""
+        return [each for each in exact_methods(self.network) if each[1].name in self.graphs]
 
     @property
     def about(self) -> Facts:
@@ -238,22 +240,20 @@ def run_checks(checked: CheckedGraphs, golden: Golden, sandbox: Sandbox) -> Gate
 def _bounds(gate_run: GateRun) -> Iterator[Finding]:
     # A module of the user's may have narrower bounds of its own.
     narrower = gate_run.about.family == "module"
+    bounds: tuple[float, float] = getattr(gate_run.model, "log_variance_bounds", LOG_VARIANCE_BOUNDS)
     for signature in gate_run.signatures:
         if any(output.name == LOG_VARIANCES for output in signature.outputs):
             with crash_refused("structure", signature.name):
                 graph = gate_run.graphs[signature.name]
-                found = gate_run.sandbox.run(
-                    bound_problems, graph, LOG_VARIANCES, LOG_VARIANCE_BOUNDS, narrower=narrower
-                )
+                found = gate_run.sandbox.run(bound_problems, graph, LOG_VARIANCES, bounds, narrower=narrower)
             yield Finding(signature.name, "; ".join(found), passed=not found)
 
 
 def _weights(gate_run: GateRun) -> Iterator[Finding]:
     for method, signature in gate_run.exact:
-        if signature.name not in gate_run.graphs:
-            continue
         computed = partial(made_of_weights, method, signature)
-        for problem in weight_problems(gate_run.graphs[signature.name], gate_run.model, computed):
+        model = gate_run.network if signature.name in gate_run.kept else gate_run.model
+        for problem in weight_problems(gate_run.graphs[signature.name], model, computed):
             yield Finding(signature.name, problem, passed=False)
 
 

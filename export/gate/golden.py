@@ -14,7 +14,7 @@ from export.errors import Failure, GateError
 from export.gate.images import beside, golden_sizes, resized
 from export.gate.inputs import answer, narrowed, real, repeated, undecided
 from export.gate.traces import Choices
-from export.graphs.methods import Decode, Method, facts
+from export.graphs.methods import Method, facts
 
 
 def golden_vectors(
@@ -25,7 +25,7 @@ def golden_vectors(
         signature.name: tuple(_case(method, signature, rows) for rows in _inputs(method, signature, images))
         for method, signature in exact
     }
-    return Golden(cases, next((_sample(m, s, statistics) for m, s in exact if isinstance(m, Decode)), None))
+    return Golden(cases, _sample(exact, statistics))
 
 
 def _case(method: Method, signature: Signature, rows: Array) -> Case:
@@ -50,13 +50,17 @@ def _inputs(method: Method, signature: Signature, images: Array) -> list[Array]:
     shape = (ROWS, *about.shapes.sized(second).spec(spec.name)[1:])
     size = prod(shape[1:])
     given = real(method, signature, repeated(resized(images, first), ROWS))[0]
-    if spec.name == "latents":
+    if spec.name in {"latents", "noise"}:
         return [given, normals(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)]
     noise = uniforms(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)
     return [given, (np.floor(noise * 256) if given.dtype == np.uint8 else noise).astype(given.dtype)]
 
 
-def _sample(method: Method, signature: Signature, statistics: LatentStatistics | None) -> SampleCase | None:
+def _sample(exact: Sequence[tuple[Method, Signature]], statistics: LatentStatistics | None) -> SampleCase | None:
+    found = {signature.name: (method, signature) for method, signature in exact}
+    if "decode" not in found:
+        return None
+    method, signature = found["decode"]
     about = facts(method.model)
     if not about.has_density(statistics is not None):
         return None
@@ -65,5 +69,9 @@ def _sample(method: Method, signature: Signature, statistics: LatentStatistics |
     drawn = latents.draw(about.family, shape, statistics, SEED, 0, ROWS, TEMPERATURE)
     if drawn is None:
         return None
-    images = narrowed(answer(method, drawn, signature)["images"])
-    return SampleCase(SEED, ROWS, TEMPERATURE, drawn, images)
+    noise, points = None, drawn
+    if "prior" in found:
+        learned, about_prior = found["prior"]
+        noise, points = drawn, narrowed(answer(learned, drawn, about_prior)["latents"])
+    images = narrowed(answer(method, points, signature)["images"])
+    return SampleCase(SEED, ROWS, TEMPERATURE, points, images, noise)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bundle.golden import Array
 from bundle.images import element_types
+from bundle.noise import Purpose, normals
 from export.graphs.tensor_specs import Facts
 
 # Beside the smallest size, in pixels, before they are padded to the network's multiple: odd, long and thin, large.
@@ -32,7 +33,9 @@ def resized(images: Array, size: Size) -> Array:
 
 
 def beside(about: Facts, signature: Signature, rows: int) -> list[Array]:
-    """Further inputs of a graph: noise levels from the highest to the lowest that the network takes."""
+    """Further inputs of a graph: noise of N(0, 1), or noise levels from the highest to the lowest that it takes."""
+    if any(spec.name == "noise" for spec in signature.inputs[1:]):
+        return [normals(1, Purpose.SCORE, 0, rows, about.latent_size)]
     if about.noise_level is None or len(signature.inputs) == 1:
         return []
     lowest, highest, _ = about.noise_level

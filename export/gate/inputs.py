@@ -67,8 +67,11 @@ def undecided(
 def real(method: Method, signature: Signature, images: Array) -> list[Array]:
     """What a method gets of held-out images (N, H, W, C): an array for each input."""
     about = facts(method.model)
+    first: Array
     if signature.inputs[0].name == "latents":
         first = encode(method.model, images)
+    elif signature.inputs[0].name == "noise":
+        first = normals(0, Purpose.SAMPLE, 0, len(images), about.latent_size)
     elif method.name == "denoise":
         first = noisy(images, clipped=not about.float_images)
     else:
@@ -132,6 +135,8 @@ def _of_kinds(
 def _kinds(method: Method, signature: Signature, images: Array, largest: int) -> dict[str, Array]:
     if signature.inputs[0].name == "latents":
         return _latents(method, images, largest)
+    if signature.inputs[0].name == "noise":
+        return _noise(facts(method.model).latent_size, largest)
     kinds = _images(fed(images, signature), largest)
     if method.name != "denoise":
         return kinds
@@ -165,6 +170,11 @@ def _latents(method: Method, images: Array, largest: int) -> dict[str, Array]:
         "N(0, 3)": np.float32(3) * drawn,
         "zeros": np.zeros_like(drawn[: TESTED_BATCHES[-1]]),
     }
+
+
+def _noise(size: int, largest: int) -> dict[str, Array]:
+    drawn = normals(1, Purpose.SAMPLE, 0, largest, size)
+    return {"N(0, 1)": drawn, "N(0, 2)": np.float32(2) * drawn, "zeros": np.zeros_like(drawn[: TESTED_BATCHES[-1]])}
 
 
 _AT_EVERY_SIZE = {

@@ -1,15 +1,17 @@
-"""The methods of a network as exportable modules: encode, decode, reconstruct, denoise, classify, detect."""
+"""The methods of a network as exportable modules: encode, decode, reconstruct, denoise, classify, detect, densities."""
 
 from itertools import chain
 from typing import Any
 
 import torch
+from autoencoder.v1.model_pb2 import Likelihood
 from torch import Tensor, nn
 
 from bundle.detection import SCORES, Score
 from bundle.latents import prior
 from export.errors import ExportError
 from export.graphs.tensor_specs import Facts, Sizes
+from training.models.priors import FlowPrior
 
 # Of (N, h, w, c).
 _SPATIAL_RANK = 4
@@ -158,7 +160,49 @@ class Detect(Method):
         return (maps.amax((1, 2, 3)) if self.score == "max" else maps.mean((1, 2, 3))), shown
 
 
-_METHODS: tuple[type[Method], ...] = (Classify, Decode, Denoise, Detect, Encode, Reconstruct)
+class LogWeights(Method):
+    """Images and noise to importance weights, for the likelihood."""
+
+    name = "log_weights"
+    needs = ("log_weights",)
+
+    def forward(self, images: Tensor, noise: Tensor) -> Tensor:
+        """(N, H, W, C) and (N, D) to (N,): log p(x | z) + log p(z) - log q(z | x), z the posterior's sample."""
+        weights: Tensor = self.model.log_weights(self.pixels(images).to(self.precision), noise.to(self.precision))
+        return self.widened(weights)
+
+
+class Prior(Method):
+    """Noise to latents of a learned prior."""
+
+    name = "prior"
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """(N, D) to (N, D)."""
+        return self.widened(self.model.prior.latents(noise.to(self.precision)))
+
+
+class LogDensity(Method):
+    """Latents to their density under a learned prior."""
+
+    name = "log_density"
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(N, D) to (N,): log p(z)."""
+        return self.widened(self.model.prior.log_density(latents.to(self.precision)))
+
+
+_METHODS: tuple[type[Method], ...] = (
+    Classify,
+    Decode,
+    Denoise,
+    Detect,
+    Encode,
+    LogDensity,
+    LogWeights,
+    Prior,
+    Reconstruct,
+)
 
 
 def facts(model: Any) -> Facts:  # noqa: ANN401 (any network that describes itself)
@@ -198,7 +242,28 @@ def methods(model: Any) -> list[Method]:  # noqa: ANN401 (likewise)
     listed: tuple[str, ...] | None = getattr(model, "methods", None)
     if listed is not None:
         return [kind(model) for kind in _METHODS if kind.name in listed]
-    return [kind(model) for kind in _METHODS if all(hasattr(model, each) for each in kind.needs)]
+    return [kind(model) for kind in _METHODS if _has(model, kind)]
+
+
+def _has(model: Any, kind: type[Method]) -> bool:  # noqa: ANN401 (likewise)
+    if kind in {Prior, LogDensity}:
+        return has_learned_prior(model)
+    if kind is LogWeights:
+        return getattr(model, "can_score", False)
+    return all(hasattr(model, each) for each in kind.needs)
+
+
+def has_learned_prior(model: Any) -> bool:  # noqa: ANN401 (likewise)
+    """Whether latents are drawn by a network of their own."""
+    return isinstance(getattr(model, "prior", None), FlowPrior)
+
+
+def likelihood(model: Any) -> Likelihood:  # noqa: ANN401 (a network that can score)
+    """What `Score` is of; pixels that the network gives as such have a Gaussian one."""
+    about = model.likelihood
+    if about.likelihood == "gaussian" or model.output == "pixels":
+        return Likelihood(distribution="gaussian", sigma=about.sigma)
+    return Likelihood(distribution=about.likelihood, binarised=about.is_binary)
 
 
 def _channels_last(latents: Tensor) -> Tensor:

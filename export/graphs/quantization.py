@@ -17,9 +17,13 @@ from bundle.golden import Array
 from bundle.runtime_options import PRECISION
 from export.graphs import build, methods, tensor_specs
 from export.graphs.metadata import stripped
+from export.graphs.methods import Method
 
 Precision: TypeAlias = Literal["float32", "float16", "bfloat16", "int8"]
 
+# A prior is small, and draws what fewer bits would move; a likelihood sums up the error of every pixel.
+KEPT = frozenset({"prior", "log_density"})
+LEFT_OUT = frozenset({"log_weights"})
 _CALIBRATION_ROWS = 16
 
 
@@ -27,8 +31,13 @@ def half(model: nn.Module) -> tuple[nn.Module, dict[str, bytes]]:
     """A folded float32 network to one with half-precision weights, and its graphs by signature."""
     rounded = build.folded(model).half()
     facts = methods.facts(model)
-    built = {m.name: build.build(m, tensor_specs.signature(m.name, facts)) for m in methods.methods(rounded)}
+    built = {m.name: build.build(m, tensor_specs.signature(m.name, facts)) for m in in_fewer_bits(rounded)}
     return rounded, built
+
+
+def in_fewer_bits(model: nn.Module) -> list[Method]:
+    """Methods of a network whose graphs a variant has in fewer bits."""
+    return [method for method in methods.methods(model) if method.name not in KEPT | LEFT_OUT]
 
 
 def quantised(graph: bytes, inputs: Mapping[str, Array]) -> bytes:

@@ -102,6 +102,7 @@ def served_methods(about: Facts, graphs: Mapping[str, object], attributes: objec
         "Edit": encode and decode and bool(attributes),
         "Classify": "classify" in graphs and bool(about.labels),
         "Detect": "detect" in graphs,
+        "Score": "log_weights" in graphs,
     }
     return [name for name, able in served.items() if able]
 
@@ -120,6 +121,9 @@ def _tensors(about: Facts) -> dict[str, tuple[list[TensorSpec], list[TensorSpec]
         "denoise": (floats("images", *(["noise_levels"] if about.noise_level else [])), floats("denoised")),
         "classify": (images, floats("probabilities")),
         "detect": (images, floats(*scores, "maps")),
+        "log_weights": ([*images, *floats("noise")], floats("log_weights")),
+        "prior": (floats("noise"), floats("latents")),
+        "log_density": (floats("latents"), floats("log_densities")),
     }
 
 

@@ -47,6 +47,7 @@ def _head(model: Model, signed: str) -> Iterator[str]:
         ("noise levels", _noise_levels(model)),
         ("methods", ", ".join(model.methods)),
         *_detection(model),
+        ("likelihood", _likelihood(model)),
         ("labels", ", ".join(model.labels)),
         ("attributes", ", ".join(model.attributes)),
         *((name, f"{model.metrics[name]:.6g}") for name in sorted(model.metrics)),
@@ -76,6 +77,15 @@ def _noise_levels(model: Model) -> str:
     level = model.noise_level
     default = f", {level.default:g} by default" if level.default else ", which a request must name"
     return f"{level.minimum:g} to {level.maximum:g}{default}"
+
+
+def _likelihood(model: Model) -> str:
+    if not model.HasField("likelihood"):
+        return ""
+    about = model.likelihood
+    sigma = f", standard deviation {about.sigma:g}" if about.sigma else ""
+    drawn = ", of images drawn to be black and white" if about.binarised else ""
+    return f"{about.distribution}{sigma}{drawn}"
 
 
 def _detection(model: Model) -> Iterator[tuple[str, str]]:

@@ -1,26 +1,22 @@
 """Graphs that run images of many sizes: padding, tiles, and what of a request is queued at a time."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import groupby
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Signature
 from autoencoder.v1.shapes import DTYPES, Shapes, Size, pad
 from autoencoder.v1.tiling import Window, is_cut, spans, windows
 
-from server.batching.entry import Entry
-from server.batching.room import Room
+from server.batching.gradual import GradualRequest, Room
 from server.batching.shaped_batcher import ShapedBatcher, ShapedEntry
 from server.calls.call import Call
 from server.errors import InvalidArgumentError
 from server.types import Array
 
-# Full runs of a graph for each that may run at a time: one runs, one waits.
-_RUNS_AHEAD = 2
 _IMAGE_AXES = 3
 
 Results: TypeAlias = list[list[Array]]
@@ -35,7 +31,7 @@ class Part(NamedTuple):
 
 
 class ShapedGraph:
-    """A graph of a model with free sizes, or one that takes noise levels.
+    """A graph of a model with free sizes, or one with a second input: noise levels, or noise.
 
     Images are padded to the multiple that the graph needs, and cropped again. Those larger than a tile are run in
     windows; windows and whole images of all callers share runs.
@@ -65,8 +61,6 @@ class ShapedGraph:
         self.room = room
         self.exact = exact
         self.tiling = signature.tiling if signature.HasField("tiling") else None
-        self.cells_ahead = _RUNS_AHEAD * batcher.policy.concurrent_runs * batcher.queue.full_cells
-        """Height times width of what a request has queued or running at a time."""
         self._outputs = signature.outputs
         self._shapes = shapes
         self._untiled_pixels = untiled_pixels
@@ -79,7 +73,7 @@ class ShapedGraph:
         call: Call,
         items: Sequence[Array],
         done: Callable[[Results], None],
-        levels: Sequence[float] = (),
+        beside: Sequence[Any] = (),
         now: float | None = None,
     ) -> None:
         """Run items of any sizes; an error ends the call.
@@ -88,13 +82,13 @@ class ShapedGraph:
             call: whose they are; its `tiles` and `exact` are set.
             items: images (H, W, C), or for `decode` latents (h, w, c), of the graph's input type.
             done: gets the outputs of all items, once, on any thread.
-            levels: a noise level for each item, where the graph takes them.
+            beside: a noise level, or a row of noise, for each item, where the graph takes it.
             now: when they arrived, a time of time.monotonic().
         """
         try:
             pixels = self._check(items)
-            request = _Request(self, call, items, done, levels)
-            request.start(time.monotonic() if now is None else now, pixels)
+            request = _Request(self, call, items, done, beside)
+            request.start(time.monotonic() if now is None else now, pixels, self.input)
         except Exception as error:  # noqa: BLE001 (it becomes the call's status)
             call.fail(error)
 
@@ -142,12 +136,8 @@ class ShapedGraph:
         return pixels
 
 
-class _Request:
-    """The items of one call on their way through a graph: a bounded part of them is queued or runs at a time."""
-
-    queued = 0.0
-    _pixels = 0
-    """For which it has taken room."""
+class _Request(GradualRequest[Part]):
+    """The items of one call: whole ones of equal size together, large ones in windows."""
 
     def __init__(
         self,
@@ -155,139 +145,51 @@ class _Request:
         call: Call,
         items: Sequence[Array],
         done: Callable[[Results], None],
-        levels: Sequence[float],
+        beside: Sequence[Any],
     ) -> None:
         self._graph = graph
-        self._call = call
+        self._items = items
+        self._beside = beside
         self._done = done
         self._sizes = [item.shape[:2] for item in items]
-        self.count = sum(graph.count(item) for item in items)
-        self._made = 0
         self._results: Results = [[] for _ in items]
-        self._left = self._entries(items, levels)
-        self._lock = threading.Lock()
-        self._parts: dict[ShapedEntry, Part] = {}
-        """What is queued or runs."""
-        self._cells = 0
-        self._all_queued = False
-        self._caller = ""
+        super().__init__(call, graph.batcher, graph.room, sum(graph.count(item) for item in items))
 
-    def start(self, now: float, pixels: int) -> None:
-        """Take room, and queue the first entries; the others follow as these end."""
-        self._graph.room.take(self._call.caller, pixels, self._graph.input)
-        self._pixels = pixels
-        self.queued = now
-        first = self._next()
-        if first is not None:
-            first.following = self.count - first.count
-            self._submit(first, now)
-            self._caller = first.caller
-            self._follow(now)
-        if not self._call.open:
-            # It may have ended before it had an entry to discard.
-            self._give_room()
-
-    def discard(self, reason: str) -> None:
-        """Queue nothing more, and take what waits out of the queue."""
-        with self._lock:
-            entries, self._parts, self._left = list(self._parts), {}, iter(())
-        self._give_room()
-        self._graph.batcher.discard_all(entries, reason)
-
-    def _give_room(self) -> None:
-        with self._lock:
-            pixels, self._pixels = self._pixels, 0
-        if pixels:
-            self._graph.room.give(self._call.caller, pixels)
-
-    def _follow(self, now: float) -> None:
-        """Queue what has room, behind rows that were admitted."""
-        while (entry := self._next()) is not None:
-            entry.caller = self._caller
-            self._submit(entry, now)
-
-    def _submit(self, entry: ShapedEntry, now: float) -> None:
-        self._graph.batcher.submit(entry, now)
-        if self._call.entry is entry:
-            self._call.entry = self
-
-    def _next(self) -> ShapedEntry | None:
-        """Make the next entry, unless as much is on its way as keeps the graph busy."""
-        with self._lock:
-            if self._parts and self._cells >= self._graph.cells_ahead:
-                return None
-            entry, part = next(self._left, (None, None))
-            if entry is None or part is None:
-                self._all_queued = True
-                return None
-            self._parts[entry] = part
-            self._cells += entry.cells
-            return entry
-
-    def _entries(self, items: Sequence[Array], levels: Sequence[float]) -> Iterator[tuple[ShapedEntry, Part]]:
-        graph = self._graph
+    def _entries(self) -> Iterator[tuple[ShapedEntry, Part]]:
+        graph, items = self._graph, self._items
         for (cut, size), group in groupby(range(len(items)), lambda index: graph.plan(items[index])):
             numbers = list(group)
             step = 1 if cut else graph.batcher.queue.rows_together(size)
             for first in range(0, len(numbers), step):
                 chosen = numbers[first : first + step]
                 rows = graph.rows([items[index] for index in chosen])
-                own = [levels[index] for index in chosen] if levels else ()
+                own = [self._beside[index] for index in chosen] if len(self._beside) else ()
                 if cut:
                     yield from self._windows(chosen[0], rows, own)
                 else:
                     yield self._entry(rows, own), Part(chosen[0])
 
-    def _windows(self, item: int, rows: Array, levels: Sequence[float]) -> Iterator[tuple[ShapedEntry, Part]]:
-        graph, call = self._graph, self._call
+    def _windows(self, item: int, rows: Array, beside: Sequence[Any]) -> Iterator[tuple[ShapedEntry, Part]]:
+        graph, call = self._graph, self.call
         call.exact = call.exact and graph.exact
         self._results[item] = graph.outputs(rows[0])
         for window in graph.windows(rows[0]):
             call.tiles += 1
-            yield self._entry(window.cut(rows[0])[None], levels), Part(item, window)
+            yield self._entry(window.cut(rows[0])[None], beside), Part(item, window)
 
-    def _entry(self, rows: Array, levels: Sequence[float]) -> ShapedEntry:
-        entry = ShapedEntry(self._call, rows, levels, self._take, self)
-        entry.position = self._made
-        self._made += entry.count
-        return entry
-
-    def _take(self, entries: Sequence[Entry], outputs: Sequence[Array]) -> None:
-        """Keep outputs, and queue as much as has ended."""
-        ended = [entry for entry in entries if isinstance(entry, ShapedEntry)]
-        for entry in ended:
-            self._keep(entry, outputs)
-        with self._lock:
-            parts = [self._parts.pop(entry, None) for entry in ended]
-            self._cells -= sum(entry.cells for entry in ended)
-        if tiles := sum(part is not None and part.window is not None for part in parts):
-            self._graph.batcher.count_tiles(tiles)
-        self._follow(time.monotonic())
-        with self._lock:
-            results: Results = []
-            if self._all_queued and not self._parts:
-                # Only the first thread to come here hands them over.
-                results, self._results = self._results, results
-        if results:
-            self._give_room()
-        if results and self._call.open:
-            self._done([self._cropped(each, size) for each, size in zip(results, self._sizes, strict=True)])
-
-    def _keep(self, entry: ShapedEntry, outputs: Sequence[Array]) -> None:
-        """Put the outputs of an entry where they belong."""
-        part = self._parts.get(entry)
-        if part is None:
-            return
-        own = [output[entry.first : entry.first + entry.count] for output in outputs]
+    def _keep(self, part: Part, outputs: Sequence[Array], *, shared: bool) -> None:
         if part.window is None:
-            if entry.count < len(outputs[0]):
-                # Otherwise they would keep those of other callers.
-                own = [output.copy() for output in own]
-            for row in range(entry.count):
+            # Views would keep the outputs of other callers.
+            own = [output.copy() for output in outputs] if shared else outputs
+            for row in range(len(own[0])):
                 self._results[part.item + row] = [output[row] for output in own]
             return
-        for output, whole in zip(own, self._results[part.item], strict=True):
-            part.window.paste(output[0], whole, Fraction(output.shape[1], entry.shape[0]))
+        for output, whole in zip(outputs, self._results[part.item], strict=True):
+            part.window.paste(output[0], whole, Fraction(output.shape[1], part.window.size[0]))
+        self._graph.batcher.count_tiles(1)
+
+    def _finish(self) -> None:
+        self._done([self._cropped(each, size) for each, size in zip(self._results, self._sizes, strict=True)])
 
     def _cropped(self, outputs: list[Array], size: Sequence[int]) -> list[Array]:
         height, width = size

@@ -5,7 +5,7 @@ What is kept is kept by waiting row, whatever the number of shapes that were eve
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Owner(Protocol):
 
 
 class ShapedEntry(Entry):
-    """Rows (count, h, w, c) of one shape, with a noise level each where the graph takes them; never split.
+    """Rows (count, h, w, c) of one shape, with a row each of the graph's second input if it has one; never split.
 
     The rows may be a view of an image: they are copied when their run begins.
     """
@@ -43,10 +43,11 @@ class ShapedEntry(Entry):
     following = 0
     """Rows of its request that will follow it, as the first entry knows."""
 
-    def __init__(self, call: Call, rows: Array, levels: Sequence[float], done: Done, owner: Owner) -> None:
+    def __init__(self, call: Call, rows: Array, beside: Sequence[Any], done: Done, owner: Owner) -> None:
         super().__init__(call, rows.data, len(rows), done)
         self.shape = rows.shape[1:]
-        self.levels = levels
+        self.beside = beside
+        """Noise levels, or arrays; none where the graph has one input."""
         self._owner = owner
 
     @property
@@ -132,7 +133,7 @@ class _RequestAdmission(Admission):
 
 
 class ShapedBatcher(Batcher):
-    """The queue of a graph whose rows differ in shape, or that takes noise levels beside them, and its runs."""
+    """The queue of a graph whose rows differ in shape, or that has a second input, and its runs."""
 
     queue: ShapedQueue
 
@@ -162,8 +163,8 @@ class ShapedBatcher(Batcher):
     def _compute(self, slices: list[Slice]) -> Sequence[Array]:
         parts = [np.asarray(data) for _, data, _, _ in slices]
         rows = np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
-        levels = [level for entry, *_ in slices for level in cast("ShapedEntry", entry).levels]
-        return self._session.run(rows, *([np.array(levels, np.float32)] if levels else []))
+        beside = [row for entry, *_ in slices for row in cast("ShapedEntry", entry).beside]
+        return self._session.run(rows, *([np.array(beside, np.float32)] if beside else []))
 
     def _deliver(self, slices: list[Slice], outputs: Sequence[Array], started: float, seconds: float) -> None:
         bad = non_finite_rows(outputs)

@@ -3,6 +3,7 @@
 What Detect finds is counted beside it, in `detections.py`.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import exp, lgamma, log, log1p
@@ -17,8 +18,13 @@ from server.metrics.detections import Detections
 from server.metrics.registry import Metrics
 from server.types import Array
 
+_LOGGER = logging.getLogger(__name__)
 # Rows counted together: adding one is nearly free, a block takes too little time to notice or for numpy to thread.
 _BLOCK = 256
+# A density takes a third of the time of encoding: of full blocks, every fourth row is enough to tell shares by.
+_THINNED = 4
+# Nats of what is infinitely far: a sum of distances must stay finite.
+_FARTHEST = 1e12
 _LEVEL = 0.999
 # Alarm when the share of outliers exceeds this, ten times the normal share …
 _ALARM_SHARE = 0.01
@@ -31,13 +37,22 @@ _MANY_ROWS = 10_000
 class Drift:
     """Reconstruction errors and latent distances of one version."""
 
-    def __init__(self, metrics: Metrics, model: Model, statistics: LatentStatistics | None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        model: Model,
+        statistics: LatentStatistics | None,
+        density: Callable[[Array], Sequence[Array]] | None = None,
+    ) -> None:
+        """Compare with statistics; `density` gives [log p(z)] (N,) of latents (N, D), where the prior is learned."""
         self.detections = Detections(metrics, model)
         self._metrics = metrics
         self._labels = (model.name, model.version)
         self._statistics = statistics
         self._error_limit = None if statistics is None else statistics.reconstruction_error_quantile(_LEVEL)
-        self._distance_limit = None if statistics is None else statistics.latent_distance_quantile(_LEVEL)
+        known = statistics is not None and statistics.negative_log_density_quantiles is not None and density is not None
+        self._density = density if known else None
+        self._distance_limit = None if statistics is None else _distance_limit(statistics, by_density=known)
         self._errors: deque[bytes] = deque()
         self._latents: deque[bytes] = deque()
         self._waiting_rows = 0
@@ -84,9 +99,23 @@ class Drift:
                 self._count("reconstruction", errors.astype(np.float64), self._error_limit)
             if self._latents and self._statistics is not None:
                 rows = np.frombuffer(_drain(self._latents), np.float32).reshape(-1, self._statistics.latent_size)
+                if self._density is not None and len(rows) >= _BLOCK:
+                    rows = rows[::_THINNED]
                 for first in range(0, len(rows), _BLOCK):
-                    distances = self._statistics.distance(rows[first : first + _BLOCK])
-                    self._count("latent", distances, self._distance_limit)
+                    self._count_latents(self._statistics, rows[first : first + _BLOCK])
+
+    def _count_latents(self, statistics: LatentStatistics, rows: NDArray[np.float32]) -> None:
+        if self._density is None:
+            self._count("latent", statistics.distance(rows), self._distance_limit)
+            return
+        try:
+            densities = self._density(np.ascontiguousarray(rows))[0].astype(np.float64)
+        except Exception:
+            # The answers that the rows come from are good.
+            _LOGGER.exception("the density of latents cannot be computed: they are not counted for drift")
+            return
+        known = np.nan_to_num(densities, nan=-_FARTHEST, neginf=-_FARTHEST, posinf=_FARTHEST)
+        self._count("latent", statistics.density_distance(-known), self._distance_limit)
 
     def _add(self, waiting: deque[bytes], values: Array) -> None:
         waiting.append(values.tobytes())
@@ -102,6 +131,10 @@ class Drift:
             family.series[self._labels].observe_all(values)
             if limit is not None:
                 self._metrics.outliers[(*self._labels, signal)] += outside
+
+
+def _distance_limit(statistics: LatentStatistics, *, by_density: bool) -> float:
+    return (statistics.density_distance_quantile if by_density else statistics.latent_distance_quantile)(_LEVEL)
 
 
 def _drain(waiting: deque[bytes]) -> bytes:

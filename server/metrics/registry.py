@@ -32,6 +32,7 @@ DURATIONS_SECONDS = (
 BATCH_ROWS = tuple(float(2**power) for power in range(11))
 ERRORS = tuple(float(f"{10 ** (step / 4 - 5):.3g}") for step in range(21))
 DISTANCES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 20.0, 50.0)
+_HELPERS = frozenset({"prior", "log_density"})
 # Of maps of any scale: squared errors of pixels or features.
 SCORES = tuple(float(f"{10 ** (step / 4 - 5):.3g}") for step in range(29))
 
@@ -175,11 +176,15 @@ class Metrics(Collector):
             return sum(self.in_flight.values())
 
     def watch(self, labels: Labels, waiting_rows: Callable[[], int]) -> None:
-        """Report the queue and the rows of a graph, by model, version and signature, from now on."""
+        """Report the queue and the rows of a graph, by model, version and signature, from now on.
+
+        Of a graph that serves no method by itself only once it has run: an idle model must cost few series.
+        """
         with self.lock:
             self.queues[labels] = waiting_rows
-            # A counter that begins at 1 has not increased.
-            self.rows[labels] += 0
+            if labels[2] not in _HELPERS:
+                # A counter that begins at 1 has not increased.
+                self.rows[labels] += 0
 
     def forget(self, model: str, version: str) -> None:
         """Drop the gauges of a version that is no longer loaded; its counters stay."""
@@ -237,7 +242,9 @@ class Metrics(Collector):
             flight.add_metric([method], count)
         yield flight
         waiting: defaultdict[Labels, int] = defaultdict(int)
-        for (model, _, signature), rows in self.queues.items():
+        for (model, version, signature), rows in self.queues.items():
+            if (model, version, signature) not in self.rows:
+                continue
             waiting[model, signature] += rows()
         queued = GaugeMetricFamily("autoencoder_queue_rows", "Rows waiting now.", labels=["model", "signature"])
         for values, count in sorted(waiting.items()):

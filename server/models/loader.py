@@ -20,8 +20,8 @@ from bundle.latents import LatentStatistics
 from server.batching.batcher import Batcher
 from server.batching.entry import Backlog
 from server.batching.executor import Executor
+from server.batching.gradual import Room
 from server.batching.policy import BatchPolicy, choose_policy, profile
-from server.batching.room import Room
 from server.batching.run import OnRunFailed, RunHooks
 from server.batching.shaped import ShapedGraph
 from server.batching.shaped_batcher import ShapedBatcher, ShapedQueue, cells
@@ -205,7 +205,7 @@ class Loader:
         progress: _Progress,
     ) -> ServedModel:
         model, statistics = parts.model, parts.statistics
-        drift = Drift(self._metrics, model, statistics)
+        drift = Drift(self._metrics, model, statistics, parts.density)
         backlog = Backlog(self._config.max_queue_rows, shared=self._config.fair_queue)
         batchers: dict[str, Batcher] = {}
         shaped: dict[str, ShapedGraph] = {}
@@ -255,8 +255,8 @@ class Loader:
         alone = provider.on_caller and self._config.intra_op_threads == 1
         seconds = profile(session, _buckets(signature), alone=alone, side=side)
         policy = choose_policy(seconds, self._config, cores() if provider.uses_cores else 1)
-        # A graph that is quick at one size need not be so at another.
-        return replace(policy, inline=False) if shapes.free else policy
+        # A graph that is quick at one size need not be so at another, and Score is many runs.
+        return replace(policy, inline=False) if shapes.free or signature.name == "log_weights" else policy
 
     def _shaped_batcher(
         self,

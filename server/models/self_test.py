@@ -1,6 +1,6 @@
 """Self-test of a loaded bundle: golden vectors, the golden sample and batch invariance must be here as at export."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from bundle.latents import LatentStatistics
 from bundle.replay import Run
 from server.runtime.providers import ExecutionProvider
 from server.runtime.session import Session
+from server.types import Array
 
 
 class SelfTestError(BundleError):
@@ -33,6 +34,12 @@ class LoadedBundle:
     untiled_pixels: Mapping[str, int] = field(default_factory=dict[str, int])
     """By signature: most pixels of an image that a graph of free sizes and without tiles runs."""
 
+    @property
+    def density(self) -> Callable[[Array], Sequence[Array]] | None:
+        """Computes the log-density of latents (N, D) under a learned prior, (N,); None without one."""
+        session = self.sessions.get("log_density")
+        return None if session is None else session.run
+
 
 def replay(signature: Signature, session: Session, golden: Golden) -> float:
     """Largest error over the golden cases of one graph.
@@ -50,18 +57,20 @@ def replay(signature: Signature, session: Session, golden: Golden) -> float:
 
 
 def replay_sample(bundle: LoadedBundle, case: SampleCase) -> None:
-    """Compare what the golden seed draws: latents to the bit, images within tolerance.
+    """Compare what the golden seed draws: latents, or a learned prior's noise, to the bit, the rest within tolerance.
 
     Raises:
         SelfTestError: they differ.
     """
     if not bundle_replay.draws_golden_latents(bundle.model, bundle.statistics, case):
         raise SelfTestError("golden.npz: the golden seed draws other latents here")
-    decoder = next(signature for signature in bundle.model.signatures if signature.name == "decode")
-    run = _runner(decoder, bundle.sessions["decode"])
-    for seen in bundle_replay.golden_vectors(run, [case.decoded], decoder.golden_tolerance):
-        if not seen.agrees:
-            raise SelfTestError(f"{decoder.file}: the golden sample is off by {seen.max_error:.3g}")
+    steps = {"decode": case.decoded, "prior": case.drawn}
+    for signature in bundle.model.signatures:
+        step = steps.get(signature.name)
+        run = _runner(signature, bundle.sessions[signature.name])
+        for seen in bundle_replay.golden_vectors(run, () if step is None else [step], signature.golden_tolerance):
+            if not seen.agrees:
+                raise SelfTestError(f"{signature.file}: the golden sample is off by {seen.max_error:.3g}")
 
 
 def check_invariance(signature: Signature, session: Session, golden: Golden) -> None:

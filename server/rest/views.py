@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from bundle.latents import MAX_COMPONENTS, LatentStatistics
+from bundle.density.latent_arrays import MAX_COMPONENTS
+from bundle.latents import LatentStatistics
 from server.model_version import ModelVersion
 from server.models.readiness import ReadinessCheck
 from server.models.table import ModelTable

@@ -104,6 +104,19 @@ def test_distance_is_mahalanobis_over_root_k() -> None:
     assert np.mean(statistics.distance(latents) ** 2) == pytest.approx(1, abs=0.05)
 
 
+def test_distance_by_density_is_that_of_a_gaussian_where_latents_are_gaussian() -> None:
+    statistics, _ = fitted(3)
+    squares = np.array([3.0, 12.0, 27.0])
+    energies = 1.5 * np.log(2 * np.pi) + squares / 2
+    quantiles = np.array([energies[0], energies[1], energies[2]])
+    known = dataclasses.replace(statistics, negative_log_density_quantiles=quantiles)
+    np.testing.assert_allclose(known.density_distance(energies), np.sqrt(squares / 3))
+    assert known.density_distance_quantile(0.999) == pytest.approx(3.0)
+    np.testing.assert_array_equal(known.density_distance(np.array([-1e9])), [0.0])
+    again = LatentStatistics.from_bytes(known.to_bytes())
+    np.testing.assert_array_equal(again.negative_log_density_quantiles, quantiles)
+
+
 def test_distance_sees_only_the_leading_components() -> None:
     statistics, latents = fitted(70)
     outside = np.linalg.svd(statistics.components)[2][-1]

@@ -23,11 +23,13 @@ RECIPES = {
     "vae": "vae",
     "vae-gan": "vae-gan",
     "multitask": "multitask-vae",
+    "flow": "vae-flow",
     "denoiser": "denoiser",
 }
 # Training and the gate then take half as long; what is served and compared is the same.
 SMALLER = {
     "vae-gan": ("model.channels=[8, 16]", "model.discriminator_channels=[8, 16]"),
+    "vae-flow": ("model.hidden=[32]", "model.latent_size=6", "model.couplings=4", "evaluation.nll_samples=16"),
     "multitask-vae": ("model.hidden=[64]", "model.classifier_hidden=[32]"),
 }
 TRANSPORTS = ("native", "grpcio")

@@ -19,9 +19,10 @@ VARIATIONAL = CODED[1:]
 OF_A_CODE = {"Encode", "Decode", "Reconstruct", "Sample", "Interpolate"}
 METHODS = {
     "ae": OF_A_CODE,
-    "vae": OF_A_CODE,
+    "vae": OF_A_CODE | {"Score"},
     "vae-gan": OF_A_CODE,
-    "multitask": OF_A_CODE | {"Classify"},
+    "multitask": OF_A_CODE | {"Classify", "Score"},
+    "flow": OF_A_CODE | {"Score"},
     "denoiser": {"Denoise"},
 }
 

@@ -16,7 +16,7 @@ from tests.training.test_distributed import SETTINGS as QUICK
 from tests.training.test_distributed import train_with_two
 from tests.training.test_train import log
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 RECIPE = "fc-ae"
 SETTINGS = (*QUICK, "run.epochs=30", "run.batch_size=64", "output.save_seconds=0.2")
@@ -54,7 +54,7 @@ class Node:
         torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:29400", "--rdzv-id", "run"]
         # torchrun knows the host of its rendezvous by the machine's name, which both namespaces share.
         host = f"is_host={int(address == ADDRESSES[0])},keep_alive_interval=1"
-        torchrun += ["--rdzv-conf", host, "--local-addr", address, "--max-restarts", "3"]
+        torchrun += ["--rdzv-conf", host, "--local-addr", address, "--max-restarts", "9"]
         options = [option for setting in SETTINGS for option in ("--set", setting)]
         command = [*torchrun, "-m", "training", RECIPE, "--out", str(out), "--resume", *options]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "eth0"}
@@ -87,7 +87,7 @@ class Node:
 
 
 def wait_for(condition: Callable[[], object], nodes: list[Node]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < until, "\n".join(node.said() for node in nodes)
         time.sleep(0.02)
@@ -115,18 +115,19 @@ def test_a_worker_and_then_a_node_that_die_change_no_bit(nodes: list[str], tmp_p
         wait_for(lambda: epochs(out) >= 3, running)
         os.kill(running[1].workers()[0], signal.SIGKILL)
         wait_for(lambda: resumed_at(running), running)
-        again = epochs(out)
-        wait_for(lambda: epochs(out) >= again + 3, running)
+        wait_for(lambda: epochs(out) >= 10, running)
+        # A process that finds its peer gone while both begin again costs one more start.
+        first = max(resumed_at(running))
         running[1].kill()
         running[1] = Node(*places[1])
-        wait_for(lambda: len(resumed_at(running)) == 2, running)
+        wait_for(lambda: max(resumed_at(running)) > first, running)
         for node in running:
-            assert node.process.wait(120) == 0, node.said()
+            assert node.process.wait(240) == 0, node.said()
     finally:
         for node in running:
             if node.process.poll() is None:
                 node.kill()
-    assert 0 < resumed_at(running)[0] < resumed_at(running)[1] < log(out)[-1]["step"]
+    assert 0 < first < max(resumed_at(running)) < log(out)[-1]["step"]
     assert losses(out) == losses(tmp_path / "undisturbed")
     names = ("best/model.safetensors", "latest/model.safetensors")
     assert all((out / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes() for name in names)

@@ -149,6 +149,14 @@ def sample(
     return drawn
 
 
+@torch.no_grad()
+def log_densities(model: Network, codes: np.ndarray) -> np.ndarray | None:
+    """Codes (N, D) to log p(z), (N,), under a learned prior; None without one."""
+    if not isinstance(getattr(model, "prior", None), FlowPrior):
+        return None
+    return torch.cat([model.prior.log_density(part) for part in torch.from_numpy(codes).split(_LARGEST_BATCH)]).numpy()
+
+
 def spread(split: Split, count: int) -> np.ndarray:
     """Positions (n,) of up to `count` images that show a split: spaced evenly over its classes, else over its order."""
     return reference_points.spread(len(split), split.labels, count)

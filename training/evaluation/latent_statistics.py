@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from bundle.latents import MAX_COMPONENTS, LatentStatistics
+from bundle.density.latent_arrays import MAX_COMPONENTS
+from bundle.latents import LatentStatistics
 from training.cpu import available_memory, one_blas_thread
 from training.errors import UnavailableError
 
@@ -71,6 +72,12 @@ def fit(
         attribute_spreads=np.zeros(0),
     )
     return _with_distances(statistics, held_out_codes)
+
+
+def with_densities(statistics: LatentStatistics, log_densities: np.ndarray) -> LatentStatistics:
+    """The same, with the quantiles of the density (M,) of held-out codes under a learned prior."""
+    quantiles = np.quantile(-log_densities.astype(np.float64), _QUANTILE_LEVELS)
+    return dataclasses.replace(statistics, negative_log_density_quantiles=quantiles)
 
 
 def channel_vectors(codes: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.latents import MAX_COMPONENTS, MAX_REFERENCE_POINTS, REFERENCE_COMPONENTS, LatentStatistics
+from bundle.density.latent_arrays import MAX_COMPONENTS, MAX_REFERENCE_POINTS
+from bundle.latents import REFERENCE_COMPONENTS, LatentStatistics
 
 Labels = NDArray[np.integer]
 

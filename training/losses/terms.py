@@ -62,6 +62,17 @@ def nll(settings: Loss | Likelihood, outputs: Tensor, images: Tensor, output: st
     return bernoulli_nll(outputs, images)
 
 
+def log_likelihood(settings: Loss | Likelihood, outputs: Tensor, images: Tensor, output: str = "logits") -> Tensor:
+    """(N, C, H, W) twice to (N,): minus `nll`, in operations that are as exact in an ONNX graph.
+
+    The exporter makes the logarithm of a sigmoid of PyTorch's cross-entropy: -infinity where the sigmoid is 0.
+    """
+    if output == "pixels" or settings.likelihood == "gaussian":
+        return -nll(settings, outputs, images, output)
+    losses = outputs.relu() - outputs * images + functional.softplus(-outputs.abs())
+    return -losses.flatten(1).sum(1)
+
+
 def kl_to_standard_normal(means: Tensor, log_variances: Tensor) -> Tensor:
     """(N, …) twice to (N, …): KL of each latent's Gaussian from N(0, 1) (Kingma & Welling 2013, appendix B)."""
     return 0.5 * (means.square() + log_variances.exp() - 1 - log_variances)

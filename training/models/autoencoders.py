@@ -75,7 +75,7 @@ class VariationalAutoencoder(Network):
 
     family = "vae"
     variational = True
-    model_settings = frozenset({"latent_size", "latent_channels", "log_variances"}) | _PRIOR
+    model_settings = frozenset({"latent_size", "latent_channels", "log_variances", "outputs"}) | _PRIOR
     loss_settings = _PIXELS | _BOUND | {"free_bits", "importance_samples", "doubly_reparameterised", "encoder_noise"}
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
@@ -105,8 +105,8 @@ class VariationalAutoencoder(Network):
         """
         posterior = self.encode(images)
         latents = posterior.sample(noise)
-        reconstruction = terms.nll(self.likelihood, self.decode(latents), images, self.output)
-        return self.prior.log_density(latents) - reconstruction - posterior.log_prob(latents)
+        likelihood = terms.log_likelihood(self.likelihood, self.decode(latents), images, self.output)
+        return likelihood + self.prior.log_density(latents) - posterior.log_prob(latents)
 
     def objective(self, given: Inputs) -> Outcome:
         """The evidence lower bound, or the tighter one of several importance samples."""

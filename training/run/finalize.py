@@ -75,6 +75,9 @@ def _fit_statistics(model: Network, dataset: Dataset, seed: int, notes: Notes) -
             vectors = latent_statistics.channel_vectors(train)
             return latent_statistics.fit(vectors, test, errors, seed, mixed=False)
         fitted = latent_statistics.fit(train.reshape(len(train), -1), test, errors, seed)
+        densities = inference.log_densities(model, test)
+        if densities is not None:
+            fitted = latent_statistics.with_densities(fitted, densities)
         return reference_points.add(fitted, test.reshape(len(test), -1), dataset.test.labels, dataset.classes)
 
     sampled = model.sampling == "mixture" and not model.is_free

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hourglass_client.answers import ServingInfo
-from hourglass_client.cli.inputs import ImageBatch, ModelOf, UsageError, image_batches
+from hourglass_client.cli.inputs import BATCH_ITEMS, ImageBatch, ModelOf, UsageError, image_batches
 from hourglass_client.cli.overlays import check_drawable
 from hourglass_client.cli.pictures import keeps_sixteen_bits, note_resized, shows_bar, written_as
 from hourglass_client.cli.results import check_new
@@ -24,6 +24,9 @@ Answer = TypeVar("Answer")
 # Commands that ask for images, those that write a file for each image, and those that send large images in bands.
 _FORMATTED = {"reconstruct", "denoise", "edit"}
 _DRAWING = _FORMATTED | {"detect"}
+# Of all images of a request together; as many as the server takes where none are asked for.
+_SAMPLES_AT_ONCE = 65_536
+_DEFAULT_SAMPLES = 64
 _IN_BANDS = {"encode", "reconstruct", "denoise", "detect"}
 
 
@@ -81,12 +84,19 @@ def _bar(every: Sequence[ImageBatch]) -> AbstractContextManager[Bar]:
 
 def _batches(arguments: Namespace, model_of: ModelOf) -> Sequence[ImageBatch]:
     """Images of the command line; no output file may exist before the first request."""
-    every = list(image_batches(arguments.images, model_of))
+    every = list(image_batches(arguments.images, model_of, _images_at_once(arguments)))
     if arguments.command in _DRAWING and arguments.out:
         check_new([path for batch in every for name in batch.names for path in output_paths(arguments, name)])
         if arguments.command == "detect" or getattr(arguments, "compare", False):
             check_drawable(every)
     return every
+
+
+def _images_at_once(arguments: Namespace) -> int:
+    """Most images of a request: with many samples of each only few, so that it is answered in seconds."""
+    if arguments.command != "score":
+        return BATCH_ITEMS
+    return max(1, min(BATCH_ITEMS, _SAMPLES_AT_ONCE // (arguments.samples or _DEFAULT_SAMPLES)))
 
 
 def _format(arguments: Namespace, batch: ImageBatch, model_of: ModelOf) -> ImageFormat:

@@ -175,6 +175,24 @@ def classify(client: Client, arguments: Namespace) -> Result:
     return Result(facts, rows)
 
 
+def score(client: Client, arguments: Namespace) -> Result:
+    """Log-likelihoods of images, in nats."""
+    rows: list[Mapping[str, object]] = []
+    facts: dict[str, object] = {"seed": arguments.seed}
+
+    def call(**given: Any) -> answers.Scored:  # noqa: ANN401 (what `answers_to` passes on)
+        # Without --seed, the one that the server drew for the first batch.
+        seed = cast("int | None", facts["seed"])
+        return client.score(**given, samples=arguments.samples, seed=seed, first_index=len(rows))
+
+    for batch, answer in answers_to(client, call, arguments):
+        facts |= {**facts_of(answer.info), "seed": answer.seed}
+        values = answer.log_likelihoods.tolist()
+        rows += [{"image": name, "nats": value} for name, value in zip(batch.names, values, strict=True)]
+    mean = float(np.mean([cast("float", row["nats"]) for row in rows])) if rows else None
+    return Result({**facts, "images": len(rows), "mean_nats": mean}, rows)
+
+
 def _drawn(call: Callable[..., answers.Decoded | answers.Edited], arguments: Namespace, **more: object) -> Result:
     """Images of the latents of the command line."""
     latents = read_latents(arguments.latents)

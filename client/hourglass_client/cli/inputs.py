@@ -40,8 +40,8 @@ class ImageBatch:
     """The file of the array."""
 
 
-def image_batches(paths: Sequence[Path], model_of: ModelOf) -> Iterator[ImageBatch]:
-    """Images of files, of folders with their subfolders (sorted) and of .npy arrays, in batches and in this order.
+def image_batches(paths: Sequence[Path], model_of: ModelOf, most: int = BATCH_ITEMS) -> Iterator[ImageBatch]:
+    """Images of files, of folders with their subfolders (sorted) and of .npy arrays, in order, at most so many a batch.
 
     An image of a folder is named by its path in it, without the suffix.
 
@@ -52,14 +52,14 @@ def image_batches(paths: Sequence[Path], model_of: ModelOf) -> Iterator[ImageBat
     for arrays, group in groupby(paths, is_array):
         if arrays:
             for path in group:
-                yield from _array_batches(path, taken, model_of)
+                yield from _array_batches(path, taken, model_of, most)
         else:
             files = [(file, root) for path in group for file, root in _image_files(path)]
             names = [_unique(str(file.relative_to(root).with_suffix("")), taken) for file, root in files]
             done = 0
             # Pictures of several sizes, any of which may be a large one.
-            most = 1 if model_of().sizes.multiple else BATCH_ITEMS
-            for some in batches([file for file, _ in files], most):
+            together = 1 if model_of().sizes.multiple else most
+            for some in batches([file for file, _ in files], together):
                 yield ImageBatch(names[done : done + len(some)], some)
                 done += len(some)
 
@@ -203,7 +203,7 @@ def _in_folder(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
             yield entry
 
 
-def _array_batches(path: Path, taken: set[str], model_of: ModelOf) -> Iterator[ImageBatch]:
+def _array_batches(path: Path, taken: set[str], model_of: ModelOf, most: int) -> Iterator[ImageBatch]:
     array = _load(path)
     if array.ndim not in {2, 3, 4} or not array.size:
         raise UsageError(
@@ -211,7 +211,7 @@ def _array_batches(path: Path, taken: set[str], model_of: ModelOf) -> Iterator[I
         )
     rows = array[np.newaxis] if array.ndim == 2 or _is_one_image(array, model_of) else array  # noqa: PLR2004 (H, W)
     numbers = count()
-    for some in batches(rows):
+    for some in batches(rows, most):
         yield ImageBatch([_unique(f"{path.stem}-{next(numbers):05}", taken) for _ in some], some, path)
 
 

@@ -105,5 +105,6 @@ def _call(client: Client, arguments: Namespace) -> Callable[[], object]:
         "denoise": client.denoise,
         "classify": client.classify,
         "detect": client.detect,
+        "score": client.score,
     }
     return partial(methods[arguments.method], images, **target)

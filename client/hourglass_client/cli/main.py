@@ -129,6 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_folder(edit)
     _add(every, "classify", commands.classify, "classes of images", images="+")
     _add_detect(every)
+    score = _add(every, "score", commands.score, "log-likelihoods of images in nats, as lower bounds", images="+")
+    score.add_argument(
+        "--samples", type=_positive, default=0, help="importance samples an image (64): more are tighter"
+    )
+    score.add_argument("--seed", type=int, help="seed of the samples: the same seed gives the same bounds")
     _add_bench(every)
     return parser
 
@@ -165,7 +170,7 @@ def _add_detect(every: _AddParser) -> None:
 
 def _add_bench(every: _AddParser) -> None:
     load = _add(every, "bench", bench, "quick load test with percentiles; bound by its Python callers, not the server")
-    methods = ("encode", "decode", "reconstruct", "denoise", "sample", "classify", "detect")
+    methods = ("encode", "decode", "reconstruct", "denoise", "sample", "classify", "detect", "score")
     load.add_argument("--method", choices=methods, default="encode", help="(encode)")
     load.add_argument("--callers", type=_positive, default=8, help="concurrent callers (8)")
     load.add_argument("--rows", type=_positive, default=1, help="images or latents per request (1)")

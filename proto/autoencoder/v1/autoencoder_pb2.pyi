@@ -369,6 +369,32 @@ class DetectResponse(_message.Message):
     info: ServingInfo
     def __init__(self, scores: _Optional[_Union[Tensor, _Mapping]] = ..., anomalous: _Optional[_Iterable[bool]] = ..., threshold: _Optional[float] = ..., map_threshold: _Optional[float] = ..., maps: _Optional[_Union[Images, _Mapping]] = ..., regions: _Optional[_Iterable[_Union[Region, _Mapping]]] = ..., info: _Optional[_Union[ServingInfo, _Mapping]] = ...) -> None: ...
 
+class ScoreRequest(_message.Message):
+    __slots__ = ("model_name", "model_version", "images", "samples", "seed", "first_index")
+    MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_INDEX_FIELD_NUMBER: _ClassVar[int]
+    model_name: str
+    model_version: str
+    images: Images
+    samples: int
+    seed: int
+    first_index: int
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., images: _Optional[_Union[Images, _Mapping]] = ..., samples: _Optional[int] = ..., seed: _Optional[int] = ..., first_index: _Optional[int] = ...) -> None: ...
+
+class ScoreResponse(_message.Message):
+    __slots__ = ("log_likelihoods", "seed", "info")
+    LOG_LIKELIHOODS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    log_likelihoods: Tensor
+    seed: int
+    info: ServingInfo
+    def __init__(self, log_likelihoods: _Optional[_Union[Tensor, _Mapping]] = ..., seed: _Optional[int] = ..., info: _Optional[_Union[ServingInfo, _Mapping]] = ...) -> None: ...
+
 class ListModelsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -394,7 +420,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[_model_pb2.Model, _Mapping]] = ...) -> None: ...
 
 class StreamRequest(_message.Message):
-    __slots__ = ("id", "encode", "decode", "reconstruct", "denoise", "sample", "interpolate", "edit", "classify", "detect")
+    __slots__ = ("id", "encode", "decode", "reconstruct", "denoise", "sample", "interpolate", "edit", "classify", "detect", "score")
     ID_FIELD_NUMBER: _ClassVar[int]
     ENCODE_FIELD_NUMBER: _ClassVar[int]
     DECODE_FIELD_NUMBER: _ClassVar[int]
@@ -405,6 +431,7 @@ class StreamRequest(_message.Message):
     EDIT_FIELD_NUMBER: _ClassVar[int]
     CLASSIFY_FIELD_NUMBER: _ClassVar[int]
     DETECT_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
     id: str
     encode: EncodeRequest
     decode: DecodeRequest
@@ -415,10 +442,11 @@ class StreamRequest(_message.Message):
     edit: EditRequest
     classify: ClassifyRequest
     detect: DetectRequest
-    def __init__(self, id: _Optional[str] = ..., encode: _Optional[_Union[EncodeRequest, _Mapping]] = ..., decode: _Optional[_Union[DecodeRequest, _Mapping]] = ..., reconstruct: _Optional[_Union[ReconstructRequest, _Mapping]] = ..., denoise: _Optional[_Union[DenoiseRequest, _Mapping]] = ..., sample: _Optional[_Union[SampleRequest, _Mapping]] = ..., interpolate: _Optional[_Union[InterpolateRequest, _Mapping]] = ..., edit: _Optional[_Union[EditRequest, _Mapping]] = ..., classify: _Optional[_Union[ClassifyRequest, _Mapping]] = ..., detect: _Optional[_Union[DetectRequest, _Mapping]] = ...) -> None: ...
+    score: ScoreRequest
+    def __init__(self, id: _Optional[str] = ..., encode: _Optional[_Union[EncodeRequest, _Mapping]] = ..., decode: _Optional[_Union[DecodeRequest, _Mapping]] = ..., reconstruct: _Optional[_Union[ReconstructRequest, _Mapping]] = ..., denoise: _Optional[_Union[DenoiseRequest, _Mapping]] = ..., sample: _Optional[_Union[SampleRequest, _Mapping]] = ..., interpolate: _Optional[_Union[InterpolateRequest, _Mapping]] = ..., edit: _Optional[_Union[EditRequest, _Mapping]] = ..., classify: _Optional[_Union[ClassifyRequest, _Mapping]] = ..., detect: _Optional[_Union[DetectRequest, _Mapping]] = ..., score: _Optional[_Union[ScoreRequest, _Mapping]] = ...) -> None: ...
 
 class StreamResponse(_message.Message):
-    __slots__ = ("id", "encode", "decode", "reconstruct", "denoise", "sample", "interpolate", "edit", "classify", "error", "detect")
+    __slots__ = ("id", "encode", "decode", "reconstruct", "denoise", "sample", "interpolate", "edit", "classify", "error", "detect", "score")
     ID_FIELD_NUMBER: _ClassVar[int]
     ENCODE_FIELD_NUMBER: _ClassVar[int]
     DECODE_FIELD_NUMBER: _ClassVar[int]
@@ -430,6 +458,7 @@ class StreamResponse(_message.Message):
     CLASSIFY_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     DETECT_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
     id: str
     encode: EncodeResponse
     decode: DecodeResponse
@@ -441,4 +470,5 @@ class StreamResponse(_message.Message):
     classify: ClassifyResponse
     error: _status_pb2.Status
     detect: DetectResponse
-    def __init__(self, id: _Optional[str] = ..., encode: _Optional[_Union[EncodeResponse, _Mapping]] = ..., decode: _Optional[_Union[DecodeResponse, _Mapping]] = ..., reconstruct: _Optional[_Union[ReconstructResponse, _Mapping]] = ..., denoise: _Optional[_Union[DenoiseResponse, _Mapping]] = ..., sample: _Optional[_Union[SampleResponse, _Mapping]] = ..., interpolate: _Optional[_Union[InterpolateResponse, _Mapping]] = ..., edit: _Optional[_Union[EditResponse, _Mapping]] = ..., classify: _Optional[_Union[ClassifyResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., detect: _Optional[_Union[DetectResponse, _Mapping]] = ...) -> None: ...
+    score: ScoreResponse
+    def __init__(self, id: _Optional[str] = ..., encode: _Optional[_Union[EncodeResponse, _Mapping]] = ..., decode: _Optional[_Union[DecodeResponse, _Mapping]] = ..., reconstruct: _Optional[_Union[ReconstructResponse, _Mapping]] = ..., denoise: _Optional[_Union[DenoiseResponse, _Mapping]] = ..., sample: _Optional[_Union[SampleResponse, _Mapping]] = ..., interpolate: _Optional[_Union[InterpolateResponse, _Mapping]] = ..., edit: _Optional[_Union[EditResponse, _Mapping]] = ..., classify: _Optional[_Union[ClassifyResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., detect: _Optional[_Union[DetectResponse, _Mapping]] = ..., score: _Optional[_Union[ScoreResponse, _Mapping]] = ...) -> None: ...

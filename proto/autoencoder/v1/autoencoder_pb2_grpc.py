@@ -81,6 +81,11 @@ class AutoencoderServiceStub:
                 request_serializer=autoencoder_dot_v1_dot_autoencoder__pb2.DetectRequest.SerializeToString,
                 response_deserializer=autoencoder_dot_v1_dot_autoencoder__pb2.DetectResponse.FromString,
                 _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/autoencoder.v1.AutoencoderService/Score',
+                request_serializer=autoencoder_dot_v1_dot_autoencoder__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=autoencoder_dot_v1_dot_autoencoder__pb2.ScoreResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/autoencoder.v1.AutoencoderService/ListModels',
                 request_serializer=autoencoder_dot_v1_dot_autoencoder__pb2.ListModelsRequest.SerializeToString,
@@ -166,6 +171,13 @@ class AutoencoderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Score(self, request, context):
+        """Log-likelihoods of images, as an importance-weighted lower bound.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Every loaded version of every model.
         """
@@ -234,6 +246,11 @@ def add_AutoencoderServiceServicer_to_server(servicer, server):
                     servicer.Detect,
                     request_deserializer=autoencoder_dot_v1_dot_autoencoder__pb2.DetectRequest.FromString,
                     response_serializer=autoencoder_dot_v1_dot_autoencoder__pb2.DetectResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=autoencoder_dot_v1_dot_autoencoder__pb2.ScoreRequest.FromString,
+                    response_serializer=autoencoder_dot_v1_dot_autoencoder__pb2.ScoreResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -496,6 +513,33 @@ class AutoencoderService:
             '/autoencoder.v1.AutoencoderService/Detect',
             autoencoder_dot_v1_dot_autoencoder__pb2.DetectRequest.SerializeToString,
             autoencoder_dot_v1_dot_autoencoder__pb2.DetectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/autoencoder.v1.AutoencoderService/Score',
+            autoencoder_dot_v1_dot_autoencoder__pb2.ScoreRequest.SerializeToString,
+            autoencoder_dot_v1_dot_autoencoder__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

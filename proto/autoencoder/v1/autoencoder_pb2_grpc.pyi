@@ -53,6 +53,8 @@ class AutoencoderServiceStub:
     """Class probabilities of images."""
     Detect: _grpc.UnaryUnaryMultiCallable[_autoencoder_pb2.DetectRequest, _autoencoder_pb2.DetectResponse]
     """Anomalies of images: a score, a map and the regions that stand out."""
+    Score: _grpc.UnaryUnaryMultiCallable[_autoencoder_pb2.ScoreRequest, _autoencoder_pb2.ScoreResponse]
+    """Log-likelihoods of images, as an importance-weighted lower bound."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_autoencoder_pb2.ListModelsRequest, _autoencoder_pb2.ListModelsResponse]
     """Every loaded version of every model."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_autoencoder_pb2.GetModelRequest, _autoencoder_pb2.GetModelResponse]
@@ -85,6 +87,8 @@ class AutoencoderServiceAsyncStub(AutoencoderServiceStub):
     """Class probabilities of images."""
     Detect: _aio.UnaryUnaryMultiCallable[_autoencoder_pb2.DetectRequest, _autoencoder_pb2.DetectResponse]  # type: ignore[assignment]
     """Anomalies of images: a score, a map and the regions that stand out."""
+    Score: _aio.UnaryUnaryMultiCallable[_autoencoder_pb2.ScoreRequest, _autoencoder_pb2.ScoreResponse]  # type: ignore[assignment]
+    """Log-likelihoods of images, as an importance-weighted lower bound."""
     ListModels: _aio.UnaryUnaryMultiCallable[_autoencoder_pb2.ListModelsRequest, _autoencoder_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Every loaded version of every model."""
     GetModel: _aio.UnaryUnaryMultiCallable[_autoencoder_pb2.GetModelRequest, _autoencoder_pb2.GetModelResponse]  # type: ignore[assignment]
@@ -168,6 +172,14 @@ class AutoencoderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_autoencoder_pb2.DetectResponse, _abc.Awaitable[_autoencoder_pb2.DetectResponse]]:
         """Anomalies of images: a score, a map and the regions that stand out."""
+
+    @_abc_1.abstractmethod
+    def Score(
+        self,
+        request: _autoencoder_pb2.ScoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_autoencoder_pb2.ScoreResponse, _abc.Awaitable[_autoencoder_pb2.ScoreResponse]]:
+        """Log-likelihoods of images, as an importance-weighted lower bound."""
 
     @_abc_1.abstractmethod
     def ListModels(

@@ -112,6 +112,16 @@ class Detection(_message.Message):
     calibrated_width: int
     def __init__(self, score: _Optional[str] = ..., rates: _Optional[_Iterable[float]] = ..., thresholds: _Optional[_Iterable[float]] = ..., map_thresholds: _Optional[_Iterable[float]] = ..., default_rate: _Optional[float] = ..., map_low: _Optional[float] = ..., calibrated_on: _Optional[int] = ..., rate_lower: _Optional[_Iterable[float]] = ..., rate_upper: _Optional[_Iterable[float]] = ..., calibrated_height: _Optional[int] = ..., calibrated_width: _Optional[int] = ...) -> None: ...
 
+class Likelihood(_message.Message):
+    __slots__ = ("distribution", "sigma", "binarised")
+    DISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    SIGMA_FIELD_NUMBER: _ClassVar[int]
+    BINARISED_FIELD_NUMBER: _ClassVar[int]
+    distribution: str
+    sigma: float
+    binarised: bool
+    def __init__(self, distribution: _Optional[str] = ..., sigma: _Optional[float] = ..., binarised: _Optional[bool] = ...) -> None: ...
+
 class File(_message.Message):
     __slots__ = ("path", "size_bytes", "sha256")
     PATH_FIELD_NUMBER: _ClassVar[int]
@@ -123,7 +133,7 @@ class File(_message.Message):
     def __init__(self, path: _Optional[str] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "methods", "height", "width", "channels", "latent_size", "signatures", "labels", "attributes", "metrics", "provenance", "files", "imported", "sizes", "latent_shape", "downsampling", "latent_scale", "latent_shift", "noise_level", "detection")
+    __slots__ = ("name", "version", "family", "methods", "height", "width", "channels", "latent_size", "signatures", "labels", "attributes", "metrics", "provenance", "files", "imported", "sizes", "latent_shape", "downsampling", "latent_scale", "latent_shift", "noise_level", "detection", "likelihood")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +170,7 @@ class Model(_message.Message):
     LATENT_SHIFT_FIELD_NUMBER: _ClassVar[int]
     NOISE_LEVEL_FIELD_NUMBER: _ClassVar[int]
     DETECTION_FIELD_NUMBER: _ClassVar[int]
+    LIKELIHOOD_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     family: str
@@ -182,4 +193,5 @@ class Model(_message.Message):
     latent_shift: float
     noise_level: NoiseLevel
     detection: Detection
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., methods: _Optional[_Iterable[str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., latent_size: _Optional[int] = ..., signatures: _Optional[_Iterable[_Union[Signature, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., provenance: _Optional[_Mapping[str, str]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., imported: _Optional[bool] = ..., sizes: _Optional[_Union[SizeRange, _Mapping]] = ..., latent_shape: _Optional[_Iterable[int]] = ..., downsampling: _Optional[int] = ..., latent_scale: _Optional[float] = ..., latent_shift: _Optional[float] = ..., noise_level: _Optional[_Union[NoiseLevel, _Mapping]] = ..., detection: _Optional[_Union[Detection, _Mapping]] = ...) -> None: ...
+    likelihood: Likelihood
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., methods: _Optional[_Iterable[str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., channels: _Optional[int] = ..., latent_size: _Optional[int] = ..., signatures: _Optional[_Iterable[_Union[Signature, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Mapping[str, float]] = ..., provenance: _Optional[_Mapping[str, str]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., imported: _Optional[bool] = ..., sizes: _Optional[_Union[SizeRange, _Mapping]] = ..., latent_shape: _Optional[_Iterable[int]] = ..., downsampling: _Optional[int] = ..., latent_scale: _Optional[float] = ..., latent_shift: _Optional[float] = ..., noise_level: _Optional[_Union[NoiseLevel, _Mapping]] = ..., detection: _Optional[_Union[Detection, _Mapping]] = ..., likelihood: _Optional[_Union[Likelihood, _Mapping]] = ...) -> None: ...

@@ -81,7 +81,7 @@ class Shapes:
 
     def spec(self, tensor: str) -> list[int]:
         """Return the shape in a TensorSpec of a graph's tensor of this name."""
-        if tensor in {"latents", "log_variances"}:
+        if tensor in {"latents", "log_variances", "noise"}:
             axes: Sequence[int] = self.latent
         elif tensor == "probabilities":
             axes = (self.labels,)

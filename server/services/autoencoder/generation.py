@@ -10,6 +10,7 @@ from autoencoder.v1.shapes import ShapeError, Size
 from numpy.typing import NDArray
 
 from bundle import latents, noise
+from server.batching.entry import Each
 from server.calls.call import Call
 from server.codec import images, tensors
 from server.errors import InvalidArgumentError
@@ -69,11 +70,19 @@ class Generation:
         assert drawn is not None  # noqa: S101 (without a density a version that has Sample is not loaded)
         drawn = drawn.reshape(count, *shape)
         tensors.check_latents(drawn, "temperature", "ask for a smaller one")
+        answer = partial(self._drawn, call, request, served, seed)
+        if "prior" in served.batchers:
+            rows = np.ascontiguousarray(drawn).data
+            self._graphs.run(call, served, "prior", rows, count, Each(lambda _, outputs: answer(outputs[0])))
+        else:
+            answer(drawn)
+
+    def _drawn(self, call: Call, request: pb.SampleRequest, served: ServedModel, seed: int, points: Latents) -> None:
         response = pb.SampleResponse(seed=seed, noise_scheme=noise.SCHEME)
         if request.include_latents:
-            tensors.fill(response.latents, drawn)
+            tensors.fill(response.latents, points)
         size = (request.height, request.width) if served.shapes.free else None
-        self._decode(call, served, drawn, response, request.image_format, size)
+        self._decode(call, served, points, response, request.image_format, size)
 
     def interpolate(self, call: Call, request: pb.InterpolateRequest) -> None:
         """Images along the path between two points."""

@@ -18,6 +18,7 @@ from server.parse_cache import ParseCache, PreparedRequest, Ready
 from server.services.autoencoder import posterior, stream
 from server.services.autoencoder.detection import DetectCalls
 from server.services.autoencoder.generation import Generation
+from server.services.autoencoder.scoring import ScoreCalls
 from server.services.autoencoder.shaped import ShapedCalls, answer_latents
 from server.services.graph_calls import GraphCalls, ImagesRequest
 from server.services.response_writer import OutputField, ResponseWriter, info_field, tensor_field
@@ -31,6 +32,7 @@ SERVICE: str = pb.DESCRIPTOR.services_by_name["AutoencoderService"].full_name
 def methods(graphs: GraphCalls) -> list[Method | StreamMethod]:
     """Every RPC of the service."""
     service, generation, detection = AutoencoderService(graphs), Generation(graphs), DetectCalls(graphs)
+    scoring = ScoreCalls(graphs)
     served: Sequence[tuple[str, Any, Callable[[Call, Any], Ready | None], Callable[[Any], bytes] | None]] = (
         ("Encode", pb.EncodeRequest, service.encode, _pixels),
         ("Decode", pb.DecodeRequest, service.decode, _latents),
@@ -38,6 +40,7 @@ def methods(graphs: GraphCalls) -> list[Method | StreamMethod]:
         ("Denoise", pb.DenoiseRequest, service.denoise, _pixels),
         ("Classify", pb.ClassifyRequest, service.classify, _pixels),
         ("Detect", pb.DetectRequest, detection.detect, _pixels),
+        ("Score", pb.ScoreRequest, scoring.score, None),
         ("Sample", pb.SampleRequest, generation.sample, None),
         ("Interpolate", pb.InterpolateRequest, generation.interpolate, None),
         ("Edit", pb.EditRequest, generation.edit, None),

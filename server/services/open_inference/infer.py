@@ -68,15 +68,15 @@ class Inference:
         return _ResponseForm(graph, request.model_name, _outputs(graph, request), final=final)
 
     def _infer_items(self, call: Call, graph: Graph, request: pb.ModelInferRequest) -> None:
-        """Run a graph of free sizes, or with a noise level."""
+        """Run a graph of free sizes, or with a second input."""
         served, signature = graph.served, graph.signature.name
         items, given = read_items(graph, request, self._calls.limits.max_request_rows)
         if signature == "decode":
             self._calls.check_decoded(served, "inputs[0]", len(items), items[0].shape)
-        levels = served.noise_levels(given, len(items)) if signature == "denoise" else ()
+        beside = served.noise_levels([*map(float, given)], len(items)) if signature == "denoise" else given
         form, raw = self._form(call, graph, request), bool(request.raw_input_contents)
         done = partial(self._answer_items, form, call, raw, items)
-        served.shaped[signature].submit(call, items, done, levels)
+        served.shaped[signature].submit(call, items, done, beside)
 
     def _answer_items(
         self, form: "_ResponseForm", call: Call, raw: bool, items: Sequence[Array], results: list[list[Array]]

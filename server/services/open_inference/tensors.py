@@ -1,7 +1,7 @@
 """Tensors of the Open Inference Protocol to rows of a graph and back, every size and value checked."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -43,8 +43,10 @@ def read_rows(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> t
     return check_raw(graph, _typed(port, given, rows)), rows
 
 
-def read_items(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> tuple[list[Array], list[float]]:
-    """Rows for a graph of free sizes, or with a noise level: one array each; and the noise levels that were sent.
+def read_items(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> tuple[list[Array], list[Any]]:
+    """Rows for a graph of free sizes, or with a second input: one array each; and the rows of that, if they were sent.
+
+    Only noise levels may be absent, or one for all rows.
 
     Raises:
         InvalidArgumentError: as `read_rows`, with all values checked.
@@ -70,7 +72,19 @@ def read_items(graph: Graph, request: pb.ModelInferRequest, limit_rows: int) -> 
         arrays[name] = np.frombuffer(data, port.dtype).reshape(rows, *port.row_shape)
     if graph.dtype != np.uint8:
         _check_values(graph, arrays[graph.input], places[graph.input])
-    return [*arrays[graph.input]], [float(level) for level in arrays.get("noise_levels", ())]
+    if "noise" in specs:
+        _check_noise(arrays, places, len(arrays[graph.input]))
+    second = [array for name, array in arrays.items() if name != graph.input]
+    return [*arrays[graph.input]], [*second[0]] if second else []
+
+
+def _check_noise(arrays: Mapping[str, Array], places: Mapping[str, int], rows: int) -> None:
+    if "noise" not in arrays:
+        raise InvalidArgumentError("inputs", "expected 'images' and 'noise', once each, got no 'noise'")
+    field = f"inputs[{places['noise']}]"
+    if len(arrays["noise"]) != rows:
+        raise InvalidArgumentError(f"{field}.shape", f"expected {rows} rows, one an image, got {len(arrays['noise'])}")
+    tensors.check_latents(arrays["noise"], f"{field} (noise)")
 
 
 def check_raw(graph: Graph, data: Buffer) -> Buffer:

@@ -8,7 +8,7 @@ import numpy as np
 from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32, Signature, TensorSpec, Tiling
 from autoencoder.v1.shapes import Shapes
 
-from server.batching.room import Room
+from server.batching.gradual import Room
 from server.batching.shaped import ShapedGraph
 from server.batching.shaped_batcher import ShapedBatcher, ShapedQueue
 from server.calls.call import FOREVER, Call

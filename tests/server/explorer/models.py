@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from autoencoder.v1 import model_pb2
-from autoencoder.v1.model_pb2 import Signature
+from autoencoder.v1.model_pb2 import Likelihood, Signature
 
 from bundle import layout
+from bundle.density.latent_arrays import MAX_COMPONENTS
 from bundle.golden import Case
-from bundle.latents import MAX_COMPONENTS, REFERENCE_COMPONENTS, LatentStatistics
+from bundle.latents import REFERENCE_COMPONENTS, LatentStatistics
 from tests.bundle.test_latents import fitted
 from tests.server.conftest import copy_version
 from tests.server.free_models import (
@@ -24,6 +25,7 @@ from tests.server.free_models import (
     write_denoiser,
     write_detector,
 )
+from tests.server.score_models import write_scorer
 
 POINTS = 300
 SIDE = 8
@@ -41,6 +43,7 @@ def write_models(repository: Path) -> None:
     write_detector(repository, "free-detector")
     write_denoiser(repository, "free-denoiser", levels=True)
     write_autoencoder(repository)
+    write_scorer(repository, learned=True, likelihood=Likelihood(distribution="bernoulli", binarised=True))
     for name, size in (("line", 1), ("plane", 2), ("wide", 70)):
         write_linear(repository, name, size)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.latents import MAX_REFERENCE_POINTS
+from bundle.density.latent_arrays import MAX_REFERENCE_POINTS
 from tests.server.explorer.conftest import Open, wait_for_picture
 from tests.server.explorer.models import add_points
 

@@ -206,6 +206,23 @@ def test_the_threshold_of_detection_is_a_slider(rest: Rest, open_page: Open) -> 
     expect(own).to_contain_text("false alarms up to 0.1 %")
 
 
+def test_a_picture_has_a_likelihood_and_samples_come_through_a_learned_prior(rest: Rest, open_page: Open) -> None:
+    page = open_page(address(rest))
+    choose(page, "scorer")
+    draw(page)
+    given = np.array(grey(pixels_of(page, "Your picture")), np.uint8).reshape(1, 4, 4, 1)
+    answer = rest.served.stub.Score(pb.ScoreRequest(model_name="scorer", images=images(given), seed=0))
+    nats = float(np.format_float_positional(array(answer.log_likelihoods)[0], 3, unique=False, fractional=False))
+    text = f"At least {nats:g} nats, from 64 samples, each pixel drawn to be black or white."
+    expect(section(page, "A picture of your own")).to_contain_text(text)
+    sample = section(page, "Sample")
+    sample.get_by_label("Seed").fill("5")
+    sample.get_by_role("button", name="The same again").click()
+    first = np.array(grey(wait_for_picture(page, "Sample 1")))
+    drawn = rest.served.stub.Sample(pb.SampleRequest(model_name="scorer", count=1, seed=5))
+    np.testing.assert_array_equal(first, array(drawn.images.tensor).ravel())
+
+
 def test_a_walk_between_a_picture_and_a_place(rest: Rest, open_page: Open) -> None:
     page = open_page(address(rest))
     choose(page, "vae")

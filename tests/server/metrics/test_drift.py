@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from autoencoder.v1.model_pb2 import Model
 
 from bundle import layout
 from bundle.latents import LatentStatistics
 from bundle.layout import LATENTS_FILE
-from server.metrics.drift import alarm_share
+from server.metrics.drift import Drift, alarm_share
+from server.metrics.registry import Metrics
+from tests.bundle.test_latents import fitted
 from tests.server.conftest import GOLDEN, copy_version, metric, serving
 
 MODELS = 4000
@@ -55,3 +58,39 @@ def test_the_metrics_say_so(repository: Path) -> None:
         ratio = "autoencoder_out_of_distribution_alarm_ratio"
         assert metric(served, ratio, model="vae") == alarm_share(statistics(297))
         assert metric(served, ratio, model="fc-ae") == 0.01
+
+
+def test_of_full_blocks_every_fourth_density_is_counted_and_none_is_infinite() -> None:
+    levels = np.array([0.5, 0.999])
+    known = dataclasses.replace(
+        fitted(3)[0],
+        quantile_levels=levels,
+        reconstruction_error_quantiles=levels,
+        latent_distance_quantiles=levels,
+        negative_log_density_quantiles=np.array([4.0, 9.0]),
+    )
+    metrics, labels = Metrics(), ("m", "1")
+    drift = Drift(metrics, Model(name="m", version="1"), known, lambda rows: [rows[:, 0]])
+    observe = drift.observer("encode")
+    assert observe is not None
+    observe([np.full((1024, 3), -4, np.float32)])
+    assert metrics.distances.series[labels].cumulative()[-1][1] == 256
+    assert metrics.distances.series[labels].total == pytest.approx(256)
+    observe([np.float32([[np.nan, 0, 0], [-np.inf, 0, 0], [np.inf, 0, 0], [-9.5, 0, 0], [-8.5, 0, 0]])])
+    drift.flush()
+    assert metrics.outliers[(*labels, "latent")] == 3
+    assert np.isfinite(metrics.distances.series[labels].total)
+
+
+def test_a_density_that_fails_fails_no_answer() -> None:
+    def fail(rows: np.ndarray) -> list[np.ndarray]:
+        raise RuntimeError(rows.shape)
+
+    known = dataclasses.replace(fitted(3)[0], negative_log_density_quantiles=np.array([4.0, 8.0, 9.0]))
+    metrics = Metrics()
+    drift = Drift(metrics, Model(name="m", version="1"), known, fail)
+    observe = drift.observer("encode")
+    assert observe is not None
+    observe([np.zeros((5, 3), np.float32)])
+    drift.flush()
+    assert not metrics.outliers

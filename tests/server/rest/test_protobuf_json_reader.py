@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict, MessageToJson, Parse
 
 from server.errors import InvalidArgumentError
 from server.rest import protobuf_json_reader
-from tests.server import free_models
+from tests.server import free_models, score_models
 from tests.server.conftest import copy_version, images, metric, pixels
 from tests.server.rest.conftest import Answer, Rest, serving_rest
 
@@ -26,6 +26,7 @@ def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
     for name in ("vae", "denoiser", "multitask"):
         copy_version(folder, name, 1)
     free_models.write_detector(folder)
+    score_models.write_scorer(folder)
     with serving_rest(folder) as started:
         yield started
 
@@ -50,6 +51,7 @@ CALLS: dict[str, Any] = {
     "Detect": pb.DetectRequest(
         model_name="detector", images=images(np.ones((1, 40, 60, 1), np.float32)), map_format=pb.IMAGE_FORMAT_FLOAT32
     ),
+    "Score": pb.ScoreRequest(model_name="scorer", images=images(pixels(2, (4, 4, 1))), samples=9, seed=2**60),
     "ListModels": pb.ListModelsRequest(),
     "GetModel": pb.GetModelRequest(**VAE),
 }
@@ -99,7 +101,7 @@ def test_both_spellings_of_names_and_an_empty_body(rest: Rest) -> None:
     for name in ("model_name", "modelName"):
         assert rest.post("/v1/GetModel", {name: "vae"}).document["model"]["name"] == "vae"
     models = rest.post("/v1/ListModels", b"").document["models"]
-    assert [model["name"] for model in models] == ["denoiser", "detector", "multitask", "vae"]
+    assert [model["name"] for model in models] == ["denoiser", "detector", "multitask", "scorer", "vae"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bundle.latents import MAX_REFERENCE_POINTS, LatentStatistics
+from bundle.density.latent_arrays import MAX_REFERENCE_POINTS
+from bundle.latents import LatentStatistics
 from training.evaluation import latent_statistics, reference_points
 
 

@@ -8,6 +8,7 @@ import { to, useRequest } from "../requests.js";
 import { numbers, rows } from "../tensors.js";
 import { Denoise } from "./denoise.js";
 import { Detect } from "./detect.js";
+import { Likelihood } from "./likelihood.js";
 import { Pad } from "./pad.js";
 
 export function OwnPicture({ api, model, space, place, picture, onPicture, onMarks }) {
@@ -42,6 +43,7 @@ export function OwnPicture({ api, model, space, place, picture, onPicture, onMar
       ${serves("Denoise") && html`<${Denoise} ...${shared} />`}
       ${serves("Classify") && html`<${Classes} ...${shared} />`}
       ${serves("Detect") && html`<${Detect} ...${shared} />`}
+      ${serves("Score") && html`<${Likelihood} ...${shared} />`}
     </div>
   <//>`;
 }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.batching.room import Room
+from server.batching.gradual import Room
 from server.errors import InvalidArgumentError, OverloadedError, StatusCode
 from tests.server.batching.shaped_harness import ShapedHarness, image
 

@@ -1,0 +1,1 @@
+"""Densities: of images under a VAE, and of its latents."""

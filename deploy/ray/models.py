@@ -1,0 +1,69 @@
+"""Model repository of a replica: a folder that nodes share, or a copy of what a URL of fsspec holds."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+from deploy.ray.settings import ClusterError
+
+_KEPT = 3
+"""Copies of older revisions that stay on a node, for the way back."""
+_ARCHIVE = ".zip"
+
+
+def repository(url: str, cache: Path, revision: str) -> Path:
+    """The folder to serve. Bundles are verified by the server that loads them, as those of any other folder.
+
+    Args:
+        url: a folder, or a URL such as s3://bucket/models. A web server lists no folders: https://… names a .zip.
+        cache: folder of this node for copies; one is made once for each revision.
+        revision: name of the copy.
+
+    Raises:
+        ClusterError: there is nothing at the URL, or it cannot be read.
+    """
+    if "://" not in url:
+        if not Path(url).is_dir():
+            raise ClusterError(f"[models] url: {url} is not a directory on this node: share it, or use a URL")
+        return Path(url)
+    target = cache / revision
+    if not target.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{revision}-", dir=cache))
+        try:
+            _fetch(url, part)
+            _place(part, target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    target.touch()
+    _prune(cache, target)
+    return target
+
+
+def _fetch(url: str, folder: Path) -> None:
+    try:
+        files, path = url_to_fs(f"zip://::simplecache::{url}" if url.endswith(_ARCHIVE) else url)
+        if not files.isdir(path):
+            raise FileNotFoundError("expected a folder of <name>/<version>/model.json")  # noqa: TRY301 (one report)
+        files.get(path.rstrip("/") + "/", f"{folder}/", recursive=True)
+    # Each of fsspec's file systems raises its own kinds.
+    except Exception as error:
+        raise ClusterError(f"[models] url: {url} cannot be fetched: {str(error) or type(error).__name__}") from error
+
+
+def _place(part: Path, target: Path) -> None:
+    try:
+        part.rename(target)
+    except OSError:
+        # Another replica of this node was faster.
+        if not target.is_dir():
+            raise
+
+
+def _prune(cache: Path, newest: Path) -> None:
+    copies = sorted((each for each in cache.iterdir() if each.name[:1] != "."), key=lambda each: each.stat().st_mtime)
+    for old in copies[:-_KEPT]:
+        if old != newest:
+            shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,76 @@
+"""Models of a replica: a folder, or a copy of a URL."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from deploy.ray.models import repository
+from deploy.ray.settings import ClusterError
+from tests.deploy.conftest import GOLDEN
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def website(tmp_path: Path) -> Iterator[str]:
+    """A web server with models.zip; its URL."""
+    shutil.make_archive(str(tmp_path / "www" / "models"), "zip", GOLDEN)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=tmp_path / "www"))
+    threading.Thread(target=server.serve_forever).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def files(folder: Path) -> set[str]:
+    return {str(each.relative_to(folder)) for each in folder.rglob("*.onnx")}
+
+
+def test_a_folder_is_served_in_place(tmp_path: Path) -> None:
+    assert repository(str(GOLDEN), tmp_path / "cache", "one") == GOLDEN
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_that_is_absent_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"none is not a directory on this node: share it, or use a URL"):
+        repository(str(tmp_path / "none"), tmp_path, "one")
+
+
+def test_a_url_is_copied_once_for_each_revision(tmp_path: Path) -> None:
+    source, cache = tmp_path / "source", tmp_path / "cache"
+    shutil.copytree(GOLDEN / "vae", source / "vae")
+    folder = repository(f"file://{source}", cache, "one")
+    assert folder == cache / "one"
+    assert files(folder) == files(source)
+    shutil.rmtree(source)
+    assert repository(f"file://{source}", cache, "one") == folder
+    assert [each.name for each in cache.iterdir()] == ["one"]
+
+
+def test_old_copies_go(tmp_path: Path) -> None:
+    source, cache = tmp_path / "source", tmp_path / "cache"
+    shutil.copytree(GOLDEN / "vae", source / "vae")
+    for revision in "abcde":
+        repository(f"file://{source}", cache, revision)
+    assert {each.name for each in cache.iterdir()} == {"c", "d", "e"}
+
+
+def test_an_archive_of_a_web_server(tmp_path: Path, website: str) -> None:
+    pytest.importorskip("aiohttp", reason="aiohttp is absent: pip install 'hourglass[cluster]'")
+    folder = repository(f"{website}/models.zip", tmp_path / "cache", "one")
+    assert files(folder) == files(GOLDEN)
+
+
+@pytest.mark.parametrize("url", ["file:///nowhere/at/all", "nonsense://x/y"])
+def test_a_url_without_models_is_named_and_leaves_nothing(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ClusterError, match=f"url: {url} cannot be fetched: "):
+        repository(url, tmp_path / "cache", "one")
+    assert not list((tmp_path / "cache").iterdir())
