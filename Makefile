@@ -7,9 +7,10 @@ HASHED := -m pip install --quiet --disable-pip-version-check --no-deps --force-r
 BUF := build/npm/node_modules/.bin/buf
 PYTHON ?= python3
 DATA ?= digits
+SEEDS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup clients reproduce reproduce-defects demo demo-photo demo-defects serve test test-slow zoo check wire proto unasync docs rules openvino-check clean
+.PHONY: help setup clients reproduce clock reproduce-defects demo demo-photo demo-defects serve test test-slow zoo check wire proto unasync docs rules openvino-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,8 +120,11 @@ proto: $(VENV)/dev  ## regenerate the stubs from the .proto files
 unasync: $(VENV)/dev  ## regenerate the blocking client from the asyncio client
 	$(BIN)/python client/unasync.py
 
-reproduce: $(VENV)/run  ## train every CPU recipe on MNIST, write docs/results.md; DATA_DIR=… is the folder of its files
-	$(BIN)/python -m training.reproduction --data-dir $(DATA_DIR)
+reproduce: $(VENV)/run  ## train every CPU recipe on MNIST, write docs/results.md; DATA_DIR=… is the folder of its files, SEEDS=5
+	$(BIN)/python -m training.reproduction --data-dir $(DATA_DIR) --seeds $(SEEDS)
+
+clock: $(VENV)/run  ## time how long training takes to published likelihoods, write docs/clock.md; DATA_DIR=… is the folder of MNIST
+	$(BIN)/python -m training.reproduction.clock --data-dir $(DATA_DIR)
 
 reproduce-defects: $(VENV)/run  ## train every detector, write docs/results-defects.md; DATA_DIR=… is the folder of MNIST
 	$(BIN)/python -m training.reproduction.defects --data-dir $(DATA_DIR)

@@ -42,6 +42,8 @@ class Architecture(Section):
     """Values in the code; 0 leaves a convolutional code as wide as it comes."""
     latent_channels: Count = 0
     """Values at each position of the spatial code of a residual body; 0 for a code of `latent_size` values."""
+    outputs: Literal["pixels", "logits"] = "pixels"
+    """What a residual decoder returns: pixels, whose likelihood is Gaussian, or logits, for binary images."""
     activation: Literal["relu", "tanh", "gated"] = "relu"
     """Between hidden layers."""
     prior: Literal["normal", "flow"] = "normal"

@@ -66,11 +66,7 @@ class Trainer:
         if saved is None:
             if resume and self._group.is_main:
                 _logger.info("nothing saved in --out: the run begins")
-            if not self._config.model.network:
-                source = generator(self._config.run.seed, Purpose.WEIGHTS)
-                initial_weights.initialise(self.state.model, source, self._config.run.code_spread)
-            if self._config.run.pixel_means and isinstance(self._training, InMemoryBatches):
-                initial_weights.start_at(self.state.model, self._training.mean())
+            self.draw_weights()
             # A full disk should be noticed now, not when there is something to lose.
             self._save_latest()
         else:
@@ -88,6 +84,14 @@ class Trainer:
         self._save_latest()
         if not self.state.progress.best_epoch:
             raise TrainingError("the validation loss was finite in no epoch; try a lower optimizer.learning_rate")
+
+    def draw_weights(self) -> None:
+        """Draw the first weights; a network of the user's own has drawn its own."""
+        if not self._config.model.network:
+            source = generator(self._config.run.seed, Purpose.WEIGHTS)
+            initial_weights.initialise(self.state.model, source, self._config.run.code_spread)
+        if self._config.run.pixel_means and isinstance(self._training, InMemoryBatches):
+            initial_weights.start_at(self.state.model, self._training.mean())
 
     def step(self, rows: Tensor) -> Measures:
         """One optimizer step on the rows (N,) of the training split; the sums of the measures over them."""

@@ -10,11 +10,13 @@ _ONE_SAMPLE = frozenset({"free_bits", "encoder_noise"})
 _BODIES = {
     "dense": frozenset({"hidden", "activation", "code_activation"}),
     "conv": frozenset({"channels", "upsampling"}),
-    "residual": frozenset({"channels", "upsampling", "blocks", "latent_channels", "shortcuts", "noise_level_input"}),
+    "residual": frozenset(
+        {"channels", "upsampling", "blocks", "latent_channels", "outputs", "shortcuts", "noise_level_input"}
+    ),
 }
 _OF_A_BODY = frozenset[str]().union(*_BODIES.values())
 # Which of them a family must name to use them.
-_OF_A_FAMILY = frozenset({"code_activation", "latent_channels", "shortcuts", "noise_level_input"})
+_OF_A_FAMILY = frozenset({"code_activation", "latent_channels", "outputs", "shortcuts", "noise_level_input"})
 _UNLABELLED = ("photographs", "pairs")
 # Scaled images of pairs would have other noise.
 _OF_IMAGE_FILES = {"size": frozenset({"folder", "photographs"}), "grey": frozenset({"folder", "photographs", "pairs"})}

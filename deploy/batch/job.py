@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -98,7 +99,7 @@ class Job:
                 ray.shutdown()
             self._output.remove("tries")
         except (RayError, ConnectionError) as error:
-            raise JobError(f"{_last_line(error)}: start the job again, and it goes on with what is left") from error
+            raise JobError(f"{_reason(error)}: start the job again, and it goes on with what is left") from error
 
     def total(self) -> Done:
         """Count the rows of all parts that are done, and those that failed."""
@@ -114,9 +115,9 @@ class Job:
 
     def _dataset(self, workers: int) -> "ray.data.Dataset":
         context = ray.data.DataContext.get_current()
-        # The job has its own bar.
+        # The job has its own bar, and its own sentence for what ends it.
         context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         context.wait_for_min_actors_s = _START_SECONDS
         parts = ray.data.from_items([part._asdict() for part in self.left], override_num_blocks=len(self.left))
         return parts.map_batches(
@@ -167,7 +168,11 @@ def _connect(options: Options) -> None:
         workers = options.workers or cores()
         # "local": without it Ray joins a cluster that happens to run on this machine.
         sizes = {"num_cpus": workers, "object_store_memory": _OBJECT_STORE_BYTES}
-        ray.init("local", include_dashboard=False, **sizes, **quiet)
+        try:
+            ray.init("local", include_dashboard=False, **sizes, **quiet)
+        except Exception as error:
+            # A plain Exception, for one, where its processes are not up after 30 s.
+            raise JobError(f"Ray did not start on this machine: {_last_line(error)} Start the job again.") from error
         return
     modules = [str(_ROOT / name) for name in _SHIPPED]
     try:
@@ -200,6 +205,12 @@ def _workers(options: Options) -> int:
             f"{max(asked, 1)}: other actors hold cores; start those that only wait with num_cpus=0"
         )
     return asked
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong in a worker: Ray has its error as the text of a traceback, followed by advice of its own."""
+    found = re.search(r"\bJobError: (.+)", str(error))
+    return found[1] if found else next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _last_line(error: BaseException) -> str:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from grpc import StatusCode
 
 from deploy.batch.engine import CallError, Engine
+from deploy.batch.errors import JobError
 from deploy.batch.model import Model
 from deploy.batch.options import Options
 from deploy.batch.plan import Item, Part
@@ -66,9 +67,16 @@ class Worker:
         self._plan = cache(self._read_plan)
 
     def __call__(self, batch: _BATCH_OF_PARTS) -> _BATCH_OF_PARTS:
-        """Do the parts of a batch, and say how it went."""
+        """Do the parts of a batch, and say how it went.
+
+        Raises:
+            JobError: a part could not be done; the reason as text, since not every exception outlives its process.
+        """
         columns = [batch[name].tolist() for name in Part._fields]
-        done = [self.do(Part(*values)) for values in zip(*columns, strict=True)]
+        try:
+            done = [self.do(Part(*values)) for values in zip(*columns, strict=True)]
+        except Exception as error:  # noqa: BLE001 (it ends the job)
+            raise JobError(f"{type(error).__name__}: {error}") from None
         return {name: [each[name] for each in done] for name in done[0]}
 
     def do(self, part: Part) -> Row:

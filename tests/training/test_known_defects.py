@@ -106,6 +106,20 @@ def test_the_plane_is_cut_where_the_prior_has_its_mass() -> None:
     np.testing.assert_allclose(np.diff(norm.cdf(reach)), 0.9 / (latents.GRID - 1))
 
 
+def test_the_plane_reaches_as_far_as_every_class_that_has_a_region() -> None:
+    # Ours once showed no zero: 5 % to 95 % of each axis cut off the corner in which they lie.
+    places = {0: (-2.2, -2.2), 1: (0.0, 0.0), 2: (1.5, 0.0), 3: (9.0, 9.0)}
+
+    def seen(tail: float) -> set[int]:
+        reach = norm.ppf(1 - tail)
+        return {name for name, place in places.items() if max(map(abs, place)) <= reach}
+
+    assert latents.widest_tail(seen, {1, 2}) == latents.TAILS[0]
+    assert latents.widest_tail(seen, {0, 1, 2}) == 0.01
+    # What lies nowhere does not widen the plane.
+    assert latents.widest_tail(seen, {0, 1, 2, 3}) == 0.01
+
+
 def test_every_epoch_has_an_order_of_its_own() -> None:
     # pythae: DistributedSampler without set_epoch gives every epoch the same order.
     first, second = (torch.cat(shuffled_batches(0, epoch, 100, 32)) for epoch in (0, 1))

@@ -17,6 +17,7 @@ from training.evaluation import classifier, detection, image_measures, inference
 from training.evaluation.notes import Notes
 from training.models.families import Network
 from training.models.posterior import Posterior
+from training.models.priors import FlowPrior
 from training.random_streams import Draws, Purpose, generator
 
 _log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def _at_published_noise(model: Network, split: Split, config: Config, notes: Not
 
 @torch.no_grad()
 def _posterior_figures(model: Network, split: Split) -> dict[str, float]:
-    """Active units, and how far the aggregated posterior is from N(0, I)."""
+    """Active units, and how far the aggregated posterior, or what a learned prior makes of it, is from N(0, I)."""
     split = inference.affordable(model, split)
     _need_spread(split)
     posteriors = [model.encode(images) for images in inference.batches(split)]
@@ -106,6 +107,8 @@ def _posterior_figures(model: Network, split: Split) -> dict[str, float]:
     latents = posterior.sample(draws.normal(tuple(means.shape[1:])))
     spatial = means.ndim > 2  # noqa: PLR2004 ((N, D))
     vectors = latents.movedim(1, -1).flatten(0, -2)[:_PROJECTED] if spatial else latents
+    if isinstance(model.prior, FlowPrior):
+        vectors, _ = model.prior.noise(vectors)
     return {
         "active_units": float(probes.active_units(means.flatten(1).numpy())),
         "prior_distance": probes.sliced_wasserstein(vectors.numpy()),

@@ -1,5 +1,7 @@
 """Figures of a latent space: scatter of codes, decoded plane, interpolations, KL by unit, attribute sweeps."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from matplotlib import patheffects
@@ -12,7 +14,7 @@ from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
 from training.data.split import Split
 from training.errors import UnavailableError
-from training.evaluation import inference
+from training.evaluation import classifier, inference
 from training.figures.style import INK, PALE, PALETTE, legible, show, strip
 from training.models.families import Network
 
@@ -20,6 +22,10 @@ _SCATTERED = 5_000
 GRID = 15
 # The plane is cut where 95 % of N(0, 1) lies, in steps of equal probability (Kingma & Welling 2013, appendix A).
 PROBABILITIES = np.linspace(0.05, 0.95, GRID)
+# Classes further out than that are looked for further out: how much of each axis is cut off at each end.
+TAILS = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+# A class has a region if this share of the reconstructions is of it.
+_REGION = 0.01
 # Between the names of two classes, as a share of the picture.
 _LABEL_GAP = 0.04
 WAYS, STEPS = 5, 12
@@ -91,20 +97,40 @@ def apart(places: np.ndarray, gap: float) -> np.ndarray:
 
 
 def plane(name: str, dataset: Dataset, model: Network) -> Figure:
-    """What a two-dimensional code decodes to, on a grid of equal probability."""
-    positions = norm.ppf(PROBABILITIES)
-    if model.variational:
-        across, down = positions, positions[::-1]
-    else:
-        # A plain code has no prior: the grid follows the codes themselves.
-        codes = inference.all_codes(model, dataset.test)
-        across, down = np.quantile(codes[:, 0], PROBABILITIES), np.quantile(codes[:, 1], PROBABILITIES)[::-1]
-    grid = np.array([[x, y] for y in down for x in across], np.float32)
-    pictures = inference.decode(model, grid).numpy()
+    """What a two-dimensional code decodes to, on a grid of equal probability that shows every class with a region."""
+    codes = inference.all_codes(model, dataset.test.take(slice(_SCATTERED)))
+
+    def decoded(tail: float) -> torch.Tensor:
+        return inference.decode(model, _grid(None if model.variational else codes, tail))
+
+    tail, network = TAILS[0], classifier.find(dataset)
+    if network is not None:
+        reconstructed = np.bincount(classifier.classify(network, inference.decode(model, codes)))
+        regions = set(np.flatnonzero(reconstructed >= _REGION * len(codes)).tolist())
+        tail = widest_tail(lambda each: set(classifier.classify(network, decoded(each)).tolist()), regions)
+    pictures = decoded(tail).numpy()
     figure = Figure(figsize=(7.5, 7.8), layout="constrained")
     show(figure.subplots(), np.concatenate([strip(row) for row in np.split(pictures, GRID)]))
-    figure.suptitle(f"{name}: the decoded plane\n5 % to 95 % of each latent, in steps of equal probability")
+    figure.suptitle(
+        f"{name}: the decoded plane\n{tail:.3g} to {1 - tail:.3g} of each latent, in steps of equal probability"
+    )
     return figure
+
+
+def widest_tail(classes_seen: Callable[[float], set[int]], regions: set[int]) -> float:
+    """The largest share that may be cut off at each end of the axes, so that as many regions as possible are seen."""
+    seen = {tail: len(regions & classes_seen(tail)) for tail in TAILS}
+    return max(TAILS, key=lambda tail: (seen[tail], tail))
+
+
+def _grid(codes: np.ndarray | None, tail: float) -> np.ndarray:
+    """Points (GRID * GRID, 2), row by row from the top: quantiles of codes (N, 2), or of N(0, 1) without them."""
+    probabilities = np.linspace(tail, 1 - tail, GRID)
+    if codes is None:
+        across = down = norm.ppf(probabilities)
+    else:
+        across, down = np.quantile(codes, probabilities, axis=0).T
+    return np.array([[x, y] for y in down[::-1] for x in across], np.float32)
 
 
 def interpolations(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:

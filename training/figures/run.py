@@ -19,6 +19,7 @@ from training.evaluation.inference import spread
 from training.evaluation.notes import Notes
 from training.figures import detection, latents
 from training.figures.style import INK, STYLE, WARM, save, show, strip
+from training.models.priors import FlowPrior
 from training.random_streams import Draws, Purpose, generator
 
 _log = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ def _figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoin
         figures["latents"] = lambda: latents.scatter(name, dataset, trained)
     if model.latent_size == _PLANE:
         figures["plane"] = lambda: latents.plane(name, dataset, model)
-    if model.variational:
+    # A learned prior has a divergence of the whole code alone.
+    if model.variational and not isinstance(model.prior, FlowPrior):
         figures["kl"] = lambda: latents.divergences(name, dataset, model)
     return figures
 
@@ -101,6 +103,8 @@ def _samples(config: Config, dataset: Dataset, trained: Checkpoint) -> Figure:
     figure = Figure(figsize=(_COLUMNS * 0.85, _SAMPLE_ROWS * 0.85 + 0.5), layout="constrained")
     show(figure.subplots(), np.concatenate([strip(row) for row in np.split(pictures, _SAMPLE_ROWS)]))
     name = "N(0, I)" if trained.model.sampling == "normal" else "the mixture fitted to the training codes"
+    if isinstance(getattr(trained.model, "prior", None), FlowPrior):
+        name = "the learned prior"
     figure.suptitle(f"{config.name}: samples from {name}")
     return figure
 

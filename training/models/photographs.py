@@ -174,7 +174,7 @@ def describe(network: Network, architecture: Architecture) -> None:
     network.latent_shape = (network.latent_size,) if network.latent_size else ()
     if architecture.body != "residual":
         return
-    network.output, network.float_images = "pixels", True
+    network.output, network.float_images = architecture.outputs, True
     if architecture.latent_channels:
         factor = downsampling(architecture.channels)
         height, width, _ = network.image_shape

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from training.cpu import cores
 from training.errors import TrainingError
-from training.reproduction import records, results_page
-from training.reproduction.runs import RUNS, RunSpec
+from training.reproduction import records, results_page, spread
+from training.reproduction.runs import RUNS, RunSpec, run_name, with_seeds
 from training.reproduction.subprocesses import Processes
 
 # The recipe whose latent space the attributes are shown on.
@@ -39,13 +39,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--jobs", type=int, default=cores(), help="parallel runs (default: the number of cores, %(default)s)"
     )
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each recipe, from seed 0 on (default: 1)")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="publish nothing: compare the figures of --runs with the prediction intervals of those published",
+    )
     flags = parser.parse_args(arguments)
     complete = True
     if flags.data_dir:
         runner = Runner(flags.runs, flags.jobs, "mnist", flags.data_dir)
-        complete = runner.train([each for each in RUNS if each.name in flags.recipes])
-    results_page.publish(flags.runs)
+        complete = runner.train(with_seeds([each for each in RUNS if each.name in flags.recipes], flags.seeds))
+    if flags.check:
+        complete = check(flags.runs, results_page.PICTURES) and complete
+    else:
+        results_page.publish(flags.runs)
     return 0 if complete else 1
+
+
+def check(folder: Path, published: Path) -> bool:
+    """Compare each run in a folder with what is published of its recipe over seeds; whether all figures still hold."""
+    known = results_page.by_run(records.known(published))
+    holds = True
+    for path in sorted(folder.glob(f"*/{records.RECORD}")):
+        name, found = path.parent.name, records.read(path)
+        of_seeds = spread.of([dict(each.metrics) for each in known.get(run_name(name), [])])
+        spec = next((each for each in RUNS if each.name == run_name(name)), None)
+        promised = results_page.promised(spec.config) if spec else []
+        departed = spread.departures(
+            of_seeds, {each: found.metrics[each] for each in promised if each in found.metrics}
+        )
+        judged = [each for each in promised if each in of_seeds and of_seeds[each].interval]
+        if not judged:
+            _say(f"{name}: not judged, fewer than three seeds are published")
+        for each in departed:
+            _say(f"{name}: {each}")
+        if judged and not departed:
+            _say(f"{name}: {', '.join(judged)} as published")
+        holds = holds and not departed
+    return holds
 
 
 @dataclass(frozen=True)
@@ -64,7 +96,7 @@ class Runner:
 
     def train(self, wanted: Sequence[RunSpec]) -> bool:
         """Train what is not finished yet, the longest first to keep all cores busy; whether everything is finished."""
-        todo = [each for each in wanted if not (self.runs / each.name / records.RECORD).exists()]
+        todo = [each for each in wanted if not (self.runs / each.folder / records.RECORD).exists()]
         todo.sort(key=lambda each: each.config.expected.minutes, reverse=True)
         self.runs.mkdir(parents=True, exist_ok=True)
         with self.processes.stopped_by(signal.SIGINT, signal.SIGTERM), ThreadPoolExecutor(self.jobs) as pool:
@@ -74,16 +106,16 @@ class Runner:
         """Train and report; whether that succeeded. A failing run does not stop the others."""
         if self.processes.stopping:
             return False
-        log = self.runs / f"{spec.name}.log"
-        _say(f"{spec.name}: begins, {spec.config.expected.minutes:g} minutes of a quiet core; see {log}")
+        log = self.runs / f"{spec.folder}.log"
+        _say(f"{spec.folder}: begins, {spec.config.expected.minutes:g} minutes of a quiet core; see {log}")
         try:
             self._run(spec, log)
         except TrainingError as error:
-            _say(f"{spec.name}: {error}; see {log}")
+            _say(f"{spec.folder}: {error}; see {log}")
             return False
-        record = records.read(self.runs / spec.name / records.RECORD)
+        record = records.read(self.runs / spec.folder / records.RECORD)
         figures = results_page.figures(spec.config, record)
-        _say(f"{spec.name}: {figures}; {', '.join(results_page.spent(record.cost))}")
+        _say(f"{spec.folder}: {figures}; {', '.join(results_page.spent(record.cost))}")
         return True
 
     def _run(self, spec: RunSpec, log: Path) -> None:
@@ -92,7 +124,7 @@ class Runner:
         Raises:
             TrainingError: it failed, or was stopped.
         """
-        out = self.runs / spec.name
+        out = self.runs / spec.folder
         resumed = (out / "latest").exists()
         words = [spec.recipe, *self._source(str(self.data_dir)), "--out", str(out), *self.settings(spec)]
         cost = self.processes.spend([*words, "--resume"], log, resumed=resumed)
@@ -109,7 +141,7 @@ class Runner:
     def settings(self, spec: RunSpec) -> list[str]:
         """The arguments that override the recipe."""
         share = [] if spec.config.device.threads else [f"device.threads={max(1, cores() // self.jobs)}"]
-        return [word for override in [*spec.overrides, *share] for word in ("--set", override)]
+        return [word for override in [*spec.settings, *share] for word in ("--set", override)]
 
 
 def _say(line: str) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from training import checkpoint
 
 RECORD = "record.json"
+# Beside the records: the laps of `training.reproduction.clock`.
+_OTHERS = ("clock",)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,12 @@ def collect(runs: Path, kept: Path) -> dict[str, Record]:
         meta = checkpoint.read_meta(path.parent / "best")
         found = replace(read(path), metrics=meta["metrics"], attributes=meta.get("attributes", {}))
         _write(kept / f"{path.parent.name}.json", found)
-    return {path.stem: read(path) for path in sorted(kept.glob("*.json"))}
+    return known(kept)
+
+
+def known(kept: Path) -> dict[str, Record]:
+    """The records that are kept in a folder, by their names there."""
+    return {path.stem: read(path) for path in sorted(kept.glob("*.json")) if path.stem not in _OTHERS}
 
 
 def _write(path: Path, record: Record) -> None:

@@ -1,15 +1,18 @@
 """The results page docs/results.md: figures reached against those expected, cost, and reasons for shortfalls."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from training.config import Config
-from training.evaluation import attributes
+from training.evaluation import attributes, classifier
 from training.figures.report import goal
 from training.reproduction import records
 from training.reproduction.records import Cost, Record
-from training.reproduction.runs import RUNS
+from training.reproduction.runs import RUNS, run_name
+from training.reproduction.spread import Spread
+from training.reproduction.spread import of as spread_of
 
 _RESULTS = Path("docs/results.md")
 PICTURES = Path("docs/results")
@@ -19,10 +22,17 @@ _HEAD = """# Results on MNIST
 Written by `python -m training.reproduction` from runs that really took place. Figures are means over the 10,000 test
 images; the epoch was chosen on 5,000 validation images out of the training files. BCE in nats per pixel, ELBO,
 reconstruction and NLL in nats per image. What export made of the models (size, distance from float64, batch invariance)
-stands in [export-results.md](export-results.md).
+stands in [export-results.md](export-results.md). Fréchet distances are between features of the
+classifier `mnist.safetensors` in `training/evaluation/classifiers/`, SHA-256
+`{judge}`.
 
-| recipe | measure | reached | expected | reference |
-| --- | --- | --- | --- | --- |
+Every figure is mean ± standard deviation (n - 1) over so many seeds, with the best and the worst of them; n = 1 is one
+run, whose scatter is not known. Whether a new run departs from these figures is judged by the interval in which
+99 % of new runs lie (Student's t, from three seeds on):
+`python -m training.reproduction --data-dir DIR --runs NEW --check`.
+
+| recipe | measure | reached | best | worst | expected | reference |
+| --- | --- | --- | --- | --- | --- | --- |
 """
 _MISSED = """
 ## What was missed, and why
@@ -57,15 +67,19 @@ our classifier takes for the other class after the whole way.
 
 def publish(runs: Path, results: Path = _RESULTS, pictures: Path = PICTURES) -> None:
     """Writes the page; keeps the records and pictures of `runs` in the folder `pictures`."""
-    known = records.collect(runs, pictures)
+    known = by_run(records.collect(runs, pictures))
     planned = {each.name: each.config for each in RUNS}
-    text = _HEAD + "".join(_rows(name, recipe, known.get(name)) for name, recipe in planned.items())
-    text += _shortfalls({name: recipe for name, recipe in planned.items() if missing(recipe, known.get(name))})
-    text += _RUNS_SECTION + "".join(
-        _run_row(name, recipe, known[name]) for name, recipe in planned.items() if name in known
+    text = _HEAD.format(judge=_judge()) + "".join(
+        _rows(name, recipe, known.get(name, [])) for name, recipe in planned.items()
     )
-    text += "".join(f"\n`{name}`: {record.remark}.\n" for name, record in known.items() if record.remark)
-    text += _together([known[each.name].cost for each in RUNS if each.on_cpu and each.name in known])
+    text += _shortfalls({name: recipe for name, recipe in planned.items() if missing(recipe, known.get(name, []))})
+    text += _RUNS_SECTION + "".join(
+        _run_row(name, recipe, record) for name, recipe in planned.items() for record in known.get(name, [])
+    )
+    text += "".join(
+        f"\n`{name}`: {record.remark}.\n" for name, found in known.items() for record in found if record.remark
+    )
+    text += _together([found.cost for each in RUNS if each.on_cpu for found in known.get(each.name, [])])
     text += _attribute_table(known)
     for name in planned:
         if name in known:
@@ -74,30 +88,59 @@ def publish(runs: Path, results: Path = _RESULTS, pictures: Path = PICTURES) -> 
     results.write_text(text, encoding="utf-8")
 
 
-def _rows(run: str, recipe: Config, record: Record | None) -> str:
+def _judge() -> str:
+    """The hash of the network whose features Fréchet distances are of."""
+    return hashlib.sha256((classifier.FOLDER / "mnist.safetensors").read_bytes()).hexdigest()
+
+
+def by_run(known: Mapping[str, Record]) -> dict[str, list[Record]]:
+    """Records by folder to those of each run, in the order of their seeds."""
+    grouped: dict[str, list[Record]] = {}
+    for folder, record in sorted(known.items(), key=lambda each: each[1].seed):
+        grouped.setdefault(run_name(folder), []).append(record)
+    return grouped
+
+
+def _rows(run: str, recipe: Config, found: Sequence[Record]) -> str:
     """A row for each measure that a recipe promises, or shows next to a published one."""
     return "".join(
-        f"| `{run}` | {name} | {_reached(recipe, record, name)} | {goal(recipe.expected, name)} "
+        f"| `{run}` | {name} | {' | '.join(_reached(recipe, found, name))} | {goal(recipe.expected, name)} "
         f"| {recipe.expected.reference} |\n"
-        for name in [*_promised(recipe), *recipe.expected.shown]
+        for name in [*promised(recipe), *recipe.expected.shown]
     )
 
 
-def _promised(recipe: Config) -> list[str]:
+def promised(recipe: Config) -> list[str]:
     """The measures that a recipe has goals for."""
     return [*recipe.expected.at_most, *recipe.expected.at_least]
 
 
-def _reached(recipe: Config, record: Record | None, name: str) -> str:
-    """A figure, bold where it is as good as promised; or that there is none."""
-    if record is None:
-        return "not yet run"
-    if name not in record.metrics:
-        return "not measured"
-    value = record.metrics[name]
-    if name not in _promised(recipe):
-        return f"{value:.4g}"
-    return f"**{value:.4g}**" if _good(recipe, value, name) else f"{value:.4g} (missed)"
+def _reached(recipe: Config, found: Sequence[Record], name: str) -> tuple[str, str, str]:
+    """A figure over seeds, bold where its mean is as good as promised, the best and the worst of them."""
+    if not found:
+        return "not yet run", "", ""
+    spread = _spreads(found).get(name)
+    if spread is None:
+        return "not measured", "", ""
+    low, high = min(spread.values), max(spread.values)
+    best, worst = (high, low) if name in recipe.expected.at_least else (low, high)
+    text = spread.text()
+    if name in promised(recipe):
+        text = f"**{text}**" if _good(recipe, spread.mean, name) else f"{text} (missed)"
+    return text, f"{best:.4g}", f"{worst:.4g}"
+
+
+def _spreads(found: Sequence[Record]) -> dict[str, Spread]:
+    """Each measure over the seeds of a run."""
+    return spread_of([dict(each.metrics) for each in found])
+
+
+def _attribute_spreads(found: Sequence[Record]) -> dict[str, dict[str, Spread]]:
+    """Each score of each attribute over the seeds of a run."""
+    names = {name: None for record in found for name in record.attributes}
+    return {
+        name: spread_of([dict(each.attributes[name]) for each in found if name in each.attributes]) for name in names
+    }
 
 
 def _good(recipe: Config, value: float, name: str) -> bool:
@@ -106,13 +149,14 @@ def _good(recipe: Config, value: float, name: str) -> bool:
     return value <= expected.at_most.get(name, value) and value >= expected.at_least.get(name, value)
 
 
-def missing(recipe: Config, record: Record | None) -> bool:
-    """Whether any promise of a recipe, or of attributes on it, is not kept, be it that nothing has run."""
-    if record is None:
+def missing(recipe: Config, found: Sequence[Record]) -> bool:
+    """Whether any promise of a recipe, or of attributes on it, is not kept on average, be it that nothing has run."""
+    if not found:
         return True
-    scores = [score for found in record.attributes.values() for score in found.items()]
-    return any(value < attributes.WANTED.get(name, value) for name, value in scores) or any(
-        name not in record.metrics or not _good(recipe, record.metrics[name], name) for name in _promised(recipe)
+    spreads = _spreads(found)
+    scores = [score for each in _attribute_spreads(found).values() for score in each.items()]
+    return any(value.mean < attributes.WANTED.get(name, value.mean) for name, value in scores) or any(
+        name not in spreads or not _good(recipe, spreads[name].mean, name) for name in promised(recipe)
     )
 
 
@@ -124,7 +168,7 @@ def _shortfalls(recipes: Mapping[str, Config]) -> str:
 
 def figures(recipe: Config, record: Record) -> str:
     """Results of the measures that a recipe promises."""
-    return ", ".join(f"{each} {record.metrics[each]:.4g}" for each in _promised(recipe) if each in record.metrics)
+    return ", ".join(f"{each} {record.metrics[each]:.4g}" for each in promised(recipe) if each in record.metrics)
 
 
 def _run_row(run: str, recipe: Config, record: Record) -> str:
@@ -156,20 +200,21 @@ def _together(costs: Sequence[Cost]) -> str:
     return _TOGETHER.format(count=len(known), minutes=sum(known), half=sum(known) / 2) if known else ""
 
 
-def _attribute_table(known: Mapping[str, Record]) -> str:
+def _attribute_table(known: Mapping[str, Sequence[Record]]) -> str:
     """The scores of every run whose attributes were fitted."""
     text = ""
-    for name, record in known.items():
-        for attribute, scores in record.attributes.items():
+    for name, found in known.items():
+        for attribute, scores in _attribute_spreads(found).items():
             cells = ", ".join(_attribute_score(score, value) for score, value in scores.items())
             text += f"| `{name}` | {attribute} | {cells} |\n"
     return text and _ATTRIBUTES + text
 
 
-def _attribute_score(name: str, value: float) -> str:
+def _attribute_score(name: str, spread: Spread) -> str:
     """A score, with what was expected where that is missed."""
-    wanted = attributes.WANTED.get(name, value)
-    return f"{name} {value:.3f}" + ("" if value >= wanted else f" (missed: ≥ {wanted:g})")
+    wanted = attributes.WANTED.get(name, spread.mean)
+    scatter = f" ± {spread.deviation:.3f} (n = {len(spread.values)})" if len(spread.values) > 1 else ""
+    return f"{name} {spread.mean:.3f}{scatter}" + ("" if spread.mean >= wanted else f" (missed: ≥ {wanted:g})")
 
 
 def shown(name: str, run: Path, pictures: Path, base: Path) -> str:

@@ -87,6 +87,15 @@ def test_a_killed_worker_costs_its_part_alone(tmp_path: Path, start: Callable[..
     assert len(rows(output)) == 1200
 
 
+def test_a_worker_that_cannot_write_ends_the_job_with_its_reason(
+    tmp_path: Path, run: Callable[..., tuple[int, str]]
+) -> None:
+    write(tmp_path / "out", {"parts": b"no folder"})
+    code, said = run("encode", VAE, images(tmp_path / "images", 8), tmp_path / "out", "--workers", 1)
+    assert (code, "File exists" in said, "start the job again" in said) == (2, True, True), said
+    assert "Traceback" not in said
+
+
 def test_a_table_with_failures_and_rows_that_come_later(tmp_path: Path, run: Callable[..., tuple[int, str]]) -> None:
     files = noise(50)
     files[7] = b"no image"

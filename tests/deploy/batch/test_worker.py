@@ -9,6 +9,7 @@ import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 
 from deploy.batch import plan
+from deploy.batch.errors import JobError
 from deploy.batch.model import Model
 from deploy.batch.options import Options
 from deploy.batch.storage import Store
@@ -181,4 +182,15 @@ def test_a_part_that_ends_its_worker_again_and_again_is_given_up(tmp_path: Path,
     write(tmp_path / "out", {first.tries: b"4"})
     with pytest.raises(RuntimeError, match="part 0 has ended its worker 4 times"):
         worker.do(first)
+    worker.engine.close()
+
+
+def test_a_part_that_cannot_be_written_says_why(tmp_path: Path, repository: Path) -> None:
+    write(tmp_path / "images", images())
+    worker = work(tmp_path, repository / "vae" / "1", "encode")
+    write(tmp_path / "out", {"parts": b"no folder"})
+    first, *_ = plan.read(Store(str(tmp_path / "out")))[0]
+    batch = {name: np.array([value]) for name, value in first._asdict().items()}
+    with pytest.raises(JobError, match=r"FileExistsError: .*parts"):
+        worker(batch)
     worker.engine.close()

@@ -44,10 +44,10 @@ def _client(address: str, certificate: bytes) -> Call:
 
 
 def _flood(address: str, certificate: bytes) -> Call:
-    """Large batches, so that rows wait."""
+    """Batches, so that rows wait: large enough for that, and too small to fill a link."""
     client = Client(address, timeout_seconds=DEADLINE_SECONDS, tls=Tls(certificate))
-    many = np.repeat(IMAGES, 256, axis=0)
-    return lambda: client.reconstruct(many, model="vae")
+    many = np.repeat(IMAGES, 64, axis=0)
+    return lambda: client.encode(many, model="vae")
 
 
 class Load:

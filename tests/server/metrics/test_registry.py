@@ -13,6 +13,8 @@ import grpc
 import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -20,6 +22,7 @@ from prometheus_client.registry import Collector
 from bundle.latents import LatentStatistics
 from bundle.layout import LATENTS_FILE
 from server.metrics.registry import DURATIONS_SECONDS, ERRORS, Histogram
+from server.metrics_server import MetricsServer
 from tests.deploy.conftest import component
 from tests.server.conftest import GOLDEN, Served, copy_version, graph_run, images, metric, pixels, serving
 
@@ -185,6 +188,18 @@ def test_the_page_speaks_openmetrics_when_asked(server: Served) -> None:
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
     assert answer.read().endswith(b"# EOF\n")
     connection.close()
+
+
+def test_a_page_of_thousands_of_samples_is_the_library_s_own(server: Served) -> None:
+    """Though it pauses between some of them."""
+    registry = CollectorRegistry()
+    gauge = Gauge("many", "Of them.", ("number",), registry=registry)
+    for number in range(1000):
+        gauge.labels(str(number)).set(number)
+    page = MetricsServer("127.0.0.1", 0, registry, server.app._readiness).respond
+    for accept in ("", "application/openmetrics-text;version=1.0.0"):
+        encode, content_type = choose_encoder(accept)
+        assert page("/metrics", accept)[1:] == (content_type, encode(registry))
 
 
 def test_buckets() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from training import checkpoint
 from training.reproduction import records, results_page, runs
-from training.reproduction.__main__ import Runner
+from training.reproduction.__main__ import Runner, check
 from training.reproduction.records import Cost
 from training.reproduction.runs import RunSpec
 
@@ -27,8 +27,8 @@ def test_the_page_says_what_ran_and_what_did_not(vae_run: Path, tmp_path: Path) 
     assert "| `vae` | elbo_loss |" in page
     assert "(missed)" in page
     assert "| `conv-ae` | bce_per_pixel | not yet run |" in page
-    assert "| `vae-10-epochs` | elbo_loss | not yet run | ≤ 104.5 |" in page
-    assert "| `denoiser` | bce_per_pixel_at_noise_0.4 | not yet run |  |" in page
+    assert "| `vae-10-epochs` | elbo_loss | not yet run |  |  | ≤ 104.5 |" in page
+    assert "| `denoiser` | bce_per_pixel_at_noise_0.4 | not yet run |  |  |  |" in page
     assert "| 1.5 min | 1.0 min | 300 MiB |" in page
     assert "Together the 1 runs whose CPU time is known took 1 minutes of it" in page
     assert (tmp_path / "docs" / "results" / "vae-samples.png").is_file()
@@ -55,7 +55,7 @@ def test_the_page_shows_what_was_measured_since(vae_run: Path, tmp_path: Path) -
     results_page.publish(tmp_path / "runs", tmp_path / "docs" / "results.md", tmp_path / "docs" / "results")
     page = (tmp_path / "docs" / "results.md").read_text()
     assert "| `vae` | slant | spearman 0.800 (missed: ≥ 0.9), class_kept 0.950 |" in page
-    assert "| `vae` | elbo_loss | **99.25** |" in page
+    assert "| `vae` | elbo_loss | **99.25 (n = 1)** | 99.25 | 99.25 |" in page
 
 
 def test_a_resumed_run_claims_no_more_than_it_saw(vae_run: Path, tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_a_resumed_run_claims_no_more_than_it_saw(vae_run: Path, tmp_path: Path)
 
 
 def test_every_run_that_is_missed_says_why() -> None:
-    known = records.collect(Path("/nonexistent"), results_page.PICTURES)
-    missed = [each for each in runs.RUNS if results_page.missing(each.config, known.get(each.name))]
+    known = results_page.by_run(records.known(results_page.PICTURES))
+    missed = [each for each in runs.RUNS if results_page.missing(each.config, known.get(each.name, []))]
     assert not [each.name for each in missed if not each.config.expected.shortfall]
 
 
@@ -72,7 +72,7 @@ def test_without_runs_nothing_is_claimed(tmp_path: Path) -> None:
     results_page.publish(tmp_path, tmp_path / "results.md", tmp_path / "pictures")
     page = (tmp_path / "results.md").read_text()
     assert "**" not in page
-    assert page.count("not yet run") >= 12
+    assert page.count("| not yet run |") >= 12
     assert "Together" not in page
 
 
@@ -135,3 +135,45 @@ def test_a_stop_reaches_all_that_runs_and_nothing_begins_after_it(tmp_path: Path
         assert "go on with --resume" in (tmp_path / f"{name}.log").read_text()
         assert (tmp_path / name / "latest" / checkpoint.STATE).is_file()
     assert not (tmp_path / "c").exists()
+
+
+def test_seeds_have_folders_of_their_own_and_the_page_their_spread(vae_run: Path, tmp_path: Path) -> None:
+    specs = runs.with_seeds([RunSpec("vae", "vae")], 3)
+    assert [each.folder for each in specs] == ["vae", "vae-seed-1", "vae-seed-2"]
+    assert [runs.run_name(each.folder) for each in specs] == ["vae"] * 3
+    assert specs[2].config.run.seed == 2
+    for seed, loss in enumerate((101.0, 101.4, 100.6)):
+        folder = tmp_path / "runs" / specs[seed].folder
+        shutil.copytree(vae_run, folder)
+        path = folder / "best" / checkpoint.META
+        meta = json.loads(path.read_text())
+        meta["metrics"]["elbo_loss"], meta["config"]["run"]["seed"] = loss, seed
+        path.write_text(json.dumps(meta))
+        records.write(folder, "python -m training vae", Cost(1))
+    results_page.publish(tmp_path / "runs", tmp_path / "docs" / "results.md", tmp_path / "docs" / "results")
+    page = (tmp_path / "docs" / "results.md").read_text()
+    assert "| `vae` | elbo_loss | **101 ± 0.4 (n = 3)** | 100.6 | 101.4 | ≤ 101.5 |" in page
+    assert page.count("| `vae` | elbo_loss 10") == 3
+
+
+def test_a_new_run_is_checked_against_the_seeds_that_are_published(
+    vae_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = vae_run / "best" / checkpoint.META
+    reached = json.loads(path.read_text())["metrics"]["elbo_loss"]
+    shutil.copytree(vae_run, tmp_path / "new" / "vae")
+    records.write(tmp_path / "new" / "vae", "python -m training vae", Cost(1))
+    record = json.loads((tmp_path / "new" / "vae" / records.RECORD).read_text())
+    assert check(tmp_path / "new", tmp_path / "published")
+    assert "vae: not judged, fewer than three seeds are published" in capsys.readouterr().out
+    (tmp_path / "published").mkdir()
+    for other, holds in ((reached, True), (reached + 9, False)):
+        for seed, name in enumerate(("vae", "vae-seed-1", "vae-seed-2")):
+            metrics = {**record["metrics"], "elbo_loss": other + 0.1 * seed}
+            (tmp_path / "published" / f"{name}.json").write_text(
+                json.dumps({**record, "seed": seed, "metrics": metrics})
+            )
+        assert check(tmp_path / "new", tmp_path / "published") == holds
+    told = capsys.readouterr().out
+    assert "vae: elbo_loss as published" in told
+    assert "vae: elbo_loss: expected " in told
