@@ -3,6 +3,7 @@
 import io
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -28,7 +29,7 @@ from PIL import Image
 
 from examples.local_server import LocalServer
 from tests.deploy.conftest import DEPLOY
-from tests.deploy.envoy.proxy import Envoy, envoy, program, wait_for
+from tests.deploy.envoy.proxy import Envoy, envoy, program, publish, wait_for
 from tests.server.conftest import pixels
 
 BUCKET = "token_bucket: {max_tokens: 10000, tokens_per_fill: 5000, fill_interval: 1s}"
@@ -120,3 +121,20 @@ def test_a_caller_beyond_its_limit_is_told_when_to_come_back(tmp_path: Path, rep
 def _call_often(client: Client) -> None:
     for _ in range(1000):
         client.list_models()
+
+
+def test_replicas_are_called_when_none_of_them_passes_its_checks(tmp_path: Path, replicas: list[LocalServer]) -> None:
+    answering = grpc.server(ThreadPoolExecutor(1))
+    encode = grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+    service = grpc.method_handlers_generic_handler("autoencoder.v1.AutoencoderService", {"Encode": encode})
+    answering.add_generic_rpc_handlers((service,))
+    address = f"127.0.0.1:{answering.add_insecure_port('127.0.0.1:0')}"
+    answering.start()
+    with envoy(tmp_path, replicas[0].address) as proxy:
+        publish(proxy.folder, address)
+        wait_for(lambda: replicas[0].address not in proxy.calls() and not proxy.healthy())
+        credentials = grpc.ssl_channel_credentials(proxy.authority.certificate)
+        with grpc.secure_channel(proxy.address, credentials) as channel:
+            stub = autoencoder_pb2_grpc.AutoencoderServiceStub(channel)
+            assert stub.Encode(pb.EncodeRequest(), timeout=20) == pb.EncodeResponse()
+    answering.stop(None)
