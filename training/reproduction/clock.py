@@ -57,6 +57,8 @@ DATA_DIR=mnist` runs it and writes this page.
   Burda et al. 2016.
 - Any network with one level of latents may be used, and settings may be chosen for the goal; each run is one seed, that
   of its command. Threads are those of the command; CPU seconds are those of all threads.
+- Seconds are by the wall clock. Where they exceed the CPU seconds the machine did other work, and a
+  quiet one takes no longer than those.
 
 | goal, nats | seconds | CPU seconds | epochs | held-out figure | test figure | run | date | machine | revision |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -3,7 +3,9 @@ import torch
 
 from training.config import Architecture
 from training.errors import ConfigError
+from training.losses.importance_sampling import log_densities
 from training.models import autoencoders, initial_weights
+from training.models.autoencoders import VariationalAutoencoder
 from training.models.layers import Crop
 
 # The last two cannot be halved twice.
@@ -128,3 +130,42 @@ def test_images_that_can_be_halved_get_no_layer_more() -> None:
 def test_an_incomplete_architecture_is_refused(settings: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         made(GREY, **settings)
+
+
+def test_log_weights_are_what_the_estimate_sums() -> None:
+    architecture = Architecture(family="vae", hidden=(8,), latent_size=3, prior="flow", couplings=2)
+    model = autoencoders.build(architecture, (4, 4, 1))
+    assert isinstance(model, VariationalAutoencoder)
+    initial_weights.initialise(model, torch.Generator().manual_seed(0))
+    source = torch.Generator().manual_seed(1)
+    images, noise = (torch.rand(2, 1, 4, 4, generator=source) > 0.5).float(), torch.randn(2, 64, 3, generator=source)
+    posterior = model.encode(images)
+    parts = log_densities(model, images, posterior.sample(noise), posterior, model.likelihood)
+    expected = parts[0] + parts[1] - parts[2]
+    found = model.log_weights(images.repeat_interleave(64, 0), noise.flatten(0, 1)).unflatten(0, (2, 64))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_a_vae_of_fixed_size_with_a_vector_code_can_score_and_others_cannot() -> None:
+    dense = {"hidden": (8,), "latent_size": 2}
+    residual = {"body": "residual", "channels": (4, 4), "prior": "flow", "latent_size": 2, "outputs": "logits"}
+    for settings, shape, scores in (
+        ({"family": "vae", **dense}, (4, 4, 1), True),
+        ({"family": "vae", **residual}, (8, 8, 1), True),
+        ({"family": "vae", "body": "residual", "channels": (4, 4), "latent_channels": 2}, (0, 0, 1), False),
+        ({"family": "vae-gan", **dense}, (8, 8, 1), False),
+        ({"family": "ae", **dense}, (4, 4, 1), False),
+    ):
+        model = autoencoders.build(Architecture.model_validate(settings), shape)
+        assert model.can_score == scores, settings
+        assert model.output == ("pixels" if model.is_free else "logits")
+
+
+def test_a_decoder_may_start_at_the_mean_image() -> None:
+    model = autoencoders.build(Architecture(family="ae", hidden=(8,), latent_size=2), (4, 4, 1))
+    initial_weights.initialise(model, torch.Generator().manual_seed(0))
+    means = torch.linspace(0, 1, 16).view(1, 4, 4)
+    initial_weights.start_at(model, means)
+    begun = model.decode(torch.zeros(1, 2)).sigmoid()[0]
+    # Pixels that are always black begin a little lighter.
+    torch.testing.assert_close(begun, means.clamp(1e-3, 1 - 1e-3))

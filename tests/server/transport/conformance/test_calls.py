@@ -174,8 +174,10 @@ def test_settings_are_first_and_acknowledged(server: Served) -> None:
 @pytest.fixture(params=TRANSPORTS)
 def slow(request: pytest.FixtureRequest, repository: Path) -> Iterator[Served]:
     """A graph that takes long enough to do something meanwhile."""
-    write_slow_denoiser(repository, layers=100)
-    with serving(repository, transport=request.param, poll_seconds=0) as served:
+    write_slow_denoiser(repository)
+    # Row by row: a quarter of a second for a request.
+    slow = {"max_batch_rows": 1, "concurrent_runs": 1, "lame_duck_seconds": 0}
+    with serving(repository, transport=request.param, poll_seconds=0, **slow) as served:
         yield served
 
 
@@ -186,7 +188,7 @@ def denoise(rows: int) -> bytes:
 
 def test_ends_of_calls_reach_the_server(slow: Served) -> None:
     """A reset, a deadline, a client's GOAWAY, and the server's own when it stops."""
-    body = denoise(32)
+    body = denoise(60)
     with Connection(slow) as connection:
         connection.request(1, DENOISE, body)
         eventually(lambda: metric(slow, "autoencoder_requests_in_flight") > 0)
