@@ -10,7 +10,7 @@ chaos: $(VENV)/dev  ## inject faults for ten minutes, and judge latency in a flo
 	TEST_SCALE=30 $(LONG) $(addprefix tests/reliability/test_,chaos.py machine.py flood_latency.py outages.py)
 
 cluster-test: $(VENV)/dev  ## kill, cut off and upgrade machines of a cluster under a million calls; as root; REQUESTS=… for another number
-	TEST_REQUESTS=$(or $(REQUESTS),1000000) $(LONG) tests/deploy/cluster
+	TEST_REQUESTS=$(or $(REQUESTS),1000000) $(LONG) tests/deploy/cluster/test_cluster.py tests/deploy/cluster/rounds.py
 
 fuzz: $(VENV)/dev  ## send and read bad bytes; EXAMPLES=… of each kind
 	TEST_EXAMPLES=$(or $(EXAMPLES),2000) $(LONG) $(addprefix tests/reliability/test_fuzz_,requests.py protocols.py http.py files.py bundles.py) tests/reliability/attacks/test_run_files.py

@@ -1,0 +1,34 @@
+"""What a fault does to callers with and without retries."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from tests.deploy.cluster.cluster import Cluster
+
+SETTLE_SECONDS = 2.0
+LOG = logging.getLogger(__name__)
+
+
+class Watch:
+    """Faults one after the other, and what each did to callers with and without retries."""
+
+    def __init__(self, cluster: Cluster, callers: dict[str, int]) -> None:
+        self.callers = {kind: cluster.load(kind, count) for kind, count in callers.items()}
+        for each in self.callers.values():
+            each.wait_until_answered()
+
+    def during(self, name: str, fault: Callable[[], float]) -> float:
+        """Let it happen, and log what came of it."""
+        start = time.time()
+        seconds = fault()
+        time.sleep(SETTLE_SECONDS)
+        for kind, callers in self.callers.items():
+            LOG.info("%s: back after %.1f s; %s: %s", name, seconds, kind, callers.window(start, time.time()))
+        return seconds
+
+    def stop(self) -> None:
+        for callers in self.callers.values():
+            callers.stop()
+        for kind, callers in self.callers.items():
+            LOG.info("all: %s: %s", kind, callers.window())
