@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -98,3 +99,35 @@ def test_its_weight_and_that_files_travel_compressed(rest: Rest) -> None:
         weight += len(answer.body)
     assert len(files) == len(modules()) + 3, "its modules, and the vendored one, styles, icon"
     assert weight < 1000 * MOST_KILOBYTES
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "static/x/../../../server/config.py",
+        "static/{version}/..%2f..%2fpage.py",
+        "static/{version}/%2e%2e/page.py",
+        "static/{version}//etc/passwd",
+        "static/{version}/index.html",
+        "static/{version}/main.js%00.css",
+        "static/{version}/MAIN.JS",
+        "static/{version}/",
+    ],
+)
+def test_no_path_leads_out_of_the_page_s_files(rest: Rest, path: str) -> None:
+    version = json.loads(rest.get("/explorer/").headers["etag"])
+    answer = rest.get(f"/explorer/{path.format(version=version)}")
+    assert answer.status == 404
+    assert "root:" not in answer.body.decode()
+    assert "import" not in answer.body.decode()
+
+
+def test_methods_and_ranges(rest: Rest) -> None:
+    whole = rest.get("/explorer/")
+    head = rest.send("HEAD", "/explorer/", None, {})
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-security-policy"] == whole.headers["content-security-policy"]
+    assert rest.get("/explorer/", Range="bytes=0-3").body == whole.body
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
+        refused = rest.send(method, "/explorer/", None, {})
+        assert (refused.status, set(refused.headers["allow"].split(", "))) == (405, {"GET", "HEAD"})
