@@ -127,7 +127,7 @@ def _upgrade(settings: ClusterSettings, arguments: argparse.Namespace) -> None:
 
 
 def _scale(_settings: ClusterSettings, arguments: argparse.Namespace) -> None:
-    least, most = arguments.least, arguments.most or arguments.least
+    least, most = arguments.least, arguments.least if arguments.most is None else arguments.most
     if not 1 <= least <= most:
         raise ClusterError(f"expected 1 <= LEAST <= MOST, got {least} {most}")
     controller = _running()

@@ -161,8 +161,7 @@ class Controller:
         ours = [each for each in seen if each.revision == self._current.revision]
         bad = [each for each in ours if each.phase is Phase.FAILED and not each.was_ready]
         if bad:
-            first, longest = _BACKOFF_SECONDS
-            self._not_before = time.monotonic() + min(longest, first * 2**self._failures)
+            self._not_before = time.monotonic() + backoff_seconds(self._failures)
             self._problem, self._failures = bad[-1].reason, self._failures + 1
         elif ours and all(each.phase is Phase.READY for each in ours):
             self._problem, self._failures = "", 0
@@ -206,6 +205,13 @@ class Controller:
             made: Any = ray.remote(Publisher)
             actor = made.options(num_cpus=0, resources={f"node:{node}": 0.001}, max_restarts=-1).remote()
         self._publishers[node] = (actor, actor.publish.remote(folder, text))
+
+
+def backoff_seconds(failures: int) -> float:
+    """How long to wait after so many failures before this one."""
+    first, longest = _BACKOFF_SECONDS
+    # 2.0 to a power of 1,024 is no float any more, and failures may go on for days.
+    return min(longest, first * 2.0 ** min(failures, 16))
 
 
 def forget() -> None:
