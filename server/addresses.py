@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 _FORWARDED = "x-forwarded-for"
 # A customer of a provider has an IPv6 network of this size, and may change addresses in it at will.
 _NETWORK_BITS = 64
+# What comes before an IPv4 address in an IPv6 one, ::ffff:10.0.0.1.
+_MAPPED_BITS = 96
 
 
 def is_unix(host: str) -> bool:
@@ -48,7 +50,7 @@ class TrustedProxies:
         """
         names = [name.strip() for name in listed.split(",") if name.strip()]
         self._unix = "unix" in names
-        self._networks = [ipaddress.ip_network(name, strict=False) for name in names if name != "unix"]
+        self._networks = [_network(name) for name in names if name != "unix"]
         # Proxies are few, and each sends many calls.
         self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
 
@@ -90,6 +92,15 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return address if mapped is None else mapped
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    """A network as `_address` writes addresses: of IPv4 ones in IPv6, such as ::ffff:10.0.0.0/104, the IPv4 network."""
+    network = ipaddress.ip_network(text, strict=False)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
 
 
 def _within(address: IPv4Address | IPv6Address, network: IPv4Network | IPv6Network) -> bool:

@@ -36,8 +36,6 @@ COVERED_BY = {
     "deploy/batch/options.py": "deploy/batch/test_main.py",
     "deploy/batch/tasks.py": "deploy/batch/test_worker.py",
     "deploy/ray/actors.py": "deploy/cluster/test_cluster.py",
-    "deploy/ray/controller.py": "deploy/cluster/test_cluster.py",
-    "deploy/ray/fleet.py": "deploy/cluster/test_cluster.py",
     "export/checkpoint.py": "export/test_main.py",
     "export/errors.py": "export/test_main.py",
     "export/gate/golden.py": "export/test_golden_repository.py",

@@ -60,6 +60,7 @@ _NAMED_PORT = re.compile(r":[^:\]]+$")
 _WITHOUT_PORTS = ("unix:", "unix-abstract:", "vsock:", "xds:", "google-c2p:")
 # That of the server, unless set otherwise.
 _SERVER_PORT = 8001
+_TLS_PORT = 443
 # A larger one loses its upper bits.
 _LARGEST_PORT = 65_535
 _PEM = b"CERTIFICATE-----"
@@ -136,7 +137,7 @@ def channel_settings(address: str | Sequence[str], tls: Tls | None, token: str |
         # Whoever writes the scheme asks for all addresses of the name.
         share = _SHARE_AMONG_HEALTHY if target.startswith("dns:") else _SHARE
         return ChannelSettings(target, None, json.dumps(share), tls, metadata, direct, advice)
-    authority = (tls.server_name if tls else None) or addresses[0]
+    authority = (tls.server_name if tls else None) or _with_port(addresses[0])
     return ChannelSettings(target, authority, json.dumps(_SHARE_AMONG_HEALTHY), tls, metadata, direct, advice)
 
 
@@ -220,6 +221,7 @@ def _resolved(address: str) -> dict[int, list[str]]:
     """
     if _SCHEME.match(address) or address.startswith(_WITHOUT_PORTS):
         raise invalid("address", f"expected HOST:PORT in a list of addresses, got {address}: give it alone")
+    address = _with_port(address)
     version = _ip_version(address)
     if version is not None:
         return {version: [address]}
@@ -235,6 +237,14 @@ def _resolved(address: str) -> dict[int, list[str]]:
         else:
             ips.setdefault(6, []).append(f"[{ip}]:{number}")
     return ips
+
+
+def _with_port(address: str) -> str:
+    """HOST:PORT; without a port, which is checked to be so with TLS alone, its port, as gRPC has it for one address."""
+    if _NAMED_PORT.search(address) and not _is_ip(address):
+        return address
+    host = address.strip("[]")
+    return f"[{host}]:{_TLS_PORT}" if ":" in host else f"{host}:{_TLS_PORT}"
 
 
 def _ip_version(address: str) -> int | None:

@@ -57,12 +57,14 @@ class Source:
 
     def _files(self, items: list[Item]) -> list[Image]:
         problems = {item.path: self._too_large(item.size_bytes) for item in items if item.size_bytes > self._max_bytes}
-        paths = {item.path: self._images.path(item.path) for item in items if item.path not in problems}
-        # Buckets are read at the same time.
-        found: dict[str, Any] = self._images.fs.cat([*paths.values()], on_error="return") if paths else {}
+        names = [item.path for item in items if item.path not in problems]
+        paths = [self._images.path(name) for name in names]
+        # Ranges, because `cat` takes names such as a[1].png for patterns. Buckets are read at the same time.
+        data: list[Any] = self._images.fs.cat_ranges(paths, None, None, on_error="return") if paths else []
+        found = dict(zip(names, data, strict=True))
         images: list[Image] = []
         for item in items:
-            got = found.get(paths.get(item.path, ""))
+            got = found.get(item.path)
             if isinstance(got, bytes):
                 images.append(Image(item.path, got))
             else:

@@ -55,7 +55,7 @@ class Store:
         return data
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file, asked anew."""
+        """Whether there is such a file now, whatever was listed before."""
         self.fs.invalidate_cache()
         return bool(self.fs.exists(self.path(name)))
 

@@ -92,6 +92,8 @@ def _up(settings: ClusterSettings, arguments: argparse.Namespace) -> None:
     def is_up(status: Status) -> bool:
         if status.problem:
             raise ClusterError(f"a replica failed, and is tried again until `down`: {status.problem}")
+        if status.unpublished:
+            raise ClusterError(f"endpoints cannot be written, which is tried again until `down`: {status.unpublished}")
         _check_room(status)
         return _ready(status) >= status.count
 
@@ -127,7 +129,7 @@ def _upgrade(settings: ClusterSettings, arguments: argparse.Namespace) -> None:
 
 
 def _scale(_settings: ClusterSettings, arguments: argparse.Namespace) -> None:
-    least, most = arguments.least, arguments.most or arguments.least
+    least, most = arguments.least, arguments.least if arguments.most is None else arguments.most
     if not 1 <= least <= most:
         raise ClusterError(f"expected 1 <= LEAST <= MOST, got {least} {most}")
     controller = _running()
@@ -207,6 +209,7 @@ def _table(status: Status) -> str:
     trial = f", {status.trial} on trial" if status.trial else ""
     refused = f", refused: {status.refused}" if status.refused else ""
     refused += f", failed: {status.problem}" if status.problem else ""
+    refused += f", endpoints not written: {status.unpublished}" if status.unpublished else ""
     summary = f"{_ready(status)} of {status.count} ready, revision {status.revision}{trial}{refused}"
     return "\n".join([*text, f"{summary}; {status.published} published, room for {status.room or 0} more"])
 

@@ -7,7 +7,7 @@ import ray
 
 from deploy.ray import endpoints
 from deploy.ray.decision import Phase
-from deploy.ray.models import repository
+from deploy.ray.models import hold, repository
 from deploy.ray.process import Probe, ServerProcess
 from deploy.ray.settings import ClusterError, parse
 
@@ -21,6 +21,8 @@ class Replica:
         self._problem = ""
         try:
             folder = repository(read.models.url, Path(read.models.cache), revision)
+            # Refused upgrades bring copies too, and this one is still served then.
+            self._hold = hold(Path(read.models.cache) / revision)
         except ClusterError as error:
             self._problem = str(error)
             return

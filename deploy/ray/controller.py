@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.experimental import internal_kv
 
 from deploy.ray import endpoints
@@ -44,6 +44,8 @@ class Status:
     room: int | None
     """How many more replicas fit; None until the controller has looked."""
     published: int
+    unpublished: str
+    """Why the file of endpoints could not be written somewhere."""
     rows: list[Row]
 
 
@@ -66,6 +68,8 @@ class Controller:
         self._problem, self._failures, self._not_before = "", 0, 0.0
         self._publishers: dict[str, tuple[Any, Any]] = {}
         self._published = 0
+        # By node; "" is the controller's own.
+        self._unpublished: dict[str, str] = {}
         self._store()
         threading.Thread(target=self._run, name="reconcile", daemon=True).start()
 
@@ -75,8 +79,17 @@ class Controller:
             trial = self._next.revision if self._next else None
             count = 0 if self._down else self._count
             rows = self._fleet.table()
+            unpublished = next(iter(self._unpublished.values()), "")
             return Status(
-                self._current.revision, trial, self._refused, self._problem, count, self._room, self._published, rows
+                self._current.revision,
+                trial,
+                self._refused,
+                self._problem,
+                count,
+                self._room,
+                self._published,
+                unpublished,
+                rows,
             )
 
     def upgrade(self, settings: str) -> str | None:
@@ -161,8 +174,7 @@ class Controller:
         ours = [each for each in seen if each.revision == self._current.revision]
         bad = [each for each in ours if each.phase is Phase.FAILED and not each.was_ready]
         if bad:
-            first, longest = _BACKOFF_SECONDS
-            self._not_before = time.monotonic() + min(longest, first * 2**self._failures)
+            self._not_before = time.monotonic() + backoff_seconds(self._failures)
             self._problem, self._failures = bad[-1].reason, self._failures + 1
         elif ours and all(each.phase is Phase.READY for each in ours):
             self._problem, self._failures = "", 0
@@ -189,7 +201,13 @@ class Controller:
         where, text = self._current.ray, endpoints.assignment(addresses)
         self._published = len(addresses)
         if not where.envoys:
-            endpoints.publish(Path(where.endpoints), text)
+            try:
+                endpoints.publish(Path(where.endpoints), text)
+            except OSError as error:
+                # What is to stop stops all the same: it says NOT_SERVING itself.
+                self._unpublished[""] = str(error)
+            else:
+                self._unpublished.pop("", None)
         for node in where.envoys:
             self._publish_on(node, where.endpoints, text)
 
@@ -200,12 +218,22 @@ class Controller:
             return
         try:
             ray.get(owed or [])
+            self._unpublished.pop(node, None)
+        except RayTaskError as error:
+            self._unpublished[node] = f"{node}: {error.cause}"
         except RayError:
             actor = None
         if actor is None:
             made: Any = ray.remote(Publisher)
             actor = made.options(num_cpus=0, resources={f"node:{node}": 0.001}, max_restarts=-1).remote()
         self._publishers[node] = (actor, actor.publish.remote(folder, text))
+
+
+def backoff_seconds(failures: int) -> float:
+    """How long to wait after so many failures before this one."""
+    first, longest = _BACKOFF_SECONDS
+    # 2.0 to a power of 1,024 is no float any more, and failures may go on for days.
+    return min(longest, first * 2.0 ** min(failures, 16))
 
 
 def forget() -> None:

@@ -11,7 +11,7 @@ class Phase(StrEnum):
     STARTING = "starting"
     READY = "ready"
     LOST = "lost"
-    """It has not answered for a while: its node may be cut off."""
+    """It was ready, and has not answered so for a while: its node may be cut off, or its cores too busy."""
     STOPPING = "stopping"
     FAILED = "failed"
     """Its process ended, or it was not ready in time."""
@@ -103,8 +103,10 @@ def _hold(wanted: Wanted, new: list[Seen], old: list[Seen], *, room: int, leavin
     alive = [each for each in new if each.phase is not Phase.LOST]
     missing = max(0, wanted.count - len(alive))
     surplus = 0 if missing else len(new) - wanted.count
-    over = sorted(new, key=_stop_rank)[:surplus]
-    if _ready(new) >= wanted.count:
+    replaced = _ready(new) >= wanted.count
+    # All may be lost at once, to a busy machine: they go on serving until others are ready.
+    over = [each for each in sorted(new, key=_stop_rank)[:surplus] if replaced or each.phase is not Phase.LOST]
+    if replaced:
         over += old
     elif missing and not room and not leaving and _ready(new) + _ready(old) > 1:
         over += sorted(old, key=_stop_rank)[:1]

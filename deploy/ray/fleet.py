@@ -14,7 +14,7 @@ from ray.util import list_named_actors
 from deploy.ray.actors import Replica
 from deploy.ray.decision import Phase, Seen
 from deploy.ray.process import Probe
-from deploy.ray.settings import ClusterSettings
+from deploy.ray.settings import ClusterSettings, ReplicaSettings
 
 _PREFIX = "replica-"
 
@@ -36,6 +36,24 @@ class _Held:
     @property
     def revision(self) -> str:
         return self.name.split("-")[1]
+
+    def answered(self, probe: Probe, limits: ReplicaSettings) -> None:
+        """Take an answer. A replica that was ready and is not any more has as much time as a silent one: loads pass."""
+        self.owed = None
+        if self.was_ready and probe.phase is Phase.STARTING:
+            self.missed(limits, f"ready no more: {probe.reason}")
+            return
+        self.probe, self.asked = probe, 0
+        self.was_ready |= probe.phase in {Phase.READY, Phase.STOPPING}
+
+    def missed(self, limits: ReplicaSettings, reason: str) -> None:
+        """Count a question without a good answer; lost after `lost_seconds` of them, if it was ready.
+
+        Counted in questions, not in time: while the controller itself stood still nobody else did.
+        """
+        self.asked += 1
+        if self.was_ready and self.asked * limits.interval_seconds >= limits.lost_seconds:
+            self.probe = replace(self.probe, phase=Phase.LOST, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -153,17 +171,13 @@ class Fleet:
     def _update(self, held: _Held, settings: ClusterSettings, trial: str | None) -> None:
         limits = settings.replicas
         try:
-            held.probe, held.owed, held.asked = ray.get(held.owed, timeout=0), None, 0
+            held.answered(ray.get(held.owed, timeout=0), limits)
         except TimeoutError:
-            held.asked += 1
-            # Counted in questions, not in time: while this controller itself stood still nobody else did.
-            if held.was_ready and held.asked * limits.interval_seconds >= limits.lost_seconds:
-                held.probe = replace(held.probe, phase=Phase.LOST, reason=f"no answer for {limits.lost_seconds:g} s")
+            held.missed(limits, f"no answer for {limits.lost_seconds:g} s")
         except (RayActorError, RayError) as error:
             held.probe = Probe(Phase.FAILED, f"its process or its node ended ({type(error).__name__})")
         if held.revision == trial and held.probe.refused:
             held.probe = replace(held.probe, phase=Phase.FAILED)
-        held.was_ready |= held.probe.phase in {Phase.READY, Phase.STOPPING}
         if held.probe.phase is Phase.STARTING and self._clock() - held.started > limits.start_seconds:
             reason = f"not ready after {limits.start_seconds:g} s: {held.probe.reason}"
             held.probe = Probe(Phase.FAILED, reason)

@@ -1,7 +1,10 @@
 """Model repository of a replica: a folder that nodes share, or a copy of what a URL of fsspec holds."""
 
+import fcntl
+import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
@@ -9,7 +12,7 @@ from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, rep
 from deploy.ray.settings import ClusterError
 
 _KEPT = 3
-"""Copies of older revisions that stay on a node, for the way back."""
+"""Copies that stay on a node, the newest, for the way back; and those that are served."""
 _ARCHIVE = ".zip"
 
 
@@ -42,6 +45,15 @@ def repository(url: str, cache: Path, revision: str) -> Path:
     return target
 
 
+def hold(copy: Path) -> int | None:
+    """Keep a copy from being deleted for as long as this process has the descriptor open; None if there is no copy."""
+    if not copy.is_dir():
+        return None
+    descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
 def _fetch(url: str, folder: Path) -> None:
     try:
         files, path = url_to_fs(f"zip://::simplecache::{url}" if url.endswith(_ARCHIVE) else url)
@@ -66,4 +78,15 @@ def _prune(cache: Path, newest: Path) -> None:
     copies = sorted((each for each in cache.iterdir() if each.name[:1] != "."), key=lambda each: each.stat().st_mtime)
     for old in copies[:-_KEPT]:
         if old != newest:
-            shutil.rmtree(old, ignore_errors=True)
+            _delete_unless_held(old)
+
+
+def _delete_unless_held(copy: Path) -> None:
+    # Another replica may delete it at the same time.
+    with suppress(OSError):
+        descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(copy, ignore_errors=True)
+        finally:
+            os.close(descriptor)

@@ -76,7 +76,9 @@ class ClusterSettings:
     @property
     def revision(self) -> str:
         """A name for what replicas run: equal for equal models, server settings, cores and ports."""
-        what = [self.models.url, self.server, self.replicas.cores, self.replicas.gpus, self.replicas.port]
+        replicas = self.replicas
+        ports = [replicas.port, replicas.metrics_port]
+        what = [self.models.url, self.server, replicas.cores, replicas.gpus, ports]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
     def with_models(self, url: str) -> "ClusterSettings":

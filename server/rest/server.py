@@ -135,6 +135,8 @@ class RestServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            # By default uvicorn believes x-forwarded-for of any caller on this machine; here --trusted-proxies decides.
+            proxy_headers=False,
             timeout_graceful_shutdown=_CLOSE_SECONDS,
             h11_max_incomplete_event_size=config.max_header_bytes,
             ssl_certfile=config.tls_certificate,

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import autoencoder_pb2_grpc
-from hourglass_client import AsyncClient, Client, HourglassError, InvalidArgumentError
+from hourglass_client import AsyncClient, Client, HourglassError, InvalidArgumentError, Tls
 from hourglass_client.channels import channel_settings
 from hourglass_client.cli.main import main
 
@@ -141,6 +141,18 @@ def test_a_name_and_a_list_of_names_are_looked_up(
         assert main(["models", "--address", address]) == 0
     assert "vae" in capsys.readouterr().out
     assert channel_settings(f"localhost:{port},{server.address}", None, None).target.count("127.0.0.1") == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("10.0.0.1,10.0.0.2:8001", "ipv4:10.0.0.1:443,10.0.0.2:8001"),
+        ("::1,[::2]", "ipv6:[::1]:443,[::2]:443"),
+    ],
+)
+def test_with_tls_a_port_may_be_left_out_of_a_list_too(address: str, target: str) -> None:
+    assert channel_settings(address, Tls(), None).target == target
+    assert channel_settings("localhost,127.0.0.1", Tls(), None).target.startswith("ipv4:127.0.0.1:443,")
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_the_rules_are_those_of_the_rule_files() -> None:
 
 
 def test_one_command_says_where_the_runbooks_are(tmp_path: Path) -> None:
-    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    shutil.copytree(DEPLOY, tmp_path / "deploy", ignore=shutil.ignore_patterns("__pycache__"))
     page = "https://wiki.example/hourglass/operations"
     script = tmp_path / "deploy" / "rules.py"
     before = {path: path.read_text() for path in script.parent.rglob("*") if path.is_file()}

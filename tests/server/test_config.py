@@ -61,6 +61,13 @@ def test_a_trusted_proxy_says_who_calls(peer: str, forwarded: list[str], caller:
     assert proxies.peer(peer, [("x-forwarded-for", value) for value in forwarded]) == caller
 
 
+@pytest.mark.parametrize("listed", ["::ffff:10.1.2.3", "::ffff:10.1.0.0/112", " 10.1.0.1/16 "])
+def test_a_proxy_may_be_listed_in_any_form(listed: str) -> None:
+    named = [("x-forwarded-for", "192.0.2.7")]
+    assert TrustedProxies(listed).peer("ipv4:10.1.2.3:50000", named) == "ipv4:192.0.2.7:0"
+    assert TrustedProxies(listed).peer("ipv6:[::1]:50000", named) == "ipv6:[::1]:50000"
+
+
 def test_a_flag_comes_before_the_environment() -> None:
     environment = {
         "HOURGLASS_REPOSITORY": "there",

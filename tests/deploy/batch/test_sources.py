@@ -33,6 +33,13 @@ def test_batches_have_few_images_and_few_bytes(tmp_path: Path) -> None:
     assert found == [["a.png", "b.png"], ["c.png", "d.png"], ["e.png"], ["f.png"]]
 
 
+def test_names_with_brackets_are_no_patterns(tmp_path: Path) -> None:
+    files = {"a1.png": b"another", "a[1].png": b"one", "b[2].png": b"two", "c*.png": b"three", "d?.png": b"four"}
+    write(tmp_path, files)
+    for batch in (1, 256):
+        assert flat(read(str(tmp_path), batch=batch)) == [Image(*each) for each in sorted(files.items())]
+
+
 def test_rows_of_a_table_in_order_whatever_its_row_groups(tmp_path: Path) -> None:
     files = noise(25)
     table(tmp_path / "x.parquet", {"image": files, "key": [f"k{index}" for index in range(25)]}, group=10)

@@ -1,5 +1,6 @@
 """Models of a replica: a folder, or a copy of a URL."""
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.ray.models import repository
+from deploy.ray.models import hold, repository
 from deploy.ray.settings import ClusterError
 from tests.deploy.conftest import GOLDEN
 
@@ -61,6 +62,21 @@ def test_old_copies_go(tmp_path: Path) -> None:
     for revision in "abcde":
         repository(f"file://{source}", cache, revision)
     assert {each.name for each in cache.iterdir()} == {"c", "d", "e"}
+
+
+def test_a_copy_that_is_served_stays(tmp_path: Path) -> None:
+    source, cache = tmp_path / "source", tmp_path / "cache"
+    shutil.copytree(GOLDEN / "vae", source / "vae")
+    assert hold(cache / "a") is None
+    repository(f"file://{source}", cache, "a")
+    descriptor = hold(cache / "a")
+    assert descriptor is not None
+    for revision in "bcde":
+        repository(f"file://{source}", cache, revision)
+    assert {each.name for each in cache.iterdir()} == {"a", "c", "d", "e"}
+    os.close(descriptor)
+    repository(f"file://{source}", cache, "f")
+    assert {each.name for each in cache.iterdir()} == {"d", "e", "f"}
 
 
 def test_an_archive_of_a_web_server(tmp_path: Path, website: str) -> None:

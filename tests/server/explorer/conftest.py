@@ -17,9 +17,12 @@ from tests.server.rest.conftest import Rest, serving_rest
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of the folder; without Chromium they are skipped, which TEST_REQUIRE_ALL=1 forbids."""
+    """A browser; without Chromium its tests are skipped, which TEST_REQUIRE_ALL=1 forbids.
+
+    One for each file: as long as playwright runs, no other loop of asyncio runs on its thread.
+    """
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("chromium is absent: apt-get install chromium fonts-dejavu-core")

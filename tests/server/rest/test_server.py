@@ -244,3 +244,23 @@ def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements() -> None
             seconds.append(time.monotonic() - begun)
         connection.close()
     assert sorted(seconds[20:])[5] < 0.03
+
+
+class _Peers:
+    """In place of TrustedProxies: remembers who called."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def peer(self, peer: str, _: object) -> str:
+        self.seen.append(peer)
+        return peer
+
+
+def test_a_caller_on_this_machine_is_not_believed_to_be_another_one(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers = _Peers()
+    monkeypatch.setattr(rest.served.app._endpoint, "proxies", peers)
+    assert rest.get("/v2/models/vae.encode", X_Forwarded_For="192.0.2.7").status == 200
+    assert [each.rpartition(":")[0] for each in peers.seen] == ["http:127.0.0.1"]
