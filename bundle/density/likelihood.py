@@ -32,6 +32,8 @@ def check_likelihood(likelihood: Likelihood) -> None:
     if not (0 < likelihood.sigma < math.inf if gaussian else likelihood.sigma == 0):
         expected = "expected a positive, finite sigma for a gaussian likelihood, and none for another"
         raise BundleError(f"{expected}, got {likelihood.sigma:g}")
+    if gaussian and likelihood.binarised:
+        raise BundleError("expected grey images for a gaussian likelihood, got binarised ones")
 
 
 def sample_noise(seed: int, image: int, first: int, count: int, size: int) -> NDArray[np.float32]:

@@ -63,6 +63,7 @@ def test_bounds_are_means_of_exponentials() -> None:
         Likelihood(distribution="gaussian"),
         Likelihood(distribution="gaussian", sigma=-1),
         Likelihood(distribution="gaussian", sigma=float("inf")),
+        Likelihood(distribution="gaussian", sigma=1, binarised=True),
         Likelihood(distribution="bernoulli", sigma=0.1),
     ],
 )
