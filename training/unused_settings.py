@@ -22,6 +22,7 @@ _UNLABELLED = ("photographs", "pairs")
 _OF_IMAGE_FILES = {"size": frozenset({"folder", "photographs"}), "grey": frozenset({"folder", "photographs", "pairs"})}
 _ALWAYS = frozenset({"family", "body"})
 _OF_ONES_OWN = frozenset({"network", "arguments"})
+_NLL_NEEDS = "evaluation.nll_samples needs a variational model with loss.likelihood bernoulli"
 
 
 def find(config: Config) -> Iterator[str]:
@@ -31,11 +32,7 @@ def find(config: Config) -> Iterator[str]:
         ConfigError: there is no such family.
     """
     if config.model.network:
-        yield from (
-            f"model.{name} has no effect on model.network, which has its own"
-            for name in _changed(config.model)
-            if name not in _OF_ONES_OWN
-        )
+        yield from _unused_beside_a_network(config)
         return
     network = autoencoders.find(config.model.family)
     yield from _unused_model_settings(config, network.model_settings)
@@ -52,7 +49,20 @@ def find(config: Config) -> Iterator[str]:
     if config.run.pixel_means and (config.model.body != "dense" or config.data.crop):
         yield "run.pixel_means needs a dense decoder"
     if config.evaluation.nll_samples and not (network.variational and config.loss.likelihood == "bernoulli"):
-        yield "evaluation.nll_samples needs a variational model with loss.likelihood bernoulli"
+        yield _NLL_NEEDS
+
+
+def _unused_beside_a_network(config: Config) -> Iterator[str]:
+    """Those that a network of the user's own would ignore."""
+    yield from (
+        f"model.{name} has no effect on model.network, which has its own"
+        for name in _changed(config.model)
+        if name not in _OF_ONES_OWN
+    )
+    if config.run.pixel_means:
+        yield "run.pixel_means has no effect on model.network, which draws its own weights"
+    if config.evaluation.nll_samples and config.loss.likelihood != "bernoulli":
+        yield _NLL_NEEDS
 
 
 def _unused_settings_of_priors(config: Config) -> Iterator[str]:

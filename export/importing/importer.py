@@ -151,7 +151,9 @@ class _Draft:
         """
         about, options = self.about, self._options
         found = _reference(options.reference, about)
-        images, classes = _stacked(found, about) if found else None, [each.label for each in found]
+        images = _stacked(found, about) if found else None
+        # Squares that are cut out of images of any size have no classes.
+        classes = [] if about.shapes.free else [each.label for each in found]
         recorder = Recorder(self._graphs, about, self._sandbox, images, classes)
         tiled = self._tiled(recorder)
         statistics = recorder.statistics(say)

@@ -108,7 +108,9 @@ def export_module(
     images = _declare(model, declared, found)
     data_dependent = probe(model, statistics.as_pixels(images[:_PROBED_IMAGES]))
     _check_picklable(model)
-    checkpoint = _checkpoint(model, images, [each.label for each in found], declared, str(place.name), say)
+    # Squares that are cut out of images of any size have no classes.
+    classes = [] if declared.image_shape == "free" else [each.label for each in found]
+    checkpoint = _checkpoint(model, images, classes, declared, str(place.name), say)
     if "detect" in model.methods:
         checkpoint = replace(checkpoint, held_out_scores=_held_out_scores(model, found))
         say(f"detect: thresholds are those of {len(found)} reference images, taken for normal and not trained on")

@@ -42,8 +42,8 @@ def spread(length: int, labels: Labels | None, count: int) -> NDArray[np.intp]:
 
 
 def numbered(classes: Sequence[str]) -> tuple[Labels | None, list[str]]:
-    """Labels (N,) and names, from the class of each image; none where an image has no class, which is ""."""
-    if "" in classes:
+    """Labels (N,) and names, from the class of each image; none without classes, or where that of an image is ""."""
+    if not classes or "" in classes:
         return None, []
     names, labels = np.unique(np.array(classes, np.str_), return_inverse=True)
     return labels, names.tolist()

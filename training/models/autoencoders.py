@@ -82,6 +82,9 @@ class VariationalAutoencoder(Network):
         super().__init__(architecture, image_shape, labels)
         if not (architecture.latent_size or architecture.latent_channels):
             raise ConfigError("a variational model needs model.latent_size of at least 1, got 0")
+        low, high = architecture.log_variances
+        if low >= high:
+            raise ConfigError(f"expected model.log_variances of two rising bounds, got {low:g} and {high:g}")
         self.encoder, self.latent_size = _make_encoder(architecture, image_shape, heads=2)
         self.decoder = _make_decoder(architecture, image_shape)
         self.prior = _make_prior(architecture)

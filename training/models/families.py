@@ -100,11 +100,11 @@ class Network(nn.Module, ABC):
     def can_score(self) -> bool:
         """Whether `log_weights` tells the likelihood of an image: a VAE of fixed size and a vector code.
 
-        It needs a likelihood of pixels, which a VAE/GAN has not.
+        It needs a likelihood of pixels, which a VAE/GAN has not, and not a sigma that is fitted to the image itself.
         """
-        return (
-            self.variational and "likelihood" in self.loss_settings and len(self.latent_shape) == 1 and not self.is_free
-        )
+        fitted = not self.likelihood.sigma and not (self.likelihood.is_binary and self.output == "logits")
+        has_likelihood = self.variational and "likelihood" in self.loss_settings and not fitted
+        return has_likelihood and len(self.latent_shape) == 1 and not self.is_free
 
     @property
     def is_free(self) -> bool:

@@ -58,20 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(folder: Path, published: Path) -> bool:
-    """Compare each run in a folder with what is published of its recipe over seeds; whether all figures still hold."""
+    """Compare each run in a folder with what is published of its recipe over seeds; whether all figures still hold.
+
+    A folder without a finished run holds nothing.
+    """
     known = results_page.by_run(records.known(published))
-    holds = True
-    for path in sorted(folder.glob(f"*/{records.RECORD}")):
+    paths = sorted(folder.glob(f"*/{records.RECORD}"))
+    if not paths:
+        _say(f"{folder}: expected finished runs, each in a folder with {records.RECORD}, got none: train them first")
+    holds = bool(paths)
+    for path in paths:
         name, found = path.parent.name, records.read(path)
         of_seeds = spread.of([dict(each.metrics) for each in known.get(run_name(name), [])])
         spec = next((each for each in RUNS if each.name == run_name(name)), None)
         promised = results_page.promised(spec.config) if spec else []
-        departed = spread.departures(
-            of_seeds, {each: found.metrics[each] for each in promised if each in found.metrics}
-        )
-        judged = [each for each in promised if each in of_seeds and of_seeds[each].interval]
+        figures = {each: found.metrics[each] for each in promised if each in found.metrics}
+        departed = spread.departures(of_seeds, figures)
+        judged = [each for each in figures if each in of_seeds and of_seeds[each].interval]
         if not judged:
-            _say(f"{name}: not judged, fewer than three seeds are published")
+            _say(f"{name}: not judged, as fewer than three seeds are published of what it measured")
         for each in departed:
             _say(f"{name}: {each}")
         if judged and not departed:

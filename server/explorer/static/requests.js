@@ -11,6 +11,7 @@ export function useRequest(api, run) {
   const current = useRef(run);
   current.current = run;
   const forget = useRef(() => {});
+  const ended = useRef(false);
   const send = useMemo(() => {
     const newest = new Latest(async (wanted) => {
       forget.current();
@@ -19,12 +20,18 @@ export function useRequest(api, run) {
         setState({ answer, problem: "" });
       } catch (error) {
         setState((old) => ({ ...old, problem: sentence(error) }));
-        if (error.passing) forget.current = api.onceAnswering(() => newest.push(wanted));
+        if (error.passing && !ended.current) forget.current = api.onceAnswering(() => newest.push(wanted));
       }
     });
     return (wanted) => newest.push(wanted);
   }, [api]);
-  useEffect(() => () => forget.current(), []);
+  useEffect(
+    () => () => {
+      ended.current = true;
+      forget.current();
+    },
+    [],
+  );
   return { ...state, send };
 }
 

@@ -68,3 +68,4 @@ def test_classes_of_images_are_numbered_unless_one_has_none() -> None:
     assert labels is not None
     assert (labels.tolist(), names) == ([1, 0, 1], ["cat", "dog"])
     assert reference_points.numbered(["dog", ""]) == (None, [])
+    assert reference_points.numbered([]) == (None, [])

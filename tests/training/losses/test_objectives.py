@@ -47,6 +47,17 @@ def given(many: torch.Tensor, samples: int = 1, seed: int = 0) -> Inputs:
     return Inputs(many, None, noise(len(many), seed), Loss(importance_samples=samples), kl_weight=1.0)
 
 
+def test_an_estimated_kl_below_0_counts_as_it_is() -> None:
+    model = autoencoders.build(Architecture(family="vae", hidden=(8,), latent_size=6, prior="flow"), (4, 4, 1))
+    initial_weights.initialise(model, torch.Generator().manual_seed(0))
+    draws = Draws.whole_batch(generator(0, Purpose.TEST), 64, torch.device("cpu"))
+    found = objectives.variational(model, Inputs(torch.zeros(64, 1, 4, 4), None, draws, Loss(), 0.5))
+    assert (found.measures["kl"] < -0.1).any()
+    torch.testing.assert_close(
+        found.losses["model"], found.measures["reconstruction"] + 0.5 * found.measures["kl"], rtol=0, atol=1e-5
+    )
+
+
 def test_one_importance_sample_is_the_bound_in_expectation() -> None:
     model, many = made(), images(1).repeat(4000, 1, 1, 1)
     elbo = objectives.variational(model, given(many)).losses["model"].mean()

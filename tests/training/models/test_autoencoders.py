@@ -4,6 +4,7 @@ import torch
 from training.config import Architecture
 from training.errors import ConfigError
 from training.losses.importance_sampling import log_densities
+from training.losses.terms import Likelihood
 from training.models import autoencoders, initial_weights
 from training.models.autoencoders import VariationalAutoencoder
 from training.models.layers import Crop
@@ -125,9 +126,10 @@ def test_images_that_can_be_halved_get_no_layer_more() -> None:
         ({"family": "ae"}, "model.latent_size"),
         ({"family": "vae", "body": "conv", "channels": [4]}, "model.latent_size"),
         ({"family": "denoiser"}, "model.channels"),
+        ({"family": "vae", "latent_size": 2, "log_variances": (3, -8)}, "rising bounds, got 3 and -8"),
     ],
 )
-def test_an_incomplete_architecture_is_refused(settings: dict, message: str) -> None:
+def test_an_unfit_architecture_is_refused(settings: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         made(GREY, **settings)
 
@@ -159,6 +161,13 @@ def test_a_vae_of_fixed_size_with_a_vector_code_can_score_and_others_cannot() ->
         model = autoencoders.build(Architecture.model_validate(settings), shape)
         assert model.can_score == scores, settings
         assert model.output == ("pixels" if model.is_free else "logits")
+
+
+def test_a_sigma_that_is_fitted_to_each_image_scores_none() -> None:
+    model = made(GREY, family="vae", latent_size=2)
+    for likelihood, scores in ((Likelihood("gaussian", 0.2), True), (Likelihood("gaussian", 0.0), False)):
+        model.likelihood = likelihood
+        assert model.can_score == scores
 
 
 def test_a_decoder_may_start_at_the_mean_image() -> None:

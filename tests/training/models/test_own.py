@@ -1,5 +1,6 @@
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from tests.training.conftest import quick
 from training import checkpoint
 from training.__main__ import main
 from training.config import Architecture
-from training.errors import CheckpointError, NetworkError
+from training.errors import CheckpointError, ConfigError, NetworkError
 from training.models import autoencoders
 from training.models.families import Network
 from training.models.posterior import Posterior
+from training.recipe import parse_config
 
 SOURCE = """
 import torch
@@ -185,3 +187,22 @@ def test_what_cannot_be_trained_is_refused_before_the_first_step(
 def test_settings_of_our_own_networks_are_refused_beside_it() -> None:
     with pytest.raises(Exception, match=r"model.family has no effect on model.network.*model.hidden"):
         quick("vae", "model.network=a:B")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"run": {"epochs": 1, "pixel_means": True}}, "run.pixel_means has no effect on model.network"),
+        ({"evaluation": {"nll_samples": 5}}, "evaluation.nll_samples needs .* loss.likelihood bernoulli"),
+    ],
+)
+def test_settings_that_need_a_network_of_ours_are_refused(settings: dict[str, Any], message: str) -> None:
+    own = {
+        "name": "mine",
+        "summary": "Mine",
+        "model": {"network": "a:B"},
+        "loss": {"likelihood": "gaussian"},
+        "run": {"epochs": 1},
+    }
+    with pytest.raises(ConfigError, match=message):
+        parse_config({**own, **settings})

@@ -165,7 +165,9 @@ def test_a_new_run_is_checked_against_the_seeds_that_are_published(
     records.write(tmp_path / "new" / "vae", "python -m training vae", Cost(1))
     record = json.loads((tmp_path / "new" / "vae" / records.RECORD).read_text())
     assert check(tmp_path / "new", tmp_path / "published")
-    assert "vae: not judged, fewer than three seeds are published" in capsys.readouterr().out
+    assert "vae: not judged, as fewer than three seeds are published" in capsys.readouterr().out
+    assert not check(tmp_path / "empty", tmp_path / "published")
+    assert "expected finished runs" in capsys.readouterr().out
     (tmp_path / "published").mkdir()
     for other, holds in ((reached, True), (reached + 9, False)):
         for seed, name in enumerate(("vae", "vae-seed-1", "vae-seed-2")):
@@ -177,3 +179,8 @@ def test_a_new_run_is_checked_against_the_seeds_that_are_published(
     told = capsys.readouterr().out
     assert "vae: elbo_loss as published" in told
     assert "vae: elbo_loss: expected " in told
+    # A figure that the new run lacks is not "as published".
+    del record["metrics"]["elbo_loss"]
+    (tmp_path / "new" / "vae" / records.RECORD).write_text(json.dumps(record))
+    assert check(tmp_path / "new", tmp_path / "published")
+    assert "not judged" in capsys.readouterr().out
