@@ -117,8 +117,9 @@ def _hold(wanted: Wanted, new: list[Seen], old: list[Seen], *, room: int, leavin
 
 def _roll(wanted: Wanted, new: list[Seen], old: list[Seen], *, room: int, leaving: bool) -> list[Step]:
     """Replace one replica at a time: start a new one, stop an old one when it is ready; without room the other way."""
-    if any(each.phase is not Phase.READY for each in new):
-        return [Stop(each.name) for each in new if each.phase is Phase.LOST]
+    waiting = [each for each in new if each.phase is not Phase.READY]
+    if waiting:
+        return _await(waiting, _ready(new) + _ready(old), wanted.next or wanted.current, room)
     if not old and len(new) >= wanted.count:
         return [Promote()]
     surplus = len(new) + len(old) > wanted.count
@@ -129,6 +130,14 @@ def _roll(wanted: Wanted, new: list[Seen], old: list[Seen], *, room: int, leavin
     if leaving or not old or not _ready(old):
         return []
     return [Refuse("the only replica cannot be replaced without a gap: no node has room for a second one")]
+
+
+def _await(waiting: list[Seen], ready: int, revision: str, room: int) -> list[Step]:
+    """Those of the new revision that start have time; lost ones go, unless all are lost at once, as in `_hold`."""
+    if ready:
+        return [Stop(each.name) for each in waiting if each.phase is Phase.LOST]
+    is_tried = any(each.phase is Phase.STARTING for each in waiting)
+    return [] if is_tried or not room else [Start(revision)]
 
 
 def _stop_rank(replica: Seen) -> int:

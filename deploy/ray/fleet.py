@@ -49,7 +49,7 @@ class _Held:
     def missed(self, limits: ReplicaSettings, reason: str) -> None:
         """Count a question without a good answer; lost after `lost_seconds` of them, if it was ready.
 
-        Counted in questions, not in time: while the controller itself stood still nobody else did.
+        Counted in questions, not in time: a controller that stood still itself must not blame its replicas.
         """
         self.asked += 1
         if self.was_ready and self.asked * limits.interval_seconds >= limits.lost_seconds:
