@@ -157,9 +157,9 @@ def test_a_flood_slows_the_flooder(tmp_path: Path, transport: str) -> None:
                 "deadlines %s: p99 %.0f ms, in the flood %.0f: %.2f times", kind, before, during, factors[kind]
             )
             _LOGGER.info("its rounds: %s", "; ".join(each.told() for each in rounds))
-            # Four of five rows are theirs where all goes well; equal turns would leave them half.
-            assert statistics.median(each.share for each in rounds) > LEAST_SHARE
             if SCALE > 1:
+                # Four of five rows are theirs where all goes well; equal turns would leave them half.
+                assert statistics.median(each.share for each in rounds) > LEAST_SHARE
                 assert min(each.kept for each in rounds) > LEAST_KEPT
     if SCALE > 1:
         assert max(factors.values()) <= ALLOWED_FACTOR, factors

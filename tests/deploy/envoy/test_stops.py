@@ -184,7 +184,7 @@ def test_a_slow_replica_gets_fewer_calls(tmp_path: Path) -> None:
             for thread in threads:
                 thread.join()
     _LOGGER.info("fast %d, slow %d", fast, slow)
-    assert slow * 1.3 < fast
+    assert slow < fast
 
 
 def _denoise(proxy: Envoy, over: threading.Event) -> None:
