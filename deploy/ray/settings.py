@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,9 +137,9 @@ def _value(where: str, hint: Any, value: Any) -> Any:  # noqa: ANN401 (values of
         return float(value)
     if hint == list[str] and isinstance(value, list) and all(isinstance(each, str) for each in value):  # pyright: ignore[reportUnknownVariableType]
         return value  # pyright: ignore[reportUnknownVariableType]
-    if hint in {str, int, float} and type(value) is hint:
+    if hint in {str, int, float} and type(value) is hint and not (hint is float and not math.isfinite(value)):
         return value
-    kind = {str: "a string", int: "a whole number", float: "a number"}.get(hint, "a list of strings")
+    kind = {str: "a string", int: "a whole number", float: "a finite number"}.get(hint, "a list of strings")
     raise ClusterError(f"{where}: expected {kind}, got {value!r}")
 
 

@@ -46,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="publish nothing: compare the figures of --runs with the prediction intervals of those published",
     )
     flags = parser.parse_args(arguments)
+    if flags.seeds < 1:
+        parser.error(f"--seeds: expected 1 or more, got {flags.seeds}")
     complete = True
     if flags.data_dir:
         runner = Runner(flags.runs, flags.jobs, "mnist", flags.data_dir)

@@ -9,7 +9,7 @@ import pytest
 
 from training import checkpoint
 from training.reproduction import records, results_page, runs
-from training.reproduction.__main__ import Runner, check
+from training.reproduction.__main__ import Runner, check, main
 from training.reproduction.records import Cost
 from training.reproduction.runs import RunSpec
 
@@ -135,6 +135,12 @@ def test_a_stop_reaches_all_that_runs_and_nothing_begins_after_it(tmp_path: Path
         assert "go on with --resume" in (tmp_path / f"{name}.log").read_text()
         assert (tmp_path / name / "latest" / checkpoint.STATE).is_file()
     assert not (tmp_path / "c").exists()
+
+
+def test_no_seed_at_all_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--seeds", "0"])
+    assert "--seeds: expected 1 or more, got 0" in capsys.readouterr().err
 
 
 def test_seeds_have_folders_of_their_own_and_the_page_their_spread(vae_run: Path, tmp_path: Path) -> None:
