@@ -63,7 +63,7 @@ def measure(running: list[Running], work: works.Work, load: Load) -> Iterator[tu
 
 
 def page(servers: list[Server], rates: Rates) -> Iterator[str]:
-    """The table, with the ratio to the stubbed server's own limit."""
+    """The table, with the best setting for one image marked."""
     facts = machine.date_and_revision()
     best = max((s.name for s in servers if s.name.startswith("--")), key=lambda name: rates[name, "encode 1 image"])
     yield "# The C++ server on OpenVINO: settings"

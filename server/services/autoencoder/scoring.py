@@ -37,9 +37,9 @@ class ScoreCalls:
         samples = request.samples or likelihood.DEFAULT_SAMPLES
         if not 1 <= samples <= most:
             default = likelihood.DEFAULT_SAMPLES
-            raise InvalidArgumentError(
-                "samples", f"expected 1 to {most} samples an image, or 0 for {default}, got {request.samples}"
-            )
+            offer = f", or 0 for {default}" if default <= most else ""
+            got = request.samples or f"0, which means {default}"
+            raise InvalidArgumentError("samples", f"expected 1 to {most} samples an image{offer}, got {got}")
         seed = request.seed if request.HasField("seed") else draw_seed()
         job = partial(self._score, call, served, request, samples, seed)
         self._graphs.offload(call, job, request.images.ByteSize())

@@ -26,7 +26,6 @@ def test_a_stream_reports_the_load_and_is_told_the_end(transport: str) -> None:
         with pytest.raises(grpc.RpcError):
             served.stub.Encode(pb.EncodeRequest(model_name="none"), timeout=30)
         report = next(report for report in reports if report.rps_fractional)
-        assert report.rps_fractional > 10
         assert report.cpu_utilization > 0
         assert 0 < report.application_utilization < 10
         assert report.eps == 0, "the caller's own error"

@@ -18,6 +18,7 @@ from bundle.density import likelihood
 from bundle.latents import standard
 from tests.server import score_models
 from tests.server.conftest import GOLDEN, TRANSPORTS, Served, array, images, metric, pixels, serving
+from tests.server.models.test_manager import eventually
 from tests.server.score_models import SHIFT, SIDE, SIZE
 
 SHAPE = (SIDE, SIDE, 1)
@@ -123,6 +124,14 @@ def test_what_cannot_be_scored_is_refused(served: Served, request_: dict[str, An
     assert (error.value.code(), error.value.details()[: len(text)]) == (grpc.StatusCode.INVALID_ARGUMENT, text)
 
 
+def test_a_limit_below_the_default_asks_for_a_number(repository: Path) -> None:
+    with serving(repository, poll_seconds=0, max_score_rows=32) as small:
+        with pytest.raises(grpc.RpcError) as error:
+            score(small, pixels(1, SHAPE))
+        assert error.value.details() == "samples: expected 1 to 32 samples an image, got 0, which means 64"
+        assert score(small, pixels(1, SHAPE), samples=32).shape == (1,)
+
+
 def test_a_model_without_it_says_what_it_serves(served: Served) -> None:
     with pytest.raises(grpc.RpcError) as error:
         served.stub.Score(pb.ScoreRequest(model_name="fc-ae", images=images(pixels(1))))
@@ -223,13 +232,11 @@ def test_a_score_is_queued_a_part_at_a_time_and_ends_with_its_caller(repository:
             time.sleep(0.001)
         assert waiting <= 2
         call.cancel()
-        while not metric(served, "autoencoder_requests_total", method="Score", code="CANCELLED"):
-            time.sleep(0.001)
-        while metric(served, "autoencoder_queue_rows", **labels):
-            time.sleep(0.001)
+        eventually(lambda: metric(served, "autoencoder_requests_total", method="Score", code="CANCELLED") == 1)
+        eventually(lambda: metric(served, "autoencoder_queue_rows", **labels) == 0)
         with pytest.raises(grpc.RpcError) as error:
             served.stub.Score(request, timeout=0.05)
         assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         score(served, pixels(1, SHAPE), samples=2)
         assert metric(served, "autoencoder_rows_total", **labels) < 262_144
-        assert metric(served, "autoencoder_requests_in_flight", method="Score") == 0
+        eventually(lambda: metric(served, "autoencoder_requests_in_flight", method="Score") == 0)

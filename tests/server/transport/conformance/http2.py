@@ -129,7 +129,7 @@ class Connection(RawConnection):
         return self.waited(lambda: content in self.pongs)
 
     def outcome(self, expected: str) -> str:
-        """How the server ends the first stream or the connection; "ignored" if it does neither.
+        """How the server ends the first stream or the connection; "ignored" if it answers another call instead.
 
         Whatever is expected to be ignored is followed by another call, whose answer tells that it has been read.
         """
@@ -147,7 +147,9 @@ class Connection(RawConnection):
             return f"stream error {first.reset}"
         if first.ended and "status" in expected:
             return f"status {first.status}"
-        return "ignored" if other.ended else "closed"
+        if other.ended:
+            return "ignored"
+        return "closed" if self.closed(1) else "neither answered nor closed"
 
     def waited(self, done: Callable[[], bool], seconds: float = 20) -> bool:
         """Read until something has come; False if the connection ends or the time is up before."""

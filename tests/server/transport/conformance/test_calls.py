@@ -205,9 +205,13 @@ def test_ends_of_calls_reach_the_server(slow: Served) -> None:
         connection.request(1, DENOISE, body)
         eventually(lambda: metric(slow, "autoencoder_requests_in_flight") > 0)
         stopping = threading.Thread(target=slow.app.stop)
+        # Not a second time when the fixture ends, also if an assertion fails meanwhile.
+        slow.app.stop = lambda: True
         stopping.start()
-        assert connection.answer(1).status == "0"
-        assert connection.waited(lambda: connection.goaway is not None)
-        stopping.join()
-        slow.app.stop = lambda: True  # it has stopped already
+        try:
+            assert connection.answer(1, 60).status == "0"
+            assert connection.waited(lambda: connection.goaway is not None)
+        finally:
+            stopping.join(60)
+        assert not stopping.is_alive()
     assert connection.goaway == 0
