@@ -137,7 +137,8 @@ def _value(where: str, hint: Any, value: Any) -> Any:  # noqa: ANN401 (values of
         return float(value)
     if hint == list[str] and isinstance(value, list) and all(isinstance(each, str) for each in value):  # pyright: ignore[reportUnknownVariableType]
         return value  # pyright: ignore[reportUnknownVariableType]
-    if hint in {str, int, float} and type(value) is hint and not (hint is float and not math.isfinite(value)):
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if hint in {str, int, float} and type(value) is hint and is_finite:
         return value
     kind = {str: "a string", int: "a whole number", float: "a finite number"}.get(hint, "a list of strings")
     raise ClusterError(f"{where}: expected {kind}, got {value!r}")
