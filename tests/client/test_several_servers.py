@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from hourglass_client.cli.main import main
 
 from examples.local_server import LocalServer, running
 from tests.deploy.conftest import GOLDEN, ROOT
+from tests.looping_threads import LoopingThreads
 from tests.server.conftest import images, pixels
 
 FLAGS = ("--poll-seconds", "0", "--lame-duck-seconds", "1")
@@ -29,25 +29,13 @@ RECONNECT = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_ba
 REQUEST = pb.EncodeRequest(model_name="vae", images=images(pixels(1)))
 
 
-class Callers:
+class Callers(LoopingThreads):
     """Clients in a loop, each over all servers: blocking, asyncio, plain gRPC with the service config of the docs."""
 
     def __init__(self, addresses: str) -> None:
         self.codes: Counter[str] = Counter()
         self._addresses = addresses
-        self._over = threading.Event()
-        targets = (self._block, lambda: asyncio.run(self._wait()), self._plain)
-        self._threads = [threading.Thread(target=target) for target in targets]
-
-    def __enter__(self) -> "Callers":  # noqa: PYI034 (not a class to derive from)
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__((self._block, lambda: asyncio.run(self._wait()), self._plain))
 
     def make(self, count: int) -> None:
         """Wait until so many more calls are made."""
@@ -58,7 +46,7 @@ class Callers:
 
     def _block(self) -> None:
         with Client(self._addresses) as client:
-            while not self._over.is_set():
+            while not self.over.is_set():
                 try:
                     client.encode(pixels(1), model="vae")
                     self.codes["OK"] += 1
@@ -67,7 +55,7 @@ class Callers:
 
     async def _wait(self) -> None:
         async with AsyncClient(self._addresses) as client:
-            while not self._over.is_set():
+            while not self.over.is_set():
                 try:
                     await client.encode(pixels(1), model="vae")
                     self.codes["OK"] += 1
@@ -79,7 +67,7 @@ class Callers:
         options = [("grpc.service_config", config), ("grpc.default_authority", "models"), *RECONNECT]
         with grpc.insecure_channel(f"ipv4:{self._addresses}", options) as channel:
             stub = autoencoder_pb2_grpc.AutoencoderServiceStub(channel)
-            while not self._over.is_set():
+            while not self.over.is_set():
                 try:
                     stub.Encode(REQUEST, timeout=30)
                     self.codes["OK"] += 1

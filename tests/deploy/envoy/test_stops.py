@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Self
 
 import grpc
 import pytest
@@ -19,6 +18,7 @@ from examples.local_server import LocalServer, running
 from tests.deploy.conftest import GOLDEN
 from tests.deploy.envoy.conftest import FLAGS
 from tests.deploy.envoy.proxy import Envoy, envoy, wait_for
+from tests.looping_threads import LoopingThreads
 from tests.server.conftest import images, pixels, write_slow_denoiser
 
 _LOGGER = logging.getLogger(__name__)
@@ -26,25 +26,14 @@ CALLERS = 2
 REQUEST = pb.EncodeRequest(model_name="vae", images=images(pixels(2)))
 
 
-class Load:
+class Load(LoopingThreads):
     """Callers in a loop: our client, which retries, and a naive one, which does not."""
 
     def __init__(self, proxy: Envoy) -> None:
         self.patient: Counter[str] = Counter()
         self.naive: Counter[str] = Counter()
         self._proxy = proxy
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=each) for each in (self._patient, self._naive) for _ in range(CALLERS)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(each for each in (self._patient, self._naive) for _ in range(CALLERS))
 
     def wait(self, calls: int) -> None:
         """Until both kinds have made so many more calls."""
@@ -63,7 +52,7 @@ class Load:
             self._repeat(self.naive, lambda: stub.Encode(REQUEST, timeout=30))
 
     def _repeat(self, counts: Counter[str], call: Callable[[], object]) -> None:
-        while not self._over.is_set():
+        while not self.over.is_set():
             try:
                 call()
                 counts["OK"] += 1
@@ -184,7 +173,7 @@ def test_a_slow_replica_gets_fewer_calls(tmp_path: Path) -> None:
             for thread in threads:
                 thread.join()
     _LOGGER.info("fast %d, slow %d", fast, slow)
-    assert slow < fast
+    assert slow * 1.3 < fast
 
 
 def _denoise(proxy: Envoy, over: threading.Event) -> None:

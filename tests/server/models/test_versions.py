@@ -3,10 +3,9 @@
 import json
 import random
 import shutil
-import threading
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import Self
 
 import grpc
 import numpy as np
@@ -15,6 +14,7 @@ from inference import open_inference_pb2 as oip
 from inference import open_inference_pb2_grpc as oip_grpc
 from onnx import helper, numpy_helper
 
+from tests.looping_threads import LoopingThreads
 from tests.server.conftest import Served, array, images, metric, serving, write_graph
 from tests.server.models.test_manager import eventually
 
@@ -44,25 +44,14 @@ def point(repository: Path, **labels: int) -> None:
     new.rename(repository / MODEL / "labels.json")
 
 
-class Callers:
+class Callers(LoopingThreads):
     """Threads that ask for any label by both protocols, and keep what was wrong and which versions answered."""
 
     def __init__(self, served: Served, count: int) -> None:
         self.problems: list[object] = []
         self.seen: Counter[tuple[str, str]] = Counter()
         self.typed, self.infer = served.stub, oip_grpc.GRPCInferenceServiceStub(served.channel)
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(seed,)) for seed in range(count)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(partial(self._call, seed) for seed in range(count))
 
     def wait(self, versions: dict[str, int]) -> None:
         """Until each label has been answered by that version, or something is wrong."""
@@ -73,7 +62,7 @@ class Callers:
 
     def _call(self, seed: int) -> None:
         chosen = random.Random(seed)
-        while not self._over.is_set():
+        while not self.over.is_set():
             label, rows = chosen.choice(LABELS), BATCH[: chosen.choice((1, 3))]
             try:
                 version, got = chosen.choice((self._denoise, self._model_infer))(label, rows)
