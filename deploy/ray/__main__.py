@@ -5,6 +5,7 @@ import logging
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,13 @@ def _connect(settings: ClusterSettings) -> None:
 
 
 def _up(settings: ClusterSettings, arguments: argparse.Namespace) -> None:
-    if _find() is not None:
-        raise ClusterError("it is up already: use `upgrade` or `scale`, or `down` first")
-    # Of a controller that was ended otherwise than by `down`: its replicas are taken over, its settings are not.
-    forget()
     actor: Any = ray.remote(Controller)
     options: dict[str, Any] = {"name": NAME, "lifetime": "detached", "max_restarts": -1, "max_concurrency": 4}
-    controller = actor.options(**options, num_cpus=0).remote(settings.as_json())
+    # Of two commands at the same time, Ray lets one have the name.
+    try:
+        controller = actor.options(**options, num_cpus=0).remote(settings.as_json(), uuid.uuid4().hex)
+    except ValueError as error:
+        raise ClusterError("it is up already: use `upgrade` or `scale`, or `down` first") from error
 
     def is_up(status: Status) -> bool:
         if status.problem:
