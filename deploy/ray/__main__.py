@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorAlreadyExistsError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from deploy.ray.controller import NAME, Controller, Status, forget
 from deploy.ray.decision import Phase
@@ -87,7 +87,7 @@ def _up(settings: ClusterSettings, arguments: argparse.Namespace) -> None:
     # Of two commands at the same time, Ray lets one have the name.
     try:
         controller = actor.options(**options, num_cpus=0).remote(settings.as_json(), uuid.uuid4().hex)
-    except ValueError as error:
+    except ActorAlreadyExistsError as error:
         raise ClusterError("it is up already: use `upgrade` or `scale`, or `down` first") from error
 
     def is_up(status: Status) -> bool:

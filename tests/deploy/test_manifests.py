@@ -39,10 +39,10 @@ def label(manifest: dict) -> str:
     return manifest["kind"]
 
 
-def kind(name: str) -> dict:
-    """The manifest of a kind; of several the one that has the application's name."""
+def kind(name: str, called: str = "hourglass") -> dict:
+    """The manifest of a kind; of several the one with a name, the application's unless given."""
     found = [manifest for manifest in MANIFESTS if manifest["kind"] == name]
-    (only,) = found if len(found) == 1 else (each for each in found if each["metadata"]["name"] == "hourglass")
+    (only,) = found if len(found) == 1 else (each for each in found if each["metadata"]["name"] == called)
     return only
 
 
@@ -195,7 +195,7 @@ def test_the_autoscaler_alone_says_how_many() -> None:
 
 
 def test_the_adapter_offers_what_the_autoscaler_asks_for() -> None:
-    (rule,) = yaml.safe_load(kind("ConfigMap")["data"]["config.yaml"])["rules"]
+    (rule,) = yaml.safe_load(kind("ConfigMap", "hourglass-adapter")["data"]["config.yaml"])["rules"]
     (metric,) = kind("HorizontalPodAutoscaler")["spec"]["metrics"]
     assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
     assert rule["seriesQuery"].startswith(rule["name"]["as"])
@@ -282,6 +282,20 @@ def test_what_the_gateway_does_about_failures_fits_the_server() -> None:
     breaker = policies["hourglass"]["circuitBreaker"]
     assert breaker["maxParallelRequests"] == ours["max_requests"]
     assert breaker["retryBudget"]["percent"]["numerator"] == ours["retry_budget"]["budget_percent"]["value"]
+
+
+def test_replicas_behind_the_gateway_have_the_settings_that_envoy_needs() -> None:
+    settings = kind("ConfigMap", "hourglass-gateway")
+    (server,) = pod_specs()[0]["containers"]
+    # Without the gateway there is no such map, and the server starts as before.
+    assert server["envFrom"] == [{"configMapRef": {"name": settings["metadata"]["name"], "optional": True}}]
+    config = parsed(server["args"], settings["data"])
+    assert config.trusted_proxies
+    assert config.max_address_connections == config.max_connections
+    assert config.max_connection_unsent_bytes == config.max_unsent_bytes
+    # `auto` is grpcio where other machines reach the server. Streams of the native transport would need `unix` too.
+    assert config.transport == "auto"
+    assert "unix" not in config.trusted_proxies
 
 
 def test_the_inference_service_uses_the_runtime() -> None:
