@@ -15,6 +15,7 @@ from ray.exceptions import ActorAlreadyExistsError, GetTimeoutError, RayActorErr
 
 from deploy.ray.controller import NAME, Controller, Status, forget
 from deploy.ray.decision import Phase
+from deploy.ray.models import contents
 from deploy.ray.settings import ClusterError, ClusterSettings, load
 
 _PROGRAM = "python -m deploy.ray"
@@ -82,6 +83,7 @@ def _connect(settings: ClusterSettings) -> None:
 
 
 def _up(settings: ClusterSettings, arguments: argparse.Namespace) -> None:
+    settings = settings.with_contents(contents(settings.models.url))
     actor: Any = ray.remote(Controller)
     options: dict[str, Any] = {"name": NAME, "lifetime": "detached", "max_restarts": -1, "max_concurrency": 4}
     # Of two commands at the same time, Ray lets one have the name.
@@ -118,6 +120,7 @@ def _upgrade(settings: ClusterSettings, arguments: argparse.Namespace) -> None:
     controller = _running()
     if arguments.models:
         settings = settings.with_models(arguments.models)
+    settings = settings.with_contents(contents(settings.models.url))
     revision = _ask(controller.upgrade.remote(settings.as_json())) or settings.revision
 
     def is_over(status: Status) -> bool:
