@@ -117,7 +117,7 @@ class Loader:
             raise BundleError(f"its load has taken longer than {limit_seconds:g} s") from error
         finally:
             self._metrics.models.loads.labels(name, result or progress.result).inc()
-            self._metrics.models.load_seconds.labels(name).observe(time.monotonic() - started)
+            self._metrics.models.load_seconds.observe(name, time.monotonic() - started)
 
     def _load(
         self, folder: Path, name: str, version: int, on_run_failed: OnRunFailed, progress: _Progress

@@ -22,12 +22,13 @@ from server.models.transitions import Transitions
 from server.runtime.malloc import trim
 
 _LOGGER = logging.getLogger(__name__)
-
 # A load that takes longer continues while others start. Most take less: one after the other they do not disturb the
 # times that are measured at warm-up.
 _LOAD_PATIENCE_SECONDS = 5.0
 # A model with a great many versions to load goes on in the next look, after the others have had their turn.
 _TURN_SECONDS = 1.0
+# After each model: a look at a hundred must not keep the interpreter from calls.
+_PAUSE_SECONDS = 0.00005
 
 
 class ModelManager:
@@ -153,8 +154,7 @@ class ModelManager:
         self._unfinished = False
         names = self._repository.look()
         if names is None:
-            for record in list(self._records.values()):
-                self._transitions.take(record)
+            self._transitions.take_all()
             self._publish()
             return
         self._on_disk = set(names)
@@ -163,6 +163,7 @@ class ModelManager:
                 return
             # A failure in one model must not keep the others from being reconciled.
             self._guard.run(partial(self._reconcile_model, name))
+            time.sleep(_PAUSE_SECONDS)
         self._repository.end_look()
         self._publish()
 

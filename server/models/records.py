@@ -13,6 +13,21 @@ Record: TypeAlias = VersionRecord[ServedModel]
 class Records(dict[Key, Record]):
     """Records by name and version; not thread-safe."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_name: dict[str, dict[Key, Record]] = {}
+
+    def __setitem__(self, key: Key, record: Record) -> None:
+        super().__setitem__(key, record)
+        self._by_name.setdefault(key[0], {})[key] = record
+
+    def __delitem__(self, key: Key) -> None:
+        super().__delitem__(key)
+        of_name = self._by_name[key[0]]
+        del of_name[key]
+        if not of_name:
+            del self._by_name[key[0]]
+
     def find_or_add(self, key: Key) -> Record:
         """Record of a version, created when there is none."""
         if key not in self:
@@ -21,7 +36,7 @@ class Records(dict[Key, Record]):
 
     def of(self, name: str) -> list[Record]:
         """Records of one model, in a list of their own."""
-        return [record for key, record in self.items() if key[0] == name]
+        return list(self._by_name.get(name, {}).values())
 
     def serving(self, name: str) -> dict[int, ServedModel]:
         """Versions of one model that serve."""

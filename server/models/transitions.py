@@ -61,6 +61,11 @@ class Transitions:
         self._announce(served)
         _LOGGER.info("%s version %d serves on %s", *record.key, served.provider)
 
+    def take_all(self) -> None:
+        """Take the outcomes of all loads that have ended."""
+        for record in list(self._records.values()):
+            self.take(record)
+
     def succeed(self, record: Record, successor: Record) -> None:
         """Let a load of changed files take the place of the version that serves, or note why it does not."""
         record.successor = None
