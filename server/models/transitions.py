@@ -104,6 +104,11 @@ class Transitions:
             elif record.note:
                 record.successor = VersionRecord(record.key)
 
+    def retry_all(self) -> None:
+        """Have every version loaded that has failed, or whose files have changed."""
+        for record in self._records.values():
+            self.retry(record)
+
     def compare(self, record: Record) -> None:
         """Note whether the files of a version that serves are still those that were loaded, once that is known."""
         if record.serving is None or record.attempt is None or record.successor is not None:

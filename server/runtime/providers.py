@@ -59,6 +59,10 @@ class ExecutionProvider:
         chain = [own] if self is CPU else [own, (CPU.name, CPU.options(config))]
         return kind.open(signature, graph, chain, config, interrupt)
 
+    def runs_on_caller(self, config: SessionConfig) -> bool:
+        """Whether the CPU time of the calling thread is that of a run, whatever else the machine does."""
+        return self.on_caller and config.intra_op_threads == 1
+
     def problem(self, config: SessionConfig) -> str | None:
         """Why it does not work here; None where it does."""
         if self.install is None:
