@@ -21,7 +21,7 @@ from server.batching.batcher import Batcher
 from server.batching.entry import Backlog
 from server.batching.executor import Executor
 from server.batching.gradual import Room
-from server.batching.policy import BatchPolicy, choose_policy, profile
+from server.batching.policy import BatchPolicy, Profiler, choose_policy
 from server.batching.run import OnRunFailed, RunHooks
 from server.batching.shaped import ShapedGraph
 from server.batching.shaped_batcher import ShapedBatcher, ShapedQueue, cells
@@ -41,8 +41,6 @@ from server.runtime.session import DEFAULT_BUCKETS, DeviceError, Interrupt, Sess
 _LOGGER = logging.getLogger(__name__)
 # Rows of images smaller than a tile that may share a run, whatever the buckets of tiles: export tries as many.
 _SMALL_ROWS = 16
-# A fifth of a load holds the interpreter, and each load needs memory for three times its files.
-_MAX_CONCURRENT_LOADS = 4
 
 
 class _Progress:
@@ -83,11 +81,12 @@ class Loader:
         self._executor = executor
         self._metrics = metrics
         self._tracer = tracer
+        self._profiler = Profiler()
 
     @property
     def concurrent_loads(self) -> int:
-        """How many loads at a time pay: one where others would be part of the times that warm-up measures."""
-        return min(cores(), _MAX_CONCURRENT_LOADS) if self._provider.runs_on_caller(self._config) else 1
+        """How many versions may be read and checked at a time."""
+        return self._provider.concurrent_loads(self._config)
 
     def load(
         self,
@@ -259,7 +258,8 @@ class Loader:
     ) -> BatchPolicy:
         """Warm up a graph, and choose how it is run."""
         side = trial_side(signature, shapes)
-        seconds = profile(session, _buckets(signature), alone=provider.runs_on_caller(self._config), side=side)
+        alone = provider.runs_on_caller(self._config)
+        seconds = self._profiler.profile(session, _buckets(signature), alone=alone, side=side)
         policy = choose_policy(seconds, self._config, cores() if provider.uses_cores else 1)
         # A graph that is quick at one size need not be so at another, and Score is many runs.
         return replace(policy, inline=False) if shapes.free or signature.name == "log_weights" else policy
