@@ -70,8 +70,8 @@ class Faults:
         return self._moved(head, kill)
 
     def partition(self) -> float:
-        """The cable of a node is pulled for a while."""
-        node = self._busy()
+        """The cable of a node is pulled for a while: that of the controller, unless it is on the head."""
+        node = next((each for each in self.cluster.nodes[1:] if each.processes("ray::Controller")), self._busy())
         start = time.monotonic()
         seconds = self._moved(node, lambda: node.cut(cut=True))
         time.sleep(max(0.0, PARTITION_SECONDS - (time.monotonic() - start)))
