@@ -81,7 +81,9 @@ class Profiler:
 
     def profile(self, session: Session, buckets: Sequence[int], *, alone: bool, side: int = 1) -> dict[int, float]:
         """As the function, when its turn has come; a graph that does not end keeps the others for a while only."""
-        quick = alone and _time(session, session.zeros(1, side), time.thread_time) < _CONCURRENT_RUN_SECONDS
+        row = session.zeros(1, side)
+        # More than once: the first run, or a disturbed one, says little.
+        quick = alone and any(_time(session, row, time.thread_time) < _CONCURRENT_RUN_SECONDS for _ in range(3))
         first = not quick and self._lock.acquire(timeout=_TURN_SECONDS)
         try:
             return profile(session, buckets, alone=alone, side=side)
