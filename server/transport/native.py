@@ -15,6 +15,7 @@ from server.config import Config
 from server.endpoint import LOAD_REPORT_KEY, Endpoint, Method
 from server.errors import Status
 from server.runtime.cpu import cores
+from server.runtime.scheduling import DeferredWakeUps
 from server.transport import BindError
 from server.transport.grpcio import GrpcioTransport
 from server.transport.unix_socket import unix_socket
@@ -32,6 +33,10 @@ _CLOCK_SLACK_SECONDS = 0.005
 _KEEPALIVE_TIMEOUT_MS = 20_000
 # Answers handed to the native side are sent a little later.
 _FLUSH_SECONDS = 0.1
+# With fewer answers, that the first is sent early matters more than that all are sent together.
+_MANY_ANSWERS = 8
+IO_THREADS = "grpc-native-io"
+"""Name that the native side gives its I/O threads."""
 
 
 class NativeTransport:
@@ -53,6 +58,7 @@ class NativeTransport:
         # On one core spinning would block the threads it waits for.
         self._spin_seconds = config.spin_microseconds / 1e6 if cores() > 1 else 0.0
         self._front: NativeGrpcFront
+        self._deferred: DeferredWakeUps
         self._thread = threading.Thread(target=self._dispatch, name="dispatch")
 
     def start(self) -> int:
@@ -78,6 +84,7 @@ class NativeTransport:
             raise
         self._front.set_fallback(self._fallback.socket_path)
         self._front.start()
+        self._deferred = DeferredWakeUps(IO_THREADS)
         self._thread.start()
         return self._front.bound_port
 
@@ -141,7 +148,12 @@ class NativeTransport:
 
     def _respond_all(self) -> None:
         answers, self._answers = self._answers, []
-        self._respond(answers)
+        if len(answers) < _MANY_ANSWERS:
+            self._respond(answers)
+            return
+        # The first answer wakes an I/O thread, which would stop this thread to send that answer alone.
+        with self._deferred:
+            self._respond(answers)
 
     def _fail_call(self, token: int, error: Exception) -> None:
         call = self._calls.get(token)
