@@ -22,8 +22,8 @@ SIGNING_FILE = "model.sig"
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]*")
 VERSION_PATTERN = re.compile(r"[1-9][0-9]*")
-# Far above any real description, far below what is expensive to parse.
-_MAX_MODEL_BYTES = 4 * 1024 * 1024
+MAX_MODEL_FILE_BYTES = 4 * 1024 * 1024
+"""Of model.json: far above any real description, far below what is expensive to parse."""
 
 
 def model_names(repository: Path) -> list[str]:
@@ -58,7 +58,7 @@ def read_model(folder: Path) -> Model:
         BundleError: it is missing, too large, not a message `Model`, or contradicts itself.
     """
     path = folder / MODEL_FILE
-    data = read_file(path, _MAX_MODEL_BYTES)
+    data = read_file(path, MAX_MODEL_FILE_BYTES)
     try:
         model = json_format.Parse(data, Model())
     # ValueError: text that is no Unicode. RecursionError: brackets nested too deep.

@@ -62,7 +62,7 @@ class Job:
         except SettingsError as error:
             raise InputError(str(error)) from error
         options.check(config.max_request_rows)
-        self._work = Work(options, Model.read(options.bundle), config)
+        self._work = Work(options, Model.read(options.bundle, config.max_model_bytes), config)
         _try(self._work)
         self._options = options
         self._output, images = Store(options.output), Store(options.images)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bundle import layout
+from bundle.signing import MAX_SIGNING_BYTES
 from deploy.batch.errors import InputError
 from deploy.batch.storage import Store
 
@@ -21,28 +22,33 @@ class Model:
     files: dict[str, bytes]
 
     @classmethod
-    def read(cls, url: str) -> "Model":
+    def read(cls, url: str, max_bytes: int) -> "Model":
         """Read <repository>/<name>/<version>, a folder or a URL.
 
         Raises:
-            InputError: it holds no model.json.
+            InputError: it holds no model.json, its files have more than `max_bytes` together or than model.json says.
         """
         store = Store(url)
-        described = store.read(layout.MODEL_FILE)
+        described = store.read_limited(layout.MODEL_FILE, layout.MAX_MODEL_FILE_BYTES)
         if described is None:
             raise InputError(f"{url}: expected the folder of a version, <name>/<version>, with a model.json in it")
         try:
             fields = json.loads(described)
             name, version = str(fields["name"]), str(fields["version"])
-            listed = [str(file["path"]) for file in fields["files"]]
-        except (ValueError, KeyError, TypeError) as error:
+            listed = {str(file["path"]): int(file["size_bytes"]) for file in fields["files"]}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{url}: expected a model.json of a bundle: {error!r}") from error
         plain = layout.NAME_PATTERN.fullmatch(name) and layout.VERSION_PATTERN.fullmatch(version)
         if not plain or any(".." in PurePosixPath(path).parts or path.startswith("/") for path in listed):
             raise InputError(f"{url}: expected a name, a version and files within the bundle in model.json")
-        wanted = [layout.MODEL_FILE, layout.SIGNING_FILE, *listed]
-        found = {file: data for file in wanted if (data := store.read(file)) is not None}
-        return cls(name, version, hashlib.sha256(described).hexdigest(), found)
+        if not 0 <= min(listed.values(), default=0) <= sum(listed.values()) <= max_bytes:
+            raise InputError(
+                f"{url}: expected files of at most {max_bytes} bytes together, got {sum(listed.values())}: "
+                "raise HOURGLASS_MAX_MODEL_BYTES if there is memory for three times as much"
+            )
+        wanted = {layout.SIGNING_FILE: MAX_SIGNING_BYTES, **listed}
+        found = {file: data for file, size in wanted.items() if (data := store.read_limited(file, size)) is not None}
+        return cls(name, version, hashlib.sha256(described).hexdigest(), {layout.MODEL_FILE: described, **found})
 
     def write(self, repository: Path) -> None:
         """Write it into an empty repository."""

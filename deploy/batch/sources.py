@@ -166,5 +166,8 @@ def _ahead(values: Iterator[T]) -> Iterator[T]:
             yield value
     finally:
         left.set()
+        # The thread may wait for a place, of which it takes one more at most.
+        while not queue.empty():
+            queue.get()
     if value is not None:
         raise value

@@ -54,6 +54,26 @@ class Store:
             return None
         return data
 
+    def read_limited(self, name: str, limit_bytes: int) -> bytes | None:
+        """A file whose author is not trusted; None where there is none.
+
+        Raises:
+            InputError: it is larger than the limit; no more than that is read.
+        """
+        parts: list[bytes] = []
+        left = limit_bytes + 1
+        try:
+            # Not a range by `cat_file`: a web server may answer it with the whole file.
+            with self.fs.open(self.path(name), "rb") as stream:
+                while left and (part := stream.read(left)):
+                    parts.append(part)
+                    left -= len(part)
+        except FileNotFoundError:
+            return None
+        if not left:
+            raise InputError(f"{self.url}: {name}: expected at most {limit_bytes} bytes, got more")
+        return b"".join(parts)
+
     def exists(self, name: str) -> bool:
         """Whether there is such a file now, whatever was listed before."""
         self.fs.invalidate_cache()

@@ -5,15 +5,17 @@ import logging
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorAlreadyExistsError, GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from deploy.ray.controller import NAME, Controller, Status, forget
 from deploy.ray.decision import Phase
+from deploy.ray.models import contents
 from deploy.ray.settings import ClusterError, ClusterSettings, load
 
 _PROGRAM = "python -m deploy.ray"
@@ -81,13 +83,14 @@ def _connect(settings: ClusterSettings) -> None:
 
 
 def _up(settings: ClusterSettings, arguments: argparse.Namespace) -> None:
-    if _find() is not None:
-        raise ClusterError("it is up already: use `upgrade` or `scale`, or `down` first")
-    # Of a controller that was ended otherwise than by `down`: its replicas are taken over, its settings are not.
-    forget()
+    settings = settings.with_contents(contents(settings.models.url))
     actor: Any = ray.remote(Controller)
     options: dict[str, Any] = {"name": NAME, "lifetime": "detached", "max_restarts": -1, "max_concurrency": 4}
-    controller = actor.options(**options, num_cpus=0).remote(settings.as_json())
+    # Of two commands at the same time, Ray lets one have the name.
+    try:
+        controller = actor.options(**options, num_cpus=0).remote(settings.as_json(), uuid.uuid4().hex)
+    except ActorAlreadyExistsError as error:
+        raise ClusterError("it is up already: use `upgrade` or `scale`, or `down` first") from error
 
     def is_up(status: Status) -> bool:
         if status.problem:
@@ -117,6 +120,7 @@ def _upgrade(settings: ClusterSettings, arguments: argparse.Namespace) -> None:
     controller = _running()
     if arguments.models:
         settings = settings.with_models(arguments.models)
+    settings = settings.with_contents(contents(settings.models.url))
     revision = _ask(controller.upgrade.remote(settings.as_json())) or settings.revision
 
     def is_over(status: Status) -> bool:

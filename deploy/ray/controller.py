@@ -52,10 +52,17 @@ class Status:
 class Controller:
     """Makes the replicas there are those there should be. What should be is kept in Ray's store, next to the actors."""
 
-    def __init__(self, settings: str) -> None:
-        """Take up what an earlier controller left, and start the loop."""
+    def __init__(self, settings: str, birth: str) -> None:
+        """Take up what this controller left when its node died, and start the loop.
+
+        Args:
+            settings: what `up` asks for.
+            birth: a name of that `up`. What another one has stored does not count, if its controller was ended
+                otherwise than by `down`: its replicas are taken over, its settings are not.
+        """
         stored: bytes | None = _STORE._internal_kv_get(_KEY)  # noqa: SLF001 (as above)
-        state: dict[str, Any] = json.loads(stored) if stored else {"current": json.loads(settings)}
+        state = taken_up(stored, json.loads(settings), birth)
+        self._birth = birth
         self._current = parse(state["current"])
         self._next = parse(state["next"]) if state.get("next") else None
         self._refused: str = state.get("refused", "")
@@ -186,6 +193,7 @@ class Controller:
 
     def _store(self) -> None:
         state = {
+            "birth": self._birth,
             "current": dataclasses.asdict(self._current),
             "next": dataclasses.asdict(self._next) if self._next else None,
             "refused": self._refused,
@@ -227,6 +235,12 @@ class Controller:
             made: Any = ray.remote(Publisher)
             actor = made.options(num_cpus=0, resources={f"node:{node}": 0.001}, max_restarts=-1).remote()
         self._publishers[node] = (actor, actor.publish.remote(folder, text))
+
+
+def taken_up(stored: bytes | None, asked: dict[str, Any], birth: str) -> dict[str, Any]:
+    """What a controller goes on with: what it has stored itself, or what `up` asked for."""
+    state: dict[str, Any] = json.loads(stored) if stored else {}
+    return state if state.get("birth") == birth else {"current": asked}
 
 
 def backoff_seconds(failures: int) -> float:

@@ -17,6 +17,7 @@ from deploy.ray.process import Probe
 from deploy.ray.settings import ClusterSettings, ReplicaSettings
 
 _PREFIX = "replica-"
+_TAKEN_OVER = Probe(Phase.STARTING, "taken over, and has not answered yet")
 
 
 @dataclass
@@ -47,12 +48,14 @@ class _Held:
         self.was_ready |= probe.phase in {Phase.READY, Phase.STOPPING}
 
     def missed(self, limits: ReplicaSettings, reason: str) -> None:
-        """Count a question without a good answer; lost after `lost_seconds` of them, if it was ready.
+        """Count a question without a good answer; lost after `lost_seconds` of them, if it was ready or was taken over.
 
         Counted in questions, not in time: a controller that stood still itself must not blame its replicas.
         """
         self.asked += 1
-        if self.was_ready and self.asked * limits.interval_seconds >= limits.lost_seconds:
+        if (
+            self.was_ready or self.probe is _TAKEN_OVER
+        ) and self.asked * limits.interval_seconds >= limits.lost_seconds:
             self.probe = replace(self.probe, phase=Phase.LOST, reason=reason)
 
 
@@ -78,12 +81,12 @@ class Fleet:
         self._held: dict[str, _Held] = {}
 
     def adopt(self) -> int:
-        """Take over the replicas that an earlier controller started; how many."""
+        """Take over the replicas that an earlier controller started; how many. Whether they were ready is not known."""
         for name in list_named_actors():
             # It may end in this moment.
             with suppress(ValueError):
                 if name.startswith(_PREFIX) and name not in self._held:
-                    self._held[name] = _Held(name, ray.get_actor(name), self._clock())
+                    self._held[name] = _Held(name, ray.get_actor(name), self._clock(), _TAKEN_OVER)
         return len(self._held)
 
     def start(self, settings: ClusterSettings) -> None:
@@ -130,9 +133,15 @@ class Fleet:
         ]
 
     def addresses(self) -> list[str]:
-        """Where traffic may go. A lost replica stays: Envoy's own health check knows better whether it answers."""
+        """Where traffic may go. A lost replica stays: Envoy's own health check knows better whether it answers.
+
+        Empty until all that were taken over have answered or are lost: one of them may be missing only here.
+        """
+        if any(held.probe is _TAKEN_OVER for held in self._held.values()):
+            return []
         serving = {Phase.READY, Phase.LOST}
-        return [held.probe.address for held in self._held.values() if _phase(held) in serving]
+        found = [held.probe.address for held in self._held.values() if _phase(held) in serving]
+        return [address for address in found if address]
 
     def rows_waiting(self) -> float:
         """Rows in the queues of all replicas."""

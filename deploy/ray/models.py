@@ -1,14 +1,19 @@
 """Model repository of a replica: a folder that nodes share, or a copy of what a URL of fsspec holds."""
 
 import fcntl
+import hashlib
+import json
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
+from bundle.layout import MODEL_FILE
 from deploy.ray.settings import ClusterError
 
 _KEPT = 3
@@ -45,6 +50,21 @@ def repository(url: str, cache: Path, revision: str) -> Path:
     return target
 
 
+def contents(url: str) -> str:
+    """Name what is at a URL, by the model.json of its versions, which list the hashes of files; empty for a folder.
+
+    Raises:
+        ClusterError: there is nothing at the URL, or it cannot be read.
+    """
+    if "://" not in url:
+        return ""
+    with _reported(url):
+        files, path = _open(url)
+        described = sorted(file for file in files.find(path) if file.endswith(f"/{MODEL_FILE}"))
+        read = [(file.removeprefix(path), hashlib.sha256(files.cat_file(file)).hexdigest()) for file in described]
+    return hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]
+
+
 def hold(copy: Path) -> int | None:
     """Keep a copy from being deleted for as long as this process has the descriptor open; None if there is no copy."""
     if not copy.is_dir():
@@ -55,11 +75,23 @@ def hold(copy: Path) -> int | None:
 
 
 def _fetch(url: str, folder: Path) -> None:
+    with _reported(url):
+        files, path = _open(url)
+        files.get(f"{path}/", f"{folder}/", recursive=True)
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the folder in it, without a slash at its end."""
+    files, path = url_to_fs(f"zip://::simplecache::{url}" if url.endswith(_ARCHIVE) else url)
+    if not files.isdir(path):
+        raise FileNotFoundError("expected a folder of <name>/<version>/model.json")
+    return files, str(path).rstrip("/")
+
+
+@contextmanager
+def _reported(url: str) -> Generator[None, None, None]:
     try:
-        files, path = url_to_fs(f"zip://::simplecache::{url}" if url.endswith(_ARCHIVE) else url)
-        if not files.isdir(path):
-            raise FileNotFoundError("expected a folder of <name>/<version>/model.json")  # noqa: TRY301 (one report)
-        files.get(path.rstrip("/") + "/", f"{folder}/", recursive=True)
+        yield
     # Each of fsspec's file systems raises its own kinds.
     except Exception as error:
         raise ClusterError(f"[models] url: {url} cannot be fetched: {str(error) or type(error).__name__}") from error

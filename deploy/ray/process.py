@@ -18,9 +18,9 @@ from deploy.ray.decision import Phase
 _ROOT = Path(__file__).resolve().parents[2]
 _LISTENING = re.compile(r"listening grpc=(\S+) metrics=(\S+)")
 _ROWS = re.compile(r"^autoencoder_queue_rows\{.*\} (\S+)$", re.MULTILINE)
-_BAD_LOADS = re.compile(
-    r'^autoencoder_model_loads_total\{.*result="(?:invalid|self_test_failed|warm_up_failed)".*\} (\S+)$', re.MULTILINE
-)
+_LOADS = re.compile(r'^autoencoder_model_loads_total\{model="([^"]*)",result="([^"]*)"\} (\S+)$', re.MULTILINE)
+_REFUSED = {"invalid", "self_test_failed", "warm_up_failed"}
+_LOADED = "ok"
 _PROBE_SECONDS = 2.0
 _LOG_LINES = 50
 # To a server on this machine: without the proxies of the environment.
@@ -39,6 +39,24 @@ class Probe:
     refused: bool = False
 
 
+class Refusals:
+    """Models whose newest bundle a server refused, by its counts of loads."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], float] = {}
+        self._refused: set[str] = set()
+
+    def take(self, metrics: str) -> bool:
+        """Whether there are any, given the text of /metrics; a bundle that was loaded since clears its model."""
+        counts = {(model, result): float(count) for model, result, count in _LOADS.findall(metrics)}
+        more = {key for key, count in counts.items() if count > self._counts.get(key, 0.0)}
+        self._counts = counts
+        # Of a good and a bad one since the last look, the bad one counts: the good one may be the older version.
+        self._refused -= {model for model, result in more if result == _LOADED}
+        self._refused |= {model for model, result in more if result in _REFUSED}
+        return bool(self._refused)
+
+
 class ServerProcess:
     """`python -m server` as a child of this process.
 
@@ -54,6 +72,8 @@ class ServerProcess:
         self._lines: deque[str] = deque(maxlen=_LOG_LINES)
         self._addresses: tuple[str, str] | None = None
         self._stopping = False
+        self._refusals = Refusals()
+        self._was_ready = False
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -91,8 +111,10 @@ class ServerProcess:
             metrics = _get(f"http://{metrics_address}/metrics")[1]
         except OSError as error:
             return Probe(Phase.STARTING, f"no answer: {error}", address, metrics_address)
-        refused = sum(map(float, _BAD_LOADS.findall(metrics))) > 0
-        phase = Phase.READY if ready else Phase.FAILED if refused else Phase.STARTING
+        refused = self._refusals.take(metrics)
+        self._was_ready |= ready
+        # One that has served has time, whatever it refuses.
+        phase = Phase.READY if ready else Phase.FAILED if refused and not self._was_ready else Phase.STARTING
         rows = sum(map(float, _ROWS.findall(metrics)))
         return Probe(phase, reason, address, metrics_address, rows, refused)
 

@@ -51,6 +51,8 @@ class ModelSettings:
 
     url: str = "/srv/models"
     cache: str = "/var/cache/hourglass"
+    contents: str = ""
+    """Name of what is at a URL: `up` and `upgrade` set it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +81,16 @@ class ClusterSettings:
         """A name for what replicas run: equal for equal models, server settings, cores and ports."""
         replicas = self.replicas
         ports = [replicas.port, replicas.metrics_port]
-        what = [self.models.url, self.server, replicas.cores, replicas.gpus, ports]
+        what = [self.models.url, self.models.contents, self.server, replicas.cores, replicas.gpus, ports]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
     def with_models(self, url: str) -> "ClusterSettings":
         """The same with models from elsewhere."""
         return dataclasses.replace(self, models=dataclasses.replace(self.models, url=url))
+
+    def with_contents(self, contents: str) -> "ClusterSettings":
+        """The same, with a name of what is at the URL now."""
+        return dataclasses.replace(self, models=dataclasses.replace(self.models, contents=contents))
 
     def as_json(self) -> str:
         """For the cluster's store."""

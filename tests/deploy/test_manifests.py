@@ -11,9 +11,6 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from autoencoder.v1 import autoencoder_pb2
-from grpc_health.v1 import health_pb2
-from inference import open_inference_pb2
 
 from server.__main__ import LAST_SECONDS
 from server.config import Config
@@ -27,11 +24,6 @@ CORE += [each for each in MANIFESTS if each["apiVersion"].startswith("networking
 LATEST = "1.37"
 CUSTOM = [each for each in MANIFESTS if each not in CORE]
 SCHEMAS = yaml.safe_load(Path(__file__).with_name("custom_resources.yml").read_text())
-SERVICES = [
-    each
-    for file in (autoencoder_pb2, open_inference_pb2, health_pb2)
-    for each in file.DESCRIPTOR.services_by_name.values()
-]
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yml").read_text())
 
 
@@ -39,10 +31,10 @@ def label(manifest: dict) -> str:
     return manifest["kind"]
 
 
-def kind(name: str) -> dict:
-    """The manifest of a kind; of several the one that has the application's name."""
+def kind(name: str, called: str = "hourglass") -> dict:
+    """The manifest of a kind; of several the one with a name, the application's unless given."""
     found = [manifest for manifest in MANIFESTS if manifest["kind"] == name]
-    (only,) = found if len(found) == 1 else (each for each in found if each["metadata"]["name"] == "hourglass")
+    (only,) = found if len(found) == 1 else (each for each in found if each["metadata"]["name"] == called)
     return only
 
 
@@ -195,7 +187,7 @@ def test_the_autoscaler_alone_says_how_many() -> None:
 
 
 def test_the_adapter_offers_what_the_autoscaler_asks_for() -> None:
-    (rule,) = yaml.safe_load(kind("ConfigMap")["data"]["config.yaml"])["rules"]
+    (rule,) = yaml.safe_load(kind("ConfigMap", "hourglass-adapter")["data"]["config.yaml"])["rules"]
     (metric,) = kind("HorizontalPodAutoscaler")["spec"]["metrics"]
     assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
     assert rule["seriesQuery"].startswith(rule["name"]["as"])
@@ -242,46 +234,6 @@ def test_selectors_select() -> None:
         <= kind("Service")["metadata"]["labels"].items()
     )
     assert kind("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == kind("Deployment")["metadata"]["name"]
-
-
-def test_the_gateway_leads_to_the_service_and_offers_what_the_server_has() -> None:
-    service, gateway = kind("Service"), kind("Gateway")
-    listeners = {listener["name"] for listener in gateway["spec"]["listeners"]}
-    ports = {(service["metadata"]["name"], port["port"]) for port in service["spec"]["ports"]}
-    routes = [each["spec"] for each in MANIFESTS if each["kind"] == "GRPCRoute"]
-    served = {f"{each.full_name}/{method.name}" for each in SERVICES for method in each.methods}
-    offered: set[str] = set()
-    for route in routes:
-        assert {(each["name"], each["sectionName"]) for each in route["parentRefs"]} <= {
-            (gateway["metadata"]["name"], listener) for listener in listeners
-        }
-        for rule in route["rules"]:
-            assert {(each["name"], each["port"]) for each in rule["backendRefs"]} <= ports
-            for match in (each["method"] for each in rule["matches"]):
-                prefix = f"{match['service']}/{match['method']}/" if "method" in match else f"{match['service']}/"
-                names = {name for name in served if f"{name}/".startswith(prefix)}
-                assert names, match
-                offered |= names
-    assert {name.partition("/")[2] for name in served - offered} == {
-        "RepositoryIndex",
-        "RepositoryModelLoad",
-        "RepositoryModelUnload",
-    }
-
-
-def test_what_the_gateway_does_about_failures_fits_the_server() -> None:
-    policies = {each["metadata"]["name"]: each["spec"] for each in MANIFESTS if each["kind"] == "BackendTrafficPolicy"}
-    named = {(each["kind"], each["metadata"]["name"]) for each in MANIFESTS}
-    assert {(ref["kind"], ref["name"]) for spec in policies.values() for ref in spec["targetRefs"]} <= named
-    check = policies["hourglass"]["healthCheck"]["active"]
-    assert (check["interval"], check["timeout"]) == ("500ms", "1s")
-    noticed = (0.5 + 1) * check["unhealthyThreshold"]
-    assert all(parsed(spec["containers"][0]["args"]).lame_duck_seconds > noticed for spec in pod_specs())
-    envoy = yaml.safe_load((DEPLOY / "envoy" / "envoy.yaml").read_text())
-    (ours,) = envoy["static_resources"]["clusters"][0]["circuit_breakers"]["thresholds"]
-    breaker = policies["hourglass"]["circuitBreaker"]
-    assert breaker["maxParallelRequests"] == ours["max_requests"]
-    assert breaker["retryBudget"]["percent"]["numerator"] == ours["retry_budget"]["budget_percent"]["value"]
 
 
 def test_the_inference_service_uses_the_runtime() -> None:

@@ -106,8 +106,28 @@ def resumed_at(nodes: list[Node]) -> list[int]:
     return [int(step) for node in nodes for step in re.findall(r"going on after step (\d+)", node.said())]
 
 
-def test_a_worker_and_then_a_node_that_die_change_no_bit(nodes: list[str], tmp_path: Path) -> None:
-    train_with_two(RECIPE, tmp_path / "undisturbed", *(each for setting in SETTINGS for each in ("--set", setting)))
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run of two processes to which nothing happens."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    train_with_two(RECIPE, out, *(each for setting in SETTINGS for each in ("--set", setting)))
+    return out
+
+
+def check_same(out: Path, undisturbed: Path) -> None:
+    """Losses and weights, bit for bit."""
+    assert losses(out) == losses(undisturbed)
+    names = ("best/model.safetensors", "latest/model.safetensors")
+    assert all((out / name).read_bytes() == (undisturbed / name).read_bytes() for name in names)
+
+
+def end(running: list[Node]) -> None:
+    for node in running:
+        if node.process.poll() is None:
+            node.kill()
+
+
+def test_a_worker_and_then_a_node_that_die_change_no_bit(nodes: list[str], undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     places = [(name, address, out, tmp_path / address) for name, address in zip(nodes, ADDRESSES, strict=True)]
     running = [Node(*place) for place in places]
@@ -124,10 +144,26 @@ def test_a_worker_and_then_a_node_that_die_change_no_bit(nodes: list[str], tmp_p
         for node in running:
             assert node.process.wait(240) == 0, node.said()
     finally:
-        for node in running:
-            if node.process.poll() is None:
-                node.kill()
+        end(running)
     assert 0 < first < max(resumed_at(running)) < log(out)[-1]["step"]
-    assert losses(out) == losses(tmp_path / "undisturbed")
-    names = ("best/model.safetensors", "latest/model.safetensors")
-    assert all((out / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes() for name in names)
+    check_same(out, undisturbed)
+
+
+def test_the_first_node_ends_the_run_which_goes_on_when_all_are_started_again(
+    nodes: list[str], undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    places = [(name, address, out, tmp_path / address) for name, address in zip(nodes, ADDRESSES, strict=True)]
+    running = [Node(*place) for place in places]
+    try:
+        wait_for(lambda: epochs(out) >= 3, running)
+        running[0].kill()
+        assert running[1].process.wait(240) != 0, running[1].said()
+        assert not resumed_at(running)
+        running = [Node(*place) for place in places]
+        for node in running:
+            assert node.process.wait(240) == 0, node.said()
+    finally:
+        end(running)
+    assert 0 < max(resumed_at(running)) < log(out)[-1]["step"]
+    check_same(out, undisturbed)

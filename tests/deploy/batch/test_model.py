@@ -9,14 +9,22 @@ from deploy.batch.errors import InputError
 from deploy.batch.model import Model
 from tests.deploy.batch.conftest import VAE
 
+MOST = 2**31
+
 
 def test_carries_every_file_and_names_the_bundle_by_its_description(tmp_path: Path) -> None:
-    model = Model.read(str(VAE))
+    model = Model.read(str(VAE), MOST)
     described = (VAE / layout.MODEL_FILE).read_bytes()
     assert (model.name, model.version, model.sha256) == ("vae", "1", hashlib.sha256(described).hexdigest())
     model.write(tmp_path)
     folder = tmp_path / "vae" / "1"
     layout.read_files(folder, layout.read_model(folder))
+
+
+def described(files: list[tuple[str, int | str]], name: str = "a") -> str:
+    """A model.json that lists files with their sizes."""
+    listed = [{"path": path, "size_bytes": size} for path, size in files]
+    return json.dumps({"name": name, "version": "1", "files": listed})
 
 
 @pytest.mark.parametrize(
@@ -25,13 +33,19 @@ def test_carries_every_file_and_names_the_bundle_by_its_description(tmp_path: Pa
         (None, "with a model.json in it"),
         ("{", "expected a model.json"),
         ("{}", "expected a model.json"),
-        (json.dumps({"name": "../a", "version": "1", "files": []}), "expected a name"),
-        (json.dumps({"name": "a", "version": "1", "files": [{"path": "../secret"}]}), "files within the bundle"),
-        (json.dumps({"name": "a", "version": "1", "files": [{"path": "/etc/passwd"}]}), "files within the bundle"),
+        (described([], name="../a"), "expected a name"),
+        (described([("../secret", 1)]), "files within the bundle"),
+        (described([("/etc/passwd", 1)]), "files within the bundle"),
+        (described([("a", "many")]), "expected a model.json"),
+        (described([("a", 2**30), ("b", 2**31)]), "at most 2147483648 bytes together, got 3221225472: raise HOURGLASS"),
+        (described([("a", -1)]), "at most 2147483648 bytes together, got -1"),
+        (described([("large", 3)]), "large: expected at most 3 bytes, got more"),
+        (" " * (layout.MAX_MODEL_FILE_BYTES + 1), "model.json: expected at most 4194304 bytes, got more"),
     ],
 )
 def test_what_is_no_bundle_is_refused(tmp_path: Path, text: str | None, expected: str) -> None:
+    (tmp_path / "large").write_bytes(b"1234")
     if text is not None:
         (tmp_path / layout.MODEL_FILE).write_text(text)
     with pytest.raises(InputError, match=expected):
-        Model.read(str(tmp_path))
+        Model.read(str(tmp_path), MOST)

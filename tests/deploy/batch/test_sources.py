@@ -9,7 +9,7 @@ import pytest
 
 from deploy.batch import plan
 from deploy.batch.options import MAX_BATCH_BYTES
-from deploy.batch.sources import Image, Source, image_type
+from deploy.batch.sources import Image, Source, _ahead, image_type
 from deploy.batch.storage import Store
 from tests.deploy.batch.conftest import noise, table, write
 
@@ -31,6 +31,29 @@ def test_batches_have_few_images_and_few_bytes(tmp_path: Path) -> None:
     write(tmp_path, {"a.png": b"x", "b.png": b"x", "c.png": b"x", "d.png": large, "e.png": large, "f.png": large * 3})
     found = [[image.id for image in batch] for batch in read(str(tmp_path), batch=2)]
     assert found == [["a.png", "b.png"], ["c.png", "d.png"], ["e.png"], ["f.png"]]
+
+
+def test_reading_ahead_ends_when_nobody_wants_more() -> None:
+    made: list[int] = []
+    full = threading.Event()
+
+    def values() -> Iterator[int]:
+        for number in range(9):
+            made.append(number)
+            # One is taken, two are ready, and this one waits for a place.
+            if number == 3:
+                full.set()
+            yield number
+
+    before = set(threading.enumerate())
+    ahead = _ahead(values())
+    assert next(ahead) == 0
+    (reader,) = set(threading.enumerate()) - before
+    assert full.wait(60)
+    del ahead
+    reader.join(10)
+    assert not reader.is_alive()
+    assert made == [0, 1, 2, 3]
 
 
 def test_names_with_brackets_are_no_patterns(tmp_path: Path) -> None:

@@ -26,6 +26,13 @@ def test_writes_and_finds(store: Store) -> None:
     assert store.find() == {"c": 0}
 
 
+def test_a_file_that_is_larger_than_it_may_be_is_refused(store: Store) -> None:
+    store.write("a", b"123")
+    assert (store.read_limited("a", 3), store.read_limited("b", 3)) == (b"123", None)
+    with pytest.raises(InputError, match="a: expected at most 2 bytes, got more"):
+        store.read_limited("a", 2)
+
+
 def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(tmp_path))
     store.write("a", b"before")

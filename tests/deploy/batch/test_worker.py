@@ -55,7 +55,7 @@ def work(tmp_path: Path, bundle: Path, task: str, settings: Config | None = None
     store = Store(str(output))
     items = plan.missing(store, Store(chosen.images), chosen.part_images, lambda *_: None)
     plan.append(store, items, chosen.part_images, 1)
-    return Worker(Work(chosen, Model.read(chosen.bundle), settings or Config(repository=Path())))
+    return Worker(Work(chosen, Model.read(chosen.bundle, 2**31), settings or Config(repository=Path())))
 
 
 def do_all(worker: Worker, tmp_path: Path) -> dict[str, dict]:

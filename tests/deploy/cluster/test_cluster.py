@@ -19,6 +19,7 @@ def test_callers_lose_nothing_when_a_replica_and_the_ray_head_die(
     watch.stop()
     assert not watch.callers["client"].window().lost
     assert watch.callers["client"].answered() > 100
+    assert "it is up already" in cluster.ours("up", fails=True)
     assert "not enough cores or GPUs: 9 replicas asked for, 4 fit" in cluster.ours("scale", "9", fails=True)
     cluster.ours("down")
     assert cluster.endpoints() == []

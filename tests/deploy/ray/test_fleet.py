@@ -1,7 +1,7 @@
 """What a replica that was ready may miss before it is lost: a moment of load must not end it."""
 
 from deploy.ray.decision import Phase
-from deploy.ray.fleet import _Held
+from deploy.ray.fleet import _TAKEN_OVER, Fleet, _Held
 from deploy.ray.process import Probe
 from deploy.ray.settings import ReplicaSettings
 
@@ -49,3 +49,36 @@ def test_one_that_ended_has_failed_at_once() -> None:
     held.answered(Probe(Phase.FAILED, "the server exited with code 1"), LIMITS)
     assert held.probe.phase is Phase.FAILED
     assert held.was_ready
+
+
+def taken_over(name: str) -> _Held:
+    return _Held(name, None, 0.0, _TAKEN_OVER)
+
+
+def test_one_that_was_taken_over_and_never_answers_is_lost() -> None:
+    held = taken_over("replica-one-1")
+    for _ in range(2):
+        held.missed(LIMITS, "no answer")
+        assert held.probe.phase is Phase.STARTING
+    held.missed(LIMITS, "no answer")
+    assert held.probe.phase is Phase.LOST
+
+
+def test_one_that_was_taken_over_and_starts_has_time() -> None:
+    held = taken_over("replica-one-1")
+    for _ in range(9):
+        held.answered(SLOW, LIMITS)
+        held.missed(LIMITS, "no answer")
+    assert held.probe == SLOW
+
+
+def test_nothing_is_published_until_all_that_were_taken_over_are_known() -> None:
+    fleet = Fleet()
+    one, two, lost = (taken_over(f"replica-one-{number}") for number in range(3))
+    fleet._held = {each.name: each for each in (one, two, lost)}
+    one.answered(READY, LIMITS)
+    two.answered(READY, LIMITS)
+    assert fleet.addresses() == []
+    for _ in range(3):
+        lost.missed(LIMITS, "no answer")
+    assert fleet.addresses() == [READY.address, READY.address]

@@ -9,8 +9,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.cached import SimpleCacheFileSystem
+from fsspec.implementations.zip import ZipFileSystem
 
-from deploy.ray.models import hold, repository
+from deploy.ray.models import contents, hold, repository
 from deploy.ray.settings import ClusterError
 from tests.deploy.conftest import GOLDEN
 
@@ -85,8 +87,35 @@ def test_an_archive_of_a_web_server(tmp_path: Path, website: str) -> None:
     assert files(folder) == files(GOLDEN)
 
 
+def test_other_contents_at_a_url_have_another_name(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(GOLDEN / "vae", source / "vae")
+    url = f"file://{source}"
+    before = contents(url)
+    assert contents(f"{url}/") == before != ""
+    model = next(source.rglob("model.json"))
+    model.write_text(model.read_text().replace("vae", "vaf"))
+    changed = contents(url)
+    shutil.copytree(model.parent, model.parent.with_name("2"))
+    assert len({before, changed, contents(url)}) == 3
+    assert contents(str(source)) == ""
+
+
+def test_other_contents_of_an_archive_have_another_name(tmp_path: Path, website: str) -> None:
+    pytest.importorskip("aiohttp", reason="aiohttp is absent: pip install 'hourglass[cluster]'")
+    before = contents(f"{website}/models.zip")
+    assert contents(f"{website}/models.zip") == before
+    shutil.make_archive(str(tmp_path / "www" / "models"), "zip", GOLDEN / "vae")
+    # A command is a process of its own, and remembers nothing of an earlier one.
+    for cache in (ZipFileSystem, SimpleCacheFileSystem):
+        cache.clear_instance_cache()
+    assert contents(f"{website}/models.zip") != before
+
+
 @pytest.mark.parametrize("url", ["file:///nowhere/at/all", "nonsense://x/y"])
 def test_a_url_without_models_is_named_and_leaves_nothing(tmp_path: Path, url: str) -> None:
     with pytest.raises(ClusterError, match=f"url: {url} cannot be fetched: "):
         repository(url, tmp_path / "cache", "one")
     assert not list((tmp_path / "cache").iterdir())
+    with pytest.raises(ClusterError, match=f"url: {url} cannot be fetched: "):
+        contents(url)

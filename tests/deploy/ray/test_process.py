@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy.ray.decision import Phase
-from deploy.ray.process import Probe, ServerProcess
+from deploy.ray.process import Probe, Refusals, ServerProcess
 from tests.deploy.conftest import GOLDEN
 
 HOST = "127.0.0.1"
@@ -59,13 +59,16 @@ def test_a_damaged_bundle_fails_it_and_is_named(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "vae", tmp_path / "vae")
     graph = next(tmp_path.rglob("encode.onnx"))
     graph.write_bytes(graph.read_bytes()[:-1] + b"?")
-    process = ServerProcess(tmp_path, HOST, (0, 0), SETTINGS)
+    process = ServerProcess(tmp_path, HOST, (0, 0), SETTINGS | {"poll_seconds": "0.1"})
     process.start()
     probe = settled(process)
-    process.stop()
     assert probe.phase is Phase.FAILED
     assert probe.refused
     assert "vae version 1" in probe.reason
+    graph.write_bytes(next(GOLDEN.joinpath("vae").rglob("encode.onnx")).read_bytes())
+    wait(lambda: process.probe().phase is Phase.READY)
+    assert not process.probe().refused
+    process.stop()
     wait(process.ended)
 
 
@@ -99,3 +102,26 @@ def _runs(pid: int) -> bool:
         return False
     finally:
         assert pid != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([{("vae", "ok"): 1}], [False]),
+        ([{("vae", "invalid"): 1}], [True]),
+        ([{("vae", "device_failed"): 1}, {("vae", "timed_out"): 1}], [False, False]),
+        # The older version serves in its place: still refused. Later a good one comes.
+        (
+            [{("vae", "invalid"): 1, ("vae", "ok"): 1}] * 2 + [{("vae", "invalid"): 1, ("vae", "ok"): 2}],
+            [True, True, False],
+        ),
+        ([{("vae", "warm_up_failed"): 1}, {("vae", "warm_up_failed"): 1, ("ae", "ok"): 1}], [True, True]),
+        ([{("vae", "ok"): 1}, {("vae", "ok"): 1, ("vae", "self_test_failed"): 1}], [False, True]),
+    ],
+)
+def test_a_refusal_lasts_until_the_model_has_loaded(
+    looks: list[dict[tuple[str, str], int]], expected: list[bool]
+) -> None:
+    refusals = Refusals()
+    lines = 'autoencoder_model_loads_total{{model="{}",result="{}"}} {}.0\n'
+    assert [refusals.take("".join(lines.format(*key, look[key]) for key in look)) for look in looks] == expected

@@ -26,6 +26,7 @@ def test_a_revision_is_what_replicas_run() -> None:
     assert settings.revision == scaled.revision
     assert settings.revision != settings.with_models("/elsewhere").revision
     assert settings.revision != ClusterSettings(server={"max_batch_rows": "8"}).revision
+    assert len({settings.with_contents(each).revision for each in ("", "a", "b")}) == 3
     ported = dataclasses.replace(settings, replicas=dataclasses.replace(settings.replicas, metrics_port=9))
     assert settings.revision != ported.revision
 
