@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from grpc import StatusCode
@@ -58,7 +58,6 @@ class NativeTransport:
         # On one core spinning would block the threads it waits for.
         self._spin_seconds = config.spin_microseconds / 1e6 if cores() > 1 else 0.0
         self._front: NativeGrpcFront
-        self._deferred: DeferredWakeUps
         self._thread = threading.Thread(target=self._dispatch, name="dispatch")
 
     def start(self) -> int:
@@ -84,7 +83,6 @@ class NativeTransport:
             raise
         self._front.set_fallback(self._fallback.socket_path)
         self._front.start()
-        self._deferred = DeferredWakeUps(IO_THREADS)
         self._thread.start()
         return self._front.bound_port
 
@@ -125,6 +123,11 @@ class NativeTransport:
                 self._take_all(self._front.recv_batch_details(_MAX_EVENTS, 0) or [])
             more = self._endpoint.run_ready()
             self._respond_all()
+
+    @cached_property
+    def _deferred(self) -> DeferredWakeUps:
+        """Those of the I/O threads, which by the time of many answers have all started and named themselves."""
+        return DeferredWakeUps(IO_THREADS)
 
     def _wait(self) -> "list[DetailedEvent] | None":
         """The next events, or None at the end. Polls before it sleeps, because waking up takes longer (spin-wait)."""

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +16,7 @@ NAME = "test-wake-ups"
 
 
 @contextmanager
-def named_thread() -> Iterator[int]:
+def named_thread() -> Generator[int]:
     """A thread that the kernel knows under `NAME`."""
     named, ended = threading.Event(), threading.Event()
 
@@ -68,6 +69,10 @@ def test_threads_of_the_native_transport() -> None:
     front = NativeGrpcFront("127.0.0.1:0", [], io_threads=2)
     front.start()
     try:
-        assert len(DeferredWakeUps(IO_THREADS)) >= 2
+        until = time.monotonic() + 20
+        # Each names itself when it begins to run.
+        while len(DeferredWakeUps(IO_THREADS)) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.01)
     finally:
         front.close()
