@@ -4,28 +4,23 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET6, SHUT_RDWR, socket
 from socketserver import TCPServer
-from typing import Any, cast
+from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import Metric
-from prometheus_client.samples import Sample
 
+from server.metrics.page import MetricsPage
 from server.models.readiness import ReadinessCheck
 from server.transport import BindError
 
 _LOGGER = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
 _PLAIN = "text/plain; charset=utf-8"
-# Half a millisecond of text; without a length, a pause would end before another thread has the interpreter.
-_SAMPLES_AT_A_TIME = 32
-_PAUSE_SECONDS = 0.00005
 MAX_CONNECTIONS = 64
 """Each connection has a thread; only a few scrapers and probes are expected."""
 _NO_FILES_SECONDS = 0.1
@@ -36,7 +31,7 @@ class MetricsServer:
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, readiness: ReadinessCheck) -> None:
         self._address = (host, port)
-        self._registry = registry
+        self._page = MetricsPage(registry)
         self._readiness = readiness
         self._server: ThreadingHTTPServer
 
@@ -63,8 +58,7 @@ class MetricsServer:
     def respond(self, path: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
         """Status, content type and body for a path."""
         if path == "/metrics":
-            encode, content_type = _encoder(accept)
-            return HTTPStatus.OK, content_type, encode(cast("CollectorRegistry", _Paced(self._registry)))
+            return HTTPStatus.OK, *self._page.write(accept)
         if path == "/livez":
             return HTTPStatus.OK, _PLAIN, b"live\n"
         if path == "/readyz":
@@ -72,34 +66,6 @@ class MetricsServer:
             status = HTTPStatus.OK if answer.ready else HTTPStatus.SERVICE_UNAVAILABLE
             return status, _PLAIN, f"{answer.reason}\n".encode()
         return HTTPStatus.NOT_FOUND, _PLAIN, b"try /metrics, /livez or /readyz\n"
-
-
-class _Paced:
-    """A registry whose samples pause after every few: the text of thousands would keep the interpreter from calls."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def collect(self) -> Iterator[Metric]:
-        """Families, for an encoder that goes through their samples once."""
-        for family in self._registry.collect():
-            family.samples = cast("list[Sample]", _paced(family.samples))
-            yield family
-
-
-def _paced(samples: Iterable[Sample]) -> Iterator[Sample]:
-    for number, sample in enumerate(samples):
-        if number % _SAMPLES_AT_A_TIME == 0:
-            time.sleep(_PAUSE_SECONDS)
-        yield sample
-
-
-def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
-    try:
-        return choose_encoder(accept)
-    except (TypeError, ValueError):
-        # The library compares version numbers without checking that they are numbers.
-        return choose_encoder("")
 
 
 def _handler(respond: Callable[[str, str], tuple[HTTPStatus, str, bytes]]) -> type[BaseHTTPRequestHandler]:

@@ -4,6 +4,7 @@ The other parts of the batching policy: when a batch leaves (`gather`), in which
 `deadline_queue`, `fair_queue`), and which rows are refused (`admission`).
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _TOO_LONG_SECONDS = 0.1
 _MIN_ROUNDS = 2
 _MAX_ROUNDS = 20
 _PROFILE_SECONDS = 0.02
+# How long a graph waits while another is profiled.
+_TURN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,22 @@ def profile(session: Session, buckets: Sequence[int], *, alone: bool, side: int 
         for rows, least in seconds.items():
             seconds[rows] = min(least, _time(session, [each[:rows] for each in zeros], clock))
     return seconds
+
+
+class Profiler:
+    """Profiles one graph at a time: large batches of two would need twice the memory, and take each other's caches."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def profile(self, session: Session, buckets: Sequence[int], *, alone: bool, side: int = 1) -> dict[int, float]:
+        """As the function, when its turn has come; a graph that does not end keeps the others for a while only."""
+        first = self._lock.acquire(timeout=_TURN_SECONDS)
+        try:
+            return profile(session, buckets, alone=alone, side=side)
+        finally:
+            if first:
+                self._lock.release()
 
 
 def choose_policy(seconds: Mapping[int, float], config: BatchingConfig, cores: int) -> BatchPolicy:

@@ -1,14 +1,10 @@
 """Prometheus metrics under the names of docs/metrics.md; the hot ones cost less than a microsecond a request."""
 
 import threading
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import (
     CollectorRegistry,
     GCCollector,
@@ -19,12 +15,12 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from server.metrics.histogram import Family, Labels
 from server.metrics.model_metrics import ModelMetrics
 from server.metrics.run_statistics import RunStatistics
 
 # The creation time of each series is of no use and doubles the page; the library has no setting per registry.
 disable_created_metrics()
-Labels: TypeAlias = tuple[str, ...]
 DURATIONS_SECONDS = (
     *(float(f"{mantissa}e{power}") for power in range(-4, 1) for mantissa in (1, 2.5, 5)),
     10.0,
@@ -37,54 +33,16 @@ _HELPERS = frozenset({"prior", "log_density"})
 SCORES = tuple(float(f"{10 ** (step / 4 - 5):.3g}") for step in range(29))
 
 
-class Histogram:
-    """Counts per bucket; not thread-safe."""
+class _Counts(NamedTuple):
+    """Counts of one name by labels."""
 
-    __slots__ = ("bounds", "counts", "total")
+    name: str
+    text: str
+    labels: Labels
+    counts: Mapping[Labels, int]
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def observe_each(self, values: Sequence[float]) -> None:
-        """Count a few values."""
-        bounds, counts = self.bounds, self.counts
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-        self.total += sum(values)
-
-    def observe_all(self, values: NDArray[Any]) -> None:
-        """Count (N,) values."""
-        found = np.bincount(np.searchsorted(self.bounds, values), minlength=len(self.counts))
-        self.counts = [old + new for old, new in zip(self.counts, found.tolist(), strict=True)]
-        self.total += float(values.sum())
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Cumulative buckets, as Prometheus expects them."""
-        names = [*(f"{bound:g}" for bound in self.bounds), "+Inf"]
-        return list(zip(names, map(float, accumulate(self.counts)), strict=True))
-
-
-class Family:
-    """Histograms of one name by labels; each is shown from its first value on, so that an idle model costs little."""
-
-    def __init__(self, name: str, text: str, labels: Labels, bounds: Sequence[float]) -> None:
-        self.series: defaultdict[Labels, Histogram] = defaultdict(lambda: Histogram(bounds))
-        self._name, self._text, self._labels = name, text, labels
-
-    def collect(self) -> HistogramMetricFamily:
-        """The family for an exposition."""
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        for labels, histogram in sorted(self.series.items()):
-            if any(histogram.counts):
-                family.add_metric(labels, histogram.cumulative(), histogram.total)
-        return family
+    def copy(self) -> "_Counts":
+        return self._replace(counts=dict(self.counts))
 
 
 class RunSeries:
@@ -196,57 +154,58 @@ class Metrics(Collector):
         """Every hot metric, for an exposition."""
         for prepare in self.before_collect:
             prepare()
-        histograms = (self.request_seconds, self.queue_seconds, self.run_seconds, self.batch_rows)
-        # Requests wait for the lock: it is not held while the caller formats what was collected.
+        # Requests wait for the lock: it is held for copies alone.
         with self.lock:
-            families = [
-                *self._counters(),
-                *self._gauges(),
-                *(family.collect() for family in (*histograms, self.errors, self.distances, self.scores)),
-            ]
-        yield from families
+            counters = [each.copy() for each in self._counters()]
+            gauges = [each.copy() for each in self._gauges()]
+            histograms = [family.copy() for family in self._histograms()]
+        for kind, families in ((CounterMetricFamily, counters), (GaugeMetricFamily, gauges)):
+            for name, text, labels, counts in families:
+                family = kind(f"autoencoder_{name}", text, labels=labels)
+                for values, count in sorted(counts.items()):
+                    family.add_metric(values, count)
+                yield family
+        for histogram in histograms:
+            yield histogram.collect()
 
-    def _counters(self) -> Iterator[CounterMetricFamily]:
-        for name, text, labels, counts in (
-            ("requests", "Finished requests.", ("method", "model", "version", "code"), self.requests),
-            ("rows", "Rows run.", ("model", "version", "signature"), self.rows),
-            ("tiles", "Tiles of larger images run.", ("model", "version", "signature"), self.tiles),
-            ("dropped_rows", "Rows never run.", ("model", "signature", "reason"), self.dropped_rows),
-            (
+    def _histograms(self) -> tuple[Family, ...]:
+        graphs = (self.queue_seconds, self.run_seconds, self.batch_rows)
+        return self.request_seconds, *graphs, self.errors, self.distances, self.scores
+
+    def _counters(self) -> tuple[_Counts, ...]:
+        graph = ("model", "version", "signature")
+        return (
+            _Counts("requests", "Finished requests.", ("method", "model", "version", "code"), self.requests),
+            _Counts("rows", "Rows run.", graph, self.rows),
+            _Counts("tiles", "Tiles of larger images run.", graph, self.tiles),
+            _Counts("dropped_rows", "Rows never run.", ("model", "signature", "reason"), self.dropped_rows),
+            _Counts(
                 "out_of_distribution",
                 "Rows beyond the 99.9 % quantile recorded at export.",
                 ("model", "version", "signal"),
                 self.outliers,
             ),
-            (
+            _Counts(
                 "detections",
                 "Images sent to Detect, by what they are by the default threshold.",
                 ("model", "version", "result"),
                 self.detections,
             ),
-            (
+            _Counts(
                 "unpromised_alarms",
                 "Anomalous images of another size than the calibrated one, for which no rate is promised.",
                 ("model", "version"),
                 self.unpromised_alarms,
             ),
-        ):
-            family = CounterMetricFamily(f"autoencoder_{name}", text, labels=labels)
-            for values, count in sorted(counts.items()):
-                family.add_metric(values, count)
-            yield family
+        )
 
-    def _gauges(self) -> Iterator[GaugeMetricFamily]:
-        flight = GaugeMetricFamily("autoencoder_requests_in_flight", "Requests not ended.", labels=["method"])
-        for method, count in sorted(self.in_flight.items()):
-            flight.add_metric([method], count)
-        yield flight
+    def _gauges(self) -> tuple[_Counts, ...]:
         waiting: defaultdict[Labels, int] = defaultdict(int)
         for (model, version, signature), rows in self.queues.items():
-            if (model, version, signature) not in self.rows:
-                continue
-            waiting[model, signature] += rows()
-        queued = GaugeMetricFamily("autoencoder_queue_rows", "Rows waiting now.", labels=["model", "signature"])
-        for values, count in sorted(waiting.items()):
-            queued.add_metric(values, count)
-        yield queued
+            if (model, version, signature) in self.rows:
+                waiting[model, signature] += rows()
+        flight = {(method,): count for method, count in self.in_flight.items()}
+        return (
+            _Counts("requests_in_flight", "Requests not ended.", ("method",), flight),
+            _Counts("queue_rows", "Rows waiting now.", ("model", "signature"), waiting),
+        )

@@ -21,7 +21,7 @@ from server.batching.batcher import Batcher
 from server.batching.entry import Backlog
 from server.batching.executor import Executor
 from server.batching.gradual import Room
-from server.batching.policy import BatchPolicy, choose_policy, profile
+from server.batching.policy import BatchPolicy, Profiler, choose_policy
 from server.batching.run import OnRunFailed, RunHooks
 from server.batching.shaped import ShapedGraph
 from server.batching.shaped_batcher import ShapedBatcher, ShapedQueue, cells
@@ -81,6 +81,12 @@ class Loader:
         self._executor = executor
         self._metrics = metrics
         self._tracer = tracer
+        self._profiler = Profiler()
+
+    @property
+    def concurrent_loads(self) -> int:
+        """How many versions may be read and checked at a time."""
+        return self._provider.concurrent_loads(self._config)
 
     def load(
         self,
@@ -117,7 +123,7 @@ class Loader:
             raise BundleError(f"its load has taken longer than {limit_seconds:g} s") from error
         finally:
             self._metrics.models.loads.labels(name, result or progress.result).inc()
-            self._metrics.models.load_seconds.labels(name).observe(time.monotonic() - started)
+            self._metrics.models.load_seconds.observe(name, time.monotonic() - started)
 
     def _load(
         self, folder: Path, name: str, version: int, on_run_failed: OnRunFailed, progress: _Progress
@@ -252,8 +258,8 @@ class Loader:
     ) -> BatchPolicy:
         """Warm up a graph, and choose how it is run."""
         side = trial_side(signature, shapes)
-        alone = provider.on_caller and self._config.intra_op_threads == 1
-        seconds = profile(session, _buckets(signature), alone=alone, side=side)
+        alone = provider.runs_on_caller(self._config)
+        seconds = self._profiler.profile(session, _buckets(signature), alone=alone, side=side)
         policy = choose_policy(seconds, self._config, cores() if provider.uses_cores else 1)
         # A graph that is quick at one size need not be so at another, and Score is many runs.
         return replace(policy, inline=False) if shapes.free or signature.name == "log_weights" else policy

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from server.metrics.registry import Metrics
-from server.models.job_thread import Guard, SerialExecutor, run_in_thread
+from server.models.job_thread import Guard, SerialExecutor
 from server.models.lifecycle import Attempt, Fingerprint, Key, State
 from server.models.loader import Loader
-from server.models.records import Record, Records
+from server.models.records import LoadsAhead, Record, Records
 from server.models.repository import Repository
 from server.models.retest import Retests
 from server.models.table import ModelTable, ServedModel
@@ -22,12 +22,12 @@ from server.models.transitions import Transitions
 from server.runtime.malloc import trim
 
 _LOGGER = logging.getLogger(__name__)
-
-# A load that takes longer continues while others start. Most take less: one after the other they do not disturb the
-# times that are measured at warm-up.
+# A load that takes longer continues while others start.
 _LOAD_PATIENCE_SECONDS = 5.0
 # A model with a great many versions to load goes on in the next look, after the others have had their turn.
 _TURN_SECONDS = 1.0
+# After each model: a look at a hundred must not keep the interpreter from calls.
+_PAUSE_SECONDS = 0.00005
 
 
 class ModelManager:
@@ -53,6 +53,7 @@ class ModelManager:
         self._metrics = metrics
         self._on_change = on_change
         self._records = Records()
+        self._ahead = LoadsAhead(self._records, repository, self._load)
         self._transitions = Transitions(self._records, repository, metrics, self._look_after)
         self._on_disk: set[str] = set()
         self._unloading: set[str] = set()
@@ -153,16 +154,18 @@ class ModelManager:
         self._unfinished = False
         names = self._repository.look()
         if names is None:
-            for record in list(self._records.values()):
-                self._transitions.take(record)
+            self._transitions.take_all()
             self._publish()
             return
         self._on_disk = set(names)
-        for name in sorted(self._on_disk | {name for name, _ in self._records}):
+        # Once calls are served, those have the other cores.
+        width = 1 if self._table.scanned else self._loader.concurrent_loads
+        for name in self._ahead.walk(sorted(self._on_disk | {name for name, _ in self._records}), width):
             if self._executor.closed:
                 return
             # A failure in one model must not keep the others from being reconciled.
             self._guard.run(partial(self._reconcile_model, name))
+            time.sleep(_PAUSE_SECONDS)
         self._repository.end_look()
         self._publish()
 
@@ -223,8 +226,7 @@ class ModelManager:
 
     def _launch(self, record: Record, fingerprint: Fingerprint) -> None:
         self._launches += 1
-        attempt = Attempt(fingerprint)
-        outcome = run_in_thread("load", partial(self._load, record.key, attempt))
+        attempt, outcome = self._ahead.take(record.key, fingerprint)
         record.start_load(attempt, outcome)
         self._publish()
         self._look_after(outcome, _LOAD_PATIENCE_SECONDS)
@@ -252,8 +254,7 @@ class ModelManager:
         self._on_change()
 
     def _retry_all(self) -> None:
-        for record in self._records.values():
-            self._transitions.retry(record)
+        self._transitions.retry_all()
         self._reconcile()
 
     def _load_model(self, name: str) -> list[Future[Any]]:

@@ -1,10 +1,14 @@
-"""The version records of a server, one per version, and the snapshot of the model table that they make."""
+"""The version records of a server, one per version, the snapshot that they make, and loads begun ahead of a record."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias
 
-from server.models.lifecycle import Key, State, Unavailable, VersionRecord
+from server.models.job_thread import run_in_thread
+from server.models.lifecycle import Attempt, Fingerprint, Key, State, Unavailable, VersionRecord
+from server.models.repository import Repository
 from server.models.table import ServedModel, Snapshot
 
 Record: TypeAlias = VersionRecord[ServedModel]
@@ -12,6 +16,21 @@ Record: TypeAlias = VersionRecord[ServedModel]
 
 class Records(dict[Key, Record]):
     """Records by name and version; not thread-safe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_name: dict[str, dict[Key, Record]] = {}
+
+    def __setitem__(self, key: Key, record: Record) -> None:
+        super().__setitem__(key, record)
+        self._by_name.setdefault(key[0], {})[key] = record
+
+    def __delitem__(self, key: Key) -> None:
+        super().__delitem__(key)
+        of_name = self._by_name[key[0]]
+        del of_name[key]
+        if not of_name:
+            del self._by_name[key[0]]
 
     def find_or_add(self, key: Key) -> Record:
         """Record of a version, created when there is none."""
@@ -21,7 +40,7 @@ class Records(dict[Key, Record]):
 
     def of(self, name: str) -> list[Record]:
         """Records of one model, in a list of their own."""
-        return [record for key, record in self.items() if key[0] == name]
+        return list(self._by_name.get(name, {}).values())
 
     def serving(self, name: str) -> dict[int, ServedModel]:
         """Versions of one model that serve."""
@@ -66,3 +85,50 @@ class Records(dict[Key, Record]):
             for name, serving in models.items()
         }
         return Snapshot(models, pointers, unavailable, frozenset(unloaded), notes)
+
+
+class LoadsAhead:
+    """Loads that begin before it is the turn of their version, so that all cores work while one load is awaited."""
+
+    def __init__(self, records: Records, repository: Repository, load: Callable[[Key, Attempt], ServedModel]) -> None:
+        self._records = records
+        self._repository = repository
+        self._load = load
+        self._begun: dict[Key, tuple[Attempt, Future[ServedModel]]] = {}
+
+    def walk(self, names: Sequence[str], width: int) -> Iterator[str]:
+        """Models in their order, while the loads of the next ones begin, `width` at a time with that of the model."""
+        try:
+            for number, name in enumerate(names):
+                for each in names[number : number + width] if width > 1 else ():
+                    # What fails here fails when it is its turn, and is reported then.
+                    with suppress(Exception):
+                        self._begin_first(each)
+                yield name
+        finally:
+            self._cancel()
+
+    def take(self, key: Key, fingerprint: Fingerprint) -> tuple[Attempt, Future[ServedModel]]:
+        """The load of a version that is due: one that has begun, if its files are the same, or else a new one."""
+        attempt, outcome = self._begun.pop(key, (None, None))
+        if attempt is not None and outcome is not None:
+            if attempt.fingerprint == fingerprint:
+                return attempt, outcome
+            attempt.cancelled = True
+        return self._begin(key, fingerprint)
+
+    def _begin_first(self, name: str) -> None:
+        """Begin to load a model that has not had its turn yet."""
+        key = None if self._records.of(name) else self._repository.first_candidate(name)
+        if key is not None and key not in self._begun:
+            self._begun[key] = self._begin(key, self._repository.fingerprint(key))
+
+    def _begin(self, key: Key, fingerprint: Fingerprint) -> tuple[Attempt, Future[ServedModel]]:
+        attempt = Attempt(fingerprint)
+        return attempt, run_in_thread("load", partial(self._load, key, attempt))
+
+    def _cancel(self) -> None:
+        """End the loads that were not due after all."""
+        for attempt, _ in self._begun.values():
+            attempt.cancelled = True
+        self._begun.clear()

@@ -97,6 +97,16 @@ class Repository:
         self._seen.update((name, version) for version in versions)
         return versions
 
+    def first_candidate(self, name: str) -> Key | None:
+        """Version of a model that is to be loaded before its others; None where there is none, or none can be seen."""
+        try:
+            entries = os.listdir(self._folder / name)  # noqa: PTH208 (as above)
+        except OSError:
+            return None
+        found = [int(entry) for entry in entries if layout.VERSION_PATTERN.fullmatch(entry)]
+        keys = ((name, version) for version in self.candidates(found))
+        return next((key for key in keys if self._is_version(key, ())), None)
+
     def candidates(self, versions: list[int]) -> list[int]:
         """Those of a model's versions that the policy admits, the newest first."""
         if self._policy in {"latest", "all"}:

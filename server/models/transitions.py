@@ -61,6 +61,11 @@ class Transitions:
         self._announce(served)
         _LOGGER.info("%s version %d serves on %s", *record.key, served.provider)
 
+    def take_all(self) -> None:
+        """Take the outcomes of all loads that have ended."""
+        for record in list(self._records.values()):
+            self.take(record)
+
     def succeed(self, record: Record, successor: Record) -> None:
         """Let a load of changed files take the place of the version that serves, or note why it does not."""
         record.successor = None
@@ -98,6 +103,11 @@ class Transitions:
                 record.comparison.load = True
             elif record.note:
                 record.successor = VersionRecord(record.key)
+
+    def retry_all(self) -> None:
+        """Have every version loaded that has failed, or whose files have changed."""
+        for record in self._records.values():
+            self.retry(record)
 
     def compare(self, record: Record) -> None:
         """Note whether the files of a version that serves are still those that were loaded, once that is known."""

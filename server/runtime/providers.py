@@ -19,6 +19,8 @@ from server.runtime.cpu import cores
 from server.runtime.session import BoundSession, DeviceError, Interrupt, Session
 
 _LOGGER = logging.getLogger(__name__)
+# A fifth of a small version's load holds the interpreter, and each load needs memory for three times its files.
+_MAX_CONCURRENT_LOADS = 4
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,14 @@ class ExecutionProvider:
         own = (self.name, self.options(config))
         chain = [own] if self is CPU else [own, (CPU.name, CPU.options(config))]
         return kind.open(signature, graph, chain, config, interrupt)
+
+    def runs_on_caller(self, config: SessionConfig) -> bool:
+        """Whether the CPU time of the calling thread is that of a run, whatever else the machine does."""
+        return self.on_caller and config.intra_op_threads == 1
+
+    def concurrent_loads(self, config: SessionConfig) -> int:
+        """How many versions may load at a time: one where others would be part of the times that warm-up measures."""
+        return min(cores(), _MAX_CONCURRENT_LOADS) if self.runs_on_caller(config) else 1
 
     def problem(self, config: SessionConfig) -> str | None:
         """Why it does not work here; None where it does."""

@@ -10,19 +10,15 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
-import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
-from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from bundle.latents import LatentStatistics
 from bundle.layout import LATENTS_FILE
-from server.metrics.registry import DURATIONS_SECONDS, ERRORS, Histogram
-from server.metrics_server import MetricsServer
+from server.metrics.registry import DURATIONS_SECONDS, ERRORS
 from tests.deploy.conftest import component
 from tests.server.conftest import GOLDEN, Served, copy_version, graph_run, images, metric, pixels, serving
 
@@ -190,29 +186,10 @@ def test_the_page_speaks_openmetrics_when_asked(server: Served) -> None:
     connection.close()
 
 
-def test_a_page_of_thousands_of_samples_is_the_library_s_own(server: Served) -> None:
-    """Though it pauses between some of them."""
-    registry = CollectorRegistry()
-    gauge = Gauge("many", "Of them.", ("number",), registry=registry)
-    for number in range(1000):
-        gauge.labels(str(number)).set(number)
-    page = MetricsServer("127.0.0.1", 0, registry, server.app._readiness).respond
-    for accept in ("", "application/openmetrics-text;version=1.0.0"):
-        encode, content_type = choose_encoder(accept)
-        assert page("/metrics", accept)[1:] == (content_type, encode(registry))
-
-
 def test_buckets() -> None:
     assert DURATIONS_SECONDS[0] == 0.0001
     assert DURATIONS_SECONDS[-1] == 10
     assert (ERRORS[0], ERRORS[-1], len(ERRORS)) == (1e-5, 1, 21)
-    one, other = Histogram((1.0, 2.0)), Histogram((1.0, 2.0))
-    values = [0.5, 1.0, 1.5, 2.0, 9.0]
-    for value in values:
-        one.observe(value)
-    other.observe_all(np.array(values))
-    assert one.cumulative() == other.cumulative() == [("1", 2), ("2", 4), ("+Inf", 5)]
-    assert one.total == other.total == 14
 
 
 def test_counts_survive_many_threads(fresh: Served) -> None:

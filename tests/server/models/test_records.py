@@ -1,11 +1,20 @@
-"""What a snapshot says of records in each state."""
+"""What a snapshot says of records in each state; loads that begin before it is their turn."""
 
+import shutil
+import threading
+import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from server.models import manager
 from server.models.lifecycle import LOADING, Attempt, State
 from server.models.records import Records
+from tests.server.models.test_manager import eventually
+from tests.server.models.test_manager_states import Bench
+from tests.server.models.test_manager_states import bench as bench  # noqa: PLC0414 (a fixture)
 
 
 def add(records: Records, name: str, version: int, *, ready: bool) -> Any:
@@ -51,3 +60,54 @@ def test_queries() -> None:
     other.unload()
     assert records.seconds_to_next(0.0) == 1.0
     assert [records.is_unloaded(name) for name in ("vae", "other", "none")] == [False, True, False]
+
+
+@pytest.fixture
+def three(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A manager of three models, of versions 1, 2 and 3, whose loads it waits for."""
+    monkeypatch.setattr(manager, "_LOAD_PATIENCE_SECONDS", 60.0)
+    for number, name in ((2, "wae"), (3, "xae")):
+        shutil.copytree(bench.folder / "vae" / "1", bench.folder / name / str(number))
+    bench.loader.gates = {number: threading.Event() for number in (1, 2, 3)}
+    bench.loader.concurrent_loads = 2
+    bench.manager.start()
+    eventually(lambda: sorted(bench.loader.started) == [1, 2])
+    return bench
+
+
+def test_the_loads_of_a_start_run_together_and_count_in_order(three: Bench) -> None:
+    three.loader.gates[2].set()
+    assert not three.manager.wait_scanned(0.1)
+    assert set(three.table.snapshot.models) == set()
+    assert three.loader.started[2:] == []
+    three.loader.gates[1].set()
+    eventually(lambda: set(three.table.snapshot.models) == {"vae", "wae"})
+    eventually(lambda: three.loader.started[2:] == [3])
+    three.loader.gates[3].set()
+    assert three.manager.wait_scanned(20)
+    assert set(three.table.snapshot.models) == {"vae", "wae", "xae"}
+    assert len(three.loader.started) == 3
+
+
+def test_what_was_loaded_ahead_and_has_gone_or_changed_since_is_not_served(three: Bench) -> None:
+    (three.folder / "wae" / "2" / "model.json").write_text("{ }")
+    three.loader.gates[1].set()
+    eventually(lambda: three.loader.cancelled == [2])
+    eventually(lambda: sorted(three.loader.started) == [1, 2, 2, 3])
+    shutil.rmtree(three.folder / "xae")
+    three.loader.gates[2].set()
+    assert three.manager.wait_scanned(20)
+    eventually(lambda: three.loader.cancelled == [2, 3])
+    assert set(three.table.snapshot.models) == {"vae", "wae"}
+
+
+def test_a_server_that_serves_loads_one_model_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.loader.concurrent_loads = 2
+    bench.start()
+    monkeypatch.setattr(manager, "_LOAD_PATIENCE_SECONDS", 60.0)
+    bench.loader.gates = {number: threading.Event() for number in (2, 3)}
+    for number, name in ((2, "wae"), (3, "xae")):
+        shutil.copytree(bench.folder / "vae" / "1", bench.folder / name / str(number))
+    eventually(lambda: len(bench.loader.started) == 2)
+    time.sleep(0.1)
+    assert len(bench.loader.started) == 2

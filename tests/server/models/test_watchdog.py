@@ -48,8 +48,9 @@ def test_a_self_test_that_does_not_end_is_abandoned(stuck: Path, transport: str)
 
 def test_other_models_load_and_change_during_a_load_that_does_not_end(stuck: Path, transport: str) -> None:
     with serving(stuck, scanned=False, transport=transport, poll_seconds=0.1, load_timeout_seconds=3600) as served:
-        eventually(lambda: metric(served, LOADS, model="fc-ae", result="ok") == 1, PATIENCE_SECONDS)
+        eventually(lambda: "fc-ae" in served.app.table.snapshot.models, PATIENCE_SECONDS)
         assert version(served) == "1"
+        assert metric(served, LOADS, model="fc-ae", result="ok") == 1
         copy_version(stuck, "fc-ae", 2)
         eventually(lambda: version(served) == "2", PATIENCE_SECONDS)
         assert metric(served, LOADS, model="a-hanging") == 0
