@@ -15,9 +15,9 @@ from statistics import median
 from bench import load_generators, machine, report, rounds, server_list, works
 from bench.load_generators import Load
 from bench.rounds import Pace, Result, Series
-from bench.server_list import ROOT, WORKSPACE
 from bench.servers import H2LOAD, Running, Server, ServerError, start
 from bench.targets import Work
+from bench.works import ROOT, WORKSPACE
 
 CPP = "C++ client"
 CLIENTS = {CPP: load_generators.cpp, H2LOAD: load_generators.h2load}

@@ -8,6 +8,7 @@ from bench.results import Results
 NATIVE, GRPCIO = "hourglass native", "hourglass grpcio"
 IMAGE = f"{NATIVE}, tcmalloc"
 BARE = f"{NATIVE}, uncounted"
+BFLOAT16, ENVOY = f"{NATIVE}, bfloat16", f"{NATIVE}, Envoy with TLS"
 INFER, STREAM = f"{NATIVE}, ModelInfer", f"{GRPCIO}, Stream"
 ONE, MANY, NOISY = "encode 1 image", "encode 64 images", "denoise 1 image"
 RATE, P50, P99, CPU = "per_second", "p50_ms", "p99_ms", "server_microseconds"
@@ -64,7 +65,9 @@ _OURS = (
 )
 GOALS = (
     *(Goal(ours, *goal) for goal in _OURS for ours in (IMAGE, NATIVE)),
-    Goal(GRPCIO, "grpc.aio echo", ONE, "64 callers", RATE, 0.8),
+    Goal(BFLOAT16, "Triton", NOISY, "64 callers", RATE, 1.5),
+    Goal(GRPCIO, "grpc.aio echo", ONE, "64 callers", RATE, 1.2, 0.8),
+    Goal(ENVOY, NATIVE, ONE, "64 callers", RATE, 0.6),
     Goal(STREAM, GRPCIO, ONE, "64 callers", RATE, 1.5),
     Goal("OpenVINO, stubbed", "C++ echo", ONE, "64 callers", RATE, 0.9),
     Goal(INFER, NATIVE, ONE, "64 callers", RATE, 0.8),

@@ -64,6 +64,7 @@ def cpp(address: str, target: Target, load: Load, seconds: float) -> Answers:
             "connections": CONNECTIONS.get(load.callers, 8),
             "seconds": seconds,
             "least-bytes": target.least_bytes,
+            **({"certificate": target.certificate} if target.certificate else {}),
         }
         output = _run(
             [str(BUILT / "loadgen"), *(part for name, value in flags.items() for part in (f"--{name}", str(value)))]

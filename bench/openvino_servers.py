@@ -9,7 +9,7 @@ from bench.servers import Server
 from bench.targets import Target, Work
 
 # Latents of an untrained scale differ by a hundredth.
-_BFLOAT16_TOLERANCE = 0.05
+BFLOAT16_TOLERANCE = 0.05
 _OPENVINO_ONE = ("--sync", "1", "--fixed", "1", "--streams", "1", "--threads", "1")
 _OPENVINO_LARGE = ("--sync", "0", "--fixed", "1", "--streams", "2", "--threads", "2")
 
@@ -23,7 +23,7 @@ def server(program: Path, name: str, note: str, models: Path, *flags: str) -> Se
         [str(program), "{port}", *graphs, *flags],
         lambda work: targets.model_infer(work, work.signature),
         program,
-        tolerance=_BFLOAT16_TOLERANCE,
+        tolerance=BFLOAT16_TOLERANCE,
     )
 
 

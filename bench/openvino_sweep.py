@@ -10,8 +10,8 @@ from statistics import median
 
 from bench import load_generators, machine, openvino_servers, server_list, works
 from bench.load_generators import Load
-from bench.server_list import ROOT, WORKSPACE
 from bench.servers import Running, Server, start
+from bench.works import ROOT, WORKSPACE
 
 PAGE = ROOT / "docs" / "benchmarks-openvino.md"
 ROUNDS, SECONDS = 3, 0.4

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from bench import openvino_servers, targets
+from bench import openvino_servers, targets, works
 from bench.behind_envoy import ENVOY, certificate
 from bench.servers import Server
 from bench.targets import Target, Work
+from bench.works import ROOT, WORKSPACE
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-WORKSPACE = ROOT / "build" / "bench"
 PEERS = ROOT / "build" / "peers"
 PROGRAMS = HERE / "peers"
 # Of Debian's libtcmalloc-minimal4.
@@ -48,6 +47,7 @@ def all_servers(models: Path) -> list[Server]:
         _hourglass_uncounted(models),
         _hourglass_stream(models),
         _hourglass_open_inference(models),
+        _hourglass_bfloat16(),
         behind_envoy(models),
         *_echoes(),
         *openvino_servers.servers(WORKSPACE / "openvino_server", models),
@@ -110,6 +110,23 @@ def _hourglass_open_inference(models: Path) -> Server:
     typed = hourglass("native", models)
     note = "as the first, called by ModelInfer of the Open Inference Protocol"
     return replace(typed, name=f"{typed.name}, ModelInfer", note=note, target=encode_one)
+
+
+def _hourglass_bfloat16() -> Server:
+    native = hourglass("native", works.BFLOAT16_MODELS)
+
+    def denoise_only(work: Work) -> Target | None:
+        return targets.hourglass(work) if work.signature == "denoise" else None
+
+    return replace(
+        native,
+        name=f"{native.name}, bfloat16",
+        note="as the first, with the denoiser's bfloat16 variant on onnxruntime's OpenVINO provider",
+        command=[str(works.BFLOAT16_PYTHON), *native.command[1:]],
+        target=denoise_only,
+        needs=works.BFLOAT16_MODELS / "denoiser",
+        tolerance=openvino_servers.BFLOAT16_TOLERANCE,
+    )
 
 
 def behind_envoy(models: Path) -> Server:

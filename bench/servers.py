@@ -48,13 +48,13 @@ class Server:
     """Of its first answer: more where it computes in fewer bits, as it comes."""
 
     def can(self, work: Work, client: str, *, closed_loop: bool = True) -> bool:
-        """Whether it does this work with this client: the C++ one gRPC without TLS, and streams in a closed loop."""
+        """Whether it does this work with this client: the C++ one does gRPC, and streams in a closed loop."""
         target = self.target(work)
         if target is None:
             return False
         if client == H2LOAD:
             return not target.stream
-        return target.content_type == GRPC and not target.certificate and (closed_loop or not target.stream)
+        return target.content_type == GRPC and (closed_loop or not target.stream)
 
 
 @dataclass(frozen=True)

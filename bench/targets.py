@@ -52,7 +52,7 @@ class Target:
     stream: bool = False
     """Whether the messages are sent on streams, one per connection."""
     certificate: Path | None = None
-    """File of the server's certificate, if it speaks TLS, which only h2load does too."""
+    """File of the server's certificate, if it speaks TLS."""
 
 
 def hourglass(work: Work) -> Target:

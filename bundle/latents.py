@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bundle import npz
 from bundle.density import latent_arrays
+from bundle.density.moves import Move, ordered_sum
 from bundle.noise import Purpose, normals, uniforms
 
 Prior: TypeAlias = Literal["normal", "mixture"]
@@ -105,6 +106,8 @@ class LatentStatistics:
     """(A,)"""
     attribute_directions: Floats
     """(A, D) one standard deviation of the attribute per unit."""
+    attribute_maps: Floats | None = None
+    """(A, D, D) what the place of a latent adds to its direction: map @ latent; 0 where it is the same everywhere."""
     attribute_means: Floats
     """(A,) of the attribute on training images."""
     attribute_spreads: Floats
@@ -185,8 +188,18 @@ class LatentStatistics:
         chosen = self._choose(uniforms(seed, Purpose.MIXTURE, first, count, 1)[:, 0])
         drawn = standard(seed, first, count, self.components.shape[0], temperature)
         factors = (row[chosen] for row in self._factor_columns)
-        coordinates = self.mixture_means[chosen] + _ordered_sum(drawn, factors)
-        return (self.mean + _ordered_sum(coordinates, self.components)).astype(np.float32)
+        coordinates = self.mixture_means[chosen] + ordered_sum(drawn, factors)
+        return (self.mean + ordered_sum(coordinates, self.components)).astype(np.float32)
+
+    def move(self, amounts: Iterable[tuple[int, float]]) -> Move:
+        """The move along several attributes at once, by their places and amounts; their order does not matter."""
+        vector, maps = np.zeros(self.latent_size), self.attribute_maps
+        matrix = None if maps is None else np.zeros(maps.shape[1:])
+        for place, amount in amounts:
+            vector += amount * self.attribute_directions[place]
+            if maps is not None and matrix is not None:
+                matrix += amount * maps[place]
+        return Move(vector, matrix if matrix is not None and matrix.any() else None)
 
     def reconstruction_error_quantile(self, level: float) -> float:
         """Quantile `level` of the squared error per pixel on held-out images."""
@@ -230,17 +243,6 @@ class LatentStatistics:
     def _factor_columns(self) -> Floats:
         """(k, K, k): what the i-th normal number adds to each coordinate, for each Gaussian."""
         return np.ascontiguousarray(_cholesky(self.mixture_covariances).transpose(2, 0, 1))
-
-
-def _ordered_sum(rows: NDArray[Any], terms: Iterable[Floats]) -> Floats:
-    """(N, k) and k terms of (D,) or (N, D) to (N, D): their product, added from the first to the last.
-
-    BLAS picks its order by size and processor, and a sample must not depend on how many others are drawn.
-    """
-    return sum(
-        (column[:, None] * term for column, term in zip(rows.T.astype(np.float64), terms, strict=True)),
-        start=np.zeros(()),
-    )
 
 
 def _cholesky(covariances: Floats) -> Floats:

@@ -25,6 +25,7 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(prog="python -m training evaluate", description="Measure a checkpoint again.")
     _add_source(flags)
     flags.add_argument("--nll-samples", type=int, help="importance samples an image, for the likelihood")
+    flags.add_argument("--disentanglement", action="store_true", help="the mutual information gap (MIG) of the latents")
     whole = flags.add_mutually_exclusive_group()
     whole.add_argument("--images", type=Path, help="of a photo denoiser: a folder of photographs, taken whole")
     whole.add_argument("--pairs", type=Path, help="of a photo denoiser: a folder with noisy and clean in it")
@@ -39,8 +40,11 @@ def _run_evaluate(flags: argparse.Namespace) -> str:
     if flags.images or flags.pairs:
         return _evaluate_photographs(flags)
     trained, settings, dataset = _source(flags)
-    if flags.nll_samples is not None:
-        settings = parse_config({**settings.model_dump(), "evaluation": {"nll_samples": flags.nll_samples}})
+    asked = {"disentanglement": True} if flags.disentanglement else {}
+    asked |= {"nll_samples": flags.nll_samples} if flags.nll_samples is not None else {}
+    if asked:
+        whole = settings.model_dump()
+        settings = parse_config({**whole, "evaluation": {**whole["evaluation"], **asked}})
     figures = evaluate.measure(trained.model, dataset, settings, trained.latents, Notes(), trained.held_out_scores)
     return "\n".join(f"{name:40} {value:.6g}" for name, value in sorted(figures.items()))
 

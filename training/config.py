@@ -87,6 +87,9 @@ class Loss(Section):
     images count as much as others, as they do in a mean of PSNRs."""
     beta: NotNegative = 1.0
     """Weight of the KL divergence."""
+    total_correlation: NotNegative = 1.0
+    """Weight, within the KL divergence, of the total correlation of the latents, estimated among the images of a step:
+    the beta of a beta-TC-VAE (Chen et al. 2018)."""
     warm_up_epochs: NotNegative = 0.0
     """Epochs over which the weight of the KL divergence grows from 0 to beta."""
     free_bits: NotNegative = 0.0
@@ -221,6 +224,8 @@ class Evaluation(Section):
 
     nll_samples: Count = 0
     """Importance samples per image for the negative log-likelihood of binarised images; 0 leaves it out."""
+    disentanglement: bool = False
+    """The mutual information gap (MIG) of a variational model's latents with thickness, slant and class."""
 
 
 class Expected(Section):

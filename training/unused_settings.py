@@ -6,7 +6,7 @@ from training.config import Config, Data, Optimizer, Section
 from training.models import autoencoders
 
 # The bound of many samples has no KL divergence of its own that could be free, and sees images as they are.
-_ONE_SAMPLE = frozenset({"free_bits", "encoder_noise"})
+_ONE_SAMPLE = frozenset({"free_bits", "encoder_noise", "total_correlation"})
 _BODIES = {
     "dense": frozenset({"hidden", "activation", "code_activation"}),
     "conv": frozenset({"channels", "upsampling"}),
@@ -48,6 +48,8 @@ def find(config: Config) -> Iterator[str]:
         yield "optimizer.warm_up_share has no effect without optimizer.schedule one-cycle"
     if config.run.pixel_means and (config.model.body != "dense" or config.data.crop):
         yield "run.pixel_means needs a dense decoder"
+    if config.evaluation.disentanglement and not (network.variational and config.model.latent_size):
+        yield "evaluation.disentanglement needs a variational model with model.latent_size"
     if config.evaluation.nll_samples and not (network.variational and config.loss.likelihood == "bernoulli"):
         yield _NLL_NEEDS
 

@@ -30,7 +30,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct Options {
-  std::string target, method, payload;
+  std::string target, method, payload, certificate;
   int callers = 1, connections = 1, stream = 0;
   double rate = 0, seconds = 1, warmup_seconds = 0.3;
   size_t least_bytes = 0;
@@ -50,6 +50,7 @@ Options Parse(int argc, char** argv) {
     if (name == "--target") options.target = value;
     else if (name == "--method") options.method = value;
     else if (name == "--payload") options.payload = value;
+    else if (name == "--certificate") options.certificate = value;
     else if (name == "--callers") options.callers = std::stoi(value);
     else if (name == "--connections") options.connections = std::stoi(value);
     else if (name == "--stream") options.stream = std::stoi(value);
@@ -65,21 +66,32 @@ Options Parse(int argc, char** argv) {
   if (options.target.empty() || options.method.empty() || options.payload.empty()) {
     std::fprintf(stderr, "usage: loadgen --target HOST:PORT --method /pkg.Service/Method --payload FILE "
                          "[--callers N [--stream 1] | --rate R] [--connections N] [--seconds S] [--warmup-seconds S] "
-                         "[--least-bytes N]\n");
+                         "[--least-bytes N] [--certificate FILE]\n");
     std::exit(2);
   }
   return options;
 }
 
-grpc::ByteBuffer ReadPayload(const std::string& path) {
+std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) {
     std::fprintf(stderr, "loadgen: cannot read %s\n", path.c_str());
     std::exit(2);
   }
-  std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+}
+
+grpc::ByteBuffer Message(const std::string& bytes) {
   grpc::Slice slice(bytes);
   return grpc::ByteBuffer(&slice, 1);
+}
+
+// TLS where the server's certificate is given.
+std::shared_ptr<grpc::ChannelCredentials> Credentials(const std::string& certificate) {
+  if (certificate.empty()) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions options;
+  options.pem_root_certs = ReadFile(certificate);
+  return grpc::SslCredentials(options);
 }
 
 struct Call {
@@ -110,12 +122,12 @@ struct Event {
 
 class Generator {
  public:
-  explicit Generator(const Options& options) : options_(options), payload_(ReadPayload(options.payload)) {
+  explicit Generator(const Options& options) : options_(options), payload_(Message(ReadFile(options.payload))) {
     for (int i = 0; i < options.connections; ++i) {
       grpc::ChannelArguments arguments;
       arguments.SetInt("grpc.use_local_subchannel_pool", 1);  // each channel gets its own connection
       arguments.SetMaxReceiveMessageSize(-1);
-      auto channel = grpc::CreateCustomChannel(options.target, grpc::InsecureChannelCredentials(), arguments);
+      auto channel = grpc::CreateCustomChannel(options.target, Credentials(options.certificate), arguments);
       if (!channel->WaitForConnected(Clock_deadline(10))) {
         std::fprintf(stderr, "loadgen: no connection to %s within 10 s\n", options.target.c_str());
         std::exit(1);

@@ -14,6 +14,7 @@ _OPTIONAL = {
     "covariance",
     "negative_log_density_quantiles",
     "held_out_rows",
+    "attribute_maps",
     "reference_points",
     "reference_labels",
     "reference_label_names",
@@ -40,6 +41,7 @@ _AXES = {
     "held_out_rows": "",
     "attribute_names": "A",
     "attribute_directions": "AD",
+    "attribute_maps": "ADD",
     "attribute_means": "A",
     "attribute_spreads": "A",
     "reference_points": "Rr",
@@ -69,6 +71,8 @@ def check(arrays: Mapping[str, NDArray[Any]]) -> None:
             raise BundleError(f"latents.npz: {name}: expected finite {kind} numbers, got {arrays[name].dtype}")
     if sizes["k"] != min(sizes["D"], MAX_COMPONENTS):
         raise BundleError(f"latents.npz: expected {min(sizes['D'], MAX_COMPONENTS)} components, got {sizes['k']}")
+    if "attribute_maps" in arrays and sizes["D"] > MAX_COMPONENTS:
+        raise BundleError(f"latents.npz: expected attribute_maps of at most {MAX_COMPONENTS} axes, got {sizes['D']}")
     _check_reference(arrays, sizes)
 
 

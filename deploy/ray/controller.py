@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 # Ray Serve keeps its state so; there is no public way.
 _STORE: Any = internal_kv
 _KEY = b"hourglass-cluster"
+_INCUMBENT = b"hourglass-controller"
 # After a replica that never became ready: doubled each time, up to the second.
 _BACKOFF_SECONDS = (1.0, 30.0)
 _PAUSE_SECONDS = 1.0
@@ -63,6 +65,8 @@ class Controller:
         stored: bytes | None = _STORE._internal_kv_get(_KEY)  # noqa: SLF001 (as above)
         state = taken_up(stored, json.loads(settings), birth)
         self._birth = birth
+        self._identity = uuid.uuid4().bytes
+        _STORE._internal_kv_put(_INCUMBENT, self._identity, overwrite=True)  # noqa: SLF001 (as above)
         self._current = parse(state["current"])
         self._next = parse(state["next"]) if state.get("next") else None
         self._refused: str = state.get("refused", "")
@@ -136,12 +140,25 @@ class Controller:
         while True:
             start = time.monotonic()
             try:
+                names = self._fleet.names()
+                # Asked after the list: one that is older than this answer is not acted on by two.
+                if self._is_superseded():
+                    _LOGGER.warning("another controller has taken over: this one, which was cut off, ends")
+                    return
+                self._fleet.stop_others(names)
                 self._reconcile()
             # A loop that ends heals nothing any more.
             except Exception:
                 _LOGGER.exception("a step failed, and is repeated")
                 time.sleep(_PAUSE_SECONDS)
             time.sleep(max(0.0, self._current.replicas.interval_seconds - (time.monotonic() - start)))
+
+    def _is_superseded(self) -> bool:
+        """Whether Ray has started this controller again elsewhere: on a node that was cut off the old one runs on.
+
+        What it asked of Ray meanwhile would be done once its node is back.
+        """
+        return _STORE._internal_kv_get(_INCUMBENT) != self._identity  # noqa: SLF001 (as above)
 
     def _reconcile(self) -> None:
         trial = self._next.revision if self._next else None

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -79,15 +79,27 @@ class Fleet:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._held: dict[str, _Held] = {}
+        # Ray may list them for a moment more.
+        self._removed: set[str] = set()
+
+    def names(self) -> list[str]:
+        """Names of all replicas that Ray knows, whoever started them."""
+        return [name for name in list_named_actors() if name.startswith(_PREFIX)]
 
     def adopt(self) -> int:
         """Take over the replicas that an earlier controller started; how many. Whether they were ready is not known."""
-        for name in list_named_actors():
+        for name in self.names():
             # It may end in this moment.
             with suppress(ValueError):
-                if name.startswith(_PREFIX) and name not in self._held:
-                    self._held[name] = _Held(name, ray.get_actor(name), self._clock(), _TAKEN_OVER)
+                self._held[name] = _Held(name, ray.get_actor(name), self._clock(), _TAKEN_OVER)
         return len(self._held)
+
+    def stop_others(self, names: Iterable[str]) -> None:
+        """Stop, of these, the replicas that a controller asked for just before it was cut off: no other one will."""
+        for name in names:
+            if name not in self._held and name not in self._removed:
+                with suppress(ValueError):
+                    self._held[name] = _Held(name, ray.get_actor(name), self._clock(), stopping=True)
 
     def start(self, settings: ClusterSettings) -> None:
         """Start a replica somewhere; it is placed when a node has room."""
@@ -111,6 +123,7 @@ class Fleet:
 
     def remove(self, name: str) -> None:
         """End the actor, and with it what is left of the server."""
+        self._removed.add(name)
         ray.kill(self._held.pop(name).actor)
 
     def observe(self, settings: ClusterSettings, trial: str | None) -> list[Seen]:

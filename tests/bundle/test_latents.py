@@ -52,6 +52,37 @@ def test_round_trip(size: int) -> None:
     assert back.latent_size == size
 
 
+def mapped(size: int, amount: float = 0.1) -> LatentStatistics:
+    """Statistics of which the last attribute's direction is the same everywhere."""
+    maps = amount * np.random.default_rng(1).normal(size=(2, size, size))
+    return dataclasses.replace(fitted(size)[0], attribute_maps=maps * np.array([1, 0])[:, None, None])
+
+
+def test_directions_that_depend_on_the_place_come_back() -> None:
+    statistics = mapped(3)
+    back = LatentStatistics.from_bytes(statistics.to_bytes())
+    np.testing.assert_array_equal(back.attribute_maps, statistics.attribute_maps)
+
+
+def test_a_move_adds_up_directions_in_any_order() -> None:
+    statistics, latents = mapped(3), fitted(3)[1][:5]
+    move = statistics.move([(0, 1.5), (1, -1.0), (0, -0.5)])
+    assert statistics.attribute_maps is not None
+    np.testing.assert_allclose(move.matrix, statistics.attribute_maps[0])
+    np.testing.assert_allclose(move.vector, statistics.attribute_directions[0] - statistics.attribute_directions[1])
+    np.testing.assert_allclose(statistics.move([(1, -1.0), (0, 1.0)]).of(latents), move.of(latents), rtol=1e-9)
+
+
+def test_a_direction_that_is_the_same_everywhere_is_a_shift() -> None:
+    assert mapped(3).move([(1, 2.0)]).matrix is None
+    assert fitted(3)[0].move([(0, 2.0)]).matrix is None
+
+
+def test_maps_of_wide_latents_are_refused() -> None:
+    with pytest.raises(BundleError, match="attribute_maps of at most 64 axes, got 70"):
+        LatentStatistics.from_bytes(mapped(70).to_bytes())
+
+
 def pointed(size: int, width: int, count: int = 5) -> LatentStatistics:
     return dataclasses.replace(
         fitted(size)[0],
@@ -194,6 +225,8 @@ def test_quantiles_interpolate() -> None:
         ("quantile_levels", np.zeros(2)),
         ("extra", np.zeros(2)),
         ("attribute_means", None),
+        ("attribute_maps", np.zeros((2, 3, 4))),
+        ("attribute_maps", np.full((2, 3, 3), np.inf)),
     ],
 )
 def test_contradictions_are_refused(name: str, value: NDArray[Any] | None) -> None:

@@ -34,6 +34,19 @@ def test_the_likelihood_is_measured_when_asked_for(tmp_path: Path, capsys: pytes
     assert 0 < float(printed["nll"]) < float(printed["elbo_loss"])
 
 
+def test_the_mutual_information_gap_is_measured_when_asked_for(
+    vae_run: Path, denoiser_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "mig" not in checkpoint.load(vae_run).meta["metrics"]
+    assert main(["evaluate", str(vae_run), "--disentanglement"]) == 0
+    printed = {name: float(value) for name, value in map(str.split, capsys.readouterr().out.splitlines())}
+    gaps = [printed[f"mig_{name}"] for name in ("thickness", "slant", "class")]
+    assert all(0 <= gap < 1 for gap in gaps)
+    assert printed["mig"] == pytest.approx(np.mean(gaps), abs=1e-5)
+    assert main(["evaluate", str(denoiser_run), "--disentanglement"]) == 2
+    assert "needs a variational model" in capsys.readouterr().err
+
+
 def test_a_denoiser_is_measured_at_the_published_noise_too(denoiser_run: Path) -> None:
     trained = checkpoint.load(denoiser_run)
     other = quick("denoiser", "loss.noise=0.4")

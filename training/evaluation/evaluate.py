@@ -14,6 +14,7 @@ from training.data.dataset import Dataset
 from training.data.split import Split
 from training.errors import UnavailableError
 from training.evaluation import classifier, detection, image_measures, inference, principal_components, probes
+from training.evaluation.factors import disentanglement
 from training.evaluation.notes import Notes
 from training.models.families import Network
 from training.models.posterior import Posterior
@@ -51,7 +52,7 @@ def measure(
             inference.all_codes(model, dataset.train), inference.all_codes(model, dataset.test), dataset, notes
         )
     if model.variational:
-        measures["active_units, prior_distance"] = lambda: _posterior_figures(model, dataset.test)
+        measures |= _measures_of_posteriors(model, dataset, config)
     if model.latent_shape:
         measures["frechet_distance"] = lambda: _sample_figures(model, dataset, latents)
     if model.latent_shape and model.output == "pixels":
@@ -66,6 +67,16 @@ def measure(
     if model.variational and (collapse := _collapse(model, numbers, figures, config.loss)):
         notes.add(collapse)
     return _finite(figures, notes)
+
+
+def _measures_of_posteriors(
+    model: Network, dataset: Dataset, config: Config
+) -> dict[str, Callable[[], dict[str, float]]]:
+    """Those of variational models alone."""
+    found = {"active_units, prior_distance": lambda: _posterior_figures(model, dataset.test)}
+    if config.evaluation.disentanglement:
+        found["mutual information gap"] = lambda: disentanglement.figures(model, dataset.test)
+    return found
 
 
 def _finite(figures: Mapping[str, float], notes: Notes) -> dict[str, float]:

@@ -29,6 +29,7 @@ _REGION = 0.01
 # Between the names of two classes, as a share of the picture.
 _LABEL_GAP = 0.04
 WAYS, STEPS = 5, 12
+TRAVERSED, PLACES = 10, np.linspace(-3, 3, 11)
 EDITED, AMOUNTS = 6, np.linspace(-2, 2, 9)
 
 
@@ -164,13 +165,31 @@ def divergences(name: str, dataset: Dataset, model: Network) -> Figure:
     return figure
 
 
-def sweep(name: str, dataset: Dataset, model: Network, vector: np.ndarray) -> Figure:
-    """Test images moved along one direction by -2 to 2 standard deviations; the middle column is the reconstruction."""
+def traversals(name: str, dataset: Dataset, model: Network) -> Figure:
+    """The code of a test image with one latent at a time from -3 to 3: those with the largest KL divergence."""
+    with torch.no_grad():
+        found = [model.encode(images).kl().numpy() for images in inference.batches(dataset.test)]
+    order = np.argsort(-np.concatenate(found).mean(0))[:TRAVERSED]
+    codes = inference.all_codes(model, dataset.test.take(inference.spread(dataset.test, 1)))
+    ways = np.tile(codes[0], (len(order), len(PLACES), 1))
+    for way, latent in zip(ways, order, strict=True):
+        way[:, latent] = PLACES
+    figure = Figure(figsize=(len(PLACES) * 0.8, len(order) * 0.8 + 0.5), layout="constrained")
+    show(figure.subplots(), np.concatenate([strip(inference.decode(model, way).numpy()) for way in ways]))
+    figure.suptitle(f"{name}: one latent a row, from {PLACES[0]:g} to {PLACES[-1]:g}; the largest KL divergence on top")
+    return figure
+
+
+def sweep(name: str, dataset: Dataset, trained: Checkpoint, attribute: int) -> Figure:
+    """Test images moved along an attribute by -2 to 2 standard deviations; the middle column is the reconstruction."""
+    model, statistics = trained.model, trained.latents
+    assert statistics is not None  # noqa: S101 (attributes are theirs)
     codes = inference.all_codes(model, dataset.test.take(inference.spread(dataset.test, EDITED)))
-    rows = [strip(inference.decode(model, _swept(each, vector.astype(np.float32))).numpy()) for each in codes]
+    rows = codes.reshape(-1, statistics.latent_size)
+    ways = [statistics.move([(attribute, amount)]).of(rows).reshape(codes.shape) for amount in AMOUNTS]
     figure = Figure(figsize=(len(AMOUNTS) * 0.9, EDITED * 0.9 + 0.8), layout="constrained")
     axis = figure.subplots()
-    show(axis, np.concatenate(rows))
+    show(axis, np.concatenate([strip(inference.decode(model, each).numpy()) for each in np.stack(ways, 1)]))
     width = dataset.image_shape[1]
     titles = [f"{amount:+g}" if amount else "0" for amount in AMOUNTS]
     axis.set_xticks((np.arange(len(AMOUNTS)) + 0.5) * width - 0.5, titles)
@@ -178,9 +197,3 @@ def sweep(name: str, dataset: Dataset, model: Network, vector: np.ndarray) -> Fi
     axis.set_xlabel("standard deviations")
     figure.suptitle(name)
     return figure
-
-
-def _swept(code: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """A code (D,) or (h, w, c) and a direction to the codes (A, …) of all amounts."""
-    amounts = AMOUNTS.astype(np.float32).reshape(-1, *[1] * code.ndim)
-    return code + amounts * (vector if vector.size == code.shape[-1] else vector.reshape(code.shape))

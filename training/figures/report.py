@@ -8,7 +8,7 @@ from training.checkpoint import Checkpoint
 from training.config import Config, Expected
 from training.models.families import Network
 
-PICTURES = ("defects", "reconstructions", "samples", "latents", "plane", "interpolations", "kl", "losses")
+PICTURES = ("defects", "reconstructions", "samples", "latents", "plane", "interpolations", "traversals", "kl", "losses")
 
 
 def write(workdir: Path, config: Config, trained: Checkpoint, notes: Sequence[str]) -> None:

@@ -63,6 +63,8 @@ def _figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoin
     # A learned prior has a divergence of the whole code alone.
     if model.variational and not isinstance(model.prior, FlowPrior):
         figures["kl"] = lambda: latents.divergences(name, dataset, model)
+        if model.latent_size > _PLANE:
+            figures["traversals"] = lambda: latents.traversals(name, dataset, model)
     return figures
 
 
@@ -71,9 +73,8 @@ def draw_sweeps(workdir: Path, config: Config, dataset: Dataset, trained: Checkp
     if trained.latents is None:
         return
     with mpl.rc_context(STYLE):
-        pairs = zip(trained.latents.attribute_names, trained.latents.attribute_directions, strict=True)
-        for name, vector in pairs:
-            picture = latents.sweep(f"{config.name}: {name}", dataset, trained.model, vector)
+        for place, name in enumerate(trained.latents.attribute_names):
+            picture = latents.sweep(f"{config.name}: {name}", dataset, trained, place)
             save(picture, workdir / f"attribute-{name}.png")
 
 

@@ -188,8 +188,12 @@ def _elbo(model: Variational, posterior: Posterior, given: Inputs) -> Outcome:
     # An estimate from one sample may be below 0: bounded there, it would be biased.
     learned = isinstance(model.prior, FlowPrior)
     minimised = divergence if learned else terms.with_free_bits(kl, given.settings.free_bits)
-    total = reconstruction_loss + given.kl_weight * minimised
-    return _single(total, {"reconstruction": reconstruction_loss, "kl": divergence})
+    measures = {"reconstruction": reconstruction_loss, "kl": divergence}
+    if given.settings.total_correlation != 1:
+        correlation = terms.total_correlation(*(each.flatten(1) for each in (latents, *posterior)))
+        minimised = minimised + (given.settings.total_correlation - 1) * correlation
+        measures["total_correlation"] = correlation
+    return _single(reconstruction_loss + given.kl_weight * minimised, measures)
 
 
 def _single(total: Tensor, measures: Mapping[str, Tensor]) -> Outcome:

@@ -83,6 +83,20 @@ def with_free_bits(kl: Tensor, free_nats: float) -> Tensor:
     return kl.clamp(min=free_nats).flatten(1).sum(1)
 
 
+def total_correlation(latents: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
+    """Samples (N, D) of N posteriors, in whose average q(z) they are, to (N,): log q(z) - sum of log q(z_d).
+
+    Its mean estimates the total correlation: how far latents are from independent. It is the minibatch-weighted
+    estimator of Chen et al. 2018 but for a constant: they divide each average by the number of training images too,
+    which adds D - 1 times its logarithm, and nothing to the gradient.
+    """
+    squares = (latents.unsqueeze(1) - means).square() * torch.exp(-log_variances)
+    densities = -0.5 * (squares + log_variances + math.log(2 * math.pi))
+    joint, marginals = densities.sum(2).logsumexp(1), densities.logsumexp(1)
+    count = math.log(len(means))
+    return joint - count - (marginals - count).sum(1)
+
+
 def log_normal(values: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
     """(..., D) thrice to (...): log-density of a diagonal Gaussian."""
     squares = (values - means).square() * torch.exp(-log_variances)

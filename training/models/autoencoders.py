@@ -76,7 +76,11 @@ class VariationalAutoencoder(Network):
     family = "vae"
     variational = True
     model_settings = frozenset({"latent_size", "latent_channels", "log_variances", "outputs"}) | _PRIOR
-    loss_settings = _PIXELS | _BOUND | {"free_bits", "importance_samples", "doubly_reparameterised", "encoder_noise"}
+    loss_settings = (
+        _PIXELS
+        | _BOUND
+        | {"total_correlation", "free_bits", "importance_samples", "doubly_reparameterised", "encoder_noise"}
+    )
 
     def __init__(self, architecture: Architecture, image_shape: ImageShape, labels: Sequence[str] = ()) -> None:
         super().__init__(architecture, image_shape, labels)

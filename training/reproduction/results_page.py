@@ -57,8 +57,9 @@ _ATTRIBUTES = """
 
 From `python -m training attributes RUN --data-dir DIR`, on 500 test images: Spearman between amounts asked and changes
 measured, over all images together, and as the mean of each image's own; gain, 1 where one standard deviation asked is
-one got; leakage into the other property; classes kept at one standard deviation; for pairs of classes, the share that
-our classifier takes for the other class after the whole way.
+one got; leakage into the other property; classes kept at one standard deviation; for pairs of classes, the share of
+500 test images of the one that our classifier takes for the other after the whole way. How directions are found:
+[training.md](training.md#attributes).
 
 | run | attribute | scores |
 | --- | --- | --- |

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1.shapes import ShapeError, Size
-from numpy.typing import NDArray
 
 from bundle import latents, noise
+from bundle.density.moves import Move
 from server.batching.entry import Each
 from server.calls.call import Call
 from server.codec import images, tensors
@@ -141,13 +141,14 @@ class Generation:
         call: Call,
         request: pb.EditRequest,
         served: ServedModel,
-        move: NDArray[np.float64],
+        move: Move,
         points: list[Points],
     ) -> None:
         latents, size = points[0]
         self._graphs.check_decoded(served, "input", len(latents), latents.shape[1:])
-        with np.errstate(over="ignore"):
-            moved = (latents + move).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows = latents.reshape(-1, len(move.vector))
+            moved = move.of(rows).astype(np.float32).reshape(latents.shape)
         tensors.check_latents(moved, "shifts", "ask for smaller amounts")
         response = pb.EditResponse()
         tensors.fill(response.latents, moved)
@@ -207,8 +208,8 @@ def _source(
     return Source(given, getattr(request, given), limit_rows)
 
 
-def _move(version: ModelVersion, request: pb.EditRequest) -> NDArray[np.float64]:
-    """The sum of the shifts, in the shape of one of the model's latents; (c,) for all positions with free sizes."""
+def _move(version: ModelVersion, request: pb.EditRequest) -> Move:
+    """The sum of the shifts, of one latent of the model flattened; with free sizes of the c values at a position."""
     statistics = version.statistics
     names = [] if statistics is None else [str(name) for name in statistics.attribute_names]
     if not 0 < len(request.shifts) <= _MAX_SHIFTS:
@@ -216,14 +217,12 @@ def _move(version: ModelVersion, request: pb.EditRequest) -> NDArray[np.float64]
             "shifts", f"expected 1 to {_MAX_SHIFTS} shifts, along {', '.join(names)}, got {len(request.shifts)}"
         )
     places = {name: place for place, name in enumerate(names)}
-    shapes = version.shapes
-    move = np.zeros(shapes.numbers)
     for index, shift in enumerate(request.shifts):
-        if shift.attribute not in places or statistics is None:
+        if shift.attribute not in places:
             raise InvalidArgumentError(
                 f"shifts[{index}].attribute", f"expected one of {', '.join(names)}, got {shift.attribute!r}"
             )
         if not math.isfinite(shift.amount):
             raise InvalidArgumentError(f"shifts[{index}].amount", f"expected a finite number, got {shift.amount}")
-        move += shift.amount * statistics.attribute_directions[places[shift.attribute]]
-    return move if shapes.free else move.reshape(shapes.latent)
+    assert statistics is not None  # noqa: S101 (the attributes are its)
+    return statistics.move((places[shift.attribute], shift.amount) for shift in request.shifts)

@@ -15,6 +15,8 @@ PARTITION_SECONDS = 12.0
 LOSS = 0.01
 LOSS_SECONDS = 8.0
 _LIMIT_SECONDS = 60.0
+_STOP_SECONDS = 15.0
+"""For the lame-duck time, open calls and the end of the process."""
 _FLOOD_CALLERS = 16
 
 
@@ -68,8 +70,8 @@ class Faults:
         return self._moved(head, kill)
 
     def partition(self) -> float:
-        """The cable of a node is pulled for a while."""
-        node = self._busy()
+        """The cable of a node is pulled for a while: that of the controller, unless it is on the head."""
+        node = next((each for each in self.cluster.nodes[1:] if each.processes("ray::Controller")), self._busy())
         start = time.monotonic()
         seconds = self._moved(node, lambda: node.cut(cut=True))
         time.sleep(max(0.0, PARTITION_SECONDS - (time.monotonic() - start)))
@@ -127,6 +129,7 @@ class Faults:
 
     def _replaced(self, fault: Callable[[], object], done: Callable[[set[str]], bool]) -> float:
         """Seconds from a fault until the endpoints are as many as before, and `done`."""
+        wait_for(lambda: self._servers() == self.count, "the end of servers that were stopped", _STOP_SECONDS)
         self._before = set(self.cluster.endpoints())
         assert len(self._before) == self.count, self._before
         start = time.monotonic()
@@ -137,6 +140,9 @@ class Faults:
             _LIMIT_SECONDS,
         )
         return time.monotonic() - start
+
+    def _servers(self) -> int:
+        return sum(len(self.cluster.servers(node)) for node in self.cluster.nodes)
 
     def _moved(self, node: Machine, fault: Callable[[], object]) -> float:
         """The same for a fault of a node: its replicas are replaced by others, if it had any."""

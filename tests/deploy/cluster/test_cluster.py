@@ -1,5 +1,6 @@
 """Machines die under load: callers lose nothing. `rounds.py` has the long form."""
 
+import os
 from pathlib import Path
 
 from tests.deploy.cluster.cluster import Cluster
@@ -13,6 +14,8 @@ def test_callers_lose_nothing_when_a_replica_and_the_ray_head_die(
     cluster.open(2)
     cluster.write_settings(versions[0], 2, cluster.nodes[1:2])
     cluster.up()
+    servers = [pid for node in cluster.nodes for pid in cluster.servers(node)]
+    assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in servers} == {os.nice(0)}
     watch, faults = Watch(cluster, {"client": 2, "raw": 2}), Faults(cluster, 2)
     watch.during("replica killed", faults.replica_killed)
     watch.during("head killed", faults.head_killed)

@@ -9,6 +9,7 @@ from training.__main__ import main
 from training.data import dataset
 from training.errors import CheckpointError, DataError
 from training.evaluation import attributes, inference
+from training.evaluation.factors import directions
 from training.train import train
 
 
@@ -18,25 +19,6 @@ def trained_vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     train(quick("vae", "run.epochs=40", "run.batch_size=64"), folder)
     return folder
-
-
-def test_regression_recovers_partial_effects_within_classes() -> None:
-    draws = np.random.default_rng(0)
-    labels = draws.integers(0, 3, 4000)
-    first = draws.standard_normal(4000)
-    second = 0.8 * first + 0.6 * draws.standard_normal(4000)  # occurs together with the first
-    truth = np.array([[2.0, 0, 0, 1], [0, 3.0, 0, 0]])
-    codes = np.stack([first, second], 1) @ truth + 50 * np.eye(3, 4)[labels] + 0.1 * draws.standard_normal((4000, 4))
-    found = attributes.regress(codes, {"first": first, "second": second}, labels)
-    for direction, vector in zip(found, truth, strict=True):
-        np.testing.assert_allclose(direction.vector, vector * direction.spread, atol=0.05)
-
-
-def test_class_pairs_lead_from_one_mean_to_the_nearest_other() -> None:
-    codes = np.array([[0.0, 0], [0, 2], [10, 0], [10, 2], [13, 0], [13, 2]])
-    found = attributes.class_pairs(codes, np.array([0, 0, 1, 1, 2, 2]), ("a", "b", "c"))
-    assert [each.name for each in found] == ["a-to-b", "b-to-c", "c-to-b"]
-    np.testing.assert_allclose(attributes.ACROSS * found[0].vector, [10, 0])
 
 
 def brightness_table(path: Path) -> Path:
@@ -107,7 +89,7 @@ def test_a_column_with_a_name_of_ours_or_of_no_file_is_refused(tmp_path: Path, n
 def test_classes_may_be_named_as_directions_are() -> None:
     labels, codes = np.array([0, 0, 1, 1]), np.array([[0.0], [0], [9], [9]])
     classes = "day-to-night", "night"
-    found = attributes.class_pairs(codes, labels, classes)
+    found = directions.class_pairs(codes, labels, classes)
     assert [attributes.ends(each, classes) for each in found] == [(0, 1), (1, 0)]
 
 

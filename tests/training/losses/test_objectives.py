@@ -43,6 +43,16 @@ def test_the_kl_is_reported_without_free_bits_and_weight() -> None:
     assert (plain >= 0).all()
 
 
+def test_the_total_correlation_has_a_weight_of_its_own_within_the_kl() -> None:
+    plain, weighted = (
+        objectives.evaluate(made(), images(), None, noise(), Loss(total_correlation=weight), kl_weight=0.5)
+        for weight in (1.0, 4.0)
+    )
+    more = 0.5 * 3 * weighted.measures["total_correlation"]
+    torch.testing.assert_close(weighted.losses["model"], plain.losses["model"] + more)
+    assert "total_correlation" not in plain.measures
+
+
 def given(many: torch.Tensor, samples: int = 1, seed: int = 0) -> Inputs:
     return Inputs(many, None, noise(len(many), seed), Loss(importance_samples=samples), kl_weight=1.0)
 

@@ -70,3 +70,16 @@ def test_log_normal_is_a_joint_density() -> None:
 def test_log_mean_exp_of_large_weights() -> None:
     weights = torch.tensor([[-1000.0], [-1000.0 + math.log(3)]])
     assert terms.log_mean_exp(weights).item() == pytest.approx(-1000 + math.log(2))
+
+
+def test_total_correlation_is_exact_for_gaussian_latents_and_zero_for_independent_ones() -> None:
+    source, correlation, deviation = torch.Generator().manual_seed(0), 0.9, 0.5
+    plain = torch.randn(2000, 2, generator=source)
+    for mixed in (0.0, correlation):
+        means = torch.stack([plain[:, 0], mixed * plain[:, 0] + math.sqrt(1 - mixed**2) * plain[:, 1]], 1)
+        log_variances = torch.full_like(means, 2 * math.log(deviation))
+        latents = means + deviation * torch.randn(2000, 2, generator=source)
+        # The average of the posteriors is a Gaussian, of variances 1 + deviation^2 and this covariance.
+        exact = -0.5 * math.log(1 - (mixed / (1 + deviation**2)) ** 2)
+        found = terms.total_correlation(latents, means, log_variances).mean()
+        assert float(found) == pytest.approx(exact, abs=0.04)

@@ -1,14 +1,21 @@
-"""Where latents are made, which no other request should wait for."""
+"""Where latents are made, which no other request should wait for; moves that depend on where a latent is."""
 
+import dataclasses
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
+from scipy.linalg import expm
 
+from bundle.latents import LatentStatistics
+from bundle.layout import LATENTS_FILE
 from server.codec import tensors
-from tests.server.conftest import GOLDEN, Served, serving, tensor
+from tests.server.conftest import GOLDEN, Served, array, copy_version, serving, tensor
 
 MANY = 2000
 ENDS = np.array([[3, 0, 0], [0, 1, 0]], np.float32)
@@ -62,3 +69,43 @@ def test_many_latents_are_made_beside_the_threads_that_take_calls(
     assert many.startswith("heavy")
     # A few are not worth the way to another thread.
     assert not few.startswith("heavy")
+
+
+def write_curved(repository: Path) -> LatentStatistics:
+    """The golden VAE with a direction that depends on the place of the latent; its statistics."""
+    data = (GOLDEN / "vae" / "1" / LATENTS_FILE).read_bytes()
+    maps = np.random.default_rng(0).normal(0, 0.3, (1, 3, 3))
+    curved = dataclasses.replace(LatentStatistics.from_bytes(data), attribute_maps=maps)
+    written = curved.to_bytes()
+
+    def describe(model: dict) -> None:
+        for file in model["files"]:
+            if file["path"] == LATENTS_FILE:
+                file.update(size_bytes=str(len(written)), sha256=hashlib.sha256(written).hexdigest())
+
+    (copy_version(repository, "vae", 1, describe) / LATENTS_FILE).write_bytes(written)
+    return curved
+
+
+def test_edit_follows_a_direction_that_depends_on_the_place(tmp_path: Path, transport: str) -> None:
+    statistics = write_curved(tmp_path)
+    assert statistics.attribute_maps is not None
+    latents = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+    generator = np.zeros((4, 4))
+    generator[:3, :3], generator[:3, 3] = statistics.attribute_maps[0], statistics.attribute_directions[0]
+    expected = (np.pad(latents, ((0, 0), (0, 1)), constant_values=1) @ expm(1.5 * generator).T)[:, :3]
+    with serving(tmp_path, transport=transport, poll_seconds=0) as served:
+
+        def edited(points: np.ndarray, *amounts: float) -> np.ndarray:
+            shifts = [pb.AttributeShift(attribute="brightness", amount=amount) for amount in amounts]
+            request = pb.EditRequest(model_name="vae", latents=tensor(points), shifts=shifts)
+            return array(served.stub.Edit(request, timeout=60).latents)
+
+        moved = edited(latents, 2.0, -0.5)
+        np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(edited(latents[2:3], 2.0, -0.5)[0], moved[2])
+        np.testing.assert_allclose(edited(moved, -1.5), latents, rtol=1e-4, atol=1e-5)
+        with pytest.raises(grpc.RpcError) as refused:
+            edited(latents, 1e30)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "shifts" in refused.value.details()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from training.evaluation import shape_measures
+from training.evaluation.factors import shape_measures
 
 
 def bar(width: int) -> np.ndarray:
@@ -35,3 +35,17 @@ def test_empty_and_full_images_are_no_error() -> None:
     for images in (np.zeros((2, 28, 28)), np.ones((2, 28, 28))):
         for measure in shape_measures.MEASURES.values():
             assert np.isfinite(measure(images)).all()
+
+
+@pytest.mark.parametrize("amount", [-0.3, 0.0, 0.2])
+def test_a_sheared_picture_has_the_slant_asked_for_and_as_much_ink(amount: float) -> None:
+    before = sheared(bar(4), 0.2)
+    after = shape_measures.sheared(before, amount)
+    change = shape_measures.slant(after) - shape_measures.slant(before)
+    np.testing.assert_allclose(change, amount, atol=0.005)
+    assert after.sum() == pytest.approx(before.sum(), rel=1e-3)
+    assert after.min() >= 0
+
+
+def test_an_empty_picture_is_sheared_to_an_empty_one() -> None:
+    assert not shape_measures.sheared(np.zeros((1, 28, 28)), 0.3).any()

@@ -9,6 +9,7 @@ from bundle.images import element_types
 
 _ENLARGED = 4
 _THRESHOLD = 0.5
+_STEEPEST = np.radians(80)
 
 
 def thickness(images: np.ndarray) -> np.ndarray:
@@ -29,7 +30,28 @@ def slant(images: np.ndarray) -> np.ndarray:
     return np.arctan2(-covariance, np.maximum(variance, np.finfo(np.float64).tiny))
 
 
+def sheared(images: np.ndarray, amount: float) -> np.ndarray:
+    """(N, H, W) in 0 to 1 to the same, each row shifted so that the slant grows by an amount in radians.
+
+    About the centre of mass, by linear interpolation; dark beyond the edge. Slants stay within 80 degrees.
+    """
+    height, width = images.shape[1:]
+    rows = np.mgrid[:height, :width][0].astype(np.float64)
+    mass = np.maximum(images.sum((1, 2)), np.finfo(np.float64).tiny)
+    slants = slant(images)
+    steps = np.tan(np.clip(slants + amount, -_STEEPEST, _STEEPEST)) - np.tan(slants)
+    shifts = steps[:, np.newaxis] * (np.arange(height) - _mean(images, rows, mass)[:, np.newaxis])
+    sources = np.arange(width) + shifts[..., np.newaxis] + 1
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 1)))
+    left = np.clip(np.floor(sources), 0, width).astype(np.intp)
+    share = np.clip(sources - left, 0, 1)
+    near, far = np.take_along_axis(padded, left, 2), np.take_along_axis(padded, left + 1, 2)
+    return near + share * (far - near)
+
+
 MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"thickness": thickness, "slant": slant}
+CHANGES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {"slant": sheared}
+"""What changes a measure of images (N, H, W) in 0 to 1 by an amount, and leaves the rest as it is."""
 
 
 def grey(images: np.ndarray) -> np.ndarray:
