@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from grpc import StatusCode
@@ -15,6 +15,7 @@ from server.config import Config
 from server.endpoint import LOAD_REPORT_KEY, Endpoint, Method
 from server.errors import Status
 from server.runtime.cpu import cores
+from server.runtime.scheduling import DeferredWakeUps
 from server.transport import BindError
 from server.transport.grpcio import GrpcioTransport
 from server.transport.unix_socket import unix_socket
@@ -32,6 +33,10 @@ _CLOCK_SLACK_SECONDS = 0.005
 _KEEPALIVE_TIMEOUT_MS = 20_000
 # Answers handed to the native side are sent a little later.
 _FLUSH_SECONDS = 0.1
+# With fewer answers, that the first is sent early matters more than that all are sent together.
+_MANY_ANSWERS = 8
+IO_THREADS = "grpc-native-io"
+"""Name that the native side gives its I/O threads."""
 
 
 class NativeTransport:
@@ -119,6 +124,11 @@ class NativeTransport:
             more = self._endpoint.run_ready()
             self._respond_all()
 
+    @cached_property
+    def _deferred(self) -> DeferredWakeUps:
+        """Those of the I/O threads, which by the time of many answers have all started and named themselves."""
+        return DeferredWakeUps(IO_THREADS)
+
     def _wait(self) -> "list[DetailedEvent] | None":
         """The next events, or None at the end. Polls before it sleeps, because waking up takes longer (spin-wait)."""
         receive, until = self._front.recv_batch_details, time.monotonic() + self._spin_seconds
@@ -141,7 +151,12 @@ class NativeTransport:
 
     def _respond_all(self) -> None:
         answers, self._answers = self._answers, []
-        self._respond(answers)
+        if len(answers) < _MANY_ANSWERS:
+            self._respond(answers)
+            return
+        # The first answer wakes an I/O thread, which would stop this thread to send that answer alone.
+        with self._deferred:
+            self._respond(answers)
 
     def _fail_call(self, token: int, error: Exception) -> None:
         call = self._calls.get(token)
