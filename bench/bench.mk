@@ -35,7 +35,7 @@ OPENVINO = $(realpath $(firstword $(wildcard build/peers/openvino/lib/python3*/s
 PROTOCOL := inference/open_inference inference/model_config
 
 build/bench/openvino_server: bench/native/openvino_server.cc build/peers/openvino/ready
-	@command -v grpc_cpp_plugin >/dev/null || { echo 'bench: needs apt-get install protobuf-compiler-grpc'; exit 2; }
+	@command -v grpc_cpp_plugin >/dev/null || { echo 'bench: needs apt-get install protobuf-compiler-grpc libprotobuf-dev'; exit 2; }
 	@mkdir -p build/bench/protocol
 	protoc -I proto --cpp_out build/bench/protocol --grpc_out build/bench/protocol \
 		--plugin protoc-gen-grpc=$$(command -v grpc_cpp_plugin) $(PROTOCOL:%=%.proto)
