@@ -49,7 +49,7 @@ def test_rounds_of_all_faults(cluster: Cluster, versions: tuple[Path, Path, Path
         if watch.callers["client"].answered() >= REQUESTS:
             break
     watch.stop()
-    assert not watch.callers["client"].window().lost
+    assert not watch.whole("client").lost
 
 
 @pytest.mark.timeout(7200)
@@ -65,8 +65,8 @@ def test_upgrades_one_after_the_other(cluster: Cluster, versions: tuple[Path, Pa
     for kind, callers in watch.callers.items():
         LOG.info("%d upgrades in %.0f s: %s: %s", UPGRADES, time.time() - start, kind, callers.window(start))
     watch.stop()
-    assert not watch.callers["client"].window().lost
-    assert not watch.callers["raw"].window().lost
+    assert not watch.whole("client").lost
+    assert not watch.whole("raw").lost
 
 
 def _quiet(seconds: float) -> float:

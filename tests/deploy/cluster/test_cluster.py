@@ -20,7 +20,7 @@ def test_callers_lose_nothing_when_a_replica_and_the_ray_head_die(
     watch.during("replica killed", faults.replica_killed)
     watch.during("head killed", faults.head_killed)
     watch.stop()
-    assert not watch.callers["client"].window().lost
+    assert not watch.whole("client").lost
     assert watch.callers["client"].answered() > 100
     assert "it is up already" in cluster.ours("up", fails=True)
     assert "not enough cores or GPUs: 9 replicas asked for, 4 fit" in cluster.ours("scale", "9", fails=True)
