@@ -114,7 +114,6 @@ COVERED_BY = {
     "training/data/split.py": "training/data/test_dataset.py",
     "training/errors.py": "training/test_main.py",
     "training/evaluation/evaluate.py": "training/test_commands.py",
-    "training/evaluation/image_measures.py": "training/run/test_finalize.py",
     "training/evaluation/principal_components.py": "training/run/test_photographs.py",
     "training/figures/detection.py": "training/run/test_defects.py",
     "training/figures/latents.py": "training/test_commands.py",
