@@ -1,6 +1,6 @@
 """Scrapes of idle models: latency of a paced caller with and without a scrape a second, in interleaved rounds.
 
-`python -m bench.scrapes` prints the medians and their ratios, and how long the server took to be ready; exit 1 when
+`python -m bench.studies.scrapes` prints the medians and their ratios, and how long the server took to be ready; exit 1 when
 p99.9 with scrapes is more than twice that without.
 """
 
