@@ -88,8 +88,8 @@ class Loss(Section):
     beta: NotNegative = 1.0
     """Weight of the KL divergence."""
     total_correlation: NotNegative = 1.0
-    """Weight, within the KL divergence, of the total correlation of the latents, estimated among the images of a step:
-    the beta of a beta-TC-VAE (Chen et al. 2018)."""
+    """Weight, within the KL divergence, of the total correlation of the latents, estimated among the images that one
+    process takes of a batch: the beta of a beta-TC-VAE (Chen et al. 2018). It needs a vector of at most 64 numbers."""
     warm_up_epochs: NotNegative = 0.0
     """Epochs over which the weight of the KL divergence grows from 0 to beta."""
     free_bits: NotNegative = 0.0

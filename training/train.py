@@ -40,6 +40,7 @@ class Trainer:
 
     def __init__(self, config: Config, dataset: Dataset, workdir: Path, group: ProcessGroup, stop: Event) -> None:
         self.state = TrainingState(config, dataset, pick_device(config.device.name), group)
+        preflight.check_batches(config, len(dataset.train), group.size, self.state.rows_at_once)
         self.directory = RunDirectory(workdir, config, dataset)
         self._config, self._group, self._stop = config, group, stop
         self._log = MetricsLog(workdir, tensorboard=config.output.tensorboard)
@@ -161,6 +162,9 @@ class Trainer:
         sums: Counter[str] = Counter()
         model = self.state.served_model.eval()
         at_once = rows_at_once(self._validation.images.shape[1:], loss.importance_samples)
+        if loss.total_correlation != 1:
+            # Its estimate depends on how many images are compared: as many as in training.
+            at_once = self._config.run.batch_size // self._group.size
         for rows in torch.arange(len(self._validation)).split(at_once):
             images, labels = self._validation.batch(rows)
             draws = Draws.whole_batch(source, len(rows), self.state.device)

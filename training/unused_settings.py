@@ -44,6 +44,7 @@ def find(config: Config) -> Iterator[str]:
         elif name in _ONE_SAMPLE and config.loss.importance_samples > 1:
             yield f"loss.{name} has no effect with loss.importance_samples above 1"
     yield from _unused_settings_of_priors(config)
+    yield from _unused_without_kl(config)
     if config.optimizer.warm_up_share != Optimizer().warm_up_share and config.optimizer.schedule != "one-cycle":
         yield "optimizer.warm_up_share has no effect without optimizer.schedule one-cycle"
     if config.run.pixel_means and (config.model.body != "dense" or config.data.crop):
@@ -61,10 +62,17 @@ def _unused_beside_a_network(config: Config) -> Iterator[str]:
         for name in _changed(config.model)
         if name not in _OF_ONES_OWN
     )
+    yield from _unused_without_kl(config)
     if config.run.pixel_means:
         yield "run.pixel_means has no effect on model.network, which draws its own weights"
     if config.evaluation.nll_samples and config.loss.likelihood != "bernoulli":
         yield _NLL_NEEDS
+
+
+def _unused_without_kl(config: Config) -> Iterator[str]:
+    """The weight of a part of the KL divergence, where that has no weight itself."""
+    if config.loss.total_correlation != 1 and not config.loss.beta:
+        yield "loss.total_correlation has no effect with loss.beta 0"
 
 
 def _unused_settings_of_priors(config: Config) -> Iterator[str]:
@@ -75,6 +83,8 @@ def _unused_settings_of_priors(config: Config) -> Iterator[str]:
             yield "model.prior flow needs a vector code: model.latent_size, not model.latent_channels"
         if loss.free_bits:
             yield "loss.free_bits has no effect with model.prior flow, whose KL divergence has no part of each latent"
+        if loss.total_correlation != 1:
+            yield "loss.total_correlation has no effect with model.prior flow, whose KL divergence has no such part"
     else:
         yield from (
             f"model.{name} has no effect without model.prior flow"

@@ -1,6 +1,6 @@
 """FFDNet's published weights from a plain module to answers over gRPC, at the PSNR of its paper.
 
-PHOTOS_DIR is the folder that `bench/foreign_denoiser.py` describes; without it this file is not collected.
+PHOTOS_DIR is the folder that `bench/studies/foreign_denoiser.py` describes; without it this file is not collected.
 """
 
 import logging
@@ -14,8 +14,8 @@ from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import autoencoder_pb2_grpc
 from autoencoder.v1.model_pb2 import DATA_TYPE_FLOAT32
 
-from bench import foreign_denoiser
-from bench.foreign_denoiser import NETWORKS, Floats, Foreign
+from bench.studies import foreign_denoiser
+from bench.studies.foreign_denoiser import NETWORKS, Floats, Foreign
 from examples.local_server import LocalServer, running
 
 MESSAGE_BYTES = 64 * 2**20

@@ -77,6 +77,8 @@ def test_a_wrong_override_is_named(override: str, message: str) -> None:
         ("vae-gan", "model.prior=flow", "model.prior has no effect on the family vae-gan"),
         ("photo-vae", "model.prior=flow", "model.prior flow needs a vector code"),
         ("vae-flow", "loss.free_bits=0.5", "loss.free_bits has no effect with model.prior flow"),
+        ("vae-flow", "loss.total_correlation=4", "loss.total_correlation has no effect with model.prior flow"),
+        ("vae", "loss={beta=0, total_correlation=4}", "loss.total_correlation has no effect with loss.beta 0"),
         (
             "vae",
             "loss.doubly_reparameterised=true",

@@ -9,6 +9,7 @@ from tests.training.conftest import quick, train_alone
 from training import checkpoint
 from training.config import Config
 from training.errors import CheckpointError, StoppedError, TrainingError
+from training.losses import terms
 from training.losses.objectives import Inputs, Outcome
 from training.models.autoencoders import Autoencoder
 from training.run.stop_request import StopRequest
@@ -61,6 +62,21 @@ def test_the_log_holds_every_epoch_in_nats(vae_run: Path) -> None:
             assert each[split]["loss"] == pytest.approx(each[split]["reconstruction"] + each[split]["kl"], rel=1e-5)
         assert each["gradient_norm"] > 0
     assert records[1]["train"]["loss"] < records[0]["train"]["loss"]
+
+
+def test_validation_compares_as_many_images_as_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, estimate = list[int](), terms.total_correlation
+
+    def counted(latents: torch.Tensor, means: torch.Tensor, log_variances: torch.Tensor) -> torch.Tensor:
+        counts.append(len(latents))
+        return estimate(latents, means, log_variances)
+
+    monkeypatch.setattr(terms, "total_correlation", counted)
+    train_alone(quick("vae", "loss.total_correlation=6", "run.batch_size=64", "run.epochs=1"), tmp_path)
+    assert counts[-3:] == [64, 64, 22]
+    record = log(tmp_path)[0]
+    train, validation = (record[split]["total_correlation"] for split in ("train", "validation"))
+    assert validation == pytest.approx(train, abs=1.5)
 
 
 def test_pictures_are_drawn(vae_run: Path, denoiser_run: Path) -> None:

@@ -51,8 +51,7 @@ def measure(
         measures["linear_accuracy, knn_accuracy"] = lambda: probes.probes(
             inference.all_codes(model, dataset.train), inference.all_codes(model, dataset.test), dataset, notes
         )
-    if model.variational:
-        measures |= _measures_of_posteriors(model, dataset, config)
+    measures |= _measures_of_posteriors(model, dataset, config, notes)
     if model.latent_shape:
         measures["frechet_distance"] = lambda: _sample_figures(model, dataset, latents)
     if model.latent_shape and model.output == "pixels":
@@ -70,9 +69,14 @@ def measure(
 
 
 def _measures_of_posteriors(
-    model: Network, dataset: Dataset, config: Config
+    model: Network, dataset: Dataset, config: Config, notes: Notes
 ) -> dict[str, Callable[[], dict[str, float]]]:
     """Those of variational models alone."""
+    if not model.variational:
+        if config.evaluation.disentanglement:
+            # Of a family that is refused; of a network of the user's own only its answers say what it is.
+            notes.add("mutual information gap: left out, because the model is not variational")
+        return {}
     found = {"active_units, prior_distance": lambda: _posterior_figures(model, dataset.test)}
     if config.evaluation.disentanglement:
         found["mutual information gap"] = lambda: disentanglement.figures(model, dataset.test)

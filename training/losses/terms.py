@@ -86,9 +86,13 @@ def with_free_bits(kl: Tensor, free_nats: float) -> Tensor:
 def total_correlation(latents: Tensor, means: Tensor, log_variances: Tensor) -> Tensor:
     """Samples (N, D) of N posteriors, in whose average q(z) they are, to (N,): log q(z) - sum of log q(z_d).
 
-    Its mean estimates the total correlation: how far latents are from independent. It is the minibatch-weighted
-    estimator of Chen et al. 2018 but for a constant: they divide each average by the number of training images too,
-    which adds D - 1 times its logarithm, and nothing to the gradient.
+    Its mean tends to the total correlation, how far latents are from independent, as N grows; with the N of a batch it
+    is a penalty, not a measurement. The estimate of log q(z) is never below log q(z | x) - log N, so it cannot see more
+    than log N nats of what codes say about their images, and the mean is too high by about the rest: 27 nats at N = 128
+    for 20 independent latents, means spread by 1 and posteriors by 0.2. It falls as N grows: compare values of equal N.
+
+    It is the minibatch-weighted estimator of Chen et al. 2018 but for a constant: they divide each average by the
+    number of training images too, which adds D - 1 times its logarithm, and nothing to the gradient.
     """
     squares = (latents.unsqueeze(1) - means).square() * torch.exp(-log_variances)
     densities = -0.5 * (squares + log_variances + math.log(2 * math.pi))

@@ -12,6 +12,8 @@ from training.run.provenance import network_shape
 
 # Bytes of a parameter: itself, its gradient and Adam's two means, in float32.
 _BYTES_EACH = 4 * 4
+# The estimate of the total correlation compares all pairs of images in each number of the code.
+_WIDEST_COMPARED = 64
 
 
 def check(config: Config, dataset: Dataset) -> None:
@@ -38,6 +40,31 @@ def check(config: Config, dataset: Dataset) -> None:
         )
 
 
+def check_batches(config: Config, images: int, processes: int, rows_at_once: int) -> None:
+    """Refuse batches that would be cut, or hold a single image, where the loss compares images with each other.
+
+    `images` are those of an epoch, `rows_at_once` as many as one process computes on together.
+
+    Raises:
+        ConfigError: one of these.
+    """
+    size = config.run.batch_size
+    if config.loss.total_correlation == 1:
+        return
+    if -(-size // processes) > rows_at_once:
+        raise ConfigError(
+            f"loss.total_correlation compares the images of a batch: expected run.batch_size of at most "
+            f"{rows_at_once * processes}, as fit into memory together, got {size}; lower it, or scale images with "
+            "data.size"
+        )
+    smallest = min(images, images % size or size)
+    if smallest < 2 * processes:
+        raise ConfigError(
+            f"loss.total_correlation compares the images of a batch: expected at least {2 * processes} in each, two a "
+            f"process, got one of {smallest} (run.batch_size {size}, {images} training images): change run.batch_size"
+        )
+
+
 def _check_loss(config: Config, network: Network) -> None:
     """Refuse a likelihood or noise that the network cannot be trained with."""
     loss = config.loss
@@ -48,6 +75,12 @@ def _check_loss(config: Config, network: Network) -> None:
         )
     if network.takes_noise_levels and not loss.noise:
         raise ConfigError("a network that is given noise levels needs some to learn from: set loss.noise, as in 0.2")
+    shape = network.latent_shape
+    if loss.total_correlation != 1 and (len(shape) > 1 or sum(shape) > _WIDEST_COMPARED):
+        raise ConfigError(
+            f"loss.total_correlation needs a code of one vector of at most {_WIDEST_COMPARED} numbers, got "
+            f"{'x'.join(map(str, shape))}: set model.latent_size, or leave loss.total_correlation at 1"
+        )
     low, high = loss.noise_range
     if low > high:
         raise ConfigError(f"expected loss.noise_low of at most loss.noise, got {low:g} and {high:g}")

@@ -43,7 +43,7 @@ def test_a_row_does_not_depend_on_its_company() -> None:
         np.testing.assert_array_equal(move.of(latents[row : row + 1])[0], together[row])
 
 
-def test_a_move_beyond_all_numbers_is_not_finite_and_takes_no_longer() -> None:
+def test_a_move_beyond_all_numbers_is_not_finite() -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         moved = Move(1e38 * drawn(64), 1e38 * drawn(64, 64)).of(drawn(1, 64))
     assert not np.isfinite(moved).all()

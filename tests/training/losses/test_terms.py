@@ -83,3 +83,13 @@ def test_total_correlation_is_exact_for_gaussian_latents_and_zero_for_independen
         exact = -0.5 * math.log(1 - (mixed / (1 + deviation**2)) ** 2)
         found = terms.total_correlation(latents, means, log_variances).mean()
         assert float(found) == pytest.approx(exact, abs=0.04)
+
+
+def test_from_a_batch_total_correlation_is_too_high_and_falls_as_it_grows() -> None:
+    source, deviation, found = torch.Generator().manual_seed(0), 0.2, []
+    for count in (128, 1000):
+        means = torch.randn(count, 20, generator=source)
+        latents = means + deviation * torch.randn(count, 20, generator=source)
+        log_variances = torch.full_like(means, 2 * math.log(deviation))
+        found.append(float(terms.total_correlation(latents, means, log_variances).mean()))
+    assert found == pytest.approx([27, 25.6], abs=0.6)

@@ -164,6 +164,14 @@ def test_a_network_of_free_sizes_trains_on_crops(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("package")
+def test_a_network_without_a_posterior_has_no_mutual_information_gap_and_says_so(tmp_path: Path) -> None:
+    asked = recipe(tmp_path, "Spatial", 'likelihood = "gaussian"', "[evaluation]\ndisentanglement = true\n")
+    assert main([asked, "--out", str(tmp_path / "run")]) == 0
+    noted = checkpoint.load(tmp_path / "run").meta["notes"]
+    assert "mutual information gap: left out, because the model is not variational" in noted
+
+
+@pytest.mark.usefixtures("package")
 @pytest.mark.parametrize(
     ("network", "loss", "more", "message"),
     [
@@ -193,6 +201,7 @@ def test_settings_of_our_own_networks_are_refused_beside_it() -> None:
     ("settings", "message"),
     [
         ({"run": {"epochs": 1, "pixel_means": True}}, "run.pixel_means has no effect on model.network"),
+        ({"loss": {"beta": 0, "total_correlation": 4}}, "loss.total_correlation has no effect with loss.beta 0"),
         ({"evaluation": {"nll_samples": 5}}, "evaluation.nll_samples needs .* loss.likelihood bernoulli"),
     ],
 )

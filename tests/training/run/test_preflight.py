@@ -45,3 +45,32 @@ def test_images_of_other_shapes_are_no_reason() -> None:
     everything = dataclasses.replace(dataset(()), train=wide)
     for recipe in ("conv-ae", "vae", "vae-gan", "denoiser"):
         preflight.check(quick(recipe), everything)
+
+
+@pytest.mark.parametrize(
+    ("images", "processes", "rows_at_once", "message"),
+    [
+        (40, 1, 7, "run.batch_size of at most 7, .*got 8; lower it"),
+        (40, 2, 3, "run.batch_size of at most 6, .*got 8; lower it"),
+        (41, 1, 8, r"at least 2 in each, .*got one of 1 \(run.batch_size 8, 41 training images\)"),
+        (43, 2, 8, "at least 4 in each, two a process, got one of 3"),
+        (3, 2, 8, "at least 4 in each, two a process, got one of 3"),
+    ],
+)
+def test_images_that_are_compared_come_whole_and_are_two(
+    images: int, processes: int, rows_at_once: int, message: str
+) -> None:
+    compared = quick("vae", "loss.total_correlation=6", "run.batch_size=8")
+    with pytest.raises(ConfigError, match=message):
+        preflight.check_batches(compared, images, processes, rows_at_once)
+    preflight.check_batches(compared, 44, 2, 4)
+    preflight.check_batches(quick("vae", "run.batch_size=8"), images, processes, rows_at_once)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "got"), [("vae", "model.latent_size=65", "65"), ("photo-vae", "run.seed=1", "1x1x12")]
+)
+def test_the_total_correlation_is_of_small_vectors(recipe: str, setting: str, got: str) -> None:
+    with pytest.raises(ConfigError, match=f"one vector of at most 64 numbers, got {got}: set model.latent_size"):
+        preflight.check(quick(recipe, setting, "loss.total_correlation=6"), dataset(()))
+    preflight.check(quick("vae", "model.latent_size=64", "loss.total_correlation=6"), dataset(()))

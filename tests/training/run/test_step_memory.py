@@ -12,6 +12,7 @@ from training.data import dataset
 from training.data.dataset import Dataset
 from training.data.split import Split
 from training.distributed import ProcessGroup
+from training.errors import ConfigError
 from training.run import step_memory
 from training.train import Trainer
 
@@ -31,6 +32,13 @@ def test_no_recipe_computes_a_step_on_digits_in_parts(recipe: str, tmp_path: Pat
 def test_large_images_take_parts_that_fit(tmp_path: Path) -> None:
     trainer = Trainer(quick("conv-ae", "run.batch_size=64"), large(256), tmp_path, ProcessGroup(), threading.Event())
     assert 4 <= trainer.state.rows_at_once < 64
+
+
+def test_images_that_are_compared_with_each_other_are_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_memory, "_KEPT_BYTES", 1)
+    config = quick("vae", "loss.total_correlation=6")
+    with pytest.raises(ConfigError, match=r"expected run.batch_size of at most 1, .* got 256"):
+        Trainer(config, dataset.digits(), tmp_path, ProcessGroup(), threading.Event())
 
 
 @pytest.mark.parametrize("recipe", ["vae", "vae-gan", "denoiser", "iwae"])

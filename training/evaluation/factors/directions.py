@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from scipy.linalg import logm, sqrtm
+from scipy.linalg import logm
 
 from bundle.density.latent_arrays import MAX_COMPONENTS
 from bundle.density.moves import Move
@@ -80,27 +80,33 @@ def follow(model: Network, codes: np.ndarray, direction: Direction, others: Sequ
     """The direction, at each place, in which codes (N, D) go when their decoded pictures are changed as pictures.
 
     By least squares of where the encoder then puts them, less the code, on the code; what that changes other measured
-    properties by is taken back along their directions. A property that no operation on pictures changes, coloured
-    pictures, wide codes and those of free sizes keep their vector.
+    properties by is taken back along their directions. A property that no operation on pictures changes, or that hardly
+    moves along what was found, coloured pictures, wide codes and spatial ones keep their vector.
     """
     change = shape_measures.CHANGES.get(direction.name)
     if change is None or not _is_small(codes) or model.image_shape[2] != 1:
         return direction
-    width = codes.shape[1] + 1
-    squares, products = np.zeros((width, width)), np.zeros((width, width - 1))
-    rows = inference.rows_at_once(model.image_shape)
+    answers, rows = np.zeros(codes.shape), inference.rows_at_once(model.image_shape)
     for first in range(0, len(codes), rows):
         part = codes[first : first + rows]
-        starts = np.pad(part.astype(np.float64), ((0, 0), (0, 1)), constant_values=1)
         pictures = inference.decode(model, part)[:, 0].numpy()
         for amount in AMOUNTS:
             changed = torch.from_numpy(change(pictures, amount * direction.spread)[:, np.newaxis]).float()
-            squares += amount**2 * starts.T @ starts
-            products += amount * starts.T @ (inference.codes(model, changed).numpy() - part)
-    found, *_ = np.linalg.lstsq(squares, products, rcond=None)
-    followed = dataclasses.replace(direction, vector=found[-1], matrix=found[:-1].T)
+            answers[first : first + rows] += amount * (inference.codes(model, changed).numpy() - part)
+    matrix, vector = _affine(codes, answers / np.dot(AMOUNTS, AMOUNTS))
+    followed = dataclasses.replace(direction, vector=vector, matrix=matrix)
     leaks = sum(_response(model, codes, followed, other) * other.vector for other in others)
-    return calibrate(model, codes, dataclasses.replace(followed, vector=followed.vector - leaks))
+    followed = dataclasses.replace(followed, vector=vector - leaks)
+    length = _response(model, codes, followed, followed)
+    return followed.scaled(1 / length) if length > _LEAST_GAIN else direction
+
+
+@one_blas_thread
+def _affine(codes: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (N, D) to the matrix (D, D) and vector (D,) that come closest to answers (N, D), by least squares."""
+    starts = np.pad(codes.astype(np.float64), ((0, 0), (0, 1)), constant_values=1)
+    found, *_ = np.linalg.lstsq(starts.T @ starts, starts.T @ answers, rcond=None)
+    return found[:-1].T, found[-1]
 
 
 def calibrate(model: Network, codes: np.ndarray, direction: Direction) -> Direction:
@@ -134,7 +140,7 @@ def class_pairs(
     """From each class towards the one whose codes lie nearest, as `4-to-9`.
 
     The whole way takes the Gaussian of the one's codes (N, D) to that of the other's, but a fifth narrower; `straight`,
-    or where codes are wide or few, it is the difference of their means.
+    or where codes are wide, few or all the same, it is the difference of their means.
     """
     if labels is None or len(set(labels.tolist())) < 2:  # noqa: PLR2004 (a pair)
         return []
@@ -153,7 +159,9 @@ def class_pairs(
 def _towards(name: str, start: np.ndarray, end: np.ndarray, *, straight: bool) -> Direction:
     """Codes (N, D) and (M, D) of two classes to the direction whose whole way carries the one to the other."""
     vector, matrix = (end.mean(0) - start.mean(0)) / ACROSS, None
-    if not straight and _is_small(start) and min(len(start), len(end)) >= _CODES_PER_AXIS * start.shape[1]:
+    enough = min(len(start), len(end)) >= _CODES_PER_AXIS * start.shape[1]
+    spreads = any(np.ptp(each, axis=0).any() for each in (start, end))
+    if not straight and _is_small(start) and enough and spreads:
         size = start.shape[1]
         middle = end.mean(0)
         generator = _logarithm(transport(start, middle + _NARROWED * (end - middle))) / ACROSS
@@ -164,17 +172,24 @@ def _towards(name: str, start: np.ndarray, end: np.ndarray, *, straight: bool) -
 def transport(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Codes (N, D) and (M, D) to the affine map (D + 1, D + 1), in homogeneous coordinates, between their Gaussians.
 
-    Of all maps that carry the one Gaussian to the other it moves codes least (optimal transport; Gelbrich 1990).
+    Of all maps that carry the one Gaussian to the other it moves codes least (optimal transport; Gelbrich 1990). One of
+    them at least must have some spread.
     """
     size = start.shape[1]
     before, after = (np.atleast_2d(np.cov(each, rowvar=False)) for each in (start, end))
     ridge = _RIDGE * np.trace(before + after) / (2 * size) * np.eye(size)
-    root = np.real(sqrtm(before + ridge))
+    root = _root(before + ridge)
     inverse = np.linalg.inv(root)
     found = np.eye(size + 1)
-    found[:size, :size] = inverse @ np.real(sqrtm(root @ (after + ridge) @ root)) @ inverse
+    found[:size, :size] = inverse @ _root(root @ (after + ridge) @ root) @ inverse
     found[:size, size] = end.mean(0) - found[:size, :size] @ start.mean(0)
     return found
+
+
+def _root(matrix: np.ndarray) -> np.ndarray:
+    """Of a symmetric, non-negative matrix (D, D)."""
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
 
 
 def _logarithm(matrix: np.ndarray) -> np.ndarray:

@@ -40,10 +40,14 @@ def figures(model: Network, split: Split) -> dict[str, float]:
 
 
 def factors(split: Split) -> dict[str, np.ndarray]:
-    """What varies in images, as integers (N,) from 0 on: continuous factors in bins of as many images each."""
+    """What varies in images, as integers (N,) from 0 on: continuous factors in bins of as many images each.
+
+    Those that fall into a single bin are left out.
+    """
     grey = shape_measures.grey(split.images)
     measured = {name: measure(grey) for name, measure in shape_measures.MEASURES.items()}
-    found = {name: binned(values) for name, values in measured.items() if np.ptp(values)}
+    # Most images may share the smallest value, as empty ones do: one bin says nothing.
+    found = {name: bins for name, values in measured.items() if (bins := binned(values)).any()}
     labels = split.labels
     if labels is not None and np.ptp(labels):
         found["class"] = np.unique(labels, return_inverse=True)[1]

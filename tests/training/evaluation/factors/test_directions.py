@@ -1,11 +1,12 @@
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from training import checkpoint
-from training.data import dataset
-from training.evaluation import inference
 from training.evaluation.factors import directions, shape_measures
 
 
@@ -54,26 +55,70 @@ def test_classes_of_one_shape_are_a_shift_apart() -> None:
     np.testing.assert_allclose(mapped.matrix, np.log(0.8) / 2 * np.eye(3), atol=1e-3)
 
 
-def test_slant_goes_where_the_encoder_puts_sheared_pictures(vae_run: Path) -> None:
-    model, digits = checkpoint.load(vae_run).model, dataset.digits()
-    codes = inference.all_codes(model, digits.train.take(slice(300)))
-    slants = shape_measures.slant(shape_measures.grey(digits.train.images[:300]))
-    straight = directions.regress(codes, {"slant": slants}, None)[0]
-    found = directions.follow(model, codes, straight, [])
-    assert found.matrix is not None
-    pictures = inference.decode(model, codes)[:, 0].numpy()
-    sheared = shape_measures.sheared(pictures, found.spread)[:, np.newaxis].astype(np.float32)
-    wanted = inference.codes(model, torch.from_numpy(sheared)).numpy()
+class Bars:
+    """Draws a bar for the code (slant * (1 + b), b), where b is its brightness, and reads both off again."""
 
-    def agreement(direction: directions.Direction) -> float:
-        """The cosine between both changes of the codes."""
-        changes = [each - codes for each in (direction.moved(codes, 1.0), wanted)]
-        return float(np.vdot(*changes) / np.prod([np.linalg.norm(each) for each in changes]))
+    image_shape = (28, 28, 1)
+    sees_slant = True
 
-    assert agreement(found) > agreement(straight)
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        brightness = images.amax((1, 2, 3)) - 0.6
+        slants = torch.from_numpy(shape_measures.slant(images[:, 0].numpy())).float() * self.sees_slant
+        return torch.stack([slants * (1 + brightness), brightness], 1)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        slants, brightness = latents[:, 0] / (1 + latents[:, 1]), latents[:, 1, None, None, None]
+        rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+        middles = 13.5 + slants.tan()[:, None, None, None] * (13.5 - rows)
+        return (0.6 + brightness) * (4 - (columns - middles).abs()).clamp(0, 1) * ((rows > 6) & (rows < 21))
+
+    def images(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs
+
+
+def followed(model: Bars) -> tuple[directions.Direction, directions.Direction]:
+    """A vector along which slant grows, and what becomes of it."""
+    straight = directions.Direction("slant", np.array([0.1, 0.0]), 0.0, 0.1)
+    codes = np.random.default_rng(0).uniform(-0.2, 0.2, (200, 2)).astype(np.float32)
+    return straight, directions.follow(cast("Any", model), codes, straight, [])
+
+
+def test_slant_goes_where_the_encoder_puts_sheared_pictures() -> None:
+    _, found = followed(Bars())
+    np.testing.assert_allclose(found.vector, [0.1, 0], atol=0.01)
+    np.testing.assert_allclose(found.matrix, [[0, 0.1], [0, 0]], atol=0.02)
+
+
+def test_where_the_encoder_does_not_see_shearing_the_vector_stays() -> None:
+    blind = Bars()
+    blind.sees_slant = False
+    straight, found = followed(blind)
+    assert found is straight
 
 
 def test_what_no_operation_changes_keeps_its_vector(vae_run: Path) -> None:
     model, codes = checkpoint.load(vae_run).model, np.zeros((4, 20), np.float32)
     thickness = directions.Direction("thickness", np.ones(20), 0.0, 1.0)
     assert directions.follow(model, codes, thickness, []) is thickness
+
+
+def test_a_direction_is_fitted_with_one_blas_thread(vae_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, solve = list[int](), np.linalg.lstsq
+
+    def counted(*given: Any, **settings: Any) -> Any:
+        threads.extend(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+        return solve(*given, **settings)
+
+    monkeypatch.setattr(np.linalg, "lstsq", counted)
+    slant = directions.Direction("slant", np.ones(20), 0.0, 0.1)
+    with threadpool_limits(2, user_api="blas"):
+        directions.follow(checkpoint.load(vae_run).model, np.zeros((4, 20), np.float32), slant, [])
+    assert set(threads) == {1}
+
+
+@pytest.mark.parametrize("place", [0.0, 0.1])
+def test_classes_without_any_spread_have_the_straight_way(place: float) -> None:
+    codes, labels = np.repeat([[place, 0, 0], [1, 0, place]], 50, axis=0), np.repeat([0, 1], 50)
+    for found in directions.class_pairs(codes, labels, ("a", "b")):
+        assert found.matrix is None
+        assert np.linalg.norm(found.vector) > 0

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from training.data import dataset
-from training.evaluation.factors import disentanglement
+from training.data.split import Split
+from training.evaluation.factors import disentanglement, shape_measures
 from training.models.posterior import Posterior
 
 
@@ -51,3 +52,12 @@ def test_the_factors_of_digits_are_thickness_slant_and_class() -> None:
     found = disentanglement.factors(dataset.digits().test)
     assert list(found) == ["thickness", "slant", "class"]
     assert found["class"].max() == 9
+
+
+def test_a_factor_that_falls_into_one_bin_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"rare": np.repeat([0.0, 1.0], [970, 30]), "still": np.ones(1000), "even": np.repeat([0.0, 1.0], 500)}
+    monkeypatch.setattr(shape_measures, "MEASURES", {name: lambda _, each=each: each for name, each in values.items()})
+    found = disentanglement.factors(Split(np.zeros((1000, 8, 8, 1), np.uint8), None))
+    assert list(found) == ["even"]
+    gaps = disentanglement.mutual_information_gaps(posterior(found["even"][:, np.newaxis].astype(float), 0.01), found)
+    assert gaps["even"] == pytest.approx(1, abs=0.01)

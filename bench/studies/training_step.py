@@ -1,6 +1,7 @@
 """A step of training against a minimal hand-written PyTorch loop with the same network, in interleaved rounds.
 
-`python -m bench.training_step [fc-ae | photo-ae | photo-denoiser]` prints medians and their ratio; exit 1 above 1.1.
+`python -m bench.studies.training_step [fc-ae | photo-ae | photo-denoiser]` prints medians and their ratio; exit 1
+above 1.1.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Measure batch inference: images a second on one core and on two, against a plain loop around onnxruntime.
 
-    python -m bench.batch_inference BUNDLE IMAGES [--task encode] [--noise-level 0.1] [--cores 1 2]
+    python -m bench.studies.batch_inference BUNDLE IMAGES [--task encode] [--noise-level 0.1] [--cores 1 2]
 
 The loop is what one writes in ten minutes: Pillow, a session, batches of 256, or single images where sizes differ,
 a Parquet file at the end. On one core both are pinned to it, Ray's own processes included. Rates of the job are between

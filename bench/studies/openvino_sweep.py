@@ -1,6 +1,7 @@
 """Settings of the C++ server on the OpenVINO runtime, beside the C++ echo and this server; writes a page.
 
-`python -m bench.openvino_sweep` after `make bench-peers` and one run of `make bench`, which builds what is needed.
+`python -m bench.studies.openvino_sweep` after `make bench-peers` and one run of `make bench`, which builds what is
+needed.
 """
 
 import sys
@@ -68,7 +69,8 @@ def page(servers: list[Server], rates: Rates) -> Iterator[str]:
     best = max((s.name for s in servers if s.name.startswith("--")), key=lambda name: rates[name, "encode 1 image"])
     yield "# The C++ server on OpenVINO: settings"
     yield ""
-    yield f"Written by `python -m bench.openvino_sweep` on {facts['date']} at revision {facts['revision']}. Machine:"
+    written = f"on {facts['date']} at revision {facts['revision']}"
+    yield f"Written by `python -m bench.studies.openvino_sweep` {written}. Machine:"
     yield f"{machine.description()}; servers and load generator share it, over loopback."
     yield f"Answers a second with the C++ client, medians of {ROUNDS} interleaved rounds of {SECONDS} s; precision as"
     yield "OpenVINO chooses it. `bench/native/openvino_server.cc` says what the flags do; without streams and threads"

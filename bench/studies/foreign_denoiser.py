@@ -1,6 +1,6 @@
 """PSNR of FFDNet's published weights, from a plain module to a bundle, on the test sets of its paper.
 
-    python -m bench.foreign_denoiser FOLDER REPOSITORY
+    python -m bench.studies.foreign_denoiser FOLDER REPOSITORY
 
 FOLDER holds `bsd68/`, `cbsd68/`, `ffdnet-gray.npz` and `ffdnet-color.npz`: the images and weights of the repositories
 of DnCNN and FFDNet, which name no licence and so are not part of this one. Noise is drawn by `bundle.noise` with seed 0
