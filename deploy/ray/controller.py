@@ -163,6 +163,9 @@ class Controller:
     def _reconcile(self) -> None:
         trial = self._next.revision if self._next else None
         seen = self._fleet.observe(self._current, trial)
+        # What has not answered yet may serve: no list of endpoints without it, and no step that takes it for starting.
+        if not self._fleet.is_known():
+            return
         room = self._fleet.room(self._next or self._current)
         with self._lock:
             self._count = self._scaler.count(self._count, self._fleet.rows_waiting())
