@@ -1,5 +1,6 @@
 """What a controller takes over; replicas that fail before they are ready; endpoints that cannot be written."""
 
+import inspect
 import json
 import threading
 from collections.abc import Callable
@@ -25,19 +26,30 @@ def test_the_wait_doubles_up_to_its_limit_whatever_the_number_of_failures() -> N
 
 
 @pytest.mark.parametrize(
-    ("stored", "expected"),
+    ("stored", "incarnation", "expected"),
     [
-        (None, {"current": {"new": {}}}),
-        ({"birth": "a", "current": {"old": {}}, "down": True}, {"birth": "a", "current": {"old": {}}, "down": True}),
-        ({"birth": "b", "current": {"old": {}}, "down": True}, {"current": {"new": {}}}),
-        ({"current": {"old": {}}}, {"current": {"new": {}}}),
+        (None, "a", {"current": {"new": {}}}),
+        (
+            {"birth": "a", "current": {"old": {}}, "down": True},
+            "a",
+            {"birth": "a", "current": {"old": {}}, "down": True},
+        ),
+        ({"birth": "b", "current": {"old": {}}, "down": True}, "a", {"current": {"new": {}}}),
+        ({"current": {"old": {}}}, "a", {"current": {"new": {}}}),
+        # Of an earlier release.
+        ({"current": {"old": {}}}, "", {"current": {"old": {}}}),
+        (None, "", {"current": {"new": {}}}),
     ],
 )
 def test_a_controller_takes_up_what_it_has_stored_itself(
-    stored: dict[str, Any] | None, expected: dict[str, Any]
+    stored: dict[str, Any] | None, incarnation: str, expected: dict[str, Any]
 ) -> None:
     text = json.dumps(stored).encode() if stored else None
-    assert taken_up(text, {"new": {}}, "a") == expected
+    assert taken_up(text, {"new": {}}, incarnation) == expected
+
+
+def test_a_controller_can_be_restarted_with_the_arguments_of_an_earlier_release() -> None:
+    assert inspect.signature(Controller).bind("{}")
 
 
 class Answers:
