@@ -36,7 +36,7 @@ class Model:
             fields = json.loads(described)
             name, version = str(fields["name"]), str(fields["version"])
             listed = {str(file["path"]): int(file["size_bytes"]) for file in fields["files"]}
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(f"{url}: expected a model.json of a bundle: {error!r}") from error
         plain = layout.NAME_PATTERN.fullmatch(name) and layout.VERSION_PATTERN.fullmatch(version)
         if not plain or any(".." in PurePosixPath(path).parts or path.startswith("/") for path in listed):

@@ -1,6 +1,7 @@
 """Files in folders or buckets: any URL that fsspec knows; whole files only, each written atomically."""
 
 import os
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Store:
         """A file whose author is not trusted; None where there is none.
 
         Raises:
-            InputError: it is larger than the limit; no more than that is read.
+            InputError: it is larger than the limit, no more than that is read; or a web server fails or refuses it.
         """
         parts: list[bytes] = []
         left = limit_bytes + 1
@@ -68,7 +69,12 @@ class Store:
                 while left and (part := stream.read(left)):
                     parts.append(part)
                     left -= len(part)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            # fsspec says so of whatever a web server answers, and of no answer.
+            cause = error.__cause__
+            absent = cause is None or getattr(cause, "status", None) == HTTPStatus.NOT_FOUND
+            if "http" in self.fs.protocol and not absent:
+                raise InputError(f"{self.url}: {name}: {type(cause).__name__}: {cause}") from error
             return None
         if not left:
             raise InputError(f"{self.url}: {name}: expected at most {limit_bytes} bytes, got more")

@@ -20,6 +20,7 @@ from deploy.ray.settings import ClusterError, ClusterSettings, load
 
 _PROGRAM = "python -m deploy.ray"
 _SETTINGS = Path(__file__).with_name("cluster.toml")
+_IS_UP = "it is up already: use `upgrade` or `scale`, or `down` first"
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 15.0
 _POLL_SECONDS = 0.25
@@ -83,6 +84,8 @@ def _connect(settings: ClusterSettings) -> None:
 
 
 def _up(settings: ClusterSettings, arguments: argparse.Namespace) -> None:
+    if _find() is not None:
+        raise ClusterError(_IS_UP)
     settings = settings.with_contents(contents(settings.models.url))
     actor: Any = ray.remote(Controller)
     options: dict[str, Any] = {"name": NAME, "lifetime": "detached", "max_restarts": -1, "max_concurrency": 4}
@@ -90,7 +93,7 @@ def _up(settings: ClusterSettings, arguments: argparse.Namespace) -> None:
     try:
         controller = actor.options(**options, num_cpus=0).remote(settings.as_json(), uuid.uuid4().hex)
     except ActorAlreadyExistsError as error:
-        raise ClusterError("it is up already: use `upgrade` or `scale`, or `down` first") from error
+        raise ClusterError(_IS_UP) from error
 
     def is_up(status: Status) -> bool:
         if status.problem:

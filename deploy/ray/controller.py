@@ -27,7 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 # Ray Serve keeps its state so; there is no public way.
 _STORE: Any = internal_kv
 _KEY = b"hourglass-cluster"
-_INCUMBENT = b"hourglass-controller"
+_LEADER = b"hourglass-controller"
 # After a replica that never became ready: doubled each time, up to the second.
 _BACKOFF_SECONDS = (1.0, 30.0)
 _PAUSE_SECONDS = 1.0
@@ -54,19 +54,20 @@ class Status:
 class Controller:
     """Makes the replicas there are those there should be. What should be is kept in Ray's store, next to the actors."""
 
-    def __init__(self, settings: str, birth: str) -> None:
+    def __init__(self, settings: str, incarnation: str = "") -> None:
         """Take up what this controller left when its node died, and start the loop.
 
         Args:
             settings: what `up` asks for.
-            birth: a name of that `up`. What another one has stored does not count, if its controller was ended
-                otherwise than by `down`: its replicas are taken over, its settings are not.
+            incarnation: a name of that `up`. What another one has stored does not count, if its controller was ended
+                otherwise than by `down`: its replicas are taken over, its settings are not. Ray restarts an actor with
+                the arguments that it once had: a controller of an earlier release has no name.
         """
         stored: bytes | None = _STORE._internal_kv_get(_KEY)  # noqa: SLF001 (as above)
-        state = taken_up(stored, json.loads(settings), birth)
-        self._birth = birth
+        state = taken_up(stored, json.loads(settings), incarnation)
+        self._incarnation = incarnation
         self._identity = uuid.uuid4().bytes
-        _STORE._internal_kv_put(_INCUMBENT, self._identity, overwrite=True)  # noqa: SLF001 (as above)
+        _STORE._internal_kv_put(_LEADER, self._identity, overwrite=True)  # noqa: SLF001 (as above)
         self._current = parse(state["current"])
         self._next = parse(state["next"]) if state.get("next") else None
         self._refused: str = state.get("refused", "")
@@ -158,11 +159,14 @@ class Controller:
 
         What it asked of Ray meanwhile would be done once its node is back.
         """
-        return _STORE._internal_kv_get(_INCUMBENT) != self._identity  # noqa: SLF001 (as above)
+        return _STORE._internal_kv_get(_LEADER) != self._identity  # noqa: SLF001 (as above)
 
     def _reconcile(self) -> None:
         trial = self._next.revision if self._next else None
         seen = self._fleet.observe(self._current, trial)
+        # What has not answered yet may serve: no list of endpoints without it, and no step that takes it for starting.
+        if not self._fleet.is_known():
+            return
         room = self._fleet.room(self._next or self._current)
         with self._lock:
             self._count = self._scaler.count(self._count, self._fleet.rows_waiting())
@@ -210,7 +214,8 @@ class Controller:
 
     def _store(self) -> None:
         state = {
-            "birth": self._birth,
+            # As earlier releases called it.
+            "birth": self._incarnation,
             "current": dataclasses.asdict(self._current),
             "next": dataclasses.asdict(self._next) if self._next else None,
             "refused": self._refused,
@@ -254,10 +259,10 @@ class Controller:
         self._publishers[node] = (actor, actor.publish.remote(folder, text))
 
 
-def taken_up(stored: bytes | None, asked: dict[str, Any], birth: str) -> dict[str, Any]:
+def taken_up(stored: bytes | None, asked: dict[str, Any], incarnation: str) -> dict[str, Any]:
     """What a controller goes on with: what it has stored itself, or what `up` asked for."""
     state: dict[str, Any] = json.loads(stored) if stored else {}
-    return state if state.get("birth") == birth else {"current": asked}
+    return state if state and state.get("birth", "") == incarnation else {"current": asked}
 
 
 def backoff_seconds(failures: int) -> float:
@@ -268,5 +273,5 @@ def backoff_seconds(failures: int) -> float:
 
 
 def forget() -> None:
-    """Delete what a controller has stored."""
+    """Delete the state that a controller has stored. Which one leads stays: one that was cut off still learns of it."""
     _STORE._internal_kv_del(_KEY)  # noqa: SLF001 (as above)

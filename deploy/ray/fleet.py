@@ -83,7 +83,7 @@ class Fleet:
         self._removed: set[str] = set()
 
     def names(self) -> list[str]:
-        """Names of all replicas that Ray knows, whoever started them."""
+        """Names of all replicas that Ray knows, those that another controller started too."""
         return [name for name in list_named_actors() if name.startswith(_PREFIX)]
 
     def adopt(self) -> int:
@@ -145,13 +145,12 @@ class Fleet:
             for held in sorted(self._held.values(), key=lambda each: each.started)
         ]
 
-    def addresses(self) -> list[str]:
-        """Where traffic may go. A lost replica stays: Envoy's own health check knows better whether it answers.
+    def is_known(self) -> bool:
+        """Whether all that were taken over have answered or are lost; until then, one may be missing only here."""
+        return all(held.probe is not _TAKEN_OVER for held in self._held.values())
 
-        Empty until all that were taken over have answered or are lost: one of them may be missing only here.
-        """
-        if any(held.probe is _TAKEN_OVER for held in self._held.values()):
-            return []
+    def addresses(self) -> list[str]:
+        """Where traffic may go. A lost replica stays: Envoy's own health check knows better whether it answers."""
         serving = {Phase.READY, Phase.LOST}
         found = [held.probe.address for held in self._held.values() if _phase(held) in serving]
         return [address for address in found if address]

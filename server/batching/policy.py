@@ -26,7 +26,7 @@ _TOO_LONG_SECONDS = 0.1
 _MIN_ROUNDS = 2
 _MAX_ROUNDS = 20
 _PROFILE_SECONDS = 0.02
-# How long a graph that is not quick waits while another one is profiled.
+# How long a graph waits at most while another one is profiled.
 _TURN_SECONDS = 5.0
 
 
@@ -74,7 +74,7 @@ def profile(session: Session, buckets: Sequence[int], *, alone: bool, side: int 
 
 
 class Profiler:
-    """Profiles quick graphs at once, others one at a time: two with large batches would need twice the memory."""
+    """Profiles brief graphs at once, others one at a time: two with large batches would need twice the memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -83,8 +83,8 @@ class Profiler:
         """As the function, when its turn has come; a graph that does not end keeps the others for a while only."""
         row = session.zeros(1, side)
         # More than once: the first run, or a disturbed one, says little.
-        quick = alone and any(_time(session, row, time.thread_time) < _CONCURRENT_RUN_SECONDS for _ in range(3))
-        first = not quick and self._lock.acquire(timeout=_TURN_SECONDS)
+        brief = alone and any(_time(session, row, time.thread_time) < _CONCURRENT_RUN_SECONDS for _ in range(3))
+        first = not brief and self._lock.acquire(timeout=_TURN_SECONDS)
         try:
             return profile(session, buckets, alone=alone, side=side)
         finally:

@@ -14,7 +14,10 @@ from prometheus_client.samples import Sample
 # Half a millisecond of text; without a length, a pause would end before another thread has the interpreter.
 _SAMPLES_AT_A_TIME = 32
 _PAUSE_SECONDS = 0.00005
+# As many as there are kinds of readers: Prometheus asks for OpenMetrics, a probe for plain text.
+_FORMATS = 2
 _Encode: TypeAlias = Callable[[CollectorRegistry], bytes]
+_Written: TypeAlias = dict[str, tuple[Metric, bytes]]
 
 
 class MetricsPage:
@@ -26,28 +29,21 @@ class MetricsPage:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._lock = threading.Lock()
-        self._content_type = ""
-        self._written: dict[str, tuple[Metric, bytes]] = {}
+        self._written: dict[str, _Written] = {}
+        """By content type, the one used last at the end. Few, because it repeats a version that the caller chose."""
 
     def write(self, accept: str) -> tuple[str, bytes]:
         """Content type and text for an Accept header; one call at a time."""
         encode, content_type = _encoder(accept)
         end = _encode(encode, ())
         with self._lock:
-            if content_type != self._content_type:
-                self._content_type, self._written = content_type, {}
-            self._written = {family.name: self._write(family, encode) for family in self._registry.collect()}
-            texts = [text.removesuffix(end) for _, text in self._written.values()]
+            before = self._written.pop(content_type, {})
+            written = {family.name: _write(family, encode, before) for family in self._registry.collect()}
+            self._written[content_type] = written
+            if len(self._written) > _FORMATS:
+                del self._written[next(iter(self._written))]
+            texts = [text.removesuffix(end) for _, text in written.values()]
         return content_type, b"".join([*texts, end])
-
-    def _write(self, family: Metric, encode: _Encode) -> tuple[Metric, bytes]:
-        time.sleep(_PAUSE_SECONDS)
-        before = self._written.get(family.name)
-        if before is not None and before[0] == family:
-            return before
-        paced = copy(family)
-        paced.samples = cast("list[Sample]", _paced(family.samples))
-        return family, _encode(encode, [paced])
 
 
 class _Families:
@@ -58,6 +54,16 @@ class _Families:
 
     def collect(self) -> Sequence[Metric]:
         return self._families
+
+
+def _write(family: Metric, encode: _Encode, written: _Written) -> tuple[Metric, bytes]:
+    time.sleep(_PAUSE_SECONDS)
+    before = written.get(family.name)
+    if before is not None and before[0] == family:
+        return before
+    paced = copy(family)
+    paced.samples = cast("list[Sample]", _paced(family.samples))
+    return family, _encode(encode, [paced])
 
 
 def _encode(encode: _Encode, families: Sequence[Metric]) -> bytes:

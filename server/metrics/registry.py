@@ -52,10 +52,12 @@ class RunSeries:
         self._metrics = metrics
         self._rows_key = (model, version, signature)
         self._key = (model, signature)
-        self._queue = metrics.queue_seconds.series[self._key]
-        self._run = metrics.run_seconds.series[self._key]
-        self._batch = metrics.batch_rows.series[self._key]
-        self._statistics = metrics.statistics[self._rows_key]
+        # Of a new version, each begins a series, which must not happen while another thread copies them.
+        with metrics.lock:
+            self._queue = metrics.queue_seconds.series[self._key]
+            self._run = metrics.run_seconds.series[self._key]
+            self._batch = metrics.batch_rows.series[self._key]
+            self._statistics = metrics.statistics[self._rows_key]
 
     def ran(self, rows: int, run_seconds: float, queue_seconds: Sequence[float]) -> None:
         """Count a graph run of `rows`, and the waits of the requests that began in it."""

@@ -82,11 +82,10 @@ class Loader:
         self._metrics = metrics
         self._tracer = tracer
         self._profiler = Profiler()
-
-    @property
-    def concurrent_loads(self) -> int:
+        self.concurrent_loads = provider.concurrent_loads(config)
         """How many versions may be read and checked at a time."""
-        return self._provider.concurrent_loads(self._config)
+        self.max_bytes = config.max_model_bytes
+        """Largest size of the files of a version."""
 
     def load(
         self,

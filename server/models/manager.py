@@ -53,7 +53,7 @@ class ModelManager:
         self._metrics = metrics
         self._on_change = on_change
         self._records = Records()
-        self._ahead = LoadsAhead(self._records, repository, self._load)
+        self._ahead = LoadsAhead(self._records, repository, self._load, loader.max_bytes)
         self._transitions = Transitions(self._records, repository, metrics, self._look_after)
         self._on_disk: set[str] = set()
         self._unloading: set[str] = set()
@@ -158,7 +158,7 @@ class ModelManager:
             self._publish()
             return
         self._on_disk = set(names)
-        # Once calls are served, those have the other cores.
+        # Until the first scan has ended, loads have all cores, even if some models serve already.
         width = 1 if self._table.scanned else self._loader.concurrent_loads
         for name in self._ahead.walk(sorted(self._on_disk | {name for name, _ in self._records}), width):
             if self._executor.closed:

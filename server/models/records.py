@@ -12,6 +12,7 @@ from server.models.repository import Repository
 from server.models.table import ServedModel, Snapshot
 
 Record: TypeAlias = VersionRecord[ServedModel]
+Load: TypeAlias = tuple[Attempt, Future[ServedModel]]
 
 
 class Records(dict[Key, Record]):
@@ -88,27 +89,37 @@ class Records(dict[Key, Record]):
 
 
 class LoadsAhead:
-    """Loads that begin before it is the turn of their version, so that all cores work while one load is awaited."""
+    """Loads that begin before it is the turn of their version, so that all cores work while one load is awaited.
 
-    def __init__(self, records: Records, repository: Repository, load: Callable[[Key, Attempt], ServedModel]) -> None:
+    They begin while the files of all loads under way have at most `max_bytes` together, as those of one version may.
+    """
+
+    def __init__(
+        self, records: Records, repository: Repository, load: Callable[[Key, Attempt], ServedModel], max_bytes: int
+    ) -> None:
         self._records = records
         self._repository = repository
         self._load = load
-        self._begun: dict[Key, tuple[Attempt, Future[ServedModel]]] = {}
+        self._max_bytes = max_bytes
+        self._begun: dict[Key, Load] = {}
+        self._bytes_under_way: dict[Future[ServedModel], int] = {}
 
     def walk(self, names: Sequence[str], width: int) -> Iterator[str]:
         """Models in their order, while the loads of the next ones begin, `width` at a time with that of the model."""
+        looked_at = 0
         try:
             for number, name in enumerate(names):
-                for each in names[number : number + width] if width > 1 else ():
-                    # What fails here fails when it is its turn, and is reported then.
-                    with suppress(Exception):
-                        self._begin_first(each)
+                # Only what enters the window is looked at: the disk may be a slow one.
+                looked_at = max(looked_at, number)
+                while width > 1 and looked_at < min(number + width, len(names)):
+                    if not self._begin_first(names[looked_at], due=looked_at == number):
+                        break
+                    looked_at += 1
                 yield name
         finally:
             self._cancel()
 
-    def take(self, key: Key, fingerprint: Fingerprint) -> tuple[Attempt, Future[ServedModel]]:
+    def take(self, key: Key, fingerprint: Fingerprint) -> Load:
         """The load of a version that is due: one that has begun, if its files are the same, or else a new one."""
         attempt, outcome = self._begun.pop(key, (None, None))
         if attempt is not None and outcome is not None:
@@ -117,18 +128,35 @@ class LoadsAhead:
             attempt.cancelled = True
         return self._begin(key, fingerprint)
 
-    def _begin_first(self, name: str) -> None:
-        """Begin to load a model that has not had its turn yet."""
-        key = None if self._records.of(name) else self._repository.first_candidate(name)
-        if key is not None and key not in self._begun:
-            self._begun[key] = self._begin(key, self._repository.fingerprint(key))
+    def _begin_first(self, name: str, *, due: bool) -> bool:
+        """Begin to load a model that has not had its turn yet; False where it has to wait for memory."""
+        # What fails here fails when it is its turn, and is reported then.
+        with suppress(Exception):
+            key = None if self._records.of(name) else self._repository.first_candidate(name)
+            if key is None:
+                return True
+            fingerprint = self._repository.fingerprint(key)
+            # A copy, because loads end on their own threads.
+            others = self._bytes_under_way.copy().items()
+            needed = _bytes(fingerprint) + sum(size for outcome, size in others if not outcome.done())
+            if needed > self._max_bytes and not due:
+                return False
+            self._begun[key] = self._begin(key, fingerprint)
+        return True
 
-    def _begin(self, key: Key, fingerprint: Fingerprint) -> tuple[Attempt, Future[ServedModel]]:
+    def _begin(self, key: Key, fingerprint: Fingerprint) -> Load:
         attempt = Attempt(fingerprint)
-        return attempt, run_in_thread("load", partial(self._load, key, attempt))
+        outcome = run_in_thread("load", partial(self._load, key, attempt))
+        self._bytes_under_way[outcome] = _bytes(fingerprint)
+        outcome.add_done_callback(self._bytes_under_way.pop)
+        return attempt, outcome
 
     def _cancel(self) -> None:
         """End the loads that were not due after all."""
         for attempt, _ in self._begun.values():
             attempt.cancelled = True
         self._begun.clear()
+
+
+def _bytes(fingerprint: Fingerprint) -> int:
+    return sum(file.size_bytes for file in fingerprint if file is not None)

@@ -1,7 +1,7 @@
 """Scheduling of threads (Linux): whether one that is woken may take the core of the thread that woke it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,12 +24,15 @@ class DeferredWakeUps:
         return len(self._threads)
 
     def __enter__(self) -> None:
-        with suppress(OSError):
-            _set_policy(self._threads, os.SCHED_BATCH)
+        for thread in self._threads:
+            # One that has ended must not keep the others as they were.
+            with suppress(OSError):
+                _set_policy(thread, os.SCHED_BATCH)
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            _set_policy(self._threads, os.SCHED_OTHER)
+        for thread in self._threads:
+            with suppress(OSError):
+                _set_policy(thread, os.SCHED_OTHER)
 
 
 def _named(name: str) -> Iterator[int]:
@@ -41,16 +44,17 @@ def _named(name: str) -> Iterator[int]:
 
 
 def _may_change(thread: int) -> bool:
+    if not hasattr(os, "SCHED_BATCH"):
+        return False
     try:
         if os.sched_getscheduler(thread) != os.SCHED_OTHER:
             return False
-        _set_policy([thread], os.SCHED_BATCH)
-        _set_policy([thread], os.SCHED_OTHER)
+        _set_policy(thread, os.SCHED_BATCH)
+        _set_policy(thread, os.SCHED_OTHER)
     except OSError:
         return False
     return True
 
 
-def _set_policy(threads: Sequence[int], policy: int) -> None:
-    for thread in threads:
-        os.sched_setscheduler(thread, policy, os.sched_param(0))
+def _set_policy(thread: int, policy: int) -> None:
+    os.sched_setscheduler(thread, policy, os.sched_param(0))

@@ -37,6 +37,7 @@ def described(files: list[tuple[str, int | str]], name: str = "a") -> str:
         (described([("../secret", 1)]), "files within the bundle"),
         (described([("/etc/passwd", 1)]), "files within the bundle"),
         (described([("a", "many")]), "expected a model.json"),
+        (described([("a", 1)]).replace(": 1}", ": 1e999}"), "expected a model.json.*infinity"),
         (described([("a", 2**30), ("b", 2**31)]), "at most 2147483648 bytes together, got 3221225472: raise HOURGLASS"),
         (described([("a", -1)]), "at most 2147483648 bytes together, got -1"),
         (described([("large", 3)]), "large: expected at most 3 bytes, got more"),

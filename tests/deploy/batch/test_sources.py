@@ -33,7 +33,7 @@ def test_batches_have_few_images_and_few_bytes(tmp_path: Path) -> None:
     assert found == [["a.png", "b.png"], ["c.png", "d.png"], ["e.png"], ["f.png"]]
 
 
-def test_reading_ahead_ends_when_nobody_wants_more() -> None:
+def test_reading_ahead_ends_when_no_more_is_wanted() -> None:
     made: list[int] = []
     full = threading.Event()
 

@@ -1,10 +1,14 @@
 import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from deploy.batch.errors import InputError
 from deploy.batch.storage import Store
+from tests.deploy.conftest import free_port
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -31,6 +35,39 @@ def test_a_file_that_is_larger_than_it_may_be_is_refused(store: Store) -> None:
     assert (store.read_limited("a", 3), store.read_limited("b", 3)) == (b"123", None)
     with pytest.raises(InputError, match="a: expected at most 2 bytes, got more"):
         store.read_limited("a", 2)
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers with the status that is the path."""
+
+    def do_HEAD(self) -> None:
+        self.send_error(int(self.path.strip("/")))
+
+    do_GET = do_HEAD  # noqa: N815 (the library's name)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the library's name)
+        pass
+
+
+@pytest.fixture
+def refusing() -> Iterator[Store]:
+    """Files of a web server, by the status that it answers with."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Store(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+
+def test_a_file_is_absent_only_where_a_web_server_says_so(refusing: Store) -> None:
+    assert refusing.read_limited("404", 3) is None
+    for status in ("403", "500"):
+        with pytest.raises(InputError, match=f"{status}: Client.*: {status}, message="):
+            refusing.read_limited(status, 3)
+
+
+def test_a_web_server_that_cannot_be_reached_is_no_absent_file() -> None:
+    with pytest.raises(InputError, match=r"file: Client.*: Cannot connect to host"):
+        Store(f"http://127.0.0.1:{free_port()}").read_limited("file", 3)
 
 
 def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ RENAMES = 60
 
 @pytest.mark.slow
 @pytest.mark.parametrize("replicas", [2, 100])
-def test_another_file_of_endpoints_is_seen_by_its_rename(tmp_path: Path, replicas: int) -> None:
+def test_how_long_another_file_of_endpoints_takes_to_be_seen(tmp_path: Path, replicas: int) -> None:
     milliseconds: list[float] = []
     with envoy(tmp_path / "envoy") as proxy:
         for number in range(RENAMES):

@@ -72,13 +72,14 @@ def test_one_that_was_taken_over_and_starts_has_time() -> None:
     assert held.probe == SLOW
 
 
-def test_nothing_is_published_until_all_that_were_taken_over_are_known() -> None:
+def test_a_fleet_is_known_once_all_that_were_taken_over_have_answered_or_are_lost() -> None:
     fleet = Fleet()
     one, two, lost = (taken_over(f"replica-one-{number}") for number in range(3))
     fleet._held = {each.name: each for each in (one, two, lost)}
     one.answered(READY, LIMITS)
     two.answered(READY, LIMITS)
-    assert fleet.addresses() == []
+    assert not fleet.is_known()
     for _ in range(3):
         lost.missed(LIMITS, "no answer")
+    assert fleet.is_known()
     assert fleet.addresses() == [READY.address, READY.address]

@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+from deploy.ray import __main__ as command_line
+from deploy.ray.settings import ClusterError, ClusterSettings
 from tests.deploy.conftest import free_port
 
 
@@ -32,3 +35,9 @@ def test_ray_that_cannot_be_reached(tmp_path: Path, command: list[str]) -> None:
     assert ended.stderr.startswith(f"python -m deploy.ray: no Ray at {address}: ")
     assert "start it (docs/scale-out.md), or name another in [ray] address" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_what_is_up_already_is_said_whether_or_not_the_models_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_line, "_find", object)
+    with pytest.raises(ClusterError, match="it is up already"):
+        command_line._up(ClusterSettings().with_models("file:///absent"), Namespace())

@@ -18,7 +18,8 @@ from prometheus_client.registry import Collector
 
 from bundle.latents import LatentStatistics
 from bundle.layout import LATENTS_FILE
-from server.metrics.registry import DURATIONS_SECONDS, ERRORS
+from server.metrics.histogram import Histogram
+from server.metrics.registry import DURATIONS_SECONDS, ERRORS, Metrics, RunSeries
 from tests.deploy.conftest import component
 from tests.server.conftest import GOLDEN, Served, copy_version, graph_run, images, metric, pixels, serving
 
@@ -204,6 +205,20 @@ def test_counts_survive_many_threads(fresh: Served) -> None:
         assert re.search("autoencoder_build_info", page(fresh))
     assert metric(fresh, "autoencoder_requests_total", code="OK") == 400
     assert metric(fresh, "autoencoder_latent_distance_count") == 400
+
+
+def test_series_of_a_version_that_is_loaded_do_not_begin_while_others_are_copied() -> None:
+    metrics = Metrics()
+    begun: list[bool] = []
+
+    def begin() -> Histogram:
+        begun.append(metrics.lock.locked())
+        return Histogram(DURATIONS_SECONDS)
+
+    for family in (metrics.queue_seconds, metrics.run_seconds, metrics.batch_rows):
+        family.series.default_factory = begin
+    RunSeries(metrics, "vae", "1", "encode")
+    assert begun == [True] * 3
 
 
 class Broken(Collector):

@@ -40,7 +40,7 @@ class Loader:
     """Loads that wait for a gate, fail, or give a stand-in."""
 
     def __init__(self) -> None:
-        self.concurrent_loads = 1
+        self.concurrent_loads, self.max_bytes = 1, 2**31
         self.started: list[int] = []
         self.cancelled: list[int] = []
         self.gates: dict[int, threading.Event] = {}

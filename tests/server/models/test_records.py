@@ -5,13 +5,14 @@ import threading
 import time
 from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from bundle.files import FileIdentity
 from server.models import manager
-from server.models.lifecycle import LOADING, Attempt, State
-from server.models.records import Records
+from server.models.lifecycle import LOADING, Attempt, Fingerprint, Key, State
+from server.models.records import LoadsAhead, Records
 from tests.server.models.test_manager import eventually
 from tests.server.models.test_manager_states import Bench
 from tests.server.models.test_manager_states import bench as bench  # noqa: PLC0414 (a fixture)
@@ -87,6 +88,45 @@ def test_the_loads_of_a_start_run_together_and_count_in_order(three: Bench) -> N
     assert three.manager.wait_scanned(20)
     assert set(three.table.snapshot.models) == {"vae", "wae", "xae"}
     assert len(three.loader.started) == 3
+
+
+class Disk:
+    """Models of one version each, by their sizes in bytes, and the names that were looked at."""
+
+    def __init__(self, **sizes: int) -> None:
+        self.sizes = sizes
+        self.looked_at: list[str] = []
+
+    def first_candidate(self, name: str) -> Key:
+        self.looked_at.append(name)
+        return name, 1
+
+    def fingerprint(self, key: Key) -> Fingerprint:
+        return FileIdentity(1, self.sizes[key[0]], 0), None
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "begun"),
+    [
+        (100, ["abcd", "bcde", "cde", "de", "e"]),
+        # As far as the next ones fit; what is due begins whatever its size.
+        (9, ["ab", "b", "cd", "d", "e"]),
+    ],
+)
+def test_loads_begin_ahead_while_their_files_are_few(max_bytes: int, begun: list[str]) -> None:
+    disk, ends = Disk(a=4, b=5, c=5, d=4, e=20), {name: threading.Event() for name in "abcde"}
+    ahead = LoadsAhead(Records(), cast("Any", disk), lambda key, _: cast("Any", ends[key[0]].wait(20)), max_bytes)
+    seen: list[str] = []
+    for name in ahead.walk("abcde", 4):
+        seen.append("".join(name for name, _ in ahead._begun))
+        _, outcome = ahead.take((name, 1), disk.fingerprint((name, 1)))
+        ends[name].set()
+        assert outcome.result(20)
+    assert seen == begun
+    # A load that has ended is not kept: it would keep a version's memory.
+    eventually(lambda: not ahead._bytes_under_way)
+    if max_bytes == 100:
+        assert disk.looked_at == list("abcde")
 
 
 def test_what_was_loaded_ahead_and_has_gone_or_changed_since_is_not_served(three: Bench) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from pygrpc_native import NativeGrpcFront
 
 from server.runtime.scheduling import DeferredWakeUps
@@ -57,12 +58,23 @@ def test_another_policy_stays() -> None:
         assert os.sched_getscheduler(thread) == os.SCHED_BATCH
 
 
-def test_a_thread_that_has_ended() -> None:
+def test_a_thread_that_has_ended_keeps_no_other_as_it_was() -> None:
+    with named_thread() as thread:
+        deferred = DeferredWakeUps(NAME)
+        # The kernel gives no such number.
+        deferred._threads.insert(0, 2**30)
+        with deferred:
+            assert os.sched_getscheduler(thread) == os.SCHED_BATCH
+        assert os.sched_getscheduler(thread) == os.SCHED_OTHER
+
+
+def test_a_system_without_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "SCHED_BATCH")
     with named_thread():
         deferred = DeferredWakeUps(NAME)
-    with deferred:
-        pass
-    assert len(DeferredWakeUps(NAME)) == 0
+        with deferred:
+            pass
+    assert len(deferred) == 0
 
 
 def test_threads_of_the_native_transport() -> None:
