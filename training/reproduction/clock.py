@@ -100,8 +100,8 @@ _GREY = ("loss.binarise=false", "loss.warm_up_epochs=0.5", "evaluation.nll_sampl
 RACES = (
     Race("vae-flow", (105.59,), (*_GREY, "run.epochs=4", "optimizer.learning_rate=3e-3", "run.ema_decay=0.99")),
     Race("vae-flow", (101.5,), (*_GREY, "run.epochs=8", "run.ema_decay=0.99")),
-    Race("vae-flow", (90.0,), ("run.epochs=8", "loss.warm_up_epochs=1", "run.ema_decay=0.99")),
-    Race("vae-flow", (86.76,), ("run.epochs=18", "loss.warm_up_epochs=2", "run.ema_decay=0.995")),
+    Race("vae-flow", (90.0,), ("run.epochs=9", "loss.warm_up_epochs=1", "run.ema_decay=0.99")),
+    Race("vae-flow", (86.76,), ("run.epochs=20", "loss.warm_up_epochs=2", "run.ema_decay=0.995")),
 )
 
 
