@@ -58,8 +58,7 @@ clock DATA_DIR=mnist` runs it and writes this page.
   average above that of 5,000; 86.76 is that of the VAE of Burda et al. 2016, 90 what our recipe `vae-nll` promises.
 - Any network with one level of latents may be used, and settings may be chosen for the goal; each run is one seed, that
   of its command. Threads are those of the command; CPU seconds are those of all threads.
-- Seconds are by the wall clock. Where they exceed the CPU seconds, the machine did other work meanwhile; how long a
-  quiet one takes has not been measured.
+- Seconds are by the wall clock. Where they exceed the CPU seconds, the machine did other work meanwhile.
 
 | goal, nats | seconds | CPU seconds | epochs | held-out figure | test figure | run | date | machine | revision |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
