@@ -11,7 +11,7 @@ from training.figures.report import goal
 from training.reproduction import records
 from training.reproduction.records import Cost, Record
 from training.reproduction.runs import RUNS, run_name
-from training.reproduction.spread import Spread
+from training.reproduction.spread import Spread, significant
 from training.reproduction.spread import of as spread_of
 
 _RESULTS = Path("docs/results.md")
@@ -128,7 +128,7 @@ def _reached(recipe: Config, found: Sequence[Record], name: str) -> tuple[str, s
     text = spread.text()
     if name in promised(recipe):
         text = f"**{text}**" if _good(recipe, spread.mean, name) else f"{text} (missed)"
-    return text, f"{best:.4g}", f"{worst:.4g}"
+    return text, significant(best), significant(worst)
 
 
 def _spreads(found: Sequence[Record]) -> dict[str, Spread]:
@@ -169,7 +169,7 @@ def _shortfalls(recipes: Mapping[str, Config]) -> str:
 
 def figures(recipe: Config, record: Record) -> str:
     """Results of the measures that a recipe promises."""
-    return ", ".join(f"{each} {record.metrics[each]:.4g}" for each in promised(recipe) if each in record.metrics)
+    return ", ".join(f"{each} {significant(record.metrics[each])}" for each in promised(recipe) if each in record.metrics)
 
 
 def _run_row(run: str, recipe: Config, record: Record) -> str:

@@ -44,25 +44,30 @@ class Spread:
 
     def text(self, digits: int = 4) -> str:
         """Mean, standard deviation and number of runs."""
-        shown = f"{self.mean:.{digits}g}"
+        shown = significant(self.mean, digits)
         if len(self.values) == 1:
             return f"{shown} (n = 1)"
         decimals = len(shown.partition(".")[2])
         return f"{shown} ± {self.deviation:.{max(decimals, 1)}f} (n = {len(self.values)})"
 
 
+def significant(value: float, digits: int = 4) -> str:
+    """A figure with so many significant digits, zeros at its end included."""
+    return f"{value:#.{digits}g}".rstrip(".")
+
+
 def departures(known: dict[str, Spread], found: dict[str, float]) -> list[str]:
     """A sentence for each figure of a new run that lies outside of the prediction interval of the known ones."""
-    told: list[str] = []
+    sentences: list[str] = []
     for name, value in found.items():
         interval = known[name].interval if name in known else None
         if interval and not interval[0] <= value <= interval[1]:
             low, high = interval
-            told.append(
+            sentences.append(
                 f"{name}: expected {low:.5g} to {high:.5g} ({LEVEL:.0%} of new runs, from "
                 f"{len(known[name].values)} seeds), got {value:.5g}"
             )
-    return told
+    return sentences
 
 
 def of(figures: Sequence[dict[str, float]]) -> dict[str, Spread]:

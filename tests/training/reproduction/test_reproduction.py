@@ -158,7 +158,7 @@ def test_seeds_have_folders_of_their_own_and_the_page_their_spread(vae_run: Path
         records.write(folder, "python -m training vae", Cost(1))
     results_page.publish(tmp_path / "runs", tmp_path / "docs" / "results.md", tmp_path / "docs" / "results")
     page = (tmp_path / "docs" / "results.md").read_text()
-    assert "| `vae` | elbo_loss | **101 ± 0.4 (n = 3)** | 100.6 | 101.4 | ≤ 101.5 |" in page
+    assert "| `vae` | elbo_loss | **101.0 ± 0.4 (n = 3)** | 100.6 | 101.4 | ≤ 101.5 |" in page
     assert page.count("| `vae` | elbo_loss 10") == 3
 
 

@@ -6,7 +6,7 @@ from training.reproduction.spread import LEVEL, Spread
 
 
 def test_a_figure_is_told_with_its_scatter_and_count() -> None:
-    assert Spread((101.0, 101.5, 100.5)).text() == "101 ± 0.5 (n = 3)"
+    assert Spread((101.0, 101.5, 100.5)).text() == "101.0 ± 0.5 (n = 3)"
     assert Spread((0.09081, 0.09083)).text() == "0.09082 ± 0.00001 (n = 2)"
     assert Spread((83.42,)).text() == "83.42 (n = 1)"
 
