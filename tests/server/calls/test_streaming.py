@@ -167,6 +167,8 @@ def test_cancelled_stream_leaves_nothing_behind(slow: Served) -> None:
     call = slow.stub.Stream(iter(sender))
     for index in range(50):
         sender.send(str(index), denoise=SLOW)
+    # On a busy machine the first answer may come before the second request has left.
+    wait_for(lambda: metric(slow, "autoencoder_requests_in_flight", method="Stream") > 10)
     next(call)
     call.cancel()
     sender.end()
