@@ -64,7 +64,7 @@ def _serve(config: Config) -> int:
 
     try:
         app = App(config)
-        line = app.start()
+        line = app.start(lambda: not signal.sigpending().isdisjoint(_ENDS))
     except (BindError, DeviceError, KeyFileError, RestError, TlsError, TokenFileError, TracingError) as error:
         # Not a log line, and `sys.stderr` makes one of whatever is printed.
         print(f"{_PROGRAM}: {error}", file=sys.__stderr__)
@@ -98,4 +98,8 @@ def _exit_now() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    # Without the interpreter's own end: a load under way is in onnxruntime, on a thread that would abort the process.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)

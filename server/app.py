@@ -4,6 +4,7 @@ import importlib.metadata
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grpc
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 # Scripts that wait for the line of `App.start` should find the models loaded, if they load quickly.
 _FIRST_SCAN_SECONDS = 5.0
+_SCAN_POLL_SECONDS = 0.05
 _DRAIN_POLL_SECONDS = 0.005
 # Answers handed to the native transport are sent a little later.
 _FLUSH_SECONDS = 0.1
@@ -105,8 +107,8 @@ class App:
         self._rest = None if config.rest_port is None else self._make_rest()
         self._stopped = threading.Event()
 
-    def start(self) -> str:
-        """Listen and load models, and return the line with the addresses.
+    def start(self, ending: Callable[[], bool] = lambda: False) -> str:
+        """Listen and load models, for some seconds unless `ending`, and return the line with the addresses.
 
         Raises:
             BindError: a port is in use.
@@ -131,7 +133,9 @@ class App:
             raise
         self.manager.start()
         self._watchdog.start()
-        self.manager.wait_scanned(_FIRST_SCAN_SECONDS)
+        until = time.monotonic() + _FIRST_SCAN_SECONDS
+        while time.monotonic() < until and not ending() and not self.manager.wait_scanned(_SCAN_POLL_SECONDS):
+            pass
         reason = self._readiness.check()
         if not reason.ready:
             _LOGGER.warning("not ready: %s", reason.reason)

@@ -1,7 +1,11 @@
 """Graceful shutdown: in time, with every call counted with the status that its client got."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -10,7 +14,7 @@ import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from inference import open_inference_pb2, open_inference_pb2_grpc
 
-from tests.server.conftest import GOLDEN, images, metric, serving, write_slow_denoiser
+from tests.server.conftest import GOLDEN, copy_version, images, metric, serving, write_slow_denoiser
 from tests.server.models.test_manager import eventually
 
 BATCH = images(np.zeros((64, 32, 32, 1), np.uint8))
@@ -73,3 +77,22 @@ def test_who_drains_still_says_that_it_lives(transport: str) -> None:
         assert not stub.ServerReady(open_inference_pb2.ServerReadyRequest(), timeout=10).ready
         refused = served.stub.ListModels.future(pb.ListModelsRequest(), timeout=10).exception()
         assert refused.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_sigterm_while_models_load_ends_the_process_in_order(tmp_path: Path) -> None:
+    for number in range(60):
+        name = f"vae-{number}"
+        version = copy_version(tmp_path / "made", "vae", 1, partial(dict.update, name=name))
+        (tmp_path / "models" / name).mkdir(parents=True)
+        version.rename(tmp_path / "models" / name / "1")
+    command = [sys.executable, "-m", "server", "--repository", str(tmp_path / "models"), "--port", "0"]
+    with subprocess.Popen([*command, "--metrics-port", "0"], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            first = next(line for line in process.stderr if " serves on " in line)
+            process.send_signal(signal.SIGTERM)
+            rest = process.stderr.read()
+            assert process.wait(60) == 0, rest
+        finally:
+            process.kill()
+    # It did not load them all first.
+    assert (first + rest).count(" serves on ") < 60
