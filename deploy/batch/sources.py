@@ -65,11 +65,9 @@ class Source:
         found = self._images.read_many(fitting, self._max_bytes)
         images: list[Image] = []
         for name, size in sizes.items():
-            got = found.get(name, b"")
-            length = max(size, len(got))
+            got = found.get(name, self._too_large(size))
             if isinstance(got, bytes):
-                too_large = length > self._max_bytes
-                images.append(Image(name, b"", self._too_large(length)) if too_large else Image(name, got))
+                images.append(Image(name, got))
             elif _ESCAPED.search(name):
                 images.append(Image(name, b"", "expected a file name in UTF-8: rename the file"))
             else:

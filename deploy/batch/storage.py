@@ -69,8 +69,8 @@ class Store:
         except InputError:
             raise
         except Exception as error:
-            why = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-            raise InputError(": ".join(filter(None, (f"expected {what}", why, remedy))), self._place(name)) from error
+            text = ": ".join(filter(None, (f"expected {what}", _why(error), remedy)))
+            raise InputError(text, self._place(name)) from error
 
     def find(self) -> dict[str, int]:
         """Sizes in bytes of all files below it, by name, in alphabetical order; empty where there is no such folder.
@@ -125,17 +125,19 @@ class Store:
         """Files as they were listed, by name; instead of one that cannot be read, a sentence."""
         if self.local:
             return {name: self._try(name, limit_bytes) for name in sizes}
-        # Of files that nothing was said of, no more than the limit may be read.
+        # A web server says no sizes, and an empty file has no range.
         unknown = [name for name, size in sizes.items() if not size]
         known = [name for name, size in sizes.items() if size]
         with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
             found = dict(zip(unknown, pool.map(self._try, unknown, repeat(limit_bytes)), strict=True))
         paths = [self.path(name) for name in known]
         # Ranges, because `cat` takes names such as a[1].png for patterns. Buckets are read at the same time.
-        data: list[Any] = self.fs.cat_ranges(paths, None, None, on_error="return") if paths else []
+        data: list[Any] = self.fs.cat_ranges(paths, 0, limit_bytes + 1, on_error="return") if paths else []
         for name, got in zip(known, data, strict=True):
-            why = getattr(got, "strerror", None) or type(got).__name__
-            found[name] = got if isinstance(got, bytes) else f"expected a readable file: {why}"
+            if not isinstance(got, bytes):
+                found[name] = f"expected a readable file: {_why(got)}"
+            else:
+                found[name] = got if len(got) <= limit_bytes else _too_large(limit_bytes)
         return found
 
     @contextmanager
@@ -177,7 +179,7 @@ class Store:
                 raise InputError(f"{type(cause).__name__}: {cause}", self._place(name)) from error
             return None
         if not left:
-            raise InputError(f"expected at most {limit_bytes} bytes, got more", self._place(name))
+            raise InputError(_too_large(limit_bytes), self._place(name))
         return b"".join(parts)
 
     def exists(self, name: str) -> bool:
@@ -212,3 +214,11 @@ class Store:
             self.fs.invalidate_cache()
             if self.fs.exists(self.path(name)):
                 self.fs.rm(self.path(name), recursive=True)
+
+
+def _why(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
+def _too_large(limit_bytes: int) -> str:
+    return f"expected at most {limit_bytes} bytes, got more"

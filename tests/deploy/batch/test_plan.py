@@ -125,3 +125,10 @@ def test_a_table_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "images" / "a.parquet")
     with pytest.raises(InputError, match=r"a.parquet: expected a Parquet file"):
         listed(tmp_path / "out", tmp_path / "images")
+
+
+def test_a_name_that_is_no_unicode_does_not_stop_the_others(tmp_path: Path) -> None:
+    write(tmp_path / "images", {"a.png": b"", os.fsdecode(b"\xff.png"): b""})
+    parts = planned(tmp_path / "out", tmp_path / "images")
+    assert sum(part.rows for part in parts) == 2
+    assert planned(tmp_path / "out", tmp_path / "images") == parts

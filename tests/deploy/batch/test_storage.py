@@ -125,10 +125,11 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(odd: Store, folder: str) 
 def test_a_file_larger_than_its_listing_is_read_no_further_than_the_limit(store: Store) -> None:
     store.write("a", b"12345")
     store.write("b", b"1")
-    found = store.read_many({"a": 0, "b": 0, "c": 0}, 3)
-    assert found["b"] == b"1"
-    assert str(found["a"]).startswith("expected at most 3 bytes, got ")
-    assert str(found["c"]) == "expected a readable file: No such file or directory"
+    for size in (0, 1):
+        found = store.read_many({"a": size, "b": size, "c": size}, 3)
+        assert found["b"] == b"1"
+        assert str(found["a"]).startswith("expected at most 3 bytes, got ")
+        assert str(found["c"]).startswith("expected a readable file: ")
 
 
 def test_a_name_that_is_no_unicode_is_escaped(tmp_path: Path) -> None:
