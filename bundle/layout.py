@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from autoencoder.v1.model_pb2 import File, Model
 from google.protobuf import json_format
@@ -110,17 +110,37 @@ def read_file(path: Path, limit_bytes: int) -> bytes:
         BundleError: it cannot be read, is larger, or is not a regular file: reading a pipe or device may never end.
     """
     try:
-        # Type and size are those of the open file: another file may have its name by now.
-        with open(path, "rb", opener=_open) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise BundleError(f"{path}: expected a readable file, got a pipe or device")
-            if status.st_size > limit_bytes:
-                raise BundleError(f"{path}: expected at most {limit_bytes} bytes, got {status.st_size}")
-            return file.read(status.st_size)
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit_bytes:
+                raise BundleError(f"{path}: expected at most {limit_bytes} bytes, got {size}")
+            return file.read(size)
     except (OSError, ValueError) as error:
         # ValueError: a name with a zero byte.
         raise BundleError(f"{path}: expected a readable file: {getattr(error, 'strerror', error)}") from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it.
+
+    Raises:
+        BundleError: it is not a regular file: reading a pipe or device may never end.
+        OSError: it cannot be opened.
+        ValueError: no file can have this name.
+    """
+    file = open(path, "rb", opener=_open)  # noqa: SIM115 (the caller closes it)
+    # The type is that of the open file: another file may have its name by now.
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise BundleError(f"{path}: expected a readable file, got a pipe or device")
+    return file
+
+
+def stays_inside(name: str) -> bool:
+    """Whether it is the plain name of a file below a version's folder."""
+    path = PurePosixPath(name)
+    plain = "\\" not in name and "\0" not in name
+    return bool(path.parts) and plain and not path.is_absolute() and ".." not in path.parts and str(path) == name
 
 
 def _entries(folder: Path) -> list[str]:
@@ -151,7 +171,7 @@ def _check(model: Model, path: Path) -> None:
         *([] if len(listed) == len(model.files) else ["a file is listed twice"]),
         *(["a file has a negative size"] if any(file.size_bytes < 0 for file in model.files) else []),
         *([] if model.signatures else ["no signature"]),
-        *(f"file {name!r} leads out of the version" for name in sorted(listed) if not _stays_inside(name)),
+        *(f"file {name!r} leads out of the version" for name in sorted(listed) if not stays_inside(name)),
         *(
             f"file {name!r} of signature {s.name!r} is not listed"
             for s in model.signatures
@@ -161,9 +181,3 @@ def _check(model: Model, path: Path) -> None:
     ]
     if problems:
         raise BundleError(f"{path}: {'; '.join(problems)}")
-
-
-def _stays_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    plain = "\\" not in name and "\0" not in name
-    return bool(name) and plain and not path.is_absolute() and ".." not in path.parts and str(path) == name

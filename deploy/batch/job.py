@@ -66,6 +66,10 @@ class Job:
         _try(self._work)
         self._options = options
         self._output, images = Store(options.output), Store(options.images)
+        if self._output.within(images):
+            raise InputError(
+                f"{options.output}: expected an output outside of the images, in {options.images}: move it"
+            )
         new = self._compare(images)
         items = plan.missing(self._output, images, options.part_images, self._check_columns)
         if new is not None:
@@ -102,15 +106,19 @@ class Job:
             raise JobError(f"{_reason(error)}: start the job again, and it goes on with what is left") from error
 
     def total(self) -> Done:
-        """Count the rows of all parts that are done, and those that failed."""
+        """Count the rows of all parts that are done, and those that failed.
+
+        Raises:
+            InputError: a part is not as it was written.
+        """
         images = failed = 0
-        for name in sorted(plan.done(self._output)):
-            with self._output.fs.open(self._output.path(name)) as stream:
+        for name in sorted(plan.done(self._output) & {part.name for part in self.parts}):
+            with self._output.open(name, "rows that a job wrote", "delete it and start the job again") as stream:
                 metadata = pq.read_metadata(stream)
-            images += metadata.num_rows
-            for group in range(metadata.num_row_groups):
-                column = metadata.row_group(group).column(1)
-                failed += metadata.row_group(group).num_rows - column.statistics.null_count
+                images += metadata.num_rows
+                for group in range(metadata.num_row_groups):
+                    column = metadata.row_group(group).column(1)
+                    failed += metadata.row_group(group).num_rows - column.statistics.null_count
         return Done(images, failed)
 
     def _dataset(self, workers: int) -> "ray.data.Dataset":
@@ -137,7 +145,10 @@ class Job:
         written = self._output.read(_JOB_FILE)
         if written is None:
             return json.dumps(ours, indent=2).encode() + b"\n"
-        theirs = json.loads(written)
+        with self._output.expects(_JOB_FILE, "what a job wrote", "name another output"):
+            theirs = json.loads(written)
+            if not isinstance(theirs, dict):
+                raise TypeError(f"{type(theirs).__name__} in it")
         other = [name for name, value in ours.items() if theirs.get(name) != value]
         if other:
             seen = ", ".join(f"{name} {theirs.get(name)!r} and not {ours[name]!r}" for name in other)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from bundle import layout
 from bundle.signing import MAX_SIGNING_BYTES
@@ -39,9 +39,12 @@ class Model:
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(f"{url}: expected a model.json of a bundle: {error!r}") from error
         plain = layout.NAME_PATTERN.fullmatch(name) and layout.VERSION_PATTERN.fullmatch(version)
-        if not plain or any(".." in PurePosixPath(path).parts or path.startswith("/") for path in listed):
+        if not plain or not all(map(layout.stays_inside, listed)):
             raise InputError(f"{url}: expected a name, a version and files within the bundle in model.json")
-        if not 0 <= min(listed.values(), default=0) <= sum(listed.values()) <= max_bytes:
+        for path, size in listed.items():
+            if size < 0:
+                raise InputError(f"{url}: expected sizes from 0 in model.json, got {size} of {path}: export it again")
+        if sum(listed.values()) > max_bytes:
             raise InputError(
                 f"{url}: expected files of at most {max_bytes} bytes together, got {sum(listed.values())}: "
                 "raise HOURGLASS_MAX_MODEL_BYTES if there is memory for three times as much"
@@ -51,8 +54,17 @@ class Model:
         return cls(name, version, hashlib.sha256(described).hexdigest(), {layout.MODEL_FILE: described, **found})
 
     def write(self, repository: Path) -> None:
-        """Write it into an empty repository."""
+        """Write it into an empty repository.
+
+        Raises:
+            InputError: no folder can hold a file of this name, or the disk is full.
+        """
         for name, data in self.files.items():
             path = repository / self.name / self.version / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            except (OSError, ValueError) as error:
+                # ValueError: a name that is no Unicode.
+                why = getattr(error, "strerror", error)
+                raise InputError(f"expected a bundle that {repository} can hold: {why}", f"{path}") from error

@@ -4,6 +4,7 @@ Each start lists the input again and appends what the plan does not hold yet. A 
 """
 
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
@@ -17,6 +18,7 @@ from deploy.batch.storage import Store
 
 CheckColumns: TypeAlias = Callable[[str, pa.Schema], None]
 TABLE_SUFFIX = ".parquet"
+_PLAN_NAME = re.compile(r"[0-9]{6,}\.parquet")
 # Parts for each worker: the last ones to finish should be short against the job.
 _PARTS_PER_WORKER = 8
 _SCHEMA = pa.schema(
@@ -92,18 +94,21 @@ def append(output: Store, items: list[Item], part_images: int, workers: int) -> 
 
 
 def read(output: Store) -> tuple[list[Part], set[str]]:
-    """All parts of a plan, and the paths in it."""
+    """All parts of a plan, and the paths in it.
+
+    Raises:
+        InputError: a file of it cannot be read, or is not as it was written.
+    """
     plans = Store(f"{output.url.rstrip('/')}/plan")
     parts: list[Part] = []
     known: set[str] = set()
-    for name in _visible(plans.find()):
-        data = plans.read(name)
-        assert data is not None  # noqa: S101 (it was listed)
-        file = pq.ParquetFile(io.BytesIO(data))
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=["path", "rows"])
-            known.update(table["path"].to_pylist())
-            parts.append(Part(len(parts), f"plan/{name}", group, sum(table["rows"].to_pylist())))
+    for name in filter(_PLAN_NAME.fullmatch, plans.find()):
+        with plans.open(name, "the plan of a job, unharmed", "name another output") as stream:
+            file = pq.ParquetFile(stream)
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=["path", "rows"])
+                known.update(table["path"].to_pylist())
+                parts.append(Part(len(parts), f"plan/{name}", group, sum(table["rows"].to_pylist())))
     return parts, known
 
 
@@ -132,12 +137,10 @@ def _items(images: Store, part_images: int, check: CheckColumns) -> Iterable[Ite
 
 def _runs(images: Store, name: str, part_images: int, check: CheckColumns) -> Iterator[Item]:
     """Runs of rows of a Parquet file, none across two row groups."""
-    try:
-        with images.fs.open(images.path(name)) as stream:
-            metadata = pq.read_metadata(stream)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{name}: expected a Parquet file: {error}") from error
-    check(name, metadata.schema.to_arrow_schema())
+    with images.open(name, "a Parquet file") as stream:
+        metadata = pq.read_metadata(stream)
+        schema = metadata.schema.to_arrow_schema()
+    check(name, schema)
     first = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)

@@ -1,5 +1,6 @@
 """Images of a part: from files or Parquet rows to batches, read one batch ahead."""
 
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from queue import Queue
@@ -8,11 +9,14 @@ from typing import Any, NamedTuple, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deploy.batch.errors import InputError
 from deploy.batch.options import MAX_BATCH_BYTES
 from deploy.batch.plan import Item
 from deploy.batch.storage import Store
 
 T = TypeVar("T")
+# As `Store.find` writes a byte that is not UTF-8.
+_ESCAPED = re.compile(r"\\udc[89a-f][0-9a-f]")
 
 
 class Image(NamedTuple):
@@ -56,20 +60,18 @@ class Source:
             yield self._files(group)
 
     def _files(self, items: list[Item]) -> list[Image]:
-        problems = {item.path: self._too_large(item.size_bytes) for item in items if item.size_bytes > self._max_bytes}
-        names = [item.path for item in items if item.path not in problems]
-        paths = [self._images.path(name) for name in names]
-        # Ranges, because `cat` takes names such as a[1].png for patterns. Buckets are read at the same time.
-        data: list[Any] = self._images.fs.cat_ranges(paths, None, None, on_error="return") if paths else []
-        found = dict(zip(names, data, strict=True))
+        sizes = {item.path: item.size_bytes for item in items}
+        fitting = {name: size for name, size in sizes.items() if size <= self._max_bytes}
+        found = self._images.read_many(fitting, self._max_bytes)
         images: list[Image] = []
-        for item in items:
-            got = found.get(item.path)
+        for name, size in sizes.items():
+            got = found.get(name, self._too_large(size))
             if isinstance(got, bytes):
-                images.append(Image(item.path, got))
+                images.append(Image(name, got))
+            elif _ESCAPED.search(name):
+                images.append(Image(name, b"", "expected a file name in UTF-8: rename the file"))
             else:
-                why = getattr(got, "strerror", None) or str(got) or type(got).__name__
-                images.append(Image(item.path, b"", problems.get(item.path) or f"expected a readable file: {why}"))
+                images.append(Image(name, b"", got))
         return images
 
     def _table(self, item: Item) -> Iterator[list[Image]]:
@@ -85,13 +87,12 @@ class Source:
                 ]
                 number += rows.num_rows
                 yield from _packed(images, [len(image.data) for image in images], self._batch_images)
-        except (OSError, pa.ArrowException) as error:
-            why = f"expected readable rows: {error}"
-            yield [Image(f"{item.path}:{index}", b"", why) for index in range(number, end)]
+        except InputError as error:
+            yield [Image(f"{item.path}:{index}", b"", error.text) for index in range(number, end)]
 
     def _rows(self, item: Item, names: list[str]) -> Iterator[pa.RecordBatch]:
         left, skip = item.rows, item.skip
-        with self._images.fs.open(self._images.path(item.path)) as stream:
+        with self._images.open(item.path, "readable rows") as stream:
             file = pq.ParquetFile(stream)
             for batch in file.iter_batches(self._batch_images, row_groups=[item.group], columns=names):
                 dropped = min(skip, batch.num_rows)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from grpc import StatusCode
 
 from deploy.batch.engine import CallError, Engine
-from deploy.batch.errors import JobError
+from deploy.batch.errors import InputError, JobError
 from deploy.batch.model import Model
 from deploy.batch.options import Options
 from deploy.batch.plan import Item, Part
@@ -75,6 +75,8 @@ class Worker:
         columns = [batch[name].tolist() for name in Part._fields]
         try:
             done = [self.do(Part(*values)) for values in zip(*columns, strict=True)]
+        except InputError as error:
+            raise JobError(str(error)) from None
         except Exception as error:  # noqa: BLE001 (it ends the job)
             raise JobError(f"{type(error).__name__}: {error}") from None
         return {name: [each[name] for each in done] for name in done[0]}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hourglass_client import Client
 
+from deploy.batch.options import Options
 from tests.deploy.batch.conftest import VAE, noise, rows, write
 from tests.server.conftest import serving
 
@@ -65,3 +66,43 @@ def test_settings_of_the_server_that_are_wrong(
     monkeypatch.setenv("HOURGLASS_MAX_IMAGE_PIXELS", "many")
     assert main(["encode", str(VAE), str(tmp_path), str(tmp_path / "out")]) == 2
     assert "--max-image-pixels (HOURGLASS_MAX_IMAGE_PIXELS): expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "damage", "expected"),
+    [
+        ("images", {}, "expected an output outside of the images"),
+        ("images/out", {}, "expected an output outside of the images"),
+        ("images/a.png/out", {}, "expected an output outside of the images"),
+        ("file", {}, "job.json: expected a readable file: Not a directory"),
+        ("loop", {}, "job.json: expected a readable file: Too many levels of symbolic links"),
+        ("out", {"job.json": b""}, "job.json: expected what a job wrote: Expecting value"),
+        ("out", {"job.json": b"[]"}, "job.json: expected what a job wrote: list in it: name another output"),
+        ("out", {"job.json": b"\xff"}, "job.json: expected what a job wrote: 'utf-8' codec"),
+        ("out", {"plan/000000.parquet": b""}, "000000.parquet: expected the plan of a job"),
+        ("out", {"plan": b"no folder"}, "000000.parquet: expected a file that can be written: File exists"),
+        ("out", {"parts/part-000000.parquet": b""}, "part-000000.parquet: expected rows that a job wrote"),
+    ],
+)
+def test_an_output_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, damage: dict[str, bytes], expected: str
+) -> None:
+    from deploy.batch.__main__ import main  # noqa: PLC0415 (as above)
+
+    write(tmp_path, {"images/a.png": noise(1)[0], "file": b""})
+    (tmp_path / "loop").symlink_to("loop")
+    write(tmp_path / "out", damage)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["encode", str(VAE), str(tmp_path / "images"), str(tmp_path / output)]) == 2
+    said = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("deploy.batch: "))
+    assert expected in said
+    assert "out" in output or sorted(tmp_path.rglob("*")) == before
+
+
+def test_foreign_files_among_the_parts_are_not_counted(tmp_path: Path) -> None:
+    from deploy.batch.job import Done, Job  # noqa: PLC0415 (as above)
+
+    images = write(tmp_path / "images", {"a.png": noise(1)[0]})
+    write(tmp_path / "out" / "parts", {"notes.txt": b"", "part-000009.parquet": b""})
+    job = Job(Options(task="encode", bundle=str(VAE), images=str(images), output=str(tmp_path / "out")), {})
+    assert (job.total(), len(job.left)) == (Done(0, 0), 1)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,32 @@ def test_columns_are_checked(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "images"))
     plan.missing(Store(str(tmp_path / "out")), store, 8, lambda name, schema: seen.update({name: schema.names}))
     assert seen == {"x.parquet": ["picture"]}
+
+
+def test_foreign_files_are_no_plan_and_a_damaged_plan_is_a_sentence(tmp_path: Path) -> None:
+    write(tmp_path / "images", {"a.png": b""})
+    parts = planned(tmp_path / "out", tmp_path / "images")
+    write(tmp_path / "out" / "plan", {"readme.txt": b"", "notes.parquet": b"", "000000.parquet.txt": b""})
+    assert plan.read(Store(str(tmp_path / "out")))[0] == parts
+    path = tmp_path / "out" / "plan" / "000000.parquet"
+    for data in (b"", path.read_bytes()[:-9]):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=r"000000.parquet: expected the plan of a job.*: name another output"):
+            plan.read(Store(str(tmp_path / "out")))
+    table(path, {"other": [1]})
+    with pytest.raises(InputError, match=r"000000.parquet: expected the plan of a job"):
+        plan.read(Store(str(tmp_path / "out")))
+
+
+def test_a_table_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    os.mkfifo(tmp_path / "images" / "a.parquet")
+    with pytest.raises(InputError, match=r"a.parquet: expected a Parquet file"):
+        listed(tmp_path / "out", tmp_path / "images")
+
+
+def test_a_name_that_is_no_unicode_does_not_stop_the_others(tmp_path: Path) -> None:
+    write(tmp_path / "images", {"a.png": b"", os.fsdecode(b"\xff.png"): b""})
+    parts = planned(tmp_path / "out", tmp_path / "images")
+    assert sum(part.rows for part in parts) == 2
+    assert planned(tmp_path / "out", tmp_path / "images") == parts

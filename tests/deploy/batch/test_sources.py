@@ -1,3 +1,4 @@
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -107,6 +108,19 @@ def test_files_that_are_gone_or_too_large(tmp_path: Path) -> None:
     assert "No such file" in found[1].problem
 
 
+def test_what_is_no_file_or_has_no_plain_name_is_an_error_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path, {"a.png": b"a"})
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to("/dev/zero")
+    (tmp_path / os.fsdecode(b"\xff\xfe.png")).write_bytes(b"d")
+    assert sorted(flat(read(str(tmp_path)))) == [
+        Image(r"\udcff\udcfe.png", b"", "expected a file name in UTF-8: rename the file"),
+        Image("a.png", b"a"),
+        Image("b.png", b"", "expected a readable file, got a pipe or device"),
+        Image("c.png", b"", "expected a readable file, got a pipe or device"),
+    ]
+
+
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
     """The folder behind a URL."""
@@ -123,6 +137,8 @@ def test_reads_behind_a_url(tmp_path: Path, url: str) -> None:
     files = {f"{index}.png": data for index, data in enumerate(noise(5))}
     write(tmp_path, files)
     assert {image.id: image.data for image in flat(read(url))} == files
+    (tmp_path / "5.png").write_bytes(b"x" * 2000)
+    assert flat(read(url, most=1999))[5:] == [Image("5.png", b"", "expected at most 1999 bytes, got more")]
 
 
 @pytest.mark.parametrize(
