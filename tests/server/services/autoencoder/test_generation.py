@@ -71,11 +71,11 @@ def test_many_latents_are_made_beside_the_threads_that_take_calls(
     assert not few.startswith("heavy")
 
 
-def write_curved(repository: Path) -> LatentStatistics:
+def write_curved(repository: Path, **changed: np.ndarray) -> LatentStatistics:
     """The golden VAE with a direction that depends on the place of the latent; its statistics."""
     data = (GOLDEN / "vae" / "1" / LATENTS_FILE).read_bytes()
-    maps = np.random.default_rng(0).normal(0, 0.3, (1, 3, 3))
-    curved = dataclasses.replace(LatentStatistics.from_bytes(data), attribute_maps=maps)
+    changed = {"attribute_maps": np.random.default_rng(0).normal(0, 0.3, (1, 3, 3)), **changed}
+    curved = dataclasses.replace(LatentStatistics.from_bytes(data), **changed)
     written = curved.to_bytes()
 
     def describe(model: dict) -> None:
@@ -109,3 +109,25 @@ def test_edit_follows_a_direction_that_depends_on_the_place(tmp_path: Path, tran
             edited(latents, 1e30)
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "shifts" in refused.value.details()
+
+
+@pytest.mark.parametrize(
+    ("maps", "amount"),
+    [
+        (np.full((1, 3, 3), 1e300), 1e8),
+        (np.diag([1.5 * 2.0**1022, 0, 0])[np.newaxis], 1),
+        # It contracts, and is too long for its end to be computed.
+        (np.ones((1, 3, 3)), -3e38),
+    ],
+)
+def test_a_move_that_cannot_be_computed_is_refused(
+    tmp_path: Path, transport: str, maps: np.ndarray, amount: float
+) -> None:
+    write_curved(tmp_path, attribute_maps=maps, attribute_directions=np.ones((1, 3)))
+    shifts = [pb.AttributeShift(attribute="brightness", amount=amount)]
+    request = pb.EditRequest(model_name="vae", latents=tensor(np.full((1, 3), 0.1, np.float32)), shifts=shifts)
+    with serving(tmp_path, transport=transport, poll_seconds=0) as served:
+        with pytest.raises(grpc.RpcError) as refused:
+            served.stub.Edit(request, timeout=60)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "ask for smaller amounts" in refused.value.details()
