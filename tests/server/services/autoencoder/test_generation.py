@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import numpy as np
@@ -12,9 +14,11 @@ import pytest
 from autoencoder.v1 import autoencoder_pb2 as pb
 from scipy.linalg import expm
 
+from bundle.density.moves import Move
 from bundle.latents import LatentStatistics
 from bundle.layout import LATENTS_FILE
 from server.codec import tensors
+from server.services.autoencoder import generation
 from tests.server.conftest import GOLDEN, Served, array, copy_version, serving, tensor
 
 MANY = 2000
@@ -69,6 +73,41 @@ def test_many_latents_are_made_beside_the_threads_that_take_calls(
     assert many.startswith("heavy")
     # A few are not worth the way to another thread.
     assert not few.startswith("heavy")
+
+
+def test_many_shifts_are_added_up_beside_the_threads_that_take_calls(
+    generous: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    move = LatentStatistics.move
+
+    def note(statistics: LatentStatistics, amounts: Iterable[tuple[int, float]]) -> Move:
+        threads.append(threading.current_thread().name)
+        return move(statistics, amounts)
+
+    monkeypatch.setattr(LatentStatistics, "move", note)
+
+    def moved(shifts: int) -> np.ndarray:
+        # So few bytes that reading them is no reason to go to another thread.
+        each = pb.AttributeShift(attribute="brightness", amount=1 / shifts)
+        latents = tensor(np.ones((1, 3), np.float32))
+        request = pb.EditRequest(model_name="vae", latents=latents, shifts=[each] * shifts)
+        return array(generous.stub.Edit(request, timeout=60).latents)
+
+    np.testing.assert_allclose(moved(200), moved(100), rtol=1e-6)
+    many, few = threads
+    assert many.startswith("heavy")
+    assert not few.startswith("heavy")
+
+
+@pytest.mark.parametrize(
+    ("size", "curved", "most"), [(3, True, 128), (20, True, 10), (64, True, 1), (64, False, 128), (2**16, False, 4)]
+)
+def test_shifts_of_many_numbers_count_for_more(size: int, curved: bool, most: int) -> None:
+    maps = np.zeros((1, size, size)) if curved else None
+    version: Any = SimpleNamespace(statistics=SimpleNamespace(latent_size=size, attribute_maps=maps))
+    assert generation._cost_of_adding(version, [(0, 1.0)] * most) <= generation._HEAVY_NUMBERS
+    assert generation._cost_of_adding(version, [(0, 1.0)] * (most + 1)) > generation._HEAVY_NUMBERS
 
 
 def write_curved(repository: Path, **changed: np.ndarray) -> LatentStatistics:
