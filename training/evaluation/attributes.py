@@ -104,7 +104,9 @@ def _with_directions(known: LatentStatistics, found: list[Direction]) -> LatentS
     try:
         latent_arrays.check(statistics.to_arrays())
     except BundleError as error:
-        raise DataError(f"the directions found cannot be stored: {one_line(error)}; give other columns") from error
+        raise DataError(
+            f"the directions found cannot be stored: {one_line(error)}; change columns or class names"
+        ) from error
     return statistics
 
 

@@ -100,7 +100,7 @@ def test_directions_that_could_not_be_read_again_are_not_stored(vae_run: Path, m
 
     monkeypatch.setattr(attributes, "calibrate", lambda _, codes, each: of_no_spread(each.name, codes.shape[1]))
     monkeypatch.setattr(attributes, "follow", lambda _, __, each, ___: each)
-    with pytest.raises(DataError, match=r"cannot be stored: latents.npz: attribute_spreads: .*; give other columns"):
+    with pytest.raises(DataError, match=r"cannot be stored: latents.npz: attribute_spreads: .*; change columns"):
         attributes.fit(checkpoint.load(vae_run), dataset.digits())
 
 
