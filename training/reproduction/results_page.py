@@ -169,7 +169,9 @@ def _shortfalls(recipes: Mapping[str, Config]) -> str:
 
 def figures(recipe: Config, record: Record) -> str:
     """Results of the measures that a recipe promises."""
-    return ", ".join(f"{each} {significant(record.metrics[each])}" for each in promised(recipe) if each in record.metrics)
+    return ", ".join(
+        f"{each} {significant(record.metrics[each])}" for each in promised(recipe) if each in record.metrics
+    )
 
 
 def _run_row(run: str, recipe: Config, record: Record) -> str:
