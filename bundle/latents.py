@@ -192,13 +192,17 @@ class LatentStatistics:
         return (self.mean + ordered_sum(coordinates, self.components)).astype(np.float32)
 
     def move(self, amounts: Iterable[tuple[int, float]]) -> Move:
-        """The move along several attributes at once, by their places and amounts; their order does not matter."""
+        """The move along several attributes at once, by their places and amounts; their order does not matter.
+
+        What overflows makes a move to places that are not finite.
+        """
         vector, maps = np.zeros(self.latent_size), self.attribute_maps
         matrix = None if maps is None else np.zeros(maps.shape[1:])
-        for place, amount in amounts:
-            vector += amount * self.attribute_directions[place]
-            if maps is not None and matrix is not None:
-                matrix += amount * maps[place]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for place, amount in amounts:
+                vector += amount * self.attribute_directions[place]
+                if maps is not None and matrix is not None:
+                    matrix += amount * maps[place]
         return Move(vector, matrix if matrix is not None and matrix.any() else None)
 
     def reconstruction_error_quantile(self, level: float) -> float:

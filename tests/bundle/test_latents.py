@@ -78,6 +78,15 @@ def test_a_direction_that_is_the_same_everywhere_is_a_shift() -> None:
     assert fitted(3)[0].move([(0, 2.0)]).matrix is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_move_that_overflows_leads_to_no_number() -> None:
+    statistics = dataclasses.replace(mapped(3, 1e300), attribute_directions=np.full((2, 3), 1e300))
+    for amounts in ([(0, 1e8)], [(0, 1e38), (0, -1e38)], [(1, 1e38), (1, -1e38)]):
+        move = statistics.move(amounts)
+        with np.errstate(over="ignore", invalid="ignore"):
+            assert not np.isfinite(move.of(np.ones((1, 3)))).any()
+
+
 def test_maps_of_wide_latents_are_refused() -> None:
     with pytest.raises(BundleError, match="attribute_maps of at most 64 axes, got 70"):
         LatentStatistics.from_bytes(mapped(70).to_bytes())

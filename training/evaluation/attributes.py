@@ -4,18 +4,20 @@ import csv
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
+from bundle.density import latent_arrays
+from bundle.errors import BundleError
 from bundle.latents import LatentStatistics
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
-from training.errors import CheckpointError, DataError
+from training.errors import CheckpointError, DataError, one_line, short_repr
 from training.evaluation import classifier, inference
 from training.evaluation.classifier import Classifier
 from training.evaluation.factors import shape_measures
@@ -34,6 +36,8 @@ from training.models.families import Network
 _FITTED_IMAGES = 10_000
 _SCORED_IMAGES = 500
 _NAME = re.compile(r"[\w.][\w .-]*")
+# A picture is named after each: file names have at most 255 bytes, and a character up to four.
+_LONGEST_NAME = 50
 # What a direction should reach.
 WANTED = {"spearman": 0.9, "class_kept": 0.9, "class_reached": 0.9}
 
@@ -45,7 +49,7 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
 
     Raises:
         CheckpointError: the model has no latent space, or was trained on other data.
-        DataError: the table is unusable.
+        DataError: the table is unusable, or what was found cannot be stored.
     """
     if not trained.model.latent_shape:
         raise CheckpointError(f"{trained.meta['name']} has no latent space: attributes need an autoencoder with a code")
@@ -71,8 +75,8 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
     ]
     if not found:
         raise DataError(f"{dataset.name}: no property of the images varies, and there are no two classes: give --csv")
-    scores = _score(trained.model, dataset, found)
-    return dataclasses.replace(trained, latents=_with_directions(trained, found)), scores
+    statistics = _with_directions(trained.latents, found)
+    return dataclasses.replace(trained, latents=statistics), _score(trained.model, dataset, found)
 
 
 def _vectors(model: Network, codes: np.ndarray) -> np.ndarray:
@@ -81,18 +85,29 @@ def _vectors(model: Network, codes: np.ndarray) -> np.ndarray:
     return wide.mean((1, 2)) if model.is_free else wide.reshape(len(wide), -1)
 
 
-def _with_directions(trained: Checkpoint, found: list[Direction]) -> LatentStatistics | None:
-    """The latent statistics with these directions in place of others."""
+def _with_directions(known: LatentStatistics, found: list[Direction]) -> LatentStatistics:
+    """The latent statistics with these directions in place of others.
+
+    Raises:
+        DataError: what a checkpoint with them would hold could not be read again.
+    """
     size, curved = len(found[0].vector), any(each.matrix is not None for each in found)
     maps = [np.zeros((size, size)) if each.matrix is None else each.matrix for each in found] if curved else None
-    return trained.latents and dataclasses.replace(
-        trained.latents,
+    statistics = dataclasses.replace(
+        known,
         attribute_names=np.array([each.name for each in found], np.str_),
         attribute_directions=np.stack([each.vector for each in found]),
         attribute_maps=None if maps is None else np.stack(maps),
         attribute_means=np.array([each.mean for each in found]),
         attribute_spreads=np.array([each.spread for each in found]),
     )
+    try:
+        latent_arrays.check(statistics.to_arrays())
+    except BundleError as error:
+        raise DataError(
+            f"the directions found cannot be stored: {one_line(error)}; change columns or class names"
+        ) from error
+    return statistics
 
 
 def _score(model: Network, dataset: Dataset, found: list[Direction]) -> Scores:
@@ -157,37 +172,60 @@ def read_table(path: Path, dataset: Dataset) -> dict[str, np.ndarray]:
     """The columns of numbers of a CSV with a header and a row for every image of the source, in its order.
 
     Raises:
-        DataError: no such file, another number of rows, or a value that is not a finite number.
+        DataError: no such file, another number of rows, names that are unfit or not distinct, a value that is not a
+            finite number, or a column whose mean and spread are not finite or that does not vary.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        # Spreadsheets put a byte order mark first.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows, names = list(reader), list(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from None
     if len(rows) != dataset.source_count:
         raise DataError(
             f"{path} needs a row for each of the {dataset.source_count} images of the source, got {len(rows)}"
         )
+    _refuse_names(names, path)
     try:
         columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
     except (TypeError, ValueError) as error:
         raise DataError(f"{path} needs a number in every cell: {error}") from None
-    _refuse_names(columns, path)
     bad = [name for name, values in columns.items() if not np.isfinite(values).all()]
     if bad:
         raise DataError(f"{path} needs finite numbers; not so in {', '.join(bad)}")
     found = {name: values[dataset.train.positions][:_FITTED_IMAGES] for name, values in columns.items()}
-    if still := [name for name, values in found.items() if not np.ptp(values)]:
-        raise DataError(f"{path} needs numbers that differ between training images; not so in {', '.join(still)}")
+    _refuse_spreads(found, path)
     return found
 
 
-def _refuse_names(columns: Iterable[str], table: Path) -> None:
-    """Raise if a column has the name of a built-in direction, or cannot name a picture."""
+def _refuse_spreads(columns: Mapping[str, np.ndarray], table: Path) -> None:
+    """Raise if a column has a mean or a spread that is no number, or no spread."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        spreads = {name: values.std() for name, values in columns.items()}
+        wide = [name for name, values in columns.items() if not np.isfinite((values.mean(), spreads[name])).all()]
+    if wide:
+        raise DataError(
+            f"{table} needs numbers whose mean and spread are finite, got too large ones in {', '.join(wide)}: "
+            "divide these columns by a constant"
+        )
+    if still := [name for name, values in columns.items() if not (np.ptp(values) and spreads[name])]:
+        raise DataError(f"{table} needs numbers that differ between training images; not so in {', '.join(still)}")
+
+
+def _refuse_names(columns: Sequence[str], table: Path) -> None:
+    """Raise if a column has the name of another or of a built-in direction, or cannot name a picture."""
     expected = f"{table} needs columns named in letters, digits, '.', '_', '-' and spaces, unlike ours"
     for name in columns:
         if not _NAME.fullmatch(name) or name in shape_measures.MEASURES or "-to-" in name:
-            raise DataError(f"{expected} ({', '.join(shape_measures.MEASURES)}, A-to-B); got {name!r}")
+            raise DataError(f"{expected} ({', '.join(shape_measures.MEASURES)}, A-to-B); got {short_repr(name)}")
+        if len(name) > _LONGEST_NAME:
+            raise DataError(
+                f"{table} needs column names of at most {_LONGEST_NAME} characters, got one of {len(name)}: "
+                f"shorten {name[:_LONGEST_NAME]!r}…"
+            )
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise DataError(f"{table} needs columns of different names, got several of {', '.join(twice)}: rename them")
 
 
 def _spearman(asked: Sequence[float] | np.ndarray, answered: np.ndarray) -> float:

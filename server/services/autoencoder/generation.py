@@ -1,8 +1,9 @@
 """RPCs that generate images from points of the latent space: Sample, Interpolate, Edit."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
@@ -26,6 +27,10 @@ from server.services.sources import Points, Source
 _HEAVY_NUMBERS = 4096
 # Those along one attribute could be added up.
 _MAX_SHIFTS = 1024
+# Adding up so many numbers of shifts takes as long as computing one; the least that a shift counts for.
+_ADDED_AS_ONE, _LEAST_OF_A_SHIFT = 64, 32
+# Places of attributes in a model's statistics, and amounts.
+Shifts: TypeAlias = Sequence[tuple[int, float]]
 
 
 class Generation:
@@ -124,7 +129,16 @@ class Generation:
         """Images moved along attribute directions."""
         served = self._graphs.model(call, request, "Edit")
         images.check_format(request.image_format)
-        move = _move(served, request)
+        shifts = _shifts(served, request)
+        job = partial(self._edit_along, call, request, served, shifts)
+        if _cost_of_adding(served, shifts) > _HEAVY_NUMBERS:
+            self._graphs.offload(call, job, request.ByteSize())
+        else:
+            job()
+
+    def _edit_along(self, call: Call, request: pb.EditRequest, served: ServedModel, shifts: Shifts) -> None:
+        assert served.statistics is not None  # noqa: S101 (the attributes are its)
+        move = served.statistics.move(shifts)
         source = _source(request, "input", "images", "latents", self._graphs.limits.max_request_rows)
         sources.run(
             self._graphs,
@@ -208,8 +222,8 @@ def _source(
     return Source(given, getattr(request, given), limit_rows)
 
 
-def _move(version: ModelVersion, request: pb.EditRequest) -> Move:
-    """The sum of the shifts, of one latent of the model flattened; with free sizes of the c values at a position."""
+def _shifts(version: ModelVersion, request: pb.EditRequest) -> Shifts:
+    """The shifts asked for, by the places of their attributes in the model's statistics."""
     statistics = version.statistics
     names = [] if statistics is None else [str(name) for name in statistics.attribute_names]
     if not 0 < len(request.shifts) <= _MAX_SHIFTS:
@@ -224,5 +238,17 @@ def _move(version: ModelVersion, request: pb.EditRequest) -> Move:
             )
         if not math.isfinite(shift.amount):
             raise InvalidArgumentError(f"shifts[{index}].amount", f"expected a finite number, got {shift.amount}")
+    return [(places[shift.attribute], shift.amount) for shift in request.shifts]
+
+
+def _cost_of_adding(version: ModelVersion, shifts: Shifts) -> int:
+    """What adding up these shifts to a move counts for, in computed numbers.
+
+    A move is of one latent of the model flattened; with free sizes of the c values at a position. Maps count in full:
+    their exponential is still to come.
+    """
+    statistics = version.statistics
     assert statistics is not None  # noqa: S101 (the attributes are its)
-    return statistics.move((places[shift.attribute], shift.amount) for shift in request.shifts)
+    size = statistics.latent_size
+    each = size // _ADDED_AS_ONE if statistics.attribute_maps is None else size**2
+    return len(shifts) * max(each, _LEAST_OF_A_SHIFT)

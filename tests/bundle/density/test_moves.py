@@ -47,3 +47,27 @@ def test_a_move_beyond_all_numbers_is_not_finite() -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         moved = Move(1e38 * drawn(64), 1e38 * drawn(64, 64)).of(drawn(1, 64))
     assert not np.isfinite(moved).all()
+
+
+@pytest.mark.parametrize("entry", [1e308, 1.5 * 2.0**1022, np.inf, np.nan])
+def test_the_exponential_of_a_matrix_too_large_for_its_norm_is_not_finite(entry: float) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert not np.isfinite(exponential(np.full((4, 4), entry))).any()
+        one = np.zeros((4, 4))
+        one[0, 0] = entry
+        assert not np.isfinite(Move(np.zeros(4), one).of(drawn(1, 4))).any()
+
+
+@pytest.mark.parametrize("size", [3, 20, 64])
+@pytest.mark.parametrize("norm", [1e2, 1e5, 0.9e8])
+def test_a_contracting_move_arrives_where_its_direction_vanishes(size: int, norm: float) -> None:
+    # Each number falls as fast as the sum of all is above -1.
+    matrix = np.ones((size, size)) * norm / size
+    moved = Move(-matrix[0], -matrix).of(np.full((1, size), 0.1))
+    np.testing.assert_allclose(moved, np.full((1, size), -1 / size), rtol=0, atol=1e-6)
+
+
+def test_a_contracting_move_too_long_to_be_computed_is_not_finite() -> None:
+    matrix = np.ones((3, 3))
+    for amount in (1e9, 1e20, 3e38):
+        assert not np.isfinite(Move(-amount * matrix[0], -amount * matrix).of(np.full((1, 3), 0.1))).any()

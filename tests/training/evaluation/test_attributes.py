@@ -65,12 +65,48 @@ def test_attributes_are_fitted_scored_and_stored(
         ("a\n1\n2\n", "each of the 1797 images of the source, got 2"),
         ("a\n" + "x\n" * 1797, "a number in every cell"),
         ("a\n" + "nan\n" * 1797, "finite"),
+        ("a,b,a\n" + "1,2,3\n" * 1797, "columns of different names, got several of a: rename"),
+        ("a" * 51 + "\n" + "1\n" * 1797, "at most 50 characters, got one of 51: shorten"),
     ],
 )
 def test_an_unfit_table_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         attributes.read_table(tmp_path / "table.csv", dataset.digits())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("large", "message"), [(1e200, "spread are finite"), (1e308, "spread are finite"), (1e-200, "differ")]
+)
+def test_a_column_without_a_finite_mean_and_spread_leaves_the_run_alone(
+    vae_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], large: float, message: str
+) -> None:
+    kept = {path.name: path.read_bytes() for path in (vae_run / "best").iterdir()}
+    # All between the large ones of both signs is ordinary.
+    numbers = [(1, -1)[row // 300 % 2] * large if row % 300 == 0 else row * min(large, 1.0) for row in range(1797)]
+    table = tmp_path / "table.csv"
+    table.write_text("fine,a\n" + "".join(f"{row},{number}\n" for row, number in enumerate(numbers)))
+    assert main(["attributes", str(vae_run), "--csv", str(table)]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "fine" not in said
+    assert {path.name: path.read_bytes() for path in (vae_run / "best").iterdir()} == kept
+
+
+def test_directions_that_could_not_be_read_again_are_not_stored(vae_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_no_spread(name: str, size: int) -> directions.Direction:
+        return directions.Direction(name, np.zeros(size), 0.0, np.inf)
+
+    monkeypatch.setattr(attributes, "calibrate", lambda _, codes, each: of_no_spread(each.name, codes.shape[1]))
+    monkeypatch.setattr(attributes, "follow", lambda _, __, each, ___: each)
+    with pytest.raises(DataError, match=r"cannot be stored: latents.npz: attribute_spreads: .*; change columns"):
+        attributes.fit(checkpoint.load(vae_run), dataset.digits())
+
+
+def test_the_byte_order_mark_of_a_spreadsheet_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("a\n" + "".join(f"{row}\n" for row in range(1797)), encoding="utf-8-sig")
+    assert list(attributes.read_table(tmp_path / "table.csv", dataset.digits())) == ["a"]
 
 
 def test_a_column_that_is_the_same_everywhere_has_no_direction(tmp_path: Path) -> None:
