@@ -71,7 +71,8 @@ class SignedDetector(Detector):
     """With maps of both signs."""
 
     def detect(self, images: Tensor) -> Tensor:
-        return self.body(images).mean(1, keepdim=True)
+        maps = self.body(images).mean(1, keepdim=True)
+        return maps - maps.mean((2, 3), keepdim=True)
 
 
 class ScoresAlone(Detector):
