@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from typing import NoReturn
 
 # Products of a few rows gain nothing from threads, which would compete with the transport's. Set before numpy loads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -93,13 +94,14 @@ def _exit_at_second_signal() -> None:
 def _exit_now() -> None:
     """Exit without waiting: the interpreter would wait for a graph run that does not end."""
     _LOGGER.error("exiting immediately; in-flight work is lost")
+    _exit(3)
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit without the interpreter's own end, in which a thread that is still in onnxruntime aborts the process."""
     logging.shutdown()
-    os._exit(3)
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    code = main()
-    # Without the interpreter's own end: a load under way is in onnxruntime, on a thread that would abort the process.
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(code)
+    _exit(main())
