@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.util import Finalize
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar, cast
 
@@ -61,7 +61,7 @@ class Sandbox:
     def begin(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[], T]:
         """As `run`, without waiting: call what is returned for the answer, before anything else is run."""
         if self._worker is None or not self._worker.alive:
-            with self._environment():
+            with self._environment(), _interrupts_later():
                 self._worker = _Worker()
         worker = self._worker
         worker.ask((function, args, kwargs))
@@ -166,6 +166,28 @@ def _await_end(lifeline: Connection) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.1)
     os._exit(1)
+
+
+@contextmanager
+def _interrupts_later() -> Generator[None]:
+    """Ctrl-C waits for the end of this context; a process started in it never sees one.
+
+    A process that gets nothing to do, or is interrupted before it begins, prints a traceback.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
+    seen: list[object] = []
+    before = signal.signal(signal.SIGINT, lambda *_: seen.append(None))
+    # For the new process, which inherits the mask; here other threads may still take the signal.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, before)
+        if seen:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -26,15 +26,38 @@ if __name__ == "__main__":
         sandbox.run(time.sleep, 600)
 """
 
+# Interrupts itself and its sandbox as soon as there is one.
+INTERRUPTED = """
+import os, signal, threading, time
+from pathlib import Path
+from export.gate.sandbox import Sandbox
+
+def interrupt():
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    while not children.read_text():
+        pass
+    os.killpg(0, signal.SIGINT)
+
+if __name__ == "__main__":
+    threading.Thread(target=interrupt).start()
+    with Sandbox() as sandbox:
+        sandbox.run(time.sleep, 600)
+"""
+
+
+def program(folder: Path, text: str) -> subprocess.Popen[str]:
+    """A process in a group of its own whose temporary files go to `folder`."""
+    (folder / "program.py").write_text(text)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}", "TMPDIR": str(folder)}
+    command = [sys.executable, str(folder / "program.py")]
+    return subprocess.Popen(
+        command, env=environment, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
 
 def start(folder: Path) -> tuple[subprocess.Popen[str], int]:
     """A process that waits for its sandbox, and the process id of that."""
-    (folder / "program.py").write_text(PROGRAM)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}", "TMPDIR": str(folder)}
-    command = [sys.executable, str(folder / "program.py")]
-    process = subprocess.Popen(
-        command, env=environment, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = program(folder, PROGRAM)
     assert process.stdout is not None
     return process, int(process.stdout.readline())
 
@@ -71,6 +94,13 @@ def test_ctrl_c_ends_both_and_is_printed_once(tmp_path: Path) -> None:
     assert err.count("Traceback") == 1
     assert err.strip().endswith("KeyboardInterrupt")
     wait_gone(child)
+    assert [path.name for path in tmp_path.iterdir()] == ["program.py"]
+
+
+def test_ctrl_c_while_it_starts_is_printed_once(tmp_path: Path) -> None:
+    _, err = program(tmp_path, INTERRUPTED).communicate()
+    assert err.count("Traceback") == 1
+    assert err.strip().endswith("KeyboardInterrupt")
     assert [path.name for path in tmp_path.iterdir()] == ["program.py"]
 
 
