@@ -177,8 +177,12 @@ def _interrupts_later() -> Generator[None]:
     if current_thread() is not main_thread():
         yield
         return
-    seen: list[object] = []
-    before = signal.signal(signal.SIGINT, lambda *_: seen.append(None))
+    seen: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        seen.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
     # For the new process, which inherits the mask; here other threads may still take the signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
