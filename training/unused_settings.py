@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from training.config import Config, Data, Optimizer, Section
+from training.config import Config, Data, Loss, Optimizer, Section
 from training.models import autoencoders
 
 # The bound of many samples has no KL divergence of its own that could be free, and sees images as they are.
@@ -41,10 +41,8 @@ def find(config: Config) -> Iterator[str]:
     for name in _changed(config.loss):
         if name not in network.loss_settings:
             yield f"loss.{name} has no effect on the family {network.family}"
-        elif name in _ONE_SAMPLE and config.loss.importance_samples > 1:
-            yield f"loss.{name} has no effect with loss.importance_samples above 1"
     yield from _unused_settings_of_priors(config)
-    yield from _unused_without_kl(config)
+    yield from _unused_in_the_bound(config.loss)
     if config.optimizer.warm_up_share != Optimizer().warm_up_share and config.optimizer.schedule != "one-cycle":
         yield "optimizer.warm_up_share has no effect without optimizer.schedule one-cycle"
     if config.run.pixel_means and (config.model.body != "dense" or config.data.crop):
@@ -62,21 +60,29 @@ def _unused_beside_a_network(config: Config) -> Iterator[str]:
         for name in _changed(config.model)
         if name not in _OF_ONES_OWN
     )
-    yield from _unused_without_kl(config)
+    yield from _unused_in_the_bound(config.loss)
     if config.run.pixel_means:
         yield "run.pixel_means has no effect on model.network, which draws its own weights"
     if config.evaluation.nll_samples and config.loss.likelihood != "bernoulli":
         yield _NLL_NEEDS
 
 
-def _unused_without_kl(config: Config) -> Iterator[str]:
-    """The weight of a part of the KL divergence, where that has no weight itself."""
-    if config.loss.total_correlation != 1 and not config.loss.beta:
+def _unused_in_the_bound(loss: Loss) -> Iterator[str]:
+    """Settings of a bound of the likelihood that others of it leave without effect."""
+    if loss.importance_samples > 1:
+        yield from (
+            f"loss.{name} has no effect with loss.importance_samples above 1"
+            for name in _changed(loss)
+            if name in _ONE_SAMPLE
+        )
+    elif loss.doubly_reparameterised:
+        yield "loss.doubly_reparameterised has no effect with loss.importance_samples 1"
+    if loss.total_correlation != 1 and not loss.beta:
         yield "loss.total_correlation has no effect with loss.beta 0"
 
 
 def _unused_settings_of_priors(config: Config) -> Iterator[str]:
-    """Those of learned priors and of the bound of many samples."""
+    """Those of learned priors, and those that such priors ignore."""
     model, loss = config.model, config.loss
     if model.prior == "flow":
         if model.latent_channels:
@@ -91,8 +97,6 @@ def _unused_settings_of_priors(config: Config) -> Iterator[str]:
             for name in _changed(model)
             if name in ("couplings", "coupling_hidden")
         )
-    if loss.doubly_reparameterised and loss.importance_samples == 1:
-        yield "loss.doubly_reparameterised has no effect with loss.importance_samples 1"
 
 
 def find_in_data(data: Data) -> Iterator[str]:

@@ -202,6 +202,10 @@ def test_settings_of_our_own_networks_are_refused_beside_it() -> None:
     [
         ({"run": {"epochs": 1, "pixel_means": True}}, "run.pixel_means has no effect on model.network"),
         ({"loss": {"beta": 0, "total_correlation": 4}}, "loss.total_correlation has no effect with loss.beta 0"),
+        (
+            {"loss": {"importance_samples": 5, "total_correlation": 4}},
+            "loss.total_correlation has no effect with loss.importance_samples above 1",
+        ),
         ({"evaluation": {"nll_samples": 5}}, "evaluation.nll_samples needs .* loss.likelihood bernoulli"),
     ],
 )
