@@ -44,7 +44,7 @@ class PublicKey:
             from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 (likewise)
             from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 (likewise)
         except ImportError as error:
-            raise KeyFileError("signatures need an extra: pip install 'hourglass[signatures]'") from error
+            raise KeyFileError("signatures need an extra: pip install '.[signatures]' in a checkout") from error
         try:
             key = serialization.load_pem_public_key(read_file(file, MAX_SIGNING_BYTES))
         except (BundleError, ValueError, UnsupportedAlgorithm) as error:

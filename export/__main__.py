@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        print(f"export: this needs {error.name}: pip install 'hourglass[export]'", file=sys.stderr)
+        print(f"export: this needs {error.name}: pip install '.[export]' in a checkout", file=sys.stderr)
         return 2
     return code
 

@@ -209,7 +209,7 @@ class App:
             from server.rest.server import RestServer  # noqa: PLC0415 (optional dependency)
             from server.rest.views import Views  # noqa: PLC0415 (as above)
         except ImportError as error:
-            raise RestError(f"--rest-port needs the extra `rest`: pip install 'hourglass[rest]': {error}") from error
+            raise RestError(f"--rest-port needs an extra: pip install '.[rest]' in a checkout: {error}") from error
         views = Views(self.table, self._readiness, self.metrics.registry)
         return RestServer(self._config, self._endpoint, self._certificates, views)
 

@@ -40,8 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flags.add_argument("recipe", help="one of those below, or the path of a .toml file")
-    kinds = "digits, photographs, mnist, fashion-mnist, folder (of images), pairs (noisy, clean), npz, idx"
-    flags.add_argument("--data", help=f"data set: {kinds} (default: what --data-dir holds; without it, digits)")
+    kinds = "digits, photographs, textures, mnist, fashion-mnist, folder (of images), pairs (noisy, clean), npz, idx"
+    unless = "default: what --data-dir holds; without it, the recipe's own or digits"
+    flags.add_argument("--data", help=f"data set: {kinds} ({unless})")
     flags.add_argument("--data-dir", type=Path, help="folder of the data set's files, or the .npz file")
     flags.add_argument(
         "--download", nargs="?", const="", metavar="URL", help="fetch missing IDX files from URL or the known mirrors"

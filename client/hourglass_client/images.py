@@ -95,7 +95,7 @@ class Pictures:
         try:
             from PIL import Image as pillow  # noqa: N813, PLC0415 (an optional extra)
         except ImportError as missing:
-            raise ImportError("to_pil needs Pillow: pip install 'hourglass-client[images]'") from missing
+            raise ImportError("to_pil needs Pillow: pip install './client[images]' in a checkout") from missing
         if any((header := png.header(file)) and header.bits > 8 and not header.grey for file in self.files):  # noqa: PLR2004 (bits)
             raise _no_mode("png")
         if self.files:

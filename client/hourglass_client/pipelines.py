@@ -219,7 +219,7 @@ def progress_bar(*, progress: bool, total: int | None, unit: str = "call") -> Ab
     try:
         from tqdm import tqdm  # noqa: PLC0415 (an optional extra)
     except ImportError as missing:
-        raise ImportError("progress=True needs tqdm: pip install 'hourglass-client[progress]'") from missing
+        raise ImportError("progress=True needs tqdm: pip install './client[progress]' in a checkout") from missing
     return cast("AbstractContextManager[Bar]", tqdm(total=total, unit=unit))
 
 

@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        print(f"deploy.batch: this needs {error.name}: pip install 'hourglass[cluster,server,cpu]'", file=sys.stderr)
+        cure = "pip install '.[cluster,server,cpu]' in a checkout"
+        print(f"deploy.batch: this needs {error.name}: {cure}", file=sys.stderr)
     except (InputError, JobError) as error:
         print(f"deploy.batch: {error}", file=sys.stderr)
     return 2

@@ -19,7 +19,7 @@ def signer(key: Path) -> Callable[[Path], None]:
     try:
         from model_signing import hashing, signing  # noqa: PLC0415 (an extra, and a second to import)
     except ImportError as error:
-        raise InputError("--sign-key needs an extra: pip install 'hourglass[signing]'") from error
+        raise InputError("--sign-key needs an extra: pip install '.[signing]' in a checkout") from error
     config: Any = signing.Config()
     try:
         # The library would wait for ever on a pipe.

@@ -7,7 +7,7 @@ from threading import Lock
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
@@ -34,7 +34,9 @@ class OtlpTracer:
     """Spans of one server."""
 
     def __init__(self, endpoint: str, sample_ratio: float) -> None:
-        resource = Resource.create({SERVICE_NAME: "hourglass"})
+        ours = Resource.create({SERVICE_NAME: "hourglass"})
+        # The environment's own name of the service goes before ours.
+        resource = ours.merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(
             sampler=ParentBasedTraceIdRatio(sample_ratio), resource=resource, shutdown_on_exit=False
         )

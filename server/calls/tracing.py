@@ -46,5 +46,5 @@ def open_tracer(endpoint: str | None, sample_ratio: float) -> Tracer | None:
     try:
         from server.calls.otlp import OtlpTracer  # noqa: PLC0415 (an extra)
     except ImportError as error:
-        raise TracingError("--otlp-endpoint needs the extra: pip install 'hourglass[tracing]'") from error
+        raise TracingError("--otlp-endpoint needs an extra: pip install '.[tracing]' in a checkout") from error
     return OtlpTracer(endpoint, sample_ratio)

@@ -44,7 +44,7 @@ def _summary_writer(folder: Path, first_epoch: int) -> Any:  # noqa: ANN401 (the
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (an optional package)
     except ImportError:
         raise ConfigError(
-            "output.tensorboard needs the tensorboard package: pip install 'hourglass[tensorboard]'"
+            "output.tensorboard needs the tensorboard package: pip install '.[tensorboard]' in a checkout"
         ) from None
     return SummaryWriter(str(folder), purge_step=first_epoch)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hourglass_client.errors import invalid
 
-_EXTRA = "pip install 'hourglass-client[images]'"
+_EXTRA = "pip install './client[images]' in a checkout"
 _MAX_SCANS = 1024
 _MAX_PARTS = 2**20
 _ORIENTATION = 0x0112

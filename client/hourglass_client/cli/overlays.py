@@ -38,7 +38,8 @@ def check_drawable(batches: Sequence[ImageBatch]) -> None:
     """
     given = [path for batch in batches if batch.array is None for path in batch.images]
     if given and find_spec("PIL") is None:
-        raise UsageError("expected Pillow, to draw pictures of image files: pip install 'hourglass-client[images]'")
+        cure = "pip install './client[images]' in a checkout"
+        raise UsageError(f"expected Pillow, to draw pictures of image files: {cure}")
     for path in given:
         if not Path(path).is_file():
             raise UsageError(f"{path}: expected a regular file, which is read again to draw it")

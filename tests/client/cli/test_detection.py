@@ -221,6 +221,6 @@ def test_pictures_need_pillow_and_a_file_to_read_twice(
     assert capsys.readouterr().err == f"hourglass: /dev/null: {expected}\n"
     monkeypatch.setitem(sys.modules, "PIL", None)
     assert main(["detect", str(parts), *given]) == 2
-    expected = "expected Pillow, to draw pictures of image files: pip install 'hourglass-client[images]'"
+    expected = "expected Pillow, to draw pictures of image files: pip install './client[images]' in a checkout"
     assert capsys.readouterr().err == f"hourglass: {expected}\n"
     assert not (parts / "out").exists()

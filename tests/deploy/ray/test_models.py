@@ -82,7 +82,7 @@ def test_a_copy_that_is_served_stays(tmp_path: Path) -> None:
 
 
 def test_an_archive_of_a_web_server(tmp_path: Path, website: str) -> None:
-    pytest.importorskip("aiohttp", reason="aiohttp is absent: pip install 'hourglass[cluster]'")
+    pytest.importorskip("aiohttp", reason="aiohttp is absent: pip install '.[cluster]' in a checkout")
     folder = repository(f"{website}/models.zip", tmp_path / "cache", "one")
     assert files(folder) == files(GOLDEN)
 
@@ -102,7 +102,7 @@ def test_other_contents_at_a_url_have_another_name(tmp_path: Path) -> None:
 
 
 def test_other_contents_of_an_archive_have_another_name(tmp_path: Path, website: str) -> None:
-    pytest.importorskip("aiohttp", reason="aiohttp is absent: pip install 'hourglass[cluster]'")
+    pytest.importorskip("aiohttp", reason="aiohttp is absent: pip install '.[cluster]' in a checkout")
     before = contents(f"{website}/models.zip")
     assert contents(f"{website}/models.zip") == before
     shutil.make_archive(str(tmp_path / "www" / "models"), "zip", GOLDEN / "vae")

@@ -69,7 +69,7 @@ def test_a_command_without_its_packages_is_one_sentence(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "export", *arguments]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 2
-        assert done.stderr == "export: this needs onnx: pip install 'hourglass[export]'\n"
+        assert done.stderr == "export: this needs onnx: pip install '.[export]' in a checkout\n"
 
 
 def add_dropout(model: ModelProto) -> None:

@@ -79,6 +79,19 @@ def test_a_request_is_traced_under_its_callers_span(collector: tuple[Collector, 
     assert kept.services == {"hourglass"}
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("OTEL_SERVICE_NAME", "ours"), ("OTEL_RESOURCE_ATTRIBUTES", "service.name=ours")]
+)
+def test_the_environment_names_the_service(
+    collector: tuple[Collector, str], monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    kept, endpoint = collector
+    monkeypatch.setenv(variable, value)
+    with serving(GOLDEN, otlp_endpoint=endpoint, poll_seconds=0) as served:
+        encode(served)
+    assert kept.services == {"ours"}
+
+
 def test_a_batch_is_linked_to_all_its_requests(collector: tuple[Collector, str], repository: Path) -> None:
     kept, endpoint = collector
     write_slow_denoiser(repository, layers=60)

@@ -136,7 +136,7 @@ def test_program_tells_its_port_or_what_it_lacks() -> None:
     lacking = [sys.executable, "-c", f"import sys; sys.modules['uvicorn'] = None; {start}"]
     done = subprocess.run(lacking, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "pip install 'hourglass[rest]'" in done.stderr
+    assert "pip install '.[rest]' in a checkout" in done.stderr
     with subprocess.Popen(
         [sys.executable, "-c", f"import sys; {start}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
