@@ -1,7 +1,6 @@
 """What is recorded of graphs made elsewhere by running them: golden vectors and statistics of latents."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import prod
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Detection, Signature
@@ -13,9 +12,8 @@ from bundle.detection import Score, calibrate
 from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase
 from bundle.images.element_types import Images
 from bundle.latents import LatentStatistics
-from bundle.noise import Purpose, normals, uniforms
 from export.gate.checks import crash_refused
-from export.gate.images import fed, golden_sizes, pixels, resized
+from export.gate.images import fed, golden_noise, golden_sizes, pixels, resized
 from export.gate.parity import outputs
 from export.gate.sandbox import Sandbox
 from export.graphs.tensor_specs import Facts, signature
@@ -101,7 +99,7 @@ class Recorder:
         first, second = golden_sizes(shapes)
         zeros = np.zeros((ROWS, *shapes.sized(first).spec(name)[1:]), DTYPES[spec.inputs[0].data_type])
         yield {name: zeros}
-        yield {name: self._noise(spec, (ROWS, *shapes.sized(second).spec(name)[1:]))}
+        yield {name: golden_noise(spec, second, shapes)}
         if self._images is not None and (name != "latents" or "encode" in self._graphs):
             yield {name: self._real(spec, first)}
 
@@ -111,14 +109,6 @@ class Recorder:
             return fed(images, spec)
         (answer,) = self._run("encode", [{"images": fed(images, signature("encode", self._about))}])
         return answer["latents"]
-
-    def _noise(self, spec: Signature, shape: tuple[int, ...]) -> Array:
-        size = prod(shape[1:])
-        if spec.inputs[0].name == "latents":
-            return normals(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)
-        noise = uniforms(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)
-        dtype = DTYPES[spec.inputs[0].data_type]
-        return (np.floor(noise * 256) if dtype == np.uint8 else noise).astype(dtype)
 
     def _sample(self, statistics: LatentStatistics | None) -> SampleCase | None:
         about = self._about
