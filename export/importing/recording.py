@@ -23,7 +23,6 @@ from training.errors import UnavailableError
 _ROWS_AT_ONCE = 32
 # Statistics of fewer images would say nothing.
 _LEAST_FITTED = 100
-_FIT_SEED = 0
 
 
 class Recorder:
@@ -66,7 +65,11 @@ class Recorder:
             errors = np.square(self._rows("reconstruct", given, "reconstructions") - pixels(given))
             errors = errors.mean((1, 2, 3), np.float64)
         try:
-            return _fit(codes, errors, self._about.shapes.numbers, self._classes)
+            # scikit-learn takes a second to load.
+            from training.evaluation.latent_statistics import fit_references  # noqa: PLC0415
+
+            size, variational = self._about.shapes.numbers, self._about.variational
+            return fit_references(codes, errors, size, self._classes, variational=variational)
         except UnavailableError as error:
             say(f"no statistics of latents, so drift is not measured: {error}")
             return None
@@ -127,23 +130,3 @@ class Recorder:
     def _run(self, name: str, inputs: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:
         with crash_refused("numbers", name):
             return self._sandbox.run(outputs, self._graphs[name], [*inputs])
-
-
-def _fit(
-    codes: NDArray[np.float32], errors: NDArray[np.float64], width: int, classes: Sequence[str]
-) -> LatentStatistics:
-    """Statistics of codes (N, …), every second one held out, in vectors of `width` numbers; errors (N,) per pixel.
-
-    Where a code is one vector, held-out ones are kept as reference points, with the class of each image, if any.
-
-    Raises:
-        UnavailableError: codes too wide, or not finite.
-    """
-    # scikit-learn takes a second to load.
-    from training.evaluation import latent_statistics, reference_points  # noqa: PLC0415
-
-    fitted, held_out = codes[::2].reshape(-1, width), codes[1::2].reshape(-1, width)
-    statistics = latent_statistics.fit(fitted, held_out, errors[1::2], _FIT_SEED)
-    if width != codes[0].size:
-        return statistics
-    return reference_points.add(statistics, held_out, *reference_points.numbered(classes[1::2]))
