@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 from autoencoder.v1 import model_pb2, tiling
+from autoencoder.v1.anomaly_maps import scores_of
 from autoencoder.v1.model_pb2 import Detection, Model, Signature, TensorSpec
 from autoencoder.v1.shapes import DTYPES, FREE, ShapeError, Shapes, Size
 from numpy.typing import NDArray
 
 from bundle import latents
 from bundle.density.likelihood import check_likelihood
-from bundle.detection import check_detection, scores_of
+from bundle.detection import check_detection
 from bundle.errors import BundleError
 from bundle.golden import Case, Golden, SampleCase, agrees
 from bundle.graph_memory.trial import MAX_BATCH, largest_batch, trial_side
@@ -228,7 +229,7 @@ def _check_case(where: str, model: Model, signature: Signature, case: Case) -> N
 
 def _check_scores(detection: Detection, case: Case) -> None:
     """Refuse scores that are not what regions and thresholds are made for."""
-    expected = scores_of(case.outputs["maps"], "mean" if detection.score == "mean" else "max")
+    expected = scores_of(case.outputs["maps"], detection.score)
     if not agrees(case.outputs["scores"], expected):
         raise BundleError(f"golden.npz: expected scores that are the {detection.score} of their maps, got others")
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
+from autoencoder.v1.anomaly_maps import scores_of
 from autoencoder.v1.model_pb2 import Detection
 from numpy.typing import NDArray
 
@@ -54,7 +55,7 @@ class HeldOutScores:
         Raises:
             BundleError: there are none, or of several sizes.
         """
-        rows = [(scores_of(each[np.newaxis], score), each.max(), np.median(each), each.shape[:2]) for each in maps]
+        rows = [(scores_of([each], score), each.max(), np.median(each), each.shape[:2]) for each in maps]
         sizes = sorted({size for *_, size in rows})
         if len(sizes) != 1:
             got = ", ".join(f"{height} x {width}" for height, width in sizes) or "none"
@@ -66,12 +67,6 @@ class HeldOutScores:
             map_low=float(np.median([low for *_, low, _ in rows])),
             size=(height, width),
         )
-
-
-def scores_of(maps: NDArray[np.float32], score: Score) -> NDArray[np.float32]:
-    """Maps (N, H, W) or (N, H, W, 1) to the scores (N,) of their images; a mean is computed in float64."""
-    rows = maps.reshape(len(maps), -1)
-    return rows.max(1) if score == "max" else rows.mean(1, dtype=np.float64).astype(np.float32)
 
 
 def calibrate(held_out: HeldOutScores, score: Score) -> Detection:

@@ -84,10 +84,16 @@ def _check_parts(data: bytes) -> None:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of protobuf's wire format, and where the next begins; an IndexError at the end of the bytes."""
+    """A number of protobuf's wire format, and where the next begins.
+
+    Raises:
+        DecodeError: it is longer than any number. IndexError: the bytes end before it does.
+    """
     number = data[at] & 0x7F
     shift = 7
     while data[at] > 0x7F:  # noqa: PLR2004 (the bit that says that more follow)
+        if shift == 7 * _LONGEST_VARINT:
+            raise DecodeError(f"expected numbers of at most {_LONGEST_VARINT} bytes, got a longer one")
         at += 1
         number |= (data[at] & 0x7F) << shift
         shift += 7
@@ -103,6 +109,7 @@ _MODEL = _model_class()
 _INNER = {message: _inner(fields) for message, fields in _SCHEMA.items()}
 # Wire types of protobuf: bytes of a known length, and numbers of eight and four bytes.
 _LENGTH, _FIXED = 2, {1: 8, 5: 4}
+_LONGEST_VARINT = 10
 # Some ten times what a graph of thousands of nodes has.
 _MAX_PARTS = 250_000
 

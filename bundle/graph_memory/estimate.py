@@ -84,7 +84,7 @@ def _made(node: Any, known: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa:
     try:
         with np.errstate(all="ignore"):
             found = made_by(Node(node, inputs))
-    except (ValueError, IndexError, ArithmeticError, TypeError) as error:
+    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
         raise BundleError(f"{described(node)}: expected outputs of known sizes: {error}") from error
     constant = all(each is None or each.constant for each in inputs)
     made = zip(node.output, found, strict=False)

@@ -40,6 +40,8 @@ def _einsum(node: Node) -> list[Shape]:
         once = "".join(sorted(letter for letter in sizes if letters.count(letter) == 1))
         output = ("..." if "..." in inputs else "") + once
     before, dots, after = output.partition("...")
+    if unknown := "".join(sorted({*before, *after} - sizes.keys())):
+        raise ValueError(f"expected an output of letters of the inputs, got {unknown[:60]!r}")
     middle = common if dots else ()
     return [(*(sizes[each] for each in before), *middle, *(sizes[each] for each in after))]
 

@@ -11,7 +11,10 @@ _Compute: TypeAlias = Callable[[Node, Shape, Sequence[Value]], Value]
 
 
 def _cast(node: Node, _: Shape, values: Sequence[Value]) -> Value:
-    return values[0].astype(DTYPES[node.integer("to", 0)][0])
+    to = node.integer("to", 0)
+    if to not in DTYPES:
+        raise ValueError(f"expected a cast of sizes to a type that NumPy has, got {to}")
+    return values[0].astype(DTYPES[to][0])
 
 
 def _divide(_: Node, __: Shape, values: Sequence[Value]) -> Value:

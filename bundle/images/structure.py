@@ -169,8 +169,14 @@ def _check_directories(data: bytes, parts: _Parts) -> None:
     size_bytes = 0
     while offsets:
         for tag, kind, count, value in _entries(data, offsets.pop(), order, big=big):
-            parts.add(1 if kind in _BYTE_TYPES else 1 + count)
-            size_bytes += count * _VALUE_BYTES.get(kind, 0)
+            # Each entry counts, whatever it holds: so many can name directories, this one among them.
+            parts.add()
+            value_bytes = count * _VALUE_BYTES.get(kind, 0)
+            if value_bytes > len(data):
+                # Values that lie outside of the file are never read.
+                continue
+            parts.add(0 if kind in _BYTE_TYPES else count)
+            size_bytes += value_bytes
             if size_bytes > len(data):
                 raise ImageFileError("expected tags that lie side by side, got more of them than the file has room for")
             if tag in _DIRECTORY_TAGS:
@@ -184,10 +190,7 @@ def _entries(data: bytes, offset: int, order: str, *, big: bool) -> Iterator[tup
     count = _number(data, offset, order, head)
     end = min(len(data), offset + head + count * entry.size)
     for start in range(offset + head, end - entry.size + 1, entry.size):
-        tag, kind, values, value = entry.unpack_from(data, start)
-        # Values that lie outside of the file are never read.
-        if values * _VALUE_BYTES.get(kind, 0) <= len(data):
-            yield tag, kind, values, value
+        yield entry.unpack_from(data, start)
 
 
 def _number(data: bytes, offset: int, order: str, size: int) -> int:

@@ -8,6 +8,8 @@ from hourglass_client.errors import HourglassError, ResourceExhaustedError, Unav
 
 # gRPC takes far more than these 30 years for a time that has passed.
 _ENDLESS_SECONDS = 1e9
+# Far beyond any bound, and far below where a float overflows.
+_MOST_DOUBLINGS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Retry:
         return None
 
     def _ceiling_seconds(self, attempt: int) -> float:
-        return min(self.max_delay_seconds, self.first_delay_seconds * 2 ** (attempt - 1))
+        return min(self.max_delay_seconds, self.first_delay_seconds * 2 ** min(attempt - 1, _MOST_DOUBLINGS))
 
 
 def deadline_seconds(timeout_seconds: float | None) -> float | None:

@@ -1,7 +1,6 @@
 """Golden vectors: what every graph must give a server before it serves, and what `Sample` must draw."""
 
 from collections.abc import Sequence
-from math import prod
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Signature
@@ -9,9 +8,8 @@ from autoencoder.v1.model_pb2 import Signature
 from bundle import latents
 from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase
 from bundle.latents import LatentStatistics
-from bundle.noise import Purpose, normals, uniforms
 from export.errors import Failure, GateError
-from export.gate.images import beside, golden_sizes, resized
+from export.gate.images import beside, golden_noise, golden_sizes, resized
 from export.gate.inputs import answer, narrowed, real, repeated, undecided
 from export.gate.traces import Choices
 from export.graphs.methods import Method, facts
@@ -46,14 +44,8 @@ def _case(method: Method, signature: Signature, rows: Array) -> Case:
 def _inputs(method: Method, signature: Signature, images: Array) -> list[Array]:
     about = facts(method.model)
     first, second = golden_sizes(about.shapes)
-    spec = signature.inputs[0]
-    shape = (ROWS, *about.shapes.sized(second).spec(spec.name)[1:])
-    size = prod(shape[1:])
     given = real(method, signature, repeated(resized(images, first), ROWS))[0]
-    if spec.name in {"latents", "noise"}:
-        return [given, normals(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)]
-    noise = uniforms(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)
-    return [given, (np.floor(noise * 256) if given.dtype == np.uint8 else noise).astype(given.dtype)]
+    return [given, golden_noise(signature, second, about.shapes)]
 
 
 def _sample(exact: Sequence[tuple[Method, Signature]], statistics: LatentStatistics | None) -> SampleCase | None:

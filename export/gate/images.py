@@ -1,15 +1,16 @@
 """Images that graphs are tried on, in NumPy alone: sizes, cuts, scales; and what stands beside them."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
 from autoencoder.v1.model_pb2 import DATA_TYPE_UINT8, Signature
-from autoencoder.v1.shapes import Shapes, Size
+from autoencoder.v1.shapes import DTYPES, Shapes, Size
 from numpy.typing import NDArray
 
-from bundle.golden import Array
+from bundle.golden import ROWS, SEED, Array
 from bundle.images import element_types
-from bundle.noise import Purpose, normals
+from bundle.noise import Purpose, normals, uniforms
 from export.graphs.tensor_specs import Facts
 
 # Beside the smallest size, in pixels, before they are padded to the network's multiple: odd, long and thin, large.
@@ -60,6 +61,15 @@ def golden_sizes(shapes: Shapes) -> tuple[Size, Size]:
     least = shapes.minimum
     first, second = (shapes.padded(max(tall, least), max(wide, least)) for tall, wide in _GOLDEN_SIZES)
     return first, second if second != first else (first[0], first[1] + shapes.multiple)
+
+
+def golden_noise(signature: Signature, size: Size, shapes: Shapes) -> Array:
+    """The rows of a golden case for a graph's first input: N(0, 1) for latents and noise, else uniform pixels."""
+    spec = signature.inputs[0]
+    shape = (ROWS, *shapes.sized(size).spec(spec.name)[1:])
+    draw = normals if spec.name in {"latents", "noise"} else uniforms
+    noise = draw(SEED, Purpose.ENCODE, 0, ROWS, prod(shape[1:])).reshape(shape)
+    return (np.floor(noise * 256) if spec.data_type == DATA_TYPE_UINT8 else noise).astype(DTYPES[spec.data_type])
 
 
 def fed(images: Array, signature: Signature) -> Array:

@@ -1,6 +1,6 @@
 """The gate of quantised variants: the loss of quality against float32 must be small, the gain in speed measured."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,13 +16,14 @@ from bundle.replay import RowDifference
 from bundle.runtime_options import BFLOAT16, Device
 from export.gate import checks
 from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, Finding, crash_refused
-from export.gate.gate import BOUNDS, TILES, WEIGHTS, CheckedGraphs, GateResult, GateRun, Tradeoff
+from export.gate.gate import BOUNDS, WEIGHTS, CheckedGraphs, GateResult, GateRun, Tradeoff
 from export.gate.images import pixels, resized
 from export.gate.inputs import real
 from export.gate.latency import speed_up
 from export.gate.parity import golden_error, outputs, rounded_up
 from export.gate.sandbox import Sandbox
 from export.gate.structure import ONNX_CHECKER
+from export.gate.tiling.tiles import TILES
 from export.graphs import methods, tensor_specs
 from export.graphs.methods import Method
 from export.graphs.quantization import KEPT, Precision, in_fewer_bits
@@ -107,7 +108,7 @@ def run_checks(
         is_variant=True,
         kept=frozenset() if precision == BFLOAT16 else frozenset(KEPT & variant.graphs.keys()),
     )
-    wanted = INT8_CHECKS if precision == "int8" else FLOAT16_CHECKS
+    wanted: Sequence[Check[VariantRun]] = INT8_CHECKS if precision == "int8" else FLOAT16_CHECKS
     passed = checks.run((*wanted, TILES) if variant_run.about.shapes.free else wanted, variant_run)
     return GateResult(
         passed,

@@ -16,12 +16,12 @@ from bundle.layout import GOLDEN_FILE, LATENTS_FILE, MODEL_FILE
 from export import reference_images
 from export.errors import InputError
 from export.gate import checks
-from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, CheckedBundle, Finding, crash_refused
+from export.gate.checks import BATCH_INVARIANCE, STRUCTURE, Check, CheckedBundle, crash_refused
 from export.gate.sandbox import Sandbox
 from export.gate.session import runtime_version
 from export.gate.structure import ONNX_CHECKER
 from export.gate.tiling import tiles
-from export.gate.tiling.tiles import Tiled
+from export.gate.tiling.tiles import TILES, Tiled
 from export.graphs.scaling import PLAIN, Scaling
 from export.graphs.tensor_specs import Facts, Sizes, batch_buckets, signature
 from export.importing import sizes
@@ -158,7 +158,7 @@ class _Draft:
         tiled = self._tiled(recorder)
         statistics = recorder.statistics(say)
         bundle = self._bundle(recorder.golden(statistics), tiled)
-        checks.run((RANGES, TILES, BATCH_INVARIANCE), bundle)
+        checks.run(CHECKS, bundle)
         signatures = [_with_claim(each, bundle) for each in bundle.signatures]
         contents = {f"{name}.onnx": graph for name, graph in self._graphs.items()}
         contents[GOLDEN_FILE] = bundle.golden.to_bytes()
@@ -266,11 +266,6 @@ def _with_claim(signature: Signature, bundle: CheckedBundle) -> Signature:
     return known
 
 
-def _tile_findings(bundle: _Imported) -> Iterator[Finding]:
-    for name, tiled in bundle.tiled.items():
-        yield Finding(name, tiled.problem or tiled.seen, passed=not tiled.problem)
-
-
 def _provenance(files: Iterable[SourceFile]) -> dict[str, str]:
     sources = [*files]
     digests = {f"{each.signature}_{of}_sha256": digest for each in sources for of, digest in each.sha256.items()}
@@ -278,6 +273,5 @@ def _provenance(files: Iterable[SourceFile]) -> dict[str, str]:
     return digests | {"producer": ", ".join(sorted(producers - {""})), "onnxruntime": runtime_version()}
 
 
-TILES: Check[_Imported] = Check("tiles", _tile_findings)
-"""Tiles give what the whole image gives, and with a halo that is too small they do not."""
 FORM_CHECKS = (STRUCTURE, ONNX_CHECKER)
+CHECKS: Sequence[Check[_Imported]] = (RANGES, TILES, BATCH_INVARIANCE)

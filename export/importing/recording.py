@@ -1,7 +1,6 @@
 """What is recorded of graphs made elsewhere by running them: golden vectors and statistics of latents."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import prod
 
 import numpy as np
 from autoencoder.v1.model_pb2 import Detection, Signature
@@ -13,9 +12,8 @@ from bundle.detection import Score, calibrate
 from bundle.golden import ROWS, SEED, TEMPERATURE, Array, Case, Golden, SampleCase
 from bundle.images.element_types import Images
 from bundle.latents import LatentStatistics
-from bundle.noise import Purpose, normals, uniforms
 from export.gate.checks import crash_refused
-from export.gate.images import fed, golden_sizes, pixels, resized
+from export.gate.images import fed, golden_noise, golden_sizes, pixels, resized
 from export.gate.parity import outputs
 from export.gate.sandbox import Sandbox
 from export.graphs.tensor_specs import Facts, signature
@@ -25,7 +23,6 @@ from training.errors import UnavailableError
 _ROWS_AT_ONCE = 32
 # Statistics of fewer images would say nothing.
 _LEAST_FITTED = 100
-_FIT_SEED = 0
 
 
 class Recorder:
@@ -68,7 +65,11 @@ class Recorder:
             errors = np.square(self._rows("reconstruct", given, "reconstructions") - pixels(given))
             errors = errors.mean((1, 2, 3), np.float64)
         try:
-            return _fit(codes, errors, self._about.shapes.numbers, self._classes)
+            # scikit-learn takes a second to load.
+            from training.evaluation.latent_statistics import fit_references  # noqa: PLC0415
+
+            size, variational = self._about.shapes.numbers, self._about.variational
+            return fit_references(codes, errors, size, self._classes, variational=variational)
         except UnavailableError as error:
             say(f"no statistics of latents, so drift is not measured: {error}")
             return None
@@ -101,7 +102,7 @@ class Recorder:
         first, second = golden_sizes(shapes)
         zeros = np.zeros((ROWS, *shapes.sized(first).spec(name)[1:]), DTYPES[spec.inputs[0].data_type])
         yield {name: zeros}
-        yield {name: self._noise(spec, (ROWS, *shapes.sized(second).spec(name)[1:]))}
+        yield {name: golden_noise(spec, second, shapes)}
         if self._images is not None and (name != "latents" or "encode" in self._graphs):
             yield {name: self._real(spec, first)}
 
@@ -111,14 +112,6 @@ class Recorder:
             return fed(images, spec)
         (answer,) = self._run("encode", [{"images": fed(images, signature("encode", self._about))}])
         return answer["latents"]
-
-    def _noise(self, spec: Signature, shape: tuple[int, ...]) -> Array:
-        size = prod(shape[1:])
-        if spec.inputs[0].name == "latents":
-            return normals(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)
-        noise = uniforms(SEED, Purpose.ENCODE, 0, ROWS, size).reshape(shape)
-        dtype = DTYPES[spec.inputs[0].data_type]
-        return (np.floor(noise * 256) if dtype == np.uint8 else noise).astype(dtype)
 
     def _sample(self, statistics: LatentStatistics | None) -> SampleCase | None:
         about = self._about
@@ -137,23 +130,3 @@ class Recorder:
     def _run(self, name: str, inputs: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:
         with crash_refused("numbers", name):
             return self._sandbox.run(outputs, self._graphs[name], [*inputs])
-
-
-def _fit(
-    codes: NDArray[np.float32], errors: NDArray[np.float64], width: int, classes: Sequence[str]
-) -> LatentStatistics:
-    """Statistics of codes (N, …), every second one held out, in vectors of `width` numbers; errors (N,) per pixel.
-
-    Where a code is one vector, held-out ones are kept as reference points, with the class of each image, if any.
-
-    Raises:
-        UnavailableError: codes too wide, or not finite.
-    """
-    # scikit-learn takes a second to load.
-    from training.evaluation import latent_statistics, reference_points  # noqa: PLC0415
-
-    fitted, held_out = codes[::2].reshape(-1, width), codes[1::2].reshape(-1, width)
-    statistics = latent_statistics.fit(fitted, held_out, errors[1::2], _FIT_SEED)
-    if width != codes[0].size:
-        return statistics
-    return reference_points.add(statistics, held_out, *reference_points.numbered(classes[1::2]))

@@ -1,6 +1,5 @@
 """Latent statistics of a module on its reference images: drift is measured against them, `Sample` draws from them."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,12 +12,10 @@ from bundle.images import element_types
 from bundle.latents import LatentStatistics
 from export.modules.adapter import AdaptedModule
 from training.errors import UnavailableError
-from training.evaluation import latent_statistics, reference_points
-from training.evaluation.reference_points import numbered
+from training.evaluation.latent_statistics import fit_references
 
 LEAST_IMAGES = 100
 _ROWS_AT_ONCE = 32
-_SEED = 0
 
 
 class TooFewError(UnavailableError):
@@ -40,23 +37,8 @@ def fit(model: AdaptedModule, images: Array, classes: Sequence[str]) -> LatentSt
     found = [_codes_and_errors(model, images[start : start + _ROWS_AT_ONCE]) for start in _starts(images)]
     codes = np.concatenate([codes for codes, _ in found])
     errors = np.concatenate([errors for _, errors in found])
-    size = codes.shape[-1] if not model.image_shape[0] else int(np.prod(codes.shape[1:]))
-    fitted, held_out = codes[::2].reshape(-1, size), codes[1::2]
-    statistics = latent_statistics.fit(fitted, held_out.reshape(-1, size), errors[1::2], _SEED)
-    # Of an image, not of its positions.
-    distances = np.quantile(statistics.distance(held_out), statistics.quantile_levels)
-    statistics = dataclasses.replace(statistics, latent_distance_quantiles=distances)
-    if size == codes[0].size:
-        statistics = reference_points.add(statistics, held_out.reshape(-1, size), *numbered(classes[1::2]))
-    return _without_mixture(statistics) if model.variational or size != codes[0].size else statistics
-
-
-def _without_mixture(statistics: LatentStatistics) -> LatentStatistics:
-    """For samples from N(0, I), or, of single positions, for none: those of a mixture would not belong together."""
-    empty = np.zeros((0, *statistics.mixture_covariances.shape[1:]))
-    return dataclasses.replace(
-        statistics, mixture_weights=empty[:, 0, 0], mixture_means=empty[:, 0], mixture_covariances=empty
-    )
+    size = codes[0].size if model.image_shape[0] else codes.shape[-1]
+    return fit_references(codes, errors, size, classes, variational=model.variational)
 
 
 def _starts(images: Array) -> range:

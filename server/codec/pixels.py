@@ -1,10 +1,9 @@
 """Pixel values: 8 and 16 bits and floats, from one to another (quantisation), and the range of floats."""
 
-import math
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from autoencoder.v1.anomaly_maps import mean
 from numpy.typing import NDArray
 
 from server.codec import tensors
@@ -13,8 +12,6 @@ from server.errors import InvalidArgumentError
 _BYTE = np.float32(255.0)
 _WORD = np.float32(65_535.0)
 _WORDS_PER_BYTE = 257
-# Rows are taken together up to this many numbers, which fit a cache.
-_NUMBERS_AT_ONCE = 65_536
 
 
 class Range(NamedTuple):
@@ -72,29 +69,7 @@ def to_words(images: NDArray[Any]) -> NDArray[np.uint16]:
 def squared_error(image: NDArray[Any], reconstruction: NDArray[np.float32]) -> float:
     """Mean squared error per pixel of one image (H, W, C) in 0 … 1, row by row in float64."""
     scale = np.float64(np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0)
-    return _mean(image.shape, lambda rows: np.square(reconstruction[rows].astype(np.float64) - image[rows] / scale))
-
-
-def anomaly_scores(maps: Sequence[NDArray[np.float32]], score: str) -> NDArray[np.float32]:
-    """Maximum, or mean row by row in float64, of each of some anomaly maps (H, W, 1)."""
-    if score == "max":
-        return np.array([each.max() for each in maps], np.float32)
-    return np.array([_mean(each.shape, _floats64_of(each)) for each in maps], np.float32)
-
-
-def _mean(shape: Sequence[int], numbers: Callable[[slice], NDArray[np.float64]]) -> float:
-    """Mean of some rows at a time, in raster order."""
-    height, *row_shape = shape
-    step = max(_NUMBERS_AT_ONCE // math.prod(row_shape), 1)
-    sums: list[float] = []
-    for first in range(0, height, step):
-        found = numbers(slice(first, first + step))
-        sums += found.reshape(len(found), -1).sum(axis=1).tolist()
-    return math.fsum(sums) / math.prod(shape)
-
-
-def _floats64_of(image: NDArray[np.float32]) -> Callable[[slice], NDArray[np.float64]]:
-    return lambda rows: image[rows].astype(np.float64)
+    return mean(image.shape, lambda rows: np.square(reconstruction[rows].astype(np.float64) - image[rows] / scale))
 
 
 def _bytes_of(images: NDArray[Any]) -> NDArray[np.uint8]:

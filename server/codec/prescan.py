@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from server.codec.tensors import MAX_AXES
 from server.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ _LONGEST_VARINT = 10
 _MAX_WALKED = 64
 # Far more than a request has attributes to shift, parameters, inputs and outputs.
 _MAX_FIELDS = 4096
-# Ten bytes are the longest number; `tensors.shape_of` counts them.
-_MAX_SHAPE_BYTES = 64 * 10
+# `tensors.shape_of` counts the numbers, which may be short.
+_MAX_SHAPE_BYTES = MAX_AXES * _LONGEST_VARINT
 # Numbers that are not packed, as proto3 packs them, have a field each. A walk over this many takes a tenth of a second.
 _MAX_NUMBERS = 2**17
 
@@ -72,9 +73,8 @@ class Prescan:
         for count, (kind, has_length, content_bytes, _) in enumerate(_walk(payload, self._fields), 1):
             fields += has_length
             if isinstance(kind, int) and content_bytes > kind:
-                raise InvalidArgumentError(
-                    "request", f"expected at most 64 sizes in a shape, got {content_bytes} bytes"
-                )
+                expected = f"expected at most {MAX_AXES} sizes in a shape, which take up to {kind} bytes"
+                raise InvalidArgumentError("request", f"{expected}, got {content_bytes} bytes")
             if fields > self._max_fields:
                 raise InvalidArgumentError("request", f"expected at most {self._max_fields} fields, got more")
             if count > _MAX_NUMBERS:

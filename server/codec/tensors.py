@@ -19,8 +19,8 @@ from server.types import Buffer
 Convert: TypeAlias = Callable[[bytes], Buffer]
 _TYPES = {kind: dtype for kind, dtype in DTYPES.items() if kind != model_pb2.DATA_TYPE_INT64}
 _DATA_TYPES = {dtype: kind for kind, dtype in _TYPES.items()}
-# No model has more axes; a caller may send millions.
-_MAX_AXES = 64
+MAX_AXES = 64
+"""No model has more axes; a caller may send millions."""
 _MAX_SIZES_SHOWN = 8
 # Far beyond the latents of any model, and far below where its sums overflow.
 _LARGEST_LATENT = 1e6
@@ -39,8 +39,8 @@ def shape_of(sent: Sequence[int], field: str) -> tuple[int, ...]:
     Raises:
         InvalidArgumentError: far too many axes.
     """
-    if len(sent) > _MAX_AXES:
-        raise InvalidArgumentError(field, f"expected at most {_MAX_AXES} sizes, got {len(sent)}")
+    if len(sent) > MAX_AXES:
+        raise InvalidArgumentError(field, f"expected at most {MAX_AXES} sizes, got {len(sent)}")
     return tuple(sent)
 
 

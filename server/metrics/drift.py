@@ -82,10 +82,9 @@ class Drift:
         self._add(self._errors, errors)
 
     def observe_codes(self, codes: NDArray[np.float32]) -> None:
-        """(rows, h, w, c) latents of Encode with free sizes: the distance is the root mean square over positions."""
+        """(rows, h, w, c) latents of Encode with free sizes."""
         if self._statistics is not None:
-            cells = self._statistics.distance(codes.reshape(-1, codes.shape[-1])).reshape(len(codes), -1)
-            distances = np.sqrt(np.mean(np.square(cells), axis=1))
+            distances = self._statistics.distance(codes)
             with self._lock:
                 self._count("latent", distances, self._distance_limit)
 

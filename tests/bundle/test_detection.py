@@ -2,6 +2,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from autoencoder.v1.anomaly_maps import scores_of
 from scipy.stats import beta
 
 from bundle import npz
@@ -14,7 +15,6 @@ from bundle.detection import (
     index_of,
     pack_statistics,
     rate_interval,
-    scores_of,
     unpack_statistics,
 )
 from bundle.errors import BundleError
@@ -83,12 +83,20 @@ def test_a_rate_that_is_not_listed_is_the_next_lower_one() -> None:
     assert index_of(detection, 0.0099) is None
 
 
-def test_scores_are_the_largest_or_the_mean_value_of_a_map() -> None:
+def test_maps_are_reduced_to_what_thresholds_are_made_of() -> None:
     maps = np.arange(24, dtype=np.float32).reshape(2, 3, 4, 1)
-    assert scores_of(maps, "max").tolist() == [11, 23]
-    assert scores_of(maps, "mean").tolist() == [5.5, 17.5]
+    assert HeldOutScores.of_maps(maps, "max").scores.tolist() == [11, 23]
     given = HeldOutScores.of_maps(maps, "mean")
+    assert given.scores.tolist() == [5.5, 17.5]
     assert (given.maxima.tolist(), given.map_low, given.size) == ([11, 23], 11.5, (3, 4))
+
+
+def test_a_mean_has_the_bits_that_a_server_compares_with_its_threshold() -> None:
+    """Added up one by one in float64, the last two numbers are lost, and the mean is just not above 1."""
+    rows = np.array([4, 2.0**-22, 2.0**-51, 2.0**-51], np.float32).reshape(1, 4, 1, 1)
+    expected = scores_of(rows, "mean")
+    assert expected[0] == np.nextafter(np.float32(1), np.float32(2))
+    assert HeldOutScores.of_maps(rows, "mean").scores.tobytes() == expected.tobytes()
 
 
 def test_maps_of_several_sizes_or_none_are_refused() -> None:

@@ -170,6 +170,11 @@ def test_what_is_not_an_onnx_file(data: bytes) -> None:
         read_graph(data)
 
 
+def test_a_number_without_an_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(BundleError, match="expected numbers of at most 10 bytes"):
+        read_graph(b"\x08" + b"\xff" * 1000)
+
+
 def test_the_list_of_operators_is_documented() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text()
     listed = page.partition("<!-- operators -->")[2].partition("\n\n")[0]

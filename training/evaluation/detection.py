@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from autoencoder.v1.anomaly_maps import scores_of
 from autoencoder.v1.shapes import pad
 from scipy import ndimage
 from sklearn import metrics
 
-from bundle.detection import HeldOutScores, Score, calibrate, scores_of
+from bundle.detection import HeldOutScores, Score, calibrate
 from bundle.errors import BundleError
 from training.data.batches import scaled
 from training.data.dataset import Dataset

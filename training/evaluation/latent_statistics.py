@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from bundle.density.latent_arrays import MAX_COMPONENTS
 from bundle.latents import LatentStatistics
 from training.cpu import available_memory, one_blas_thread
 from training.errors import UnavailableError
+from training.evaluation import reference_points
 
 _QUANTILE_LEVELS = np.array([0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999])
 _MIXTURE_COMPONENTS = 30
+_REFERENCE_SEED = 0
 MIN_CODES_PER_COMPONENT = 50
 MAX_ITERATIONS = 200
 _ROWS_AT_ONCE = 5_000
@@ -72,6 +74,27 @@ def fit(
         attribute_spreads=np.zeros(0),
     )
     return _with_distances(statistics, held_out_codes)
+
+
+def fit_references(
+    codes: np.ndarray, errors: np.ndarray, size: int, classes: Sequence[str], *, variational: bool
+) -> LatentStatistics:
+    """Statistics of codes (N, D) or (N, h, w, c) of reference images and squared errors (N,), every second held out.
+
+    They are of vectors of `size` numbers: whole codes, or their positions. Of whole codes, held-out ones are kept as
+    reference points, with the class of each image, if any; unless variational, which samples from N(0, I), they have a
+    mixture. Draws from a mixture of positions would not belong together.
+
+    Raises:
+        UnavailableError: as `fit`.
+    """
+    fitted, held_out = codes[::2].reshape(-1, size), codes[1::2]
+    whole = size == codes[0].size
+    statistics = fit(fitted, held_out, errors[1::2], _REFERENCE_SEED, mixed=whole and not variational)
+    if not whole:
+        return statistics
+    points = held_out.reshape(-1, size)
+    return reference_points.add(statistics, points, *reference_points.numbered(classes[1::2]))
 
 
 def with_densities(statistics: LatentStatistics, log_densities: np.ndarray) -> LatentStatistics:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from autoencoder.v1.anomaly_maps import scores_of
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
-from bundle.detection import calibrate, scores_of
+from bundle.detection import calibrate
 from training import checkpoint
 from training.data.defects import textures
 from training.data.defects.textures import SIDE, Stream

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import regions
-from autoencoder.v1.anomaly_maps import drawn
+from autoencoder.v1.anomaly_maps import drawn, scores_of
 
 from hourglass_client import answers
 from hourglass_client.bands.jobs import Job, Part, rounded
@@ -80,7 +80,7 @@ class DetectJob(Job):
         """Scores, regions and maps of the whole images."""
         threshold, map_threshold = self._thresholds
         maps = [image for (image,) in self._results]
-        scores = np.array([self._score(each) for each in maps], np.float32)
+        scores = scores_of(maps, self._detection.score)
         found = [
             answers.Region(index, each.top, each.left, each.height, each.width, each.score)
             for index, image in enumerate(maps)
@@ -92,6 +92,3 @@ class DetectJob(Job):
         shown = self._pictures(self._request.map_format)
         anomalous = scores > np.float32(threshold)
         return answers.Detected(scores, anomalous, threshold, map_threshold, tuple(found), *shown, self._info())
-
-    def _score(self, image: NDArray[np.float32]) -> float:
-        return float(image.max() if self._detection.score == "max" else image.mean(dtype=np.float64))

@@ -1,8 +1,8 @@
 """How the graphs of a network of free sizes may be cut: the halo, the tile, and what the proof found."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from autoencoder.v1.model_pb2 import Signature, Tiling
 from autoencoder.v1.shapes import Shapes, Size
@@ -11,6 +11,7 @@ from bundle import replay
 from bundle.errors import quotable
 from bundle.golden import Array, Arrays
 from bundle.runtime_options import PROMISES_BITS, Device
+from export.gate.checks import Check, Finding
 from export.gate.images import beside
 from export.gate.sandbox import Sandbox
 from export.gate.tiling import control, halo, proof
@@ -56,6 +57,15 @@ class Tiled:
         difference = self.proved.difference.largest
         bits = "the bits of the whole image" if difference == 0 else f"off by {difference:.3g} from the whole image"
         return f"halo {self.tiling.halo}, tiles of {self.tiling.tile} in multiples of {self.tiling.multiple}: {bits}"
+
+
+class TiledBundle(Protocol):
+    """Graphs that are checked, with how each may be cut."""
+
+    @property
+    def tiled(self) -> Mapping[str, Tiled]:
+        """By signature; empty where sizes are not free."""
+        ...
 
 
 Picture: TypeAlias = Callable[[Size], Sequence[Array]]
@@ -133,3 +143,12 @@ def _trials(shapes: Shapes, signature: Signature, picture: Picture, tiling: Tili
         yield Trial([given, *others], cut)
         if number < len(sized) - 1:
             yield Trial([replay.noise(signature, size), *others], cut)
+
+
+def _tiles(bundle: TiledBundle) -> Iterator[Finding]:
+    for name, tiled in bundle.tiled.items():
+        yield Finding(name, tiled.problem or tiled.seen, passed=not tiled.problem)
+
+
+TILES = Check("tiles", _tiles)
+"""Tiles give what the whole image gives, and with a halo that is too small they do not."""

@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 from autoencoder.v1 import autoencoder_pb2 as pb
 from autoencoder.v1 import regions
-from autoencoder.v1.anomaly_maps import drawn
+from autoencoder.v1.anomaly_maps import drawn, scores_of
 from numpy.typing import NDArray
 
 from server.batching.entry import Each, Entry
 from server.calls.call import Call
-from server.codec import images, pixels, tensors
+from server.codec import images, tensors
 from server.errors import InvalidArgumentError
 from server.models.table import ServedModel
 from server.parse_cache import Ready
@@ -86,7 +86,7 @@ class _Answer:
         self._graphs.offload(call, partial(self._score, call, served, maps), sum(each.nbytes for each in maps))
 
     def _score(self, call: Call, served: ServedModel, maps: Sequence[Array]) -> None:
-        scores = pixels.anomaly_scores(maps, served.model.detection.score)
+        scores = scores_of(maps, served.model.detection.score)
         served.drift.detections.observe(scores, [each.shape[:2] for each in maps])
         self._send(call, scores, maps)
 

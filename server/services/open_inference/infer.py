@@ -6,12 +6,13 @@ from functools import partial
 from weakref import ref
 
 import numpy as np
+from autoencoder.v1.anomaly_maps import scores_of
 from inference import open_inference_pb2 as pb
 
 from server.batching.entry import Each, Entry
 from server.calls.call import Call
 from server.codec import protobuf_wire
-from server.codec.pixels import anomaly_scores, squared_error
+from server.codec.pixels import squared_error
 from server.errors import InvalidArgumentError
 from server.model_version import ModelVersion
 from server.parse_cache import IdField, PreparedRequest, Ready
@@ -157,7 +158,7 @@ def _observe(graph: Graph, items: Sequence[Array], results: list[list[Array]]) -
     if graph.signature.name == "encode":
         drift.observe_codes(np.stack(found))
     elif graph.signature.name == "detect":
-        scores = anomaly_scores(found, graph.served.model.detection.score)
+        scores = scores_of(found, graph.served.model.detection.score)
         drift.detections.observe(scores, [each.shape[:2] for each in found])
     elif graph.signature.name == "reconstruct":
         drift.observe_errors(np.array([squared_error(*pair) for pair in zip(items, found, strict=True)], np.float32))

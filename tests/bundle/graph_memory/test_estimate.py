@@ -65,6 +65,8 @@ def test_rows_that_multiply() -> None:
     [
         ("{ y = Add(x, nothing) }", "expected inputs that nodes before it make, got 'nothing'"),
         ("{ i = Cast<to = 7>(x) y = Expand(x, i) }", "expected outputs of known sizes: input 1 is known only when"),
+        ("{ s = Shape(x) c = Cast<to = 16>(s) y = Identity(x) }", "expected a cast of sizes to a type that .*, got 16"),
+        ('{ y = Einsum<equation = "ab->cab">(x) }', "expected an output of letters of the inputs, got 'c'"),
     ],
 )
 def test_sizes_that_are_not_known(body: str, problem: str) -> None:

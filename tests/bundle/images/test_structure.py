@@ -64,10 +64,20 @@ def test_tags_may_not_share_their_bytes() -> None:
         check_exif(b"Exif\0\0" + tags(700), FEW)
 
 
-def test_a_directory_that_names_itself_ends() -> None:
-    circle = b"MM\0\x2a\0\0\0\x08\0\1" + b"\x87\x69\0\4\0\0\0\1\0\0\0\x08" + bytes(4)
+# Of a number in its place, and of no bytes at all.
+@pytest.mark.parametrize("kind_and_count", [b"\0\4\0\0\0\1", b"\0\1\0\0\0\0"])
+def test_a_directory_that_names_itself_ends(kind_and_count: bytes) -> None:
+    circle = b"MM\0\x2a\0\0\0\x08\0\1" + b"\x87\x69" + kind_and_count + b"\0\0\0\x08" + bytes(4)
     with pytest.raises(ImageFileError, match="expected"):
         check_exif(circle, FEW)
+
+
+def test_tags_whose_values_lie_outside_of_the_file_count_too() -> None:
+    """Otherwise a directory that names itself as often as parts are allowed would be full of them for nothing."""
+    outside = b"\1\x1a\0\5\0\1\0\0\0\0\0\0"
+    check_exif(b"MM\0\x2a\0\0\0\x08" + (590).to_bytes(2, "big") + outside * 590, FEW)
+    with pytest.raises(ImageFileError, match="expected at most 6"):
+        check_exif(b"MM\0\x2a\0\0\0\x08" + (700).to_bytes(2, "big") + outside * 700, FEW)
 
 
 @pytest.mark.parametrize(

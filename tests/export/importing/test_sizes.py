@@ -33,7 +33,8 @@ def test_an_autoencoder_of_any_size_has_spatial_latents_and_tiles(tmp_path: Path
     encoder, decoder = codec()
     older_export(encoder, torch.zeros(1, 3, 16, 16), tmp_path / "encoder.onnx", FREE)
     older_export(decoder, torch.zeros(1, 2, 4, 4), tmp_path / "decoder.onnx", FREE)
-    np.save(tmp_path / "photos.npy", RNG.integers(0, 256, (100, 16, 20, 3), dtype=np.uint8))
+    photos = RNG.integers(0, 256, (100, 16, 20, 3), dtype=np.uint8)
+    np.save(tmp_path / "photos.npy", photos)
     files = tmp_path / "encoder.onnx", tmp_path / "decoder.onnx"
     assert run_import(tmp_path, *files, "--reference", tmp_path / "photos.npy") == 0
 
@@ -52,8 +53,12 @@ def test_an_autoencoder_of_any_size_has_spatial_latents_and_tiles(tmp_path: Path
     np.testing.assert_allclose(answer(folder, "decode", {"latents": latents})["images"], expected, atol=1e-5)
     reconstructed = answer(folder, "reconstruct", {"images": images})["reconstructions"]
     np.testing.assert_allclose(reconstructed, expected, atol=1e-5)
-    # Of single positions.
-    assert LatentStatistics.from_bytes((folder / "latents.npz").read_bytes()).latent_size == 2
+    # Of single positions; distances are those of whole images, which a server compares with them.
+    statistics = LatentStatistics.from_bytes((folder / "latents.npz").read_bytes())
+    assert (statistics.latent_size, len(statistics.mixture_weights)) == (2, 0)
+    codes = nhwc(encoder, photos[1::2, :16, :16] / np.float32(255))
+    expected = np.quantile(statistics.distance(codes), statistics.quantile_levels)
+    np.testing.assert_allclose(statistics.latent_distance_quantiles, expected, rtol=1e-4)
 
 
 def test_the_smallest_size_is_found(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from autoencoder.v1.anomaly_maps import scores_of
 
-from bundle.detection import calibrate, scores_of
+from bundle.detection import calibrate
 from training.config import Architecture
 from training.data.dataset import Dataset
 from training.data.defects.inspection import Inspection

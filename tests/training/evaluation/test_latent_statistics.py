@@ -68,6 +68,16 @@ def test_spatial_codes_of_free_sizes_have_statistics_of_their_channel_vectors_an
     assert back.latent_distance_quantile(0.5) == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.parametrize(("size", "variational"), [(3, False), (48, False), (48, True)])
+def test_references_have_distances_of_images_and_a_mixture_where_it_is_drawn_from(size: int, variational: bool) -> None:
+    spatial, errors = codes(3200).reshape(200, 4, 4, 3), np.linspace(0, 1, 200)
+    found = latent_statistics.fit_references(spatial, errors, size, ["a", "b"] * 100, variational=variational)
+    expected = np.quantile(found.distance(spatial[1::2]), found.quantile_levels)
+    np.testing.assert_array_equal(found.latent_distance_quantiles, expected)
+    assert (found.latent_size, len(found.mixture_weights) > 0) == (size, size == 48 and not variational)
+    assert (found.reference_points is None) == (size == 3)
+
+
 def test_samples_of_the_mixture_are_distributed_as_the_codes() -> None:
     centres = np.array([[-10.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     draws = np.random.default_rng(1)

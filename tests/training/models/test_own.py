@@ -1,3 +1,4 @@
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from training import checkpoint
 from training.__main__ import main
 from training.config import Architecture
 from training.errors import CheckpointError, ConfigError, NetworkError
-from training.models import autoencoders
+from training.models import autoencoders, own
 from training.models.families import Network
 from training.models.posterior import Posterior
 from training.recipe import parse_config
@@ -98,7 +99,9 @@ def test_methods_decide_the_family() -> None:
     ("name", "message"),
     [
         ("nothing_here:Net", "cannot be imported .no module named 'nothing_here'.: put its folder on PYTHONPATH"),
-        ("nothing.here:Net", "cannot be imported"),
+        ("nothing.here:Net", "cannot be imported .no module named 'nothing.here'"),
+        ("written_by_me.inside:Net", "cannot be imported .no module named 'written_by_me.inside'"),
+        ("written_by_me..inside:Net", "cannot be imported .no module named"),
         ("written_by_me", "expected model.network as package.module:Class"),
         ("written_by_me:Absent", "no such class 'Absent'"),
         ("written_by_me:function", "something else 'function'"),
@@ -118,6 +121,22 @@ def test_arguments_that_do_not_fit_and_sizes_that_fail_are_named() -> None:
         built("Spatial", depth=3)
     with pytest.raises(NetworkError, match=r"Vector.encode fails on \(2, 1, 8, 8\): RuntimeError"):
         built("Vector", shape=(8, 8, 1))
+
+
+@pytest.mark.parametrize("initialised", [False, True])
+def test_its_file_is_found_without_running_the_packages_that_it_is_in(package: Path, initialised: bool) -> None:
+    inner = package.parent / f"outer_{initialised}" / "inner"
+    inner.mkdir(parents=True)
+    for folder in (inner, inner.parent) if initialised else ():
+        (folder / "__init__.py").write_text("raise RuntimeError('was run')")
+    (inner / "network.py").write_text(SOURCE)
+    name = f"outer_{initialised}.inner.network:Spatial"
+    assert own.source_sha256(name) == hashlib.sha256(SOURCE.encode()).hexdigest()
+    if initialised:
+        with pytest.raises(NetworkError, match=r"network:Spatial cannot be imported: RuntimeError: was run"):
+            autoencoders.build(Architecture(network=name), (28, 28, 1))
+    else:
+        assert autoencoders.build(Architecture(network=name), (28, 28, 1)).family == "ae"
 
 
 def recipe(folder: Path, network: str, loss: str, more: str = "") -> str:
