@@ -19,9 +19,8 @@ from training.models.families import Network
 
 _SCATTERED = 5_000
 GRID = 15
-# The plane is cut where 95 % of N(0, 1) lies, in steps of equal probability (Kingma & Welling 2013, appendix A).
-PROBABILITIES = np.linspace(0.05, 0.95, GRID)
-# Classes further out than that are looked for further out: how much of each axis is cut off at each end.
+# How much of each axis of the plane is cut off at each end; less where a class lies further out. Between them steps are
+# of equal probability (Kingma & Welling 2013, appendix A).
 TAILS = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 # A class has a region if this share of the reconstructions is of it.
 _REGION = 0.01
