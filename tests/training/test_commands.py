@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,17 @@ def test_a_missing_checkpoint_is_status_2(tmp_path: Path, capsys: pytest.Capture
     for command in ("evaluate", "attributes"):
         assert main([command, str(tmp_path)]) == 2
         assert "no checkpoint in" in capsys.readouterr().err
+
+
+def test_other_data_than_those_of_the_checkpoint_are_named_with_advice(
+    vae_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(vae_run, tmp_path / "run")
+    path = tmp_path / "run" / "best" / checkpoint.META
+    path.write_text(path.read_text().replace(checkpoint.read_meta(path.parent)["data"]["sha256"], "0" * 64))
+    assert main(["evaluate", str(tmp_path / "run")]) == 2
+    errors = capsys.readouterr().err
+    assert f"{tmp_path / 'run'} was trained on other data than digits holds: give the folder of its own with" in errors
 
 
 def test_the_report_names_every_figure_and_shows_the_pictures(vae_run: Path) -> None:

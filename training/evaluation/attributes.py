@@ -57,8 +57,7 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
         raise CheckpointError(
             f"{trained.meta['name']} has no latent statistics, which attributes need; report.md says why"
         )
-    if not checkpoint.is_data_of(dataset, trained.meta["data"]["sha256"]):
-        raise CheckpointError(f"{trained.meta['name']} was trained on other data: give the data that it was trained on")
+    checkpoint.refuse_other_data(trained.meta["name"], dataset, trained.meta["data"]["sha256"])
     sample = dataset.train.take(slice(_FITTED_IMAGES))
     codes = inference.all_codes(trained.model, sample)
     vectors = inference.vectors(trained.model, codes)
