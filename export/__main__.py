@@ -11,7 +11,6 @@ python -m export table REPOSITORY                print the table of results: siz
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -126,7 +125,7 @@ def _import(given: list[str]) -> int:
     parser = _parser("import", "Import ONNX files made elsewhere as a version that the server can serve.")
     parser.add_argument("files", nargs="+", metavar="FILE", help="encoder.onnx, decoder.onnx, …, or encode=FILE, …")
     parser.add_argument("--labels", default="", metavar="A,B,…", help="class names of a classifier")
-    parser.add_argument("--image-shape", type=_image_shape, metavar="HxWxC", help="where the files do not say")
+    parser.add_argument("--image-shape", type=scaling.image_shape, metavar="HxWxC", help="where the files do not say")
     scaling.add_scaling(parser)
     parser.add_argument("--clip", action="store_true", help="cut the images that graphs give to 0 … 1")
     parser.add_argument("--reference", type=Path, nargs="+", default=[], metavar="IMAGES", help=_REFERENCE_HELP)
@@ -168,14 +167,6 @@ def _module(given: list[str]) -> int:
     print(report.table(done.model, done.result))
     print(f"{done.model.name} version {done.model.version} in {done.folder} after {done.seconds:.1f} s")
     return 0
-
-
-def _image_shape(text: str) -> tuple[int, int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([13])", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected height, width and 1 or 3 channels as in 28x28x1, got {text!r}")
-    height, width, channels = map(int, match.groups())
-    return height, width, channels
 
 
 def _parser(command: str, description: str) -> argparse.ArgumentParser:

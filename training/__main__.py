@@ -40,9 +40,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flags.add_argument("recipe", help="one of those below, or the path of a .toml file")
-    kinds = "digits, photographs, textures, mnist, fashion-mnist, folder (of images), pairs (noisy, clean), npz, idx"
     unless = "default: what --data-dir holds; without it, the recipe's own or digits"
-    flags.add_argument("--data", help=f"data set: {kinds} ({unless})")
+    flags.add_argument("--data", help=f"data set: {', '.join(kinds.KINDS)} ({unless})")
     flags.add_argument("--data-dir", type=Path, help="folder of the data set's files, or the .npz file")
     flags.add_argument(
         "--download", nargs="?", const="", metavar="URL", help="fetch missing IDX files from URL or the known mirrors"
@@ -100,8 +99,9 @@ def _run_training(flags: argparse.Namespace) -> str:
     from training import checkpoint  # noqa: PLC0415 (loads PyTorch, for which --help need not wait: 3 s)
     from training.train import train  # noqa: PLC0415 (likewise)
 
-    in_settings = (each.removeprefix("data.kind=").strip("\"'") for each in flags.set if each.startswith("data.kind="))
-    flags.data = kinds.resolve(next(in_settings, flags.data), flags.data_dir)
+    in_settings = [each.removeprefix("data.kind=").strip("\"'") for each in flags.set if each.startswith("data.kind=")]
+    # The last one, as of every setting.
+    flags.data = kinds.resolve([flags.data, *in_settings][-1], flags.data_dir)
     chosen = load_recipe(flags.recipe, flags.data, flags.set, settings(flags))
     try:
         with _stop_on_signals() as stop:

@@ -148,6 +148,19 @@ def is_data_of(dataset: Dataset, sha256: str) -> bool:
     return any(each.sha256 == sha256 for each in known)
 
 
+def refuse_other_data(name: object, dataset: Dataset, sha256: str) -> None:
+    """Refuse a data set that a run with data of this hash, called `name`, was not trained on.
+
+    Raises:
+        CheckpointError: it was not.
+    """
+    if not is_data_of(dataset, sha256):
+        raise CheckpointError(
+            f"{name} was trained on other data than {dataset.name} holds: give the folder of its own with --data-dir "
+            "(of bundled ones install the release of their package that it was trained with)"
+        )
+
+
 def _labelled(dataset: Dataset) -> Dataset:
     splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
     return replace(

@@ -11,7 +11,7 @@ from training.config import Config
 from training.data import dataset as data
 from training.data import kinds
 from training.data.dataset import Dataset
-from training.errors import CheckpointError, ConfigError, TrainingError
+from training.errors import ConfigError, TrainingError
 from training.evaluation import attributes, classifier, evaluate, inference, photographs
 from training.evaluation.notes import Notes
 from training.evaluation.photographs import Quality
@@ -129,8 +129,7 @@ def _source(flags: argparse.Namespace) -> tuple[Checkpoint, Config, Dataset]:
     trained = checkpoint.load(flags.checkpoint)
     origin = provenance.origin(trained.meta, checkpoint.find(flags.checkpoint))
     dataset = data.load(origin.config.data.model_copy(update={"folder": str(flags.data_dir or "")}))
-    if not checkpoint.is_data_of(dataset, origin.sha256):
-        raise CheckpointError(f"{flags.checkpoint} was trained on other data than {dataset.name} in {flags.data_dir}")
+    checkpoint.refuse_other_data(flags.checkpoint, dataset, origin.sha256)
     return trained, origin.config, dataset
 
 

@@ -13,6 +13,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MOST = 2**31 - 1
 _LARGEST_KEPT = 64 * 1024**2
 _MEMINFO = re.compile(r"^MemAvailable: +(\d+) kB$", re.MULTILINE)
+_CACHED = re.compile(r"^inactive_file (\d+)$", re.MULTILINE)
 # Where a system tells neither: more than any machine has.
 _MOST_MEMORY = 2**60
 _NO_MEMORY = re.compile(r"can't allocate memory|out of memory|Storage size calculation overflowed")
@@ -39,13 +40,14 @@ def keep_freed_memory() -> bool:
     return bool(libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT) and libc.mallopt(_M_TRIM_THRESHOLD, _MOST))
 
 
-def available_memory() -> int:
+def available_memory(system: Path = Path("/proc"), group: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes that this process may still take: what the machine has left, or its control group (v2) if that is less."""
-    machine, group = _MEMINFO.search(_text("/proc/meminfo")), "/sys/fs/cgroup"
-    limit, used = _text(f"{group}/memory.max").strip(), _text(f"{group}/memory.current").strip()
+    machine, cached = _MEMINFO.search(_text(system / "meminfo")), _CACHED.search(_text(group / "memory.stat"))
+    limit, used = _text(group / "memory.max").strip(), _text(group / "memory.current").strip()
     left = [int(machine[1]) * 1024] if machine else []
     if limit.isdigit() and used.isdigit():
-        left.append(max(0, int(limit) - int(used)))
+        # A group uses what the kernel keeps of files that were read, too, and gets it back when it needs it.
+        left.append(max(0, int(limit) - int(used) + (int(cached[1]) if cached else 0)))
     return min(left, default=_MOST_MEMORY)
 
 
@@ -54,8 +56,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
-def _text(path: str) -> str:
+def _text(path: Path) -> str:
     try:
-        return Path(path).read_text(encoding="ascii")
+        return path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
         return ""

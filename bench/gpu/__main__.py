@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.gpu import page
-from bench.gpu.outcome import PROVIDERS, ROOT, Check, Outcome, Setting, Unavailable
+from bench.gpu.outcome import ROOT, Check, Outcome, Setting, Unavailable
 from bench.machine import date_and_revision
 
 QUERY = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
@@ -65,7 +65,9 @@ def knows_cuda() -> bool:
     """Whether this Python's onnxruntime supports CUDA; without it no check would use the card."""
     import onnxruntime  # noqa: PLC0415 (as in `checks`)
 
-    return PROVIDERS["cuda"] in onnxruntime.get_available_providers()
+    from bundle.runtime_options import PROVIDER_NAMES  # noqa: PLC0415 (likewise)
+
+    return PROVIDER_NAMES["cuda"] in onnxruntime.get_available_providers()
 
 
 def checks(only: Sequence[str] = ()) -> dict[str, Check]:

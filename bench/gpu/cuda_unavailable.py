@@ -12,11 +12,12 @@ from time import monotonic, sleep
 
 from bench import targets
 from bench.gpu import graphs
-from bench.gpu.outcome import PROVIDERS, ROOT, Outcome, Setting, Unavailable, verdict
+from bench.gpu.outcome import ROOT, Outcome, Setting, Unavailable, verdict
 from bench.gpu.served import Served, command, serving
 from bench.servers import ask
 from bench.targets import Work
 from bundle import layout
+from bundle.runtime_options import PROVIDER_NAMES
 
 CPU_PYTHON = ROOT / ".venv" / "bin" / "python"
 WAIT_SECONDS = 90.0
@@ -46,7 +47,7 @@ def _without_cuda(how: str, setting: Setting, python: Path | str, environment: M
         verdict(
             f"{how}: `--device auto`",
             f"serves on {', '.join(sorted(providers))}",
-            holds=providers == {PROVIDERS["cpu"]},
+            holds=providers == {PROVIDER_NAMES["cpu"]},
         ),
     ]
 

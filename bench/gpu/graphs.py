@@ -9,19 +9,14 @@ from typing import Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import onnxruntime as ort
-from autoencoder.v1.model_pb2 import DataType, Signature
+from autoencoder.v1.model_pb2 import Signature
+from autoencoder.v1.shapes import DTYPES
 from numpy.typing import NDArray
 
 from bench.gpu.outcome import Setting, Unavailable
 from bundle import layout
 from bundle.golden import Golden
-
-DTYPES: dict[int, Any] = {
-    DataType.DATA_TYPE_UINT8: np.uint8,
-    DataType.DATA_TYPE_FLOAT16: np.float16,
-    DataType.DATA_TYPE_FLOAT32: np.float32,
-    DataType.DATA_TYPE_INT64: np.int64,
-}
+from bundle.runtime_options import cuda_options, set_session_options
 
 
 @dataclass(frozen=True)
@@ -69,14 +64,11 @@ def heavy(repository: Path) -> list[Graph]:
 def session(graph: Graph, setting: Setting, **cuda: str) -> Any:  # noqa: ANN401 (onnxruntime ships no types)
     """A session on the device, never on another; `cuda` overrides options of the CUDA provider."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.use_deterministic_compute = True
-    options.log_severity_level = 3
+    set_session_options(options)
     provider: Any = setting.provider
     if setting.device == "cuda":
         ort.preload_dlls()
-        defaults = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
-        provider = (setting.provider, defaults | cuda)
+        provider = (setting.provider, cuda_options() | cuda)
     made = ort.InferenceSession(graph.file, options, providers=[provider])
     made.disable_fallback()
     if made.get_providers()[0] != setting.provider:

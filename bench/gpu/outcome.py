@@ -8,7 +8,6 @@ from typing import Literal, TypeAlias
 State: TypeAlias = Literal["passed", "failed", "skipped"]
 Device: TypeAlias = Literal["cuda", "cpu"]
 ROOT = Path(__file__).resolve().parents[2]
-PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,10 @@ class Setting:
     @property
     def provider(self) -> str:
         """Onnxruntime's name of the device."""
-        return PROVIDERS[self.device]
+        # Without a card, nothing but Python need be installed.
+        from bundle.runtime_options import PROVIDER_NAMES  # noqa: PLC0415
+
+        return PROVIDER_NAMES[self.device]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from deploy.batch.options import Options
 from deploy.batch.sources import image_type
 from deploy.batch.storage import Store
 from deploy.batch.worker import Work, Worker
+from deploy.ray.reach import reach
 from server.config import Config
 from server.errors import ServingError
 from server.runtime.cpu import cores
@@ -35,7 +35,6 @@ _SHIPPED = ("server", "bundle", "deploy", "proto/autoencoder", "proto/inference"
 _JOB_FILE = "job.json"
 # Ray Data waits for its actors without a word.
 _START_SECONDS = 300
-_REACH_SECONDS = 5
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024
 
 
@@ -187,22 +186,12 @@ def _connect(options: Options) -> None:
         return
     modules = [str(_ROOT / name) for name in _SHIPPED]
     try:
-        _reach(options.address)
+        if options.address.rpartition(":")[2].isdecimal():
+            reach(options.address)
         ray.init(address=options.address, runtime_env={"py_modules": modules}, **quiet)
     except (OSError, ValueError) as error:
         cause = _last_line(error.__cause__ or error).partition(" Note:")[0]
         raise InputError(f"--address: expected a Ray cluster at {options.address}: {cause}") from error
-
-
-def _reach(address: str) -> None:
-    """Try whether anything listens there: Ray itself tries for minutes.
-
-    Raises:
-        OSError: nothing does.
-    """
-    host, _, port = address.rpartition(":")
-    if port.isdecimal():
-        socket.create_connection((host, int(port)), _REACH_SECONDS).close()
 
 
 def _workers(options: Options) -> int:

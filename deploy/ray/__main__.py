@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import socket
 import sys
 import time
 import uuid
@@ -16,12 +15,12 @@ from ray.exceptions import ActorAlreadyExistsError, GetTimeoutError, RayActorErr
 from deploy.ray.controller import NAME, Controller, Status, forget
 from deploy.ray.decision import Phase
 from deploy.ray.models import contents
+from deploy.ray.reach import reach
 from deploy.ray.settings import ClusterError, ClusterSettings, load
 
 _PROGRAM = "python -m deploy.ray"
 _SETTINGS = Path(__file__).with_name("cluster.toml")
 _IS_UP = "it is up already: use `upgrade` or `scale`, or `down` first"
-_CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 15.0
 _POLL_SECONDS = 0.25
 
@@ -73,9 +72,8 @@ def _connect(settings: ClusterSettings) -> None:
     advice = "start it (docs/scale-out.md), or name another in [ray] address"
     if address != "auto":
         try:
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
-        except (OSError, ValueError, OverflowError) as error:
+            reach(address)
+        except (OSError, ValueError) as error:
             raise ClusterError(f"no Ray at {address}: {error}: {advice}") from error
     try:
         ray.init(address=address, namespace=settings.ray.namespace, log_to_driver=False, logging_level=logging.ERROR)

@@ -7,7 +7,7 @@ import ray
 
 from deploy.ray import endpoints
 from deploy.ray.decision import Phase
-from deploy.ray.models import hold, repository
+from deploy.ray.models import repository
 from deploy.ray.process import Probe, ServerProcess
 from deploy.ray.settings import ClusterError, parse
 
@@ -20,9 +20,8 @@ class Replica:
         read = parse(json.loads(settings))
         self._problem = ""
         try:
-            folder = repository(read.models.url, Path(read.models.cache), revision)
-            # Refused upgrades bring copies too, and this one is still served then.
-            self._hold = hold(Path(read.models.cache) / revision)
+            # Kept open: refused upgrades bring copies too, and this one is still served then.
+            folder, self._hold = repository(read.models.url, Path(read.models.cache), revision)
         except ClusterError as error:
             self._problem = str(error)
             return

@@ -63,7 +63,7 @@ class Controller:
                 otherwise than by `down`: its replicas are taken over, its settings are not. Ray restarts an actor with
                 the arguments that it once had: a controller of an earlier release has no name.
         """
-        stored: bytes | None = _STORE._internal_kv_get(_KEY)  # noqa: SLF001 (as above)
+        stored: bytes | None = _STORE._internal_kv_get(_KEY)  # noqa: SLF001 (see _STORE)
         state = taken_up(stored, json.loads(settings), incarnation)
         self._incarnation = incarnation
         self._identity = uuid.uuid4().bytes
@@ -224,11 +224,13 @@ class Controller:
         _STORE._internal_kv_put(_KEY, json.dumps(state).encode(), overwrite=True)  # noqa: SLF001 (as above)
 
     def _publish(self) -> None:
-        addresses = self._fleet.addresses()
+        where, addresses = self._current.ray, self._fleet.addresses()
+        targets = where.envoys or [""]
+        self._unpublished = {each: reason for each, reason in self._unpublished.items() if each in targets}
         # All lost or dead at once may be this controller's own blindness: Envoy keeps what it knows.
         if not addresses and not self._down:
             return
-        where, text = self._current.ray, endpoints.assignment(addresses)
+        text = endpoints.assignment(addresses)
         self._published = len(addresses)
         if not where.envoys:
             try:

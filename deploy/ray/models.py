@@ -21,7 +21,7 @@ _KEPT = 3
 _ARCHIVE = ".zip"
 
 
-def repository(url: str, cache: Path, revision: str) -> Path:
+def repository(url: str, cache: Path, revision: str) -> tuple[Path, int | None]:
     """The folder to serve. Bundles are verified by the server that loads them, as those of any other folder.
 
     Args:
@@ -29,25 +29,22 @@ def repository(url: str, cache: Path, revision: str) -> Path:
         cache: folder of this node for copies; one is made once for each revision.
         revision: name of the copy.
 
+    Returns:
+        The folder; a descriptor that keeps a copy from being deleted while this process has it open, None without one.
+
     Raises:
         ClusterError: there is nothing at the URL, or it cannot be read.
     """
     if "://" not in url:
         if not Path(url).is_dir():
             raise ClusterError(f"[models] url: {url} is not a directory on this node: share it, or use a URL")
-        return Path(url)
+        return Path(url), None
     target = cache / revision
-    if not target.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{revision}-", dir=cache))
-        try:
-            _fetch(url, part)
-            _place(part, target)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    target.touch()
-    _prune(cache, target)
-    return target
+    while (descriptor := _hold(target)) is None:
+        _copy(url, cache, target)
+    os.utime(descriptor)
+    _prune(cache)
+    return target, descriptor
 
 
 def contents(url: str) -> str:
@@ -65,13 +62,29 @@ def contents(url: str) -> str:
     return hashlib.sha256(json.dumps(read).encode()).hexdigest()[:16]
 
 
-def hold(copy: Path) -> int | None:
-    """Keep a copy from being deleted for as long as this process has the descriptor open; None if there is no copy."""
-    if not copy.is_dir():
+def _hold(copy: Path) -> int | None:
+    """A descriptor with a shared lock on a copy; None if there is no copy."""
+    try:
+        descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
         return None
-    descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
+    # Another replica may have deleted it before the lock was granted.
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), copy.stat()):
+            return descriptor
+    os.close(descriptor)
+    return _hold(copy)
+
+
+def _copy(url: str, cache: Path, target: Path) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=cache))
+    try:
+        _fetch(url, part)
+        _place(part, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _fetch(url: str, folder: Path) -> None:
@@ -106,11 +119,18 @@ def _place(part: Path, target: Path) -> None:
             raise
 
 
-def _prune(cache: Path, newest: Path) -> None:
-    copies = sorted((each for each in cache.iterdir() if each.name[:1] != "."), key=lambda each: each.stat().st_mtime)
+def _prune(cache: Path) -> None:
+    copies = sorted((each for each in cache.iterdir() if each.name[:1] != "."), key=_last_use)
     for old in copies[:-_KEPT]:
-        if old != newest:
-            _delete_unless_held(old)
+        _delete_unless_held(old)
+
+
+def _last_use(copy: Path) -> float:
+    """When a copy was last asked for; longest ago if another replica has just deleted it."""
+    try:
+        return copy.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _delete_unless_held(copy: Path) -> None:

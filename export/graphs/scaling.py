@@ -94,3 +94,12 @@ def positive(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,5}", text):
         raise argparse.ArgumentTypeError(f"expected a number of pixels from 1, got {text!r}")
     return int(text)
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """Height, width and channels as in 28x28x1, as an argument of a command line."""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([13])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected HxWxC with 1 or 3 channels as in 28x28x1, got {text!r}")
+    height, width, channels = map(int, match.groups())
+    return height, width, channels

@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from bundle.detection import SCORES
 from export.exporter import Exported
-from export.graphs.scaling import add_scaling, chosen_scaling, numbers, positive
+from export.graphs.scaling import add_scaling, chosen_scaling, image_shape, numbers, positive
 from export.modules.adapter import METHODS
 from export.modules.export_module import Declaration, export_module
 from export.modules.source import build_module
@@ -71,13 +70,7 @@ def _arguments(text: str) -> dict[str, Any]:
 
 
 def _image_shape(text: str) -> tuple[int, int, int] | Literal["free"]:
-    if text == "free":
-        return "free"
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([13])", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected free, or HxWxC with 1 or 3 channels as in 28x28x1, got {text!r}")
-    height, width, channels = map(int, match.groups())
-    return height, width, channels
+    return "free" if text == "free" else image_shape(text)
 
 
 def _noise_level(text: str) -> tuple[float, float, float]:

@@ -1,11 +1,13 @@
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.training.conftest import quick
+from tests.training.data.test_folders import paint
 from training import checkpoint
 from training.__main__ import main
 from training.data import dataset
@@ -70,6 +72,31 @@ def test_a_missing_checkpoint_is_status_2(tmp_path: Path, capsys: pytest.Capture
     for command in ("evaluate", "attributes"):
         assert main([command, str(tmp_path)]) == 2
         assert "no checkpoint in" in capsys.readouterr().err
+
+
+def test_other_data_than_those_of_the_checkpoint_are_named_with_advice(
+    vae_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(vae_run, tmp_path / "run")
+    path = tmp_path / "run" / "best" / checkpoint.META
+    path.write_text(path.read_text().replace(checkpoint.read_meta(path.parent)["data"]["sha256"], "0" * 64))
+    assert main(["evaluate", str(tmp_path / "run")]) == 2
+    errors = capsys.readouterr().err
+    assert f"{tmp_path / 'run'} was trained on other data than digits holds: give the folder of its own with" in errors
+
+
+def test_attributes_of_classes_with_long_names_have_pictures(tmp_path: Path) -> None:
+    # Two of 255 bytes, as many as a folder's name may have, that are alike up to the last.
+    classes = "x" * 255, "x" * 250 + "öüz", "short"
+    paint(tmp_path / "data", classes)
+    source = ["--data-dir", str(tmp_path / "data")]
+    words = ["--set", "data.grey=true", "--set", "run.batch_size=50", "--epochs", "1"]
+    assert main(["fc-ae", *source, "--out", str(tmp_path / "run"), *words]) == 0
+    assert main(["attributes", str(tmp_path / "run"), *source]) == 0
+    directions = checkpoint.load(tmp_path / "run").latents
+    assert directions is not None
+    assert sum("-to-" in name for name in directions.attribute_names) == 3
+    assert len([*(tmp_path / "run").glob("attribute-*.png")]) == len(directions.attribute_names)
 
 
 def test_the_report_names_every_figure_and_shows_the_pictures(vae_run: Path) -> None:

@@ -101,9 +101,11 @@ def test_the_likelihood_encodes_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_plane_is_cut_where_the_prior_has_its_mass() -> None:
     # The Keras blog draws it over -15 to 15, where no code ever was.
-    reach = norm.ppf(latents.PROBABILITIES)
-    assert (reach[0], reach[-1]) == pytest.approx((-1.645, 1.645), abs=1e-3)
-    np.testing.assert_allclose(np.diff(norm.cdf(reach)), 0.9 / (latents.GRID - 1))
+    points = latents._grid(None, latents.TAILS[0]).reshape(latents.GRID, latents.GRID, 2)
+    across, up = points[0, :, 0], points[::-1, 0, 1]
+    assert (across[0], across[-1]) == pytest.approx((-1.645, 1.645), abs=1e-3)
+    np.testing.assert_allclose(np.diff(norm.cdf(across)), 0.9 / (latents.GRID - 1), rtol=1e-5)
+    np.testing.assert_array_equal(up, across)
 
 
 def test_the_plane_reaches_as_far_as_every_class_that_has_a_region() -> None:

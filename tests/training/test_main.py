@@ -113,6 +113,14 @@ def test_the_kind_of_a_recipe_is_kept(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "npz needs the location of its files" in capsys.readouterr().err
 
 
+def test_the_last_setting_of_the_kind_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Path("training/recipes/fc-ae.toml").read_text(encoding="utf-8")
+    (tmp_path / "own.toml").write_text(recipe + "\n[on.npz.run]\nseed = -1\n", encoding="utf-8")
+    words = ["--set", "data.kind=digits", "--set", "data.kind=npz"]
+    assert main([str(tmp_path / "own.toml"), "--data", "mnist", *words, "--out", str(tmp_path / "run")]) == 2
+    assert "run.seed" in capsys.readouterr().err
+
+
 def test_a_run_on_one_class_has_its_report(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=noise(60, 16), labels=np.full(60, 3))
     source = ["--data", "npz", "--data-dir", str(tmp_path / "x.npz")]

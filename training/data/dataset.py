@@ -20,6 +20,7 @@ from training.data.defects import textures
 from training.data.defects.inspection import Inspection, select
 from training.data.folders import read_folder
 from training.data.idx_sets import read_idx
+from training.data.kinds import KINDS
 from training.data.photos.bundled import read_bundled
 from training.data.photos.crops import Pictures, side_by_side
 from training.data.photos.pairs import read_pairs
@@ -30,7 +31,6 @@ _DIGITS = tuple("0123456789")
 _GARMENTS = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _CLASSES = {"mnist": _DIGITS, "fashion-mnist": _GARMENTS}
 _READERS = {"folder": read_folder, "pairs": read_pairs, "npz": read_npz, "idx": read_idx}
-KINDS = ("digits", "photographs", "textures", *idx.CHECKSUMS, *_READERS)
 # Kinds that need no files.
 _BUNDLED = {
     "digits": "digits come with scikit-learn",

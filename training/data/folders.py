@@ -7,7 +7,7 @@ import numpy as np
 from bundle.images.decoder import SUFFIXES
 from training.config import Data
 from training.data import folder_layout, image_files, image_paths
-from training.data.split import MIN_IMAGES, MIN_PICTURES, Source, Split, ragged
+from training.data.split import MIN_IMAGES, MIN_PICTURES, Source, Split, ragged, refuse_smaller
 from training.errors import DataError
 
 
@@ -29,7 +29,8 @@ def read_folder(folder: Path, data: Data) -> Source:
     layout = folder_layout.lay_out([path.relative_to(folder) for path in paths])
     images, conversions = image_files.read_all(paths, data)
     if data.crop:
-        _refuse_smaller(images, paths, data.crop)
+        for image, path in zip(images, paths, strict=True):
+            refuse_smaller(image, path, data.crop)
     else:
         _refuse_other_sizes(images, paths)
     held = ragged(images) if data.crop else np.stack(images)
@@ -49,10 +50,3 @@ def _refuse_other_sizes(images: list[np.ndarray], paths: list[Path]) -> None:
                 f"{path} is {sizes[0]}, {paths[0].name} is {sizes[1]} (height, width, channels): scale them all with "
                 "--set data.size=N, or train on parts with data.crop=N"
             )
-
-
-def _refuse_smaller(images: list[np.ndarray], paths: list[Path], side: int) -> None:
-    for image, path in zip(images, paths, strict=True):
-        if min(image.shape[:2]) < side:
-            got = f"{path} is {image.shape[0]}x{image.shape[1]} (height, width)"
-            raise DataError(f"data.crop={side} is larger than an image ({got}): lower it, or leave the image out")

@@ -31,17 +31,27 @@ def read_all(paths: Sequence[Path], data: Data) -> tuple[list[np.ndarray], np.nd
     They are uint8, or all of them uint16 where a file has 16 bits a channel and none is resized.
 
     Raises:
-        DataError: one is not a regular file, damaged, or of another format; or there is too little memory.
+        DataError: one is not a regular file, damaged, or of another format; or there is too little memory for so many
+            images of one size, which only those for crops are not.
     """
-    needed, left = len(paths) * data.size**2 * (1 if data.grey else 3), available_memory()
-    if needed > left:
-        raise DataError(
-            f"{len(paths)} images of {data.size}x{data.size} take {needed / 2**30:.1f} GiB, {left / 2**30:.1f} GiB are "
-            "free: lower data.size"
-        )
-    decoded = [_read(path, data) for path in paths]
+    if data.size:
+        _check_memory(len(paths), (data.size, data.size), data.size**2 * (1 if data.grey else 3), "lower data.size")
+    decoded = [_read(path, data) for path in paths[:1]]
+    if decoded and not (data.size or data.crop):
+        pixels = decoded[0].pixels
+        _check_memory(len(paths), pixels.shape, pixels.nbytes, "scale them with --set data.size=N")
+    decoded += [_read(path, data) for path in paths[1:]]
     pixels = element_types.alike([image.pixels for image in decoded])
     return pixels, np.array([_flags(image) for image in decoded], np.uint8)
+
+
+def _check_memory(count: int, shape: Sequence[int], image_bytes: int, advice: str) -> None:
+    needed, left = count * image_bytes, available_memory()
+    if needed > left:
+        raise DataError(
+            f"{count} images of {shape[0]}x{shape[1]} take {needed / 2**30:.1f} GiB, {left / 2**30:.1f} GiB are free: "
+            f"{advice}"
+        )
 
 
 def _read(path: Path, data: Data) -> Decoded:

@@ -1,4 +1,4 @@
-"""Infer the kind of a data set from what lies in its place, where `--data` does not say it."""
+"""Kinds of data sets; infer the kind of a data set from what lies in its place, where `--data` does not say it."""
 
 import logging
 import stat
@@ -10,6 +10,7 @@ from training.data.folders import SUFFIXES
 from training.data.photos import pairs
 from training.errors import DataError
 
+KINDS = ("digits", "photographs", "textures", *idx.CHECKSUMS, "folder", "pairs", "npz", "idx")
 _ARRAYS = (".npz", ".npy")
 # The smallest file of the four tells whose they are.
 _TELLING = "t10k-labels-idx1-ubyte"

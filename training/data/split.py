@@ -71,3 +71,15 @@ def ragged(images: Sequence[np.ndarray]) -> np.ndarray:
     held = np.empty(len(images), object)
     held[:] = images
     return held
+
+
+def refuse_smaller(image: np.ndarray, name: object, side: int, unit: str = "image") -> None:
+    """Refuse an image (H, W, C) out of which no square of `side` pixels can be cut; `unit` is what to leave out then.
+
+    Raises:
+        DataError: it is smaller than that.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) < side:
+        got = f"{name} is {height}x{width} (height, width)"
+        raise DataError(f"data.crop={side} is larger than an image ({got}): lower it, or leave the {unit} out")

@@ -57,11 +57,10 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
         raise CheckpointError(
             f"{trained.meta['name']} has no latent statistics, which attributes need; report.md says why"
         )
-    if not checkpoint.is_data_of(dataset, trained.meta["data"]["sha256"]):
-        raise CheckpointError(f"{trained.meta['name']} was trained on other data: give the data that it was trained on")
+    checkpoint.refuse_other_data(trained.meta["name"], dataset, trained.meta["data"]["sha256"])
     sample = dataset.train.take(slice(_FITTED_IMAGES))
     codes = inference.all_codes(trained.model, sample)
-    vectors = _vectors(trained.model, codes)
+    vectors = inference.vectors(trained.model, codes)
     measured = {name: measure(shape_measures.grey(sample.images)) for name, measure in shape_measures.MEASURES.items()}
     # What is the same of all images has no direction.
     varying = {name: values for name, values in measured.items() if np.ptp(values)}
@@ -77,12 +76,6 @@ def fit(trained: Checkpoint, dataset: Dataset, table: Path | None = None) -> tup
         raise DataError(f"{dataset.name}: no property of the images varies, and there are no two classes: give --csv")
     statistics = _with_directions(trained.latents, found)
     return dataclasses.replace(trained, latents=statistics), _score(trained.model, dataset, found)
-
-
-def _vectors(model: Network, codes: np.ndarray) -> np.ndarray:
-    """Codes to float64 (N, D), what directions are found in: of free sizes their mean over positions."""
-    wide = codes.astype(np.float64)
-    return wide.mean((1, 2)) if model.is_free else wide.reshape(len(wide), -1)
 
 
 def _with_directions(known: LatentStatistics, found: list[Direction]) -> LatentStatistics:

@@ -75,6 +75,12 @@ def all_codes(model: Network, split: Split) -> np.ndarray:
     return found
 
 
+def vectors(model: Network, codes: np.ndarray) -> np.ndarray:
+    """Codes to float64 (N, D), or of free sizes to (N, c), their mean over positions."""
+    wide = codes.astype(np.float64)
+    return wide.mean((1, 2)) if model.is_free else wide.reshape(len(wide), -1)
+
+
 def code_shape(model: Network, split: Split) -> tuple[int, ...]:
     """(D,) or (h, w, c) of the codes of a split's images."""
     if not model.is_free:

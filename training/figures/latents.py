@@ -12,7 +12,6 @@ from scipy.stats import norm
 from bundle.latents import LatentStatistics
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset
-from training.data.split import Split
 from training.errors import UnavailableError
 from training.evaluation import classifier, inference
 from training.figures.style import INK, PALE, PALETTE, legible, show, strip
@@ -20,9 +19,8 @@ from training.models.families import Network
 
 _SCATTERED = 5_000
 GRID = 15
-# The plane is cut where 95 % of N(0, 1) lies, in steps of equal probability (Kingma & Welling 2013, appendix A).
-PROBABILITIES = np.linspace(0.05, 0.95, GRID)
-# Classes further out than that are looked for further out: how much of each axis is cut off at each end.
+# How much of each axis of the plane is cut off at each end; less where a class lies further out. Between them steps are
+# of equal probability (Kingma & Welling 2013, appendix A).
 TAILS = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 # A class has a region if this share of the reconstructions is of it.
 _REGION = 0.01
@@ -40,7 +38,8 @@ def scatter(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
         UnavailableError: those components are not known.
     """
     images = dataset.test.take(slice(_SCATTERED))
-    plane = _on_plane(_vectors(trained.model, images), trained.latents)
+    codes = inference.all_codes(trained.model, images)
+    plane = _on_plane(inference.vectors(trained.model, codes), trained.latents)
     figure = Figure(figsize=(7.5, 6.2), layout="constrained")
     axis = figure.subplots()
     if images.labels is None:
@@ -51,12 +50,6 @@ def scatter(name: str, dataset: Dataset, trained: Checkpoint) -> Figure:
     axis.set(xlabel=f"{what} 1", ylabel=f"{what} 2", title=f"{name}: codes of {len(images):,} test images")
     axis.set_aspect("equal", "datalim")
     return figure
-
-
-def _vectors(model: Network, images: Split) -> np.ndarray:
-    """Codes float64 (N, D); of free sizes their mean over positions (N, c)."""
-    codes = inference.all_codes(model, images).astype(np.float64)
-    return codes.mean((1, 2)) if model.is_free else codes.reshape(len(codes), -1)
 
 
 def _on_plane(codes: np.ndarray, latents: LatentStatistics | None) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Figures of a run, as PNG: reconstructions, samples, latent space, loss curves."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -26,6 +27,8 @@ _log = logging.getLogger(__name__)
 _COLUMNS = 12
 _SAMPLE_ROWS = 6
 _PLANE = 2
+# In bytes, on any file system in use; without ".png".
+_LONGEST_NAME = 255 - 4
 
 
 def draw(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint, notes: Notes) -> None:
@@ -69,13 +72,22 @@ def _figures(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoin
 
 
 def draw_sweeps(workdir: Path, config: Config, dataset: Dataset, trained: Checkpoint) -> None:
-    """A picture for each attribute, `attribute-NAME.png`."""
+    """A picture for each attribute, `attribute-NAME.png`; a name that no file can have is cut."""
     if trained.latents is None:
         return
     with mpl.rc_context(STYLE):
         for place, name in enumerate(trained.latents.attribute_names):
             picture = latents.sweep(f"{config.name}: {name}", dataset, trained, place)
-            save(picture, workdir / f"attribute-{name}.png")
+            save(picture, workdir / f"{_fitting(f'attribute-{name}')}.png")
+
+
+def _fitting(name: str) -> str:
+    """A name that a file can have: a long one is cut, with a hash of it so that distinct ones stay distinct."""
+    whole = name.encode(errors="surrogateescape")
+    if len(whole) <= _LONGEST_NAME:
+        return name
+    mark = "-" + hashlib.sha256(whole).hexdigest()[:16]
+    return whole[: _LONGEST_NAME - len(mark)].decode(errors="ignore") + mark
 
 
 def _reconstructions(config: Config, dataset: Dataset, trained: Checkpoint) -> Figure:

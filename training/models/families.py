@@ -1,6 +1,7 @@
 """Model families that describe themselves: the base of every network, and the registry filled by its subclasses.
 
-To add a family, write a subclass with a `family` name of its own, and a recipe that names it.
+To add a family, write a subclass with a `family` name of its own, in `autoencoders` or in a module that `find` there
+imports, and a recipe that names it.
 """
 
 from abc import ABC, abstractmethod

@@ -67,7 +67,10 @@ def check(folder: Path, published: Path) -> bool:
     known = results_page.by_run(records.known(published))
     paths = sorted(folder.glob(f"*/{records.RECORD}"))
     if not paths:
-        _say(f"{folder}: expected finished runs, each in a folder with {records.RECORD}, got none: train them first")
+        print(
+            f"{folder}: expected finished runs, each in a folder with {records.RECORD}, got none: train them first",
+            flush=True,
+        )
     holds = bool(paths)
     for path in paths:
         name, found = path.parent.name, records.read(path)
@@ -78,11 +81,11 @@ def check(folder: Path, published: Path) -> bool:
         departed = spread.departures(of_seeds, figures)
         judged = [each for each in figures if each in of_seeds and of_seeds[each].interval]
         if not judged:
-            _say(f"{name}: not judged, as fewer than three seeds are published of what it measured")
+            print(f"{name}: not judged, as fewer than three seeds are published of what it measured", flush=True)
         for each in departed:
-            _say(f"{name}: {each}")
+            print(f"{name}: {each}", flush=True)
         if judged and not departed:
-            _say(f"{name}: {', '.join(judged)} as published")
+            print(f"{name}: {', '.join(judged)} as published", flush=True)
         holds = holds and not departed
     return holds
 
@@ -114,15 +117,15 @@ class Runner:
         if self.processes.stopping:
             return False
         log = self.runs / f"{spec.folder}.log"
-        _say(f"{spec.folder}: begins, {spec.config.expected.minutes:g} minutes of a quiet core; see {log}")
+        print(f"{spec.folder}: begins, {spec.config.expected.minutes:g} minutes of a quiet core; see {log}", flush=True)
         try:
             self._run(spec, log)
         except TrainingError as error:
-            _say(f"{spec.folder}: {error}; see {log}")
+            print(f"{spec.folder}: {error}; see {log}", flush=True)
             return False
         record = records.read(self.runs / spec.folder / records.RECORD)
         figures = results_page.figures(spec.config, record)
-        _say(f"{spec.folder}: {figures}; {', '.join(results_page.spent(record.cost))}")
+        print(f"{spec.folder}: {figures}; {', '.join(results_page.spent(record.cost))}", flush=True)
         return True
 
     def _run(self, spec: RunSpec, log: Path) -> None:
@@ -149,12 +152,6 @@ class Runner:
         """The arguments that override the recipe."""
         share = [] if spec.config.device.threads else [f"device.threads={max(1, cores() // self.jobs)}"]
         return [word for override in [*spec.settings, *share] for word in ("--set", override)]
-
-
-def _say(line: str) -> None:
-    """Print progress without buffering."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

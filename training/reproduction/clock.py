@@ -145,10 +145,13 @@ def run(race: Race, goals: Sequence[float], folder: str, threads: int) -> Iterab
             wall, spent = wall + time.perf_counter() - started[0], spent + time.process_time() - started[1]
             model = trainer.state.served_model.eval()
             held_out = _figure(model, dataset.validation.take(slice(_HELD_OUT)), config, left[-1])
-            _say(f"epoch {epoch + 1}/{config.run.epochs}: {wall:.1f} s, {spent:.1f} s of CPU time, {held_out:.2f} nats")
+            print(
+                f"epoch {epoch + 1}/{config.run.epochs}: {wall:.1f} s, {spent:.1f} s of CPU time, {held_out:.2f} nats",
+                flush=True,
+            )
             while left and held_out <= left[-1]:
                 test = _figure(model, dataset.test, config, left[-1])
-                _say(f"{left[-1]:g} nats: test {test:.2f}")
+                print(f"{left[-1]:g} nats: test {test:.2f}", flush=True)
                 yield _lap(left.pop(), (wall, spent), epoch + 1, (held_out, test), command)
             model.train()
             if not left:
@@ -207,11 +210,6 @@ def _row(goal: float, lap: Lap | None) -> str:
     figures = f"{lap.held_out:.2f} | {lap.test:.2f}{'' if lap.test <= goal else ' (missed)'}"
     times = f"{lap.seconds:.1f} | {lap.cpu_seconds:.1f} | {lap.epochs}"
     return f"| {goal:g} | {times} | {figures} | `{lap.run}` | {lap.date} | {lap.machine} | {lap.revision} |\n"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Reproduction of defect detection: train detectors of textures and of one digit each, write docs/results-defects.md.
 
-`python -m training.reproduction.defects --data-dir DIR`, where DIR holds the MNIST files; finished runs are kept.
+`python -m training.reproduction.defects --data-dir DIR`, where DIR holds the MNIST files; finished runs are kept,
+interrupted ones are resumed.
 """
 
 import argparse
 import json
-import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,9 @@ import numpy as np
 
 from training.data.defects.textures import KINDS, TEXTURES
 from training.reproduction import defect_measures, records
+from training.reproduction.__main__ import Runner
 from training.reproduction.records import Record
+from training.reproduction.runs import RunSpec
 from training.reproduction.subprocesses import Processes
 
 PAGE, KEPT = Path("docs/results-defects.md"), Path("docs/results/defects")
@@ -53,7 +55,7 @@ Trained on the images of one digit, judged by all 10,000 test images: AUROC of t
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """The command line; 1 where a run has failed or was stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, help="folder of the MNIST files; without it, only the page is written")
     parser.add_argument("--runs", type=Path, default=Path("runs/defects"), help="folder of the runs")
@@ -61,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh-others", type=int, default=10_000, help="of the other textures")
     flags = parser.parse_args(arguments)
     if flags.data_dir:
-        _train(flags.runs, flags.data_dir)
+        if not _train(flags.runs, flags.data_dir):
+            return 1
         for texture in TEXTURES:
             if not (flags.runs / texture / defect_measures.FILE).exists():
                 count = flags.fresh if texture == TEXTURES[0] else flags.fresh_others
@@ -100,22 +103,14 @@ def _keep(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _train(runs: Path, data_dir: Path) -> None:
-    """Train what is not finished yet, one run after another."""
+def _train(runs: Path, data_dir: Path) -> bool:
+    """Train what is not finished yet, one run after another; whether everything is finished."""
+    textures = [RunSpec(name, "defects", (f"data.normal={name}",)) for name in TEXTURES]
+    digits = [RunSpec(f"digit-{each}", "one-class", (f"data.normal={each}",)) for each in _DIGITS]
+    # Shared: after a stop of the first the second begins nothing.
     processes = Processes()
-    for name, words in [
-        *((texture, ["defects", "--data", "textures", "--set", f"data.normal={texture}"]) for texture in TEXTURES),
-        *((f"digit-{each}", ["one-class", "--data", "mnist", "--set", f"data.normal={each}"]) for each in _DIGITS),
-    ]:
-        out = runs / name
-        if (out / records.RECORD).exists():
-            continue
-        runs.mkdir(parents=True, exist_ok=True)
-        mnist = words[0] == "one-class"
-        given = [*words, "--out", str(out), *(["--data-dir", str(data_dir)] if mnist else [])]
-        cost = processes.spend([*given, "--overwrite"], runs / f"{name}.log", resumed=False)
-        written = [*words, *(["--data-dir", "DIR"] if mnist else []), "--out", "DIR"]
-        records.write(out, f"python -m training {shlex.join(written)}", cost)
+    trained = Runner(runs, 1, "textures", processes=processes).train(textures)
+    return Runner(runs, 1, "mnist", data_dir, processes).train(digits) and trained
 
 
 def _texture_table(textures: Mapping[str, Record], measures: Mapping[str, Any]) -> str:

@@ -1,10 +1,9 @@
 """Preflight of a run: a model that cannot be trained on these data is refused before the first step."""
 
-import torch
-
 from training.config import Config, Loss
 from training.cpu import available_memory
 from training.data.dataset import Dataset
+from training.distributed import pick_device
 from training.errors import ConfigError
 from training.models import autoencoders
 from training.models.families import Network
@@ -33,7 +32,7 @@ def check(config: Config, dataset: Dataset) -> None:
     _check_loss(config, network)
     parameters = sum(each.numel() for each in network.parameters())
     needed, left = parameters * _BYTES_EACH, available_memory()
-    if needed > left and not torch.cuda.is_available():
+    if needed > left and pick_device(config.device.name).type == "cpu":
         raise ConfigError(
             f"a network of {parameters:,} parameters takes {needed / 2**30:.1f} GiB in training, "
             f"{left / 2**30:.1f} GiB are free: lower model.latent_size or model.hidden, or scale images with data.size"

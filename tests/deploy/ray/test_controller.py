@@ -114,3 +114,15 @@ def test_endpoints_that_cannot_be_written_are_a_sentence_until_they_can(tmp_path
     controller._publish()
     assert not controller._unpublished
     assert "10.0.0.1" in (taken / FILE).read_text()
+
+
+def test_a_place_that_is_no_target_any_more_is_no_complaint(tmp_path: Path) -> None:
+    controller: Any = Controller.__new__(Controller)
+    controller._fleet, controller._down = SimpleNamespace(addresses=list[str]), False
+    controller._unpublished = {"10.0.0.8": "10.0.0.8: the disk is full", "": "the disk is full"}
+    controller._current = replace(ClusterSettings(), ray=RaySettings(endpoints=str(tmp_path), envoys=["10.0.0.8"]))
+    controller._publish()
+    assert controller._unpublished == {"10.0.0.8": "10.0.0.8: the disk is full"}
+    controller._current = replace(ClusterSettings(), ray=RaySettings(endpoints=str(tmp_path)))
+    controller._publish()
+    assert not controller._unpublished

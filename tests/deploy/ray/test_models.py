@@ -1,8 +1,10 @@
 """Models of a replica: a folder, or a copy of a URL."""
 
+import fcntl
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +14,7 @@ import pytest
 from fsspec.implementations.cached import SimpleCacheFileSystem
 from fsspec.implementations.zip import ZipFileSystem
 
-from deploy.ray.models import contents, hold, repository
+from deploy.ray.models import contents, repository
 from deploy.ray.settings import ClusterError
 from tests.deploy.conftest import GOLDEN
 
@@ -33,12 +35,20 @@ def website(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
+def copied(url: str, cache: Path, revision: str) -> Path:
+    """The copy of a replica that has ended."""
+    folder, descriptor = repository(url, cache, revision)
+    assert descriptor is not None
+    os.close(descriptor)
+    return folder
+
+
 def files(folder: Path) -> set[str]:
     return {str(each.relative_to(folder)) for each in folder.rglob("*.onnx")}
 
 
 def test_a_folder_is_served_in_place(tmp_path: Path) -> None:
-    assert repository(str(GOLDEN), tmp_path / "cache", "one") == GOLDEN
+    assert repository(str(GOLDEN), tmp_path / "cache", "one") == (GOLDEN, None)
     assert not (tmp_path / "cache").exists()
 
 
@@ -50,11 +60,11 @@ def test_a_folder_that_is_absent_is_named(tmp_path: Path) -> None:
 def test_a_url_is_copied_once_for_each_revision(tmp_path: Path) -> None:
     source, cache = tmp_path / "source", tmp_path / "cache"
     shutil.copytree(GOLDEN / "vae", source / "vae")
-    folder = repository(f"file://{source}", cache, "one")
+    folder = copied(f"file://{source}", cache, "one")
     assert folder == cache / "one"
     assert files(folder) == files(source)
     shutil.rmtree(source)
-    assert repository(f"file://{source}", cache, "one") == folder
+    assert copied(f"file://{source}", cache, "one") == folder
     assert [each.name for each in cache.iterdir()] == ["one"]
 
 
@@ -62,28 +72,60 @@ def test_old_copies_go(tmp_path: Path) -> None:
     source, cache = tmp_path / "source", tmp_path / "cache"
     shutil.copytree(GOLDEN / "vae", source / "vae")
     for revision in "abcde":
-        repository(f"file://{source}", cache, revision)
+        copied(f"file://{source}", cache, revision)
     assert {each.name for each in cache.iterdir()} == {"c", "d", "e"}
 
 
 def test_a_copy_that_is_served_stays(tmp_path: Path) -> None:
     source, cache = tmp_path / "source", tmp_path / "cache"
     shutil.copytree(GOLDEN / "vae", source / "vae")
-    assert hold(cache / "a") is None
-    repository(f"file://{source}", cache, "a")
-    descriptor = hold(cache / "a")
+    _, descriptor = repository(f"file://{source}", cache, "a")
     assert descriptor is not None
     for revision in "bcde":
-        repository(f"file://{source}", cache, revision)
+        copied(f"file://{source}", cache, revision)
     assert {each.name for each in cache.iterdir()} == {"a", "c", "d", "e"}
     os.close(descriptor)
-    repository(f"file://{source}", cache, "f")
+    copied(f"file://{source}", cache, "f")
     assert {each.name for each in cache.iterdir()} == {"d", "e", "f"}
+
+
+def test_a_copy_that_another_replica_deletes_is_fetched_again(tmp_path: Path) -> None:
+    source, cache, descriptors = tmp_path / "source", tmp_path / "cache", list[int | None]()
+    shutil.copytree(GOLDEN / "vae", source / "vae")
+    copy = copied(f"file://{source}", cache, "a")
+    deleting = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(deleting, fcntl.LOCK_EX)
+    replica = threading.Thread(target=lambda: descriptors.append(repository(f"file://{source}", cache, "a")[1]))
+    replica.start()
+    while replica.is_alive() and times_open(copy) < 2:
+        time.sleep(0.01)
+    shutil.rmtree(copy)
+    os.close(deleting)
+    replica.join()
+    assert files(copy) == files(source)
+    assert descriptors[0] is not None
+    assert os.path.samestat(os.fstat(descriptors[0]), copy.stat())
+    os.close(descriptors[0])
+
+
+def times_open(folder: Path) -> int:
+    return [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()].count(str(folder))
+
+
+def test_a_copy_that_vanishes_while_old_ones_are_sought_is_passed_over(tmp_path: Path) -> None:
+    source, cache = tmp_path / "source", tmp_path / "cache"
+    shutil.copytree(GOLDEN / "vae", source / "vae")
+    cache.mkdir()
+    # Listed, and not there when it is looked at.
+    (cache / "vanished").symlink_to(tmp_path / "nowhere")
+    for revision in "abcd":
+        copied(f"file://{source}", cache, revision)
+    assert {each.name for each in cache.iterdir()} == {"vanished", "b", "c", "d"}
 
 
 def test_an_archive_of_a_web_server(tmp_path: Path, website: str) -> None:
     pytest.importorskip("aiohttp", reason="aiohttp is absent: pip install '.[cluster]' in a checkout")
-    folder = repository(f"{website}/models.zip", tmp_path / "cache", "one")
+    folder = copied(f"{website}/models.zip", tmp_path / "cache", "one")
     assert files(folder) == files(GOLDEN)
 
 

@@ -64,7 +64,7 @@ def test_unusable_input_is_one_sentence(
     [
         (("--arguments", "[1]"), "expected a JSON object"),
         (("--arguments", "{"), "expected a JSON object"),
-        (("--image-shape", "8x8"), "expected free, or HxWxC"),
+        (("--image-shape", "8x8"), "expected HxWxC with 1 or 3 channels as in 28x28x1"),
         (("--multiple", "0"), "expected a number of pixels from 1"),
         (("--range", "1:-1"), "expected LOW:HIGH as in -1:1"),
         (("--std", "inf"), "expected numbers as in 0.5"),

@@ -57,6 +57,24 @@ def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
         image_files.read_all([tmp_path / "x.png"], Data())
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, r"12 images of 12x12 take 0.0 GiB, 0.0 GiB are free: scale them with --set data.size=N"),
+        ({"size": 8}, r"12 images of 8x8 take 0.0 GiB, 0.0 GiB are free: lower data.size"),
+    ],
+)
+def test_images_beyond_the_memory_are_refused_before_they_are_read(
+    settings: dict[str, int], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "0.png").write_bytes(FILES["rgb.png"])
+    # The others are not even there.
+    paths = [tmp_path / f"{number}.png" for number in range(12)]
+    monkeypatch.setattr(image_files, "available_memory", lambda: 12 * 8 * 8 * 3 - 1)
+    with pytest.raises(DataError, match=message):
+        image_files.read_all(paths, Data(kind="folder", **settings))
+
+
 def test_the_summary_says_what_the_rules_changed(tmp_path: Path) -> None:
     mixed = [name for name in FILES if name.startswith(("exif", "rgba", "16-bit.tiff", "palette.", "rgb."))]
     text = inspect.describe(load(tmp_path / "mixed", {name: FILES[name] for name in mixed}))

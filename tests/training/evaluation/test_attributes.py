@@ -142,5 +142,5 @@ def test_a_model_without_a_code_has_no_attributes(denoiser_run: Path) -> None:
 def test_other_data_are_refused(vae_run: Path) -> None:
     other = dataset.digits()
     other.train.images[0, 0, 0] ^= 1
-    with pytest.raises(CheckpointError, match="other data"):
+    with pytest.raises(CheckpointError, match="vae was trained on other data than digits holds: give the folder"):
         attributes.fit(checkpoint.load(vae_run), other)

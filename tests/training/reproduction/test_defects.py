@@ -1,10 +1,16 @@
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from training import checkpoint
 from training.data.defects import textures
 from training.data.defects.textures import KINDS, TEXTURES
 from training.reproduction import defect_measures, defects, records
@@ -59,3 +65,17 @@ def test_all_principal_components_draw_everything(side: int, monkeypatch: pytest
     few, many = (errors for _, errors in defect_measures._errors(images, images[:2], side))
     assert few.shape == (2, textures.SIDE, textures.SIDE)
     assert many.max() < 1e-4 < few.mean()
+
+
+def test_ctrl_c_lets_the_run_save_and_nothing_begins_after_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training.reproduction.defects", "--data-dir", str(tmp_path), "--runs", "runs"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    saved = tmp_path / "runs" / "brick" / "latest" / checkpoint.STATE
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, process_group=0) as process:
+        while not saved.exists() and process.poll() is None:
+            time.sleep(0.1)
+        # As a terminal does it: to the group, in which the training is not.
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait() == 1
+    assert "--resume" in (tmp_path / "runs" / "brick.log").read_text()
+    assert [path.name for path in (tmp_path / "runs").glob("*.log")] == ["brick.log"]

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.training.conftest import quick
 from training.data.dataset import Dataset
@@ -38,6 +39,13 @@ def test_a_network_larger_than_the_memory_is_refused_before_it_is_built(
     with pytest.raises(ConfigError, match=message):
         train(quick("vae", *settings), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_memory_is_that_of_the_device_which_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    preflight.check(quick("vae", "model.latent_size=2147483647", "device.name=cuda"), dataset(()))
+    with pytest.raises(ConfigError, match=r"lower model\.latent_size"):
+        preflight.check(quick("vae", "model.latent_size=2147483647", "device.name=cpu"), dataset(()))
 
 
 def test_images_of_other_shapes_are_no_reason() -> None:

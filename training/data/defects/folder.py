@@ -15,7 +15,7 @@ from training.config import Data
 from training.data import folder_layout, image_files, image_paths
 from training.data.defects import masks
 from training.data.defects.inspection import Inspection, check_both, one_size
-from training.data.split import MIN_PICTURES, Split, ragged
+from training.data.split import MIN_PICTURES, Split, ragged, refuse_smaller
 from training.errors import DataError
 
 _GROUND_TRUTH = "ground_truth"
@@ -63,7 +63,7 @@ def read(folder: Path, data: Data) -> Inspected:
     train, calibration, test = ((images[first:last], conversions[first:last]) for first, last in pairwise(ends))
     named = [*zip(train[0], files.train, strict=True), *zip(calibration[0], files.calibration, strict=True)]
     for image, path in [*named, *zip(test[0], files.test, strict=True)]:
-        _refuse_smaller(image, path, data.crop)
+        refuse_smaller(image, path, data.crop)
     whole = one_size(calibration[0], files.calibration)
     tested = one_size([*test[0], whole[0]], [*files.test, files.calibration[0]])[:-1] if test[0] else whole[:0]
     defective = np.array([kind != data.normal for kind in files.kinds], bool)
@@ -160,9 +160,3 @@ def _refuse_other_names(folder: Path, kinds: list[str], normal: str) -> None:
             f"{folder} has no normal images: expected a folder {normal}, or train/{normal}, got "
             f"{', '.join(names[:5])}; give its name with --set data.normal=NAME, or one of them as --data-dir"
         )
-
-
-def _refuse_smaller(image: np.ndarray, path: Path, side: int) -> None:
-    if min(image.shape[:2]) < side:
-        got = f"{path} is {image.shape[0]}x{image.shape[1]} (height, width)"
-        raise DataError(f"data.crop={side} is larger than an image ({got}): lower it, or leave the image out")

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from training.data.batches import scaled
-from training.data.split import Split
-from training.errors import DataError
+from training.data.split import Split, refuse_smaller
 from training.random_streams import Purpose, generator
 
 # Of one split; beyond them crops are left out, evenly, and an epoch visits those that are left.
@@ -80,10 +79,8 @@ def side_by_side(split: Split, side: int) -> tuple[Split, np.ndarray]:
 def _places(images: np.ndarray, side: int) -> Iterator[tuple[int, int, int]]:
     """Image, top and left of every square."""
     for picture, image in enumerate(images):
+        refuse_smaller(image, f"image {picture + 1} of {len(images)}", side)
         (down, top), (across, left) = (_fitting(size, side) for size in image.shape[:2])
-        if not down or not across:
-            got = f"image {picture + 1} of {len(images)} is {image.shape[1]}x{image.shape[0]}"
-            raise DataError(f"data.crop={side} is larger than an image ({got}): lower it, or leave the image out")
         for row in range(down):
             for column in range(across):
                 yield picture, top + row * side, left + column * side

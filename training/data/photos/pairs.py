@@ -8,7 +8,7 @@ import numpy as np
 from bundle.images.decoder import SUFFIXES
 from training.config import Data
 from training.data import folder_layout, image_files, image_paths
-from training.data.split import Source, Split, ragged
+from training.data.split import Source, Split, ragged, refuse_smaller
 from training.errors import DataError
 
 FOLDERS = ("noisy", "clean")
@@ -76,10 +76,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
 def _held(images: Sequence[np.ndarray], paths: Sequence[Path], data: Data) -> np.ndarray:
     """The images in one array, all of one size or all at least of a crop's."""
     for image, path in zip(images, paths, strict=True):
-        height, width = image.shape[:2]
-        if data.crop and min(height, width) < data.crop:
-            got = f"{path} is {height}x{width} (height, width)"
-            raise DataError(f"data.crop={data.crop} is larger than an image ({got}): lower it, or leave the pair out")
+        refuse_smaller(image, path, data.crop, "pair")
         if not data.crop and image.shape != images[0].shape:
             raise DataError(f"{path} and {paths[0]} differ in size: train on parts of them with --set data.crop=N")
     return ragged(images) if data.crop else np.stack(images)

@@ -87,6 +87,10 @@ def test_arrays_can_be_cropped_too(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=np.random.default_rng(0).integers(0, 256, (10, 16, 24), np.uint8))
     found = dataset.load(Data(kind="npz", folder=str(tmp_path / "a.npz"), crop=8))
     assert (found.image_shape, len(found.train), len(found.test)) == ((8, 8, 1), 8 * 6, 6)
+    with pytest.raises(
+        DataError, match=r"data.crop=17 is larger than an image \(image 1 of 8 is 16x24 \(height, width"
+    ):
+        dataset.load(Data(kind="npz", folder=str(tmp_path / "a.npz"), crop=17))
 
 
 @pytest.mark.parametrize(
