@@ -248,7 +248,7 @@ def _likelihood(settings: Mapping[str, Any]) -> Likelihood:
 
 
 def _check_source(network: str, expected: object) -> None:
-    """Refuse another source than the weights were trained with, before it is run.
+    """Refuse another file than the weights were trained with, before it is run; what it imports may be another.
 
     Raises:
         NetworkError: it differs, or is not to be found.

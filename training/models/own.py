@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -94,16 +95,29 @@ def build(architecture: Architecture, image_shape: ImageShape) -> Network:
 
 
 def source_sha256(name: str) -> str:
-    """SHA-256 of the file that a network's class is in; found without running it.
+    """SHA-256 of the file that a network's class is in, found without running it or the packages that it is in.
+
+    Neither these packages nor what the file imports are part of it.
 
     Raises:
         NetworkError: there is no such file.
     """
     module, _, _ = name.partition(":")
-    spec = _attempt(lambda: importlib.util.find_spec(module), f"{name} cannot be imported")
+    spec = _attempt(lambda: _spec(module), f"{name} cannot be imported")
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         raise NetworkError(f"{name} cannot be imported (no module named {module!r}): put its folder on PYTHONPATH")
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module is: `find_spec` alone would import the packages that it is in, and so run them."""
+    package, *parts = module.split(".")
+    # Installed for editing, a package may have a finder of its own.
+    spec = importlib.util.find_spec(package)
+    for part in parts:
+        # Of the whole name, the path of a namespace package would be asked of the packages that were not imported.
+        spec = spec and PathFinder.find_spec(part, spec.submodule_search_locations or ())
+    return spec
 
 
 def _find(name: str) -> Callable[..., nn.Module]:
