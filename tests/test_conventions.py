@@ -76,7 +76,6 @@ COVERED_BY = {
     "server/errors.py": "server/test_statuses.py",
     "server/execution_config.py": "server/test_config.py",
     "server/file_watch.py": "server/transport/test_tls.py",
-    "server/metrics/gpu.py": "server/metrics/test_registry.py",
     "server/metrics/model_metrics.py": "server/metrics/test_registry.py",
     "server/metrics/run_statistics.py": "server/services/open_inference/test_service.py",
     "server/metrics_server.py": "server/test_untrusted_clients.py",
