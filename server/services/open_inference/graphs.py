@@ -71,22 +71,22 @@ class GraphTable:
         """
         model, _, signature = name.partition(".")
         served = self.table.get(model, version)
-        graphs = self._graphs.get(served)
-        if graphs is None:
-            graphs = self._graphs[served] = _graphs(served)
+        graphs = self._of(served)
         graph = graphs.get(signature)
         if graph is None or name.endswith("."):
             names = ", ".join(sorted(graph.name for key, graph in graphs.items() if key))
             raise NotFoundError(f"Model {model!r} has no graph {signature[:60]!r}: it has {names}.")
         return graph
 
-    def all(self) -> list[Graph]:
-        """Every graph of every loaded version."""
-        return [
-            self.get(f"{served.name}.{signature.name}", served.version)
-            for served in self.table.all()
-            for signature in served.model.signatures
-        ]
+    def all(self) -> list[tuple[ServedModel, Graph]]:
+        """Every graph of every loaded version, with its version, which may be unloaded meanwhile."""
+        return [(served, graph) for served in self.table.all() for name, graph in self._of(served).items() if name]
+
+    def _of(self, served: ServedModel) -> dict[str, Graph]:
+        graphs = self._graphs.get(served)
+        if graphs is None:
+            graphs = self._graphs[served] = _graphs(served)
+        return graphs
 
 
 def datatype(kind: model_pb2.DataType) -> str:

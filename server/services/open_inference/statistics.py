@@ -5,6 +5,7 @@ from inference import open_inference_pb2 as pb
 from server.calls.call import Call
 from server.metrics.registry import Metrics
 from server.metrics.run_statistics import DurationTotal, RunStatistics
+from server.models.table import ServedModel
 from server.services.open_inference.graphs import Graph, GraphTable
 
 
@@ -18,35 +19,35 @@ class Statistics:
     def answer(self, call: Call, request: pb.ModelStatisticsRequest) -> None:
         """Statistics of the named graph; a plain model name selects all its graphs, no name all models."""
         response = pb.ModelStatisticsResponse()
-        for graph in self._chosen(call, request):
-            key = (graph.served.name, graph.served.version, graph.signature.name)
+        for served, graph in self._chosen(call, request):
+            key = (served.name, served.version, graph.signature.name)
             with self._metrics.lock:
-                response.model_stats.append(_statistics(graph, self._metrics.statistics[key]))
+                response.model_stats.append(_statistics(graph.name, served.version, self._metrics.statistics[key]))
         call.answer(response.SerializeToString())
 
-    def _chosen(self, call: Call, request: pb.ModelStatisticsRequest) -> list[Graph]:
+    def _chosen(self, call: Call, request: pb.ModelStatisticsRequest) -> list[tuple[ServedModel, Graph]]:
         graphs = self._graphs.all()
         if not request.name:
             return graphs
         named = self._graphs.get(request.name, request.version)
-        call.served = named.served
+        chosen = call.served = named.served
         plain = "." not in request.name
         return [
-            graph
-            for graph in graphs
-            if graph.served.name == named.served.name
+            (served, graph)
+            for served, graph in graphs
+            if served.name == chosen.name
             and (plain or graph.name == named.name)
-            and (not request.version or graph.served is named.served)
+            and (not request.version or served is chosen)
         ]
 
 
-def _statistics(graph: Graph, record: RunStatistics) -> pb.ModelStatistics:
+def _statistics(name: str, version: str, record: RunStatistics) -> pb.ModelStatistics:
     runs = DurationTotal(
         sum(times.count for times in record.runs.values()), sum(times.ns for times in record.runs.values())
     )
     return pb.ModelStatistics(
-        name=graph.name,
-        version=graph.served.version,
+        name=name,
+        version=version,
         last_inference=record.last_run_ms,
         inference_count=sum(rows * times.count for rows, times in record.runs.items()),
         execution_count=runs.count,
