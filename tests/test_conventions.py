@@ -91,6 +91,7 @@ COVERED_BY = {
     "server/services/open_inference/statistics.py": "server/services/open_inference/test_service.py",
     "server/services/open_inference/stream.py": "server/services/open_inference/test_ids.py",
     "server/services/open_inference/tensors.py": "server/services/open_inference/test_infer.py",
+    "server/services/stream_limit.py": "server/services/test_health.py",
     "server/settings.py": "server/test_config.py",
     "server/transport/connections/begun_calls.py": "server/transport/connections/test_acceptor.py",
     "server/transport/connections/external.py": "server/transport/connections/test_acceptor.py",
