@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -47,8 +46,6 @@ _LOGGER = logging.getLogger(__name__)
 _FIRST_SCAN_SECONDS = 5.0
 _SCAN_POLL_SECONDS = 0.05
 _DRAIN_POLL_SECONDS = 0.005
-# Answers handed to the native transport are sent a little later.
-_FLUSH_SECONDS = 0.1
 # Runs are interrupted at the end of the drain.
 _LAST_RUN_SECONDS = 2.0
 
@@ -105,7 +102,6 @@ class App:
         self._admin = admin_transport(config, self._admin_endpoint, self._admin_health, self._certificates)
         self.rest_port: int | None = None
         self._rest = None if config.rest_port is None else self._make_rest()
-        self._stopped = threading.Event()
 
     def start(self, ending: Callable[[], bool] = lambda: False) -> str:
         """Listen and load models, for some seconds unless `ending`, and return the line with the addresses.
@@ -167,7 +163,6 @@ class App:
             _LOGGER.warning("%d requests are still unanswered after %g s", left, self._config.drain_seconds)
             # The transport's thread may be in a run that does not end.
             self._watchdog.abandon_all(UnavailableError(STOPPED))
-        time.sleep(_FLUSH_SECONDS)
         self._transport.close()
         if self._admin is not None:
             self._admin.close()

@@ -91,7 +91,7 @@ def _handler(respond: Callable[[str, str], tuple[HTTPStatus, str, bytes]]) -> ty
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        do_HEAD = do_GET  # noqa: N815 (as above)
+        do_HEAD = do_GET  # noqa: N815 (http.server's name)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's name)
             """Do not log probes and scrapes."""

@@ -107,8 +107,9 @@ class ServerProcess:
         if self._stopping:
             return Probe(Phase.STOPPING, "stopping", address, metrics_address)
         try:
-            ready, reason = _get(f"http://{metrics_address}/readyz")
-            metrics = _get(f"http://{metrics_address}/metrics")[1]
+            ready, reason = _ask(f"http://{metrics_address}/readyz")
+            # A page that failed has no rows and no loads, which is not to say that there are none.
+            metrics = _get(f"http://{metrics_address}/metrics")
         except OSError as error:
             return Probe(Phase.STARTING, f"no answer: {error}", address, metrics_address)
         refused = self._refusals.take(metrics)
@@ -129,9 +130,13 @@ class ServerProcess:
                     self._addresses = (found[1], found[2])
 
 
-def _get(url: str) -> tuple[bool, str]:
+def _ask(url: str) -> tuple[bool, str]:
     try:
-        with _DIRECT.open(url, timeout=_PROBE_SECONDS) as answer:
-            return True, answer.read().decode().strip()
+        return True, _get(url)
     except HTTPError as error:
         return False, error.read().decode().strip()
+
+
+def _get(url: str) -> str:
+    with _DIRECT.open(url, timeout=_PROBE_SECONDS) as answer:
+        return answer.read().decode().strip()

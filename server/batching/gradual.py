@@ -117,12 +117,17 @@ class GradualRequest(ABC, Generic[Part]):
         self._room.take(self.call.caller, pixels, field)
         self._pixels = pixels
         self.queued = now
-        first = self._next()
-        if first is not None:
-            first.following = self.count - first.count
-            self._submit(first, now)
-            self._caller = first.caller
-            self._follow(now)
+        try:
+            first = self._next()
+            if first is not None:
+                first.following = self.count - first.count
+                self._submit(first, now)
+                self._caller = first.caller
+                self._follow(now)
+        except BaseException:
+            # The call may have no entry yet, such as when there is no memory for its rows.
+            self._give_room()
+            raise
         if not self.call.open:
             # It may have ended before it had an entry to discard.
             self._give_room()

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from grpc import StatusCode
 
+from server.addresses import caller_of
 from server.errors import CancelledError, DeadlineError, Status, UnavailableError, status_of
 from server.model_version import ModelVersion
 
@@ -122,8 +123,8 @@ class Call:
 
     @property
     def caller(self) -> str:
-        """The identity that its rows and jobs are counted for: its token if there is one, else its host."""
-        return self.bearer or self.peer.rpartition(":")[0] or "unknown"
+        """The identity that its rows and jobs are counted for: its token if there is one, else its host or network."""
+        return self.bearer or caller_of(self.peer) or "unknown"
 
     def note_run(self, queue_seconds: float, run_seconds: float, rows: int) -> None:
         """Add a graph run that carried rows of this call."""

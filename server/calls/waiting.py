@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from grpc import aio
 
+from server.addresses import caller_of
 from server.calls.interruption import interrupt, reason, running_task
 from server.errors import DeadlineError, InvalidArgumentError, OverloadedError, ServingError, UnavailableError
 
@@ -88,7 +89,7 @@ class WaitingCalls:
 
     def _make_room(self) -> None:
         """End the oldest calls of the addresses that have more than a share, which is as large as it can be."""
-        counts = Counter(_address(peer) for peer, _ in self._waits.values())
+        counts = Counter(caller_of(peer) for peer, _ in self._waits.values())
         room = self._max - self._max // _PARTS
         share = self._max
         while share > 1 and sum(min(count, share) for count in counts.values()) > room:
@@ -100,8 +101,8 @@ class WaitingCalls:
         for task, (peer, _) in list(self._waits.items()):
             if len(self._waits) <= room:
                 return
-            if share == 1 or counts[_address(peer)] > share:
-                counts[_address(peer)] -= 1
+            if share == 1 or counts[caller_of(peer)] > share:
+                counts[caller_of(peer)] -= 1
                 self._end(task, error)
 
     def _look(self) -> None:
@@ -121,7 +122,3 @@ class WaitingCalls:
     def _end(self, task: "asyncio.Task[Any]", error: ServingError) -> None:
         del self._waits[task]
         interrupt(task, error)
-
-
-def _address(peer: str) -> str:
-    return peer.rpartition(":")[0]

@@ -241,7 +241,7 @@ def _check_size(field: str, height: int, width: int, shapes: Shapes) -> None:
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
-    from PIL import Image  # noqa: PLC0415 (as above)
+    from PIL import Image  # noqa: PLC0415 (lazily: most answers are no files)
 
     stream = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(stream, "PNG", compress_level=1)

@@ -6,9 +6,7 @@ from autoencoder.v1.model_pb2 import Model
 
 from bundle import layout
 from bundle.errors import BundleError
-from bundle.signing import PublicKey, check_signing
-
-_MAX_SIGNATURE_BYTES = 1024 * 1024
+from bundle.signing import MAX_SIGNING_BYTES, PublicKey, check_signing
 
 
 class SigningVerifier:
@@ -36,7 +34,7 @@ class SigningVerifier:
         if self._key is None:
             return
         try:
-            signature = layout.read_file(folder / layout.SIGNING_FILE, _MAX_SIGNATURE_BYTES)
+            signature = layout.read_file(folder / layout.SIGNING_FILE, MAX_SIGNING_BYTES)
         except BundleError as error:
             raise BundleError(f"expected a signature, because --require-signature is set: {error}") from error
         # Serialise what was parsed, as export does: what is checked is what is used, including the hashes of all files.

@@ -1,7 +1,6 @@
 """grpc.health.v1: the empty service, each service, and each model by name."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -14,6 +13,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from server.calls.waiting import WaitingCalls
 from server.errors import InvalidArgumentError, ServingError
+from server.services.stream_limit import StreamLimit
 
 Context: TypeAlias = "aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]"
 
@@ -28,9 +28,7 @@ class HealthService:
     name = health.SERVICE_NAME
 
     def __init__(self, max_watches: int, max_connection_watches: int) -> None:
-        self._max_watches = max_watches
-        self._max_connection_watches = max_connection_watches
-        self._watches: Counter[str] = Counter()
+        self._limit = StreamLimit(max_watches, max_connection_watches, "There are too many health watches: end some.")
         self._serving: Mapping[str, bool] = {"": False}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: asyncio.Event
@@ -61,9 +59,11 @@ class HealthService:
     def update(self, serving: Mapping[str, bool]) -> None:
         """Replace all statuses, from any thread."""
         self._serving = serving
-        if self._loop is not None:
+        # `detach` may take it away meanwhile.
+        loop = self._loop
+        if loop is not None:
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._wake)
+                loop.call_soon_threadsafe(self._wake)
 
     async def _check(self, _: object, context: Context) -> HealthCheckResponse:
         """Status of one service or model."""
@@ -75,18 +75,8 @@ class HealthService:
     async def _watch(self, _: object, context: Context) -> None:
         """Status of one service or model, now and whenever it changes, until the server closes."""
         request = await self._read(context, "Watch")
-        peer = context.peer()
-        # The connection from the native transport serves all callers.
-        most = self._max_watches if peer.startswith("unix") else self._max_connection_watches
-        if self._watches.total() >= self._max_watches or self._watches[peer] >= most:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "There are too many health watches: end some.")
-        self._watches[peer] += 1
-        try:
+        async with self._limit.counted(context):
             await self._send_changes(request.service, context)
-        finally:
-            self._watches[peer] -= 1
-            if not self._watches[peer]:
-                del self._watches[peer]
 
     async def _read(self, context: Context, method: str) -> HealthCheckRequest:
         """The request of a call; a call without one is ended."""

@@ -18,6 +18,7 @@ from server.errors import InvalidArgumentError, ServingError
 from server.metrics.registry import Metrics
 from server.models.table import ModelTable, ServedModel
 from server.runtime.cpu import cores
+from server.services.stream_limit import StreamLimit
 
 Context: TypeAlias = "aio.ServicerContext[bytes, OrcaLoadReport]"
 SERVICE = orca_pb2.DESCRIPTOR.services_by_name["OpenRcaService"].full_name
@@ -90,9 +91,8 @@ class LoadReportService:
 
     def __init__(self, meter: LoadMeter, max_streams: int, max_connection_streams: int) -> None:
         self._meter = meter
-        self._max = max_streams
-        self._max_connection = max_connection_streams
-        self._tasks: dict[asyncio.Task[Any], str] = {}
+        self._limit = StreamLimit(max_streams, max_connection_streams, "There are too many streams of load reports.")
+        self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: WaitingCalls
 
     async def attach(self, _: asyncio.AbstractEventLoop, server: aio.Server, waiting: WaitingCalls) -> None:
@@ -115,18 +115,16 @@ class LoadReportService:
             request = _request(await self._waiting.read_only(context, context.peer(), "StreamCoreMetrics"))
         except ServingError as error:
             await context.abort(error.code, error.message)
-        peer = context.peer()
-        # The connection from the native transport serves all balancers.
-        most = self._max if peer.startswith("unix") else self._max_connection
-        if len(self._tasks) >= self._max or list(self._tasks.values()).count(peer) >= most:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "There are too many streams of load reports.")
-        task = asyncio.create_task(self._send(context, _interval(request)))
-        self._tasks[task] = peer
-        try:
-            await asyncio.wait([task])
-        finally:
-            task.cancel()
-            self._tasks.pop(task, None)
+        async with self._limit.counted(context):
+            task = asyncio.create_task(self._send(context, _interval(request)))
+            self._tasks.add(task)
+            try:
+                await asyncio.wait([task])
+            finally:
+                task.cancel()
+                self._tasks.discard(task)
+        if not task.cancelled():
+            task.result()
         await context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")
 
     async def _send(self, context: Context, interval_seconds: float) -> None:

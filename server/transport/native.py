@@ -90,11 +90,10 @@ class NativeTransport:
         """Stop listening and end the calls that are left."""
         # Streams run through the front, so they end first.
         self._fallback.close()
-        left = list(self._calls.values())
-        for call in left:
+        for call in list(self._calls.values()):
             call.stop()
-        if left:
-            time.sleep(_FLUSH_SECONDS)
+        # Also of calls that have just ended: they count as answered before their answers are handed over.
+        time.sleep(_FLUSH_SECONDS)
         self._front.close()
         self._thread.join()
         if self._socket is not None:

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from server.addresses import TrustedProxies, is_loopback, join_host_port
+from server.calls.call import FOREVER, Call
 from server.config import Config
 from server.execution_config import BatchingConfig, LimitsConfig, SessionConfig
 from server.settings import SettingsError
+from tests.server.batching.batcher_harness import Recorder
 
 
 def parsed(*arguments: str, **environment: str) -> Config:
@@ -66,6 +68,29 @@ def test_a_proxy_may_be_listed_in_any_form(listed: str) -> None:
     named = [("x-forwarded-for", "192.0.2.7")]
     assert TrustedProxies(listed).peer("ipv4:10.1.2.3:50000", named) == "ipv4:192.0.2.7:0"
     assert TrustedProxies(listed).peer("ipv6:[::1]:50000", named) == "ipv6:[::1]:50000"
+
+
+@pytest.mark.parametrize(
+    ("peer", "caller"),
+    [
+        ("ipv4:192.0.2.1:50000", "ipv4:192.0.2.1"),
+        ("ipv6:[2001:db8:1:2:3:4:5:6]:50000", "ipv6:2001:db8:1:2::/64"),
+        ("ipv6:%5B2001:db8:1:2:7::8%5D:50001", "ipv6:2001:db8:1:2::/64"),
+        # As `TrustedProxies.peer` names it.
+        ("ipv6:[2001:db8:1:2::]:0", "ipv6:2001:db8:1:2::/64"),
+        ("ipv6:[2001:db8:1:3::1]:50000", "ipv6:2001:db8:1:3::/64"),
+        ("ipv6:%5Bfe80::1%252%5D:50000", "ipv6:fe80::/64"),
+        ("http:192.0.2.1:50000", "http:192.0.2.1"),
+        ("http:2001:db8:1:2::1:50000", "http:2001:db8:1:2::/64"),
+        ("unix:", "unix"),
+        ("", "unknown"),
+    ],
+)
+def test_an_ipv6_network_is_one_caller(peer: str, caller: str) -> None:
+    """Addresses in it cost nothing: with one for each call, its holder would have as many turns."""
+    call = Call("Encode", 0, FOREVER, (), Recorder(), "token", lambda *_: None)
+    call.peer = peer
+    assert call.caller == caller
 
 
 def test_a_flag_comes_before_the_environment() -> None:

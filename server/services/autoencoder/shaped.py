@@ -18,8 +18,6 @@ from server.types import Array
 # Per image, the outputs of the graph in its order.
 Results: TypeAlias = list[list[Array]]
 ImagesDone: TypeAlias = Callable[[Sequence[Array], Results], None]
-# Of an error: rows of narrow images are summed up together, because one by one they take a microsecond each.
-_NUMBERS_AT_ONCE = 2**16
 
 
 class ShapedCalls:

@@ -31,14 +31,15 @@ class OpenConnections:
     def add(self, number: int, caller: str, host: str = "", port: int = 0) -> None:
         """Count a connection of a caller, from a port of a host."""
         self._remove(number)
-        self._open[number] = (_inode(number), caller, host, port)
+        self._open[number] = (_inode(number), caller, _plain(host), port)
         self._counts[caller] += 1
 
     def end(self, peer: str) -> bool:
         """End the connection of a peer, written as gRPC does; whether it was found. From any thread."""
-        text = unquote(peer)
+        named, _, port = unquote(peer).partition(":")[2].rpartition(":")
+        found = _plain(named.strip("[]")), port
         for number, (inode, _, host, port) in list(self._open.items()):
-            if host and text.endswith(f":{port}") and host.removeprefix(_MAPPED) in text and _inode(number) == inode:
+            if host and (host, str(port)) == found and _inode(number) == inode:
                 with suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
                     connection.shutdown(socket.SHUT_RDWR)
                     return True
@@ -58,6 +59,11 @@ class OpenConnections:
             self._counts[caller] -= 1
             if not self._counts[caller]:
                 del self._counts[caller]
+
+
+def _plain(host: str) -> str:
+    """An address as both write it: gRPC's has the number of an interface, a socket's its name."""
+    return host.removeprefix(_MAPPED).partition("%")[0]
 
 
 def _inode(number: int) -> int:

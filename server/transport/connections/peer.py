@@ -1,10 +1,10 @@
 """What is known of a client before its connection is served (peeking): who it is, whether it has gone, what it sent."""
 
-import ipaddress
 import select
 import socket
 import struct
-from functools import lru_cache
+
+from server.addresses import network_of
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 # RFC 9113, section 4.1: three bytes of length, kind, flags, stream.
@@ -15,7 +15,6 @@ _PEEKED_BYTES = 65_536
 _MOST_EARLY_CALLS = 100
 # Of process, user and group, written as three ints (Linux).
 _CREDENTIALS = struct.Struct("3i")
-_NETWORK_BITS = 64
 # TCP_INFO begins with the state: in CLOSE and CLOSE_WAIT the client has closed its end (Linux).
 _GONE = frozenset({7, 8})
 
@@ -24,18 +23,7 @@ def caller_of(connection: socket.socket, host: str) -> str:
     """Who shares turns and limits: an IPv4 address, an IPv6 network, or a process of this machine."""
     if connection.family == socket.AF_UNIX:
         return _process(connection)
-    return _network(host)
-
-
-@lru_cache(maxsize=1024)
-def _network(host: str) -> str:
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    # A customer of a provider has a network of this size, and may change addresses in it at will.
-    return str(ipaddress.ip_network((address, _NETWORK_BITS), strict=False))
+    return network_of(host)
 
 
 def _process(connection: socket.socket) -> str:

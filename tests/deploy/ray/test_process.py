@@ -28,6 +28,17 @@ print("pid", owned._process.pid, flush=True)
 time.sleep(600)
 """
 
+# A library of a card that the page of metrics fails with, while a file is there.
+BROKEN_CARD = """
+from pathlib import Path
+class NVMLError(Exception): pass
+def nvmlInit(): pass
+def nvmlDeviceGetCount(): return 1
+def nvmlDeviceGetHandleByIndex(index): raise OSError("gone") if Path({!r}).exists() else NVMLError
+def nvmlDeviceGetMemoryInfo(card): pass
+def nvmlDeviceGetUtilizationRates(card): pass
+"""
+
 
 def wait(holds: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
@@ -68,6 +79,25 @@ def test_a_damaged_bundle_fails_it_and_is_named(tmp_path: Path) -> None:
     graph.write_bytes(next(GOLDEN.joinpath("vae").rglob("encode.onnx")).read_bytes())
     wait(lambda: process.probe().phase is Phase.READY)
     assert not process.probe().refused
+    process.stop()
+    wait(process.ended)
+
+
+def test_metrics_that_fail_are_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage = tmp_path / "damage"
+    (tmp_path / "pynvml.py").write_text(BROKEN_CARD.format(str(damage)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    process = ServerProcess(GOLDEN, HOST, (0, 0), SETTINGS)
+    process.start()
+    assert settled(process).phase is Phase.READY
+    counts = dict(process._refusals._counts)
+    assert counts
+    damage.touch()
+    probe = process.probe()
+    assert (probe.phase, probe.reason) == (Phase.STARTING, "no answer: HTTP Error 500: Internal Server Error")
+    assert process._refusals._counts == counts
+    damage.unlink()
+    assert process.probe().phase is Phase.READY
     process.stop()
     wait(process.ended)
 

@@ -1,5 +1,6 @@
 """Room for the images of a model's requests: bounded in all and for each caller, and given back however they end."""
 
+import numpy as np
 import pytest
 
 from server.batching.gradual import Room
@@ -45,4 +46,19 @@ def test_requests_that_end_early_give_their_room_back(code: StatusCode) -> None:
     assert harness.room.taken == 4
     harness.wait()
     harness.finish()
+    assert harness.idle
+
+
+class _TooLarge(np.ndarray):
+    """An image that cannot be copied: there is no memory left."""
+
+    def __array_function__(self, *_: object) -> object:
+        raise MemoryError
+
+
+def test_requests_that_cannot_be_made_give_their_room_back() -> None:
+    harness = ShapedHarness()
+    call = harness.send("a", image(3, 3).view(_TooLarge), image(3, 3))
+    assert not call.open
+    assert harness.recorder.failures == {"a": StatusCode.INTERNAL}
     assert harness.idle

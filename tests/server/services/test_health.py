@@ -1,12 +1,19 @@
 """Watchers of grpc.health.v1: told of every change, several at a time, and of the end."""
 
+import asyncio
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import grpc
 import pytest
+from grpc import aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from server.calls.waiting import WaitingCalls
+from server.services.health import HealthService
 from tests.server.conftest import GOLDEN, copy_version, serving
 from tests.server.models.test_manager import eventually
 
@@ -47,6 +54,34 @@ def test_watchers_are_told_the_end(transport: str, caplog: pytest.LogCaptureFixt
     errors = [record for record in caplog.records if record.levelname == "ERROR"]
     others = [record for record in errors if not (record.exc_info and "loop is closed" in str(record.exc_info[1]))]
     assert others == []
+
+
+@pytest.mark.parametrize("moment", range(1, 7))
+def test_statuses_may_be_set_while_the_transport_closes(moment: int) -> None:
+    """Detached before any line of `update`, as another thread may do."""
+    health = HealthService(1, 1)
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
+        nonlocal lines
+        if frame.f_code is not HealthService.update.__code__:
+            return None
+        lines += event == "line"
+        if lines == moment:
+            health.detach()
+        return trace
+
+    async def update() -> None:
+        await health.attach(asyncio.get_running_loop(), aio.server(), WaitingCalls(1, 1))
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            health.update({"": True})
+        finally:
+            sys.settrace(before)
+
+    asyncio.run(update())
+    assert lines
 
 
 def test_watches_are_limited_in_all_and_per_connection(transport: str) -> None:

@@ -7,6 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from xds.service.orca.v3.orca_pb2 import OrcaLoadReportRequest
 from xds.service.orca.v3.orca_pb2_grpc import OpenRcaServiceStub
 
+from server.models.table import ServedModel
 from server.services.load_reports import LoadMeter, waiting_runs
 from tests.server.conftest import GOLDEN, images, pixels, serving
 from tests.server.raw_http2 import RawConnection
@@ -34,6 +35,23 @@ def test_a_stream_reports_the_load_and_is_told_the_end(transport: str) -> None:
         with pytest.raises(grpc.RpcError) as ended:
             list(reports)
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_stream_that_fails_does_not_say_that_the_server_stops(
+    transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> list[ServedModel]:
+        raise RuntimeError("broken")
+
+    with serving(GOLDEN, transport=transport, poll_seconds=0) as served:
+        reports = OpenRcaServiceStub(served.channel).StreamCoreMetrics(EVERY_SECOND, timeout=60)
+        next(reports)
+        with monkeypatch.context() as patched:
+            patched.setattr(served.app.table, "all", fail)
+            with pytest.raises(grpc.RpcError) as ended:
+                list(reports)
+    assert ended.value.code() is grpc.StatusCode.UNKNOWN
+    assert "stopping" not in ended.value.details()
 
 
 def test_answers_carry_reports_if_asked_for(transport: str) -> None:

@@ -8,6 +8,8 @@ from inference import model_config_pb2
 from inference import open_inference_pb2 as pb
 from inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
+from server.models.table import ServedModel
+from server.services.open_inference.graphs import GraphTable
 from tests.server.conftest import Served, copy_version, pixels, serving
 from tests.server.services.open_inference.conftest import failure, request
 
@@ -98,6 +100,28 @@ def test_statistics_count_every_run(transport: str, repository: Path) -> None:
     assert times.success.ns == times.queue.ns + times.compute_infer.ns > 0
     assert times.fail.count == 0
     assert encode.last_inference > 1_700_000_000_000
+
+
+def test_a_model_unloaded_while_statistics_are_collected_fails_nothing(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("fc-ae", "vae"):
+        copy_version(repository, name, 1)
+    with serving(repository, transport="grpcio") as served:
+        table = served.app.table
+        of_table = table.all
+
+        def then_unloaded() -> list[ServedModel]:
+            found = of_table()
+            monkeypatch.setattr(table, "all", of_table)
+            served.app.manager.unload("vae")
+            return found
+
+        monkeypatch.setattr(table, "all", then_unloaded)
+        found = GraphTable(table).all()
+        assert {version.name for version in of_table()} == {"fc-ae"}
+    assert {graph.name for _, graph in found} >= {"fc-ae.encode", "vae.encode"}
+    assert all(graph.served is version for version, graph in found)
 
 
 def test_index_tells_states_and_reasons(repository: Path, transport: str) -> None:

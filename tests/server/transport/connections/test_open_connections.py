@@ -57,6 +57,23 @@ def test_a_connection_is_ended_by_the_name_of_its_peer(host: str, prefix: str) -
         with accepted:
             counted.add(accepted.fileno(), address[0], address[0], address[1])
             assert not counted.end(f"{prefix}:1")
+            # Its address is a part of theirs.
+            for other in ("ipv4:127.0.0.11", "ipv4:227.0.0.1", "ipv6:%5B::11%5D", "ipv6:%5Bfe80::1%5D"):
+                assert not counted.end(f"{other}:{address[1]}")
             assert counted.end(f"{prefix}:{address[1]}")
             assert client.recv(1) == b""
         assert not counted.end(f"{prefix}:{address[1]}")
+
+
+def test_an_address_is_written_in_several_ways() -> None:
+    counted = OpenConnections(9, 9)
+    for host, peer in (
+        ("::ffff:192.0.2.1", "ipv4:192.0.2.1"),
+        ("::ffff:192.0.2.1", "ipv6:%5B::ffff:192.0.2.1%5D"),
+        ("fe80::1%eth0", "ipv6:%5Bfe80::1%252%5D"),
+    ):
+        ours, other = socket.socketpair()
+        with ours, other:
+            counted.add(ours.fileno(), host, host, 5000)
+            assert counted.end(f"{peer}:5000")
+            assert other.recv(1) == b""
