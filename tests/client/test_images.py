@@ -240,5 +240,5 @@ def test_pixels_slightly_out_of_range_do_not_wrap_around() -> None:
 
 def test_pil_images_without_pillow_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ImportError, match=r"hourglass-client\[images\]"):
+    with pytest.raises(ImportError, match=r"\./client\[images\]"):
         Pictures(np.zeros((1, 8, 8, 1), np.uint8), ()).to_pil()
