@@ -2,12 +2,13 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from training import cpu
 from training.data import kinds
@@ -151,5 +152,17 @@ def _complain(error: Exception | str, code: int) -> int:
     return code
 
 
+def _exit(code: int) -> NoReturn:
+    """End; the others of a group without the interpreter's own end, during which a late thread of gloo may abort.
+
+    Then torchrun would end the main process too, in the middle of its evaluation.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _exit(main())
