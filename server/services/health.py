@@ -87,12 +87,15 @@ class HealthService:
 
     async def _send_changes(self, service: str, context: Context) -> None:
         sent = None
-        while self._loop is not None:
+        while True:
             changed = self._changed
             status = self._status(service)
             if status != sent:
                 await context.write(HealthCheckResponse(status=status))
                 sent = status
+            # Not before: the last status is that the server stops serving.
+            if self._loop is None:
+                break
             await changed.wait()
         await context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping: watch another one.")
 
